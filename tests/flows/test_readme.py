@@ -1,0 +1,68 @@
+"""The README is true: every command and every line of Python in it runs, and prints what it says."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+BLOCKS = [(match[1], match[2]) for match in re.finditer(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)]
+OF_THE_CI = {"pip install .", "pip install -e '.[dev]'", "python -m pytest -n 2"}
+"""These install and test the whole: `.ci/run` runs the last two as they stand, and a wheel test the first."""
+
+pytestmark = [pytest.mark.flow, pytest.mark.slow]
+
+
+@pytest.fixture
+def shell(data_dir: Path, tq: Any) -> Callable[[list[str], str], subprocess.CompletedProcess[str]]:
+    """Runs a text in the instance of this test, from the checkout, with ``tq`` and ``python`` on PATH."""
+    tools = data_dir / "bin"
+    tools.mkdir()
+    for name, command in (("tq", f'"{sys.executable}" -m tq "$@"'), ("python", f'"{sys.executable}" "$@"')):
+        (tools / name).write_text(f"#!/bin/sh\nexec {command}\n")
+        (tools / name).chmod(0o700)
+    instance = data_dir / "tq"
+    env = {**os.environ, "TQ_DATA_DIR": str(instance), "PATH": f"{tools}:{os.environ['PATH']}", "TMPDIR": str(data_dir)}
+
+    def run(argv: list[str], text: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*argv, text], cwd=ROOT, env=env, text=True, capture_output=True, timeout=200, check=False)
+
+    return run
+
+
+def test_every_kind_of_block_in_the_readme_is_one_that_is_tested() -> None:
+    assert {kind for kind, _ in BLOCKS} == {"bash", "python", "text"}
+
+
+@pytest.mark.timeout(300)
+def test_every_command_of_the_readme_works_in_its_order(shell: Callable[..., subprocess.CompletedProcess[str]], data_dir: Path) -> None:
+    ran = 0
+    try:
+        for kind, text in BLOCKS:
+            if kind == "text":
+                continue
+            lines = [line for line in text.splitlines() if line not in OF_THE_CI]
+            done = shell(["bash", "-euo", "pipefail", "-c"] if kind == "bash" else [sys.executable, "-c"], "\n".join(lines))
+            assert done.returncode == 0, f"{text}\nexit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+            at = 0
+            for expected in re.findall(r"# → (.*)$", text, re.MULTILINE):
+                at = done.stdout.find(expected, at)
+                assert at >= 0, f"{text}\nexpected {expected!r} in\n{done.stdout}\n{done.stderr}"
+            ran += len(lines)
+    finally:
+        shell(["bash", "-c"], "tq daemon stop --now")
+    assert ran > 40
+
+
+def test_the_readmes_first_function_is_the_one_of_the_example() -> None:
+    block = next(text for kind, text in BLOCKS if kind == "python")
+    example = (ROOT / "examples" / "first_tasks.py").read_text("utf-8")
+    assert block.partition("@tq.task")[2].strip() in example

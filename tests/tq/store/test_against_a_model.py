@@ -1,0 +1,465 @@
+"""Every store against one small model, through histories that nobody would think of.
+
+The model is a dict of tasks, two counters and a set of timers; it is copied at ``begin`` and put back by an abort.
+Several steps share a turn, so each read is also a read of what is not committed yet. One queue is the pool's, one is
+external, and each claim names one of them: how queues share is the conformance suite's matter.
+
+``TQ_EXAMPLES`` is the number of histories per store (default 120; some minutes of a nightly run: 2000).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from tq.lifecycle import Outcome, Transition, cancel, come_due, retry, run_out, settle
+from tq.model import FINAL, Backoff, Header, Spec, State, Status, Task
+from tq.store import Draft, Limits, Query, QueueInfo, RequestId, Store, Success, Want
+
+POOL, OUTSIDE = "pool", "outside"
+ENDS = ("succeeded", "failed", "timed_out", "lapsed", "crashed", "interrupted", "released", "snoozed", "stopped")
+LEASE_MS = 30
+TIMED = (State.SCHEDULED, State.RETRYING)
+PICK = st.integers(0, 1000)
+QUEUE = st.sampled_from([POOL, POOL, OUTSIDE])
+SOON = settings(
+    max_examples=int(os.environ.get("TQ_EXAMPLES", "120")), stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+)  # fmt: skip
+
+
+VERBS: list[st.SearchStrategy[tuple[str, dict[str, Any]]]] = []
+
+
+def verb(weight: int, **arguments: st.SearchStrategy[Any]) -> Callable[[Any], Any]:
+    """Make a method one of the steps: ``weight`` in all of them. (Rules of their own would be switched off by halves
+    in each history, and with them most of what needs five verbs to happen.)"""
+
+    def note(method: Any) -> Any:
+        VERBS.extend([st.tuples(st.just(method.__name__), st.fixed_dictionaries(arguments))] * weight)
+        return method
+
+    return note
+
+
+@dataclass
+class Model:
+    """What a store should hold."""
+
+    tasks: dict[int, tuple[Spec, Status]] = field(default_factory=dict)
+    last_id: int = 0
+    last_seq: int = 0
+    tokens: list[tuple[int, int]] = field(default_factory=list)  # every (id, claim) ever handed out
+    timers: set[tuple[int, str, int]] = field(default_factory=set)  # (instant, "due" or "expire", id)
+    leases: dict[int, tuple[float, float]] = field(default_factory=dict)  # lapses no sooner, and no later, than
+    requests: dict[int, list[int]] = field(default_factory=dict)
+    totals: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # by queue, type and what is counted
+    paused: bool = False
+
+    def line(self, queue: str, kinds: frozenset[str] | None = None) -> list[int]:
+        """Pending tasks in the order in which they run."""
+        found = [(spec, status) for spec, status in self.tasks.values() if status.state is State.PENDING and spec.header.queue == queue]
+        found.sort(key=lambda pair: (-pair[0].header.priority, pair[1].seq))
+        return [spec.id for spec, _ in found if kinds is None or spec.header.type in kinds]
+
+    def holds(self, task_id: int, start: frozenset[State], claim: int | None) -> bool:
+        if task_id not in self.tasks:
+            return False
+        status = self.tasks[task_id][1]
+        return status.state in start and claim in (None, status.claim)
+
+    def become(self, task_id: int, status: Status) -> None:
+        spec, old = self.tasks[task_id]
+        if status.state is State.PENDING and not status.seq:
+            self.last_seq += 1
+            status = replace(status, seq=self.last_seq)
+        if old.state in TIMED:
+            self.timers.discard((old.due_at, "due", task_id))
+        if status.state in TIMED:
+            self.timers.add((status.due_at, "due", task_id))
+        if status.state is not State.RUNNING:
+            self.leases.pop(task_id, None)
+        self.tasks[task_id] = (spec, status)
+
+    def count(self, task_id: int, event: str, ms: int) -> None:
+        spec, status = self.tasks[task_id]
+        key = (spec.header.queue, spec.header.type)
+        word = {State.SUCCEEDED: "succeeded", State.FAILED: "failed", State.RETRYING: "retried"}.get(status.state)
+        if word:
+            self.totals[*key, word] += 1
+        if event in ("succeeded", "failed", "timed_out"):
+            self.totals[*key, "runs"] += 1
+            self.totals[*key, "run_ms"] += ms
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """One history: verbs in turns, turns that are lost, restarts, and a clock."""
+
+    make: Callable[[Path], Store]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="tq-model-"))
+        self.raw = type(self).make(self.folder / "store")
+        self.model = Model()
+        self.before: Model | None = None  # the model at the begin of the open turn
+        self.renew = ""  # what the next begin does to leases: nothing; "all" after a restart; "maybe" after an abort
+        self.now = 1000
+
+    def teardown(self) -> None:
+        self.raw.close()
+        shutil.rmtree(self.folder)
+
+    def turn(self) -> Store:
+        """The store, in a turn."""
+        if self.before is None:
+            self.before = deepcopy(self.model)
+            self.raw.begin(self.now)
+            for task_id, (first, last) in self.model.leases.items() if self.renew else ():
+                anew = self.now + LEASE_MS
+                self.model.leases[task_id] = (anew, anew) if self.renew == "all" else (min(first, anew), max(last, anew))
+        return self.raw
+
+    def apply(self, change: Transition) -> None:
+        """Carry out one transition on both sides."""
+        (answer,) = self.turn().apply([change])
+        if not self.model.holds(change.id, change.start, change.claim):
+            assert answer is None
+            return
+        started_at = change.status.started_at
+        self.model.become(change.id, change.status)
+        self.model.count(change.id, change.event, self.now - started_at)
+        assert answer is not None
+        self.compare(answer)
+
+    def task(self, pick: int) -> Task | None:
+        """Some task as the model has it."""
+        known = list(self.model.tasks)
+        return Task(*self.model.tasks[known[pick % len(known)]]) if known else None
+
+    # what clients do
+
+    @verb(
+        8,
+        count=st.integers(1, 3),
+        level=st.integers(0, 2),
+        kind=st.sampled_from("ab"),
+        queue=QUEUE,
+        due_in=st.sampled_from([0, 0, 0, 7, 40]),
+        ttl=st.sampled_from([0, 0, 20]),
+        retries=st.integers(0, 2),
+        blocked=st.sampled_from([False, False, False, True]),
+        payload=st.binary(max_size=3),
+        request=st.none() | st.integers(0, 3),
+        once=st.booleans(),
+    )
+    def enqueue(
+        self, count: int, level: int, kind: str, queue: str, due_in: int, ttl: int, retries: int, blocked: bool, payload: bytes,
+        request: int | None, once: bool,
+    ) -> None:  # fmt: skip
+        parents = (1,) if blocked else ()
+        header = Header(kind, queue, level, retries, backoff=Backoff("fixed", 10, jitter=False), once=once, parents=parents)
+        due_at, expires_at = self.now + due_in if due_in else 0, self.now + ttl if ttl else 0
+        model = self.model
+        again = request in model.requests
+        number = None if request is None else RequestId(b"8 bytes!", request, again)
+        ids = list(self.turn().enqueue([Draft(header, payload, due_at, expires_at)] * count, number))
+        if request is not None and again:
+            assert ids == model.requests[request]
+            return
+        assert ids == list(range(model.last_id + 1, model.last_id + 1 + count))
+        for task_id in ids:
+            model.last_id = task_id
+            pending = not due_in and not blocked
+            model.last_seq += pending
+            seq = model.last_seq if pending else 0
+            if pending:
+                status = Status(State.PENDING, seq=seq, ready_at=self.now)
+            else:
+                status = Status(State.BLOCKED if blocked else State.SCHEDULED, due_at=due_at)
+            model.tasks[task_id] = (Spec(task_id, header, payload, self.now, seq, due_at, expires_at), status)
+            if status.state is State.SCHEDULED:
+                model.timers.add((due_at, "due", task_id))
+            if expires_at:
+                model.timers.add((expires_at, "expire", task_id))
+        if request is not None:
+            model.requests[request] = ids
+
+    @verb(2, pick=PICK)
+    def cancel(self, pick: int) -> None:
+        task = self.task(pick)
+        change = cancel(task, self.now) if task else None
+        if change:
+            self.apply(change)
+
+    @verb(2, pick=PICK)
+    def retry(self, pick: int) -> None:
+        task = self.task(pick)
+        change = retry(task, self.now) if task else None
+        if change:
+            self.apply(change)
+
+    @verb(1, pick=PICK, at_once=st.booleans())
+    def unblock(self, pick: int, at_once: bool) -> None:
+        task = self.task(pick)
+        if task:
+            ready = replace(task.status, state=State.PENDING, seq=0, ready_at=self.now, due_at=0)
+            later = replace(task.status, state=State.SCHEDULED, due_at=self.now + 9)
+            self.apply(Transition(task.id, "unblocked", frozenset({State.BLOCKED}), None, ready if at_once else later))
+
+    @verb(1, ids=st.lists(st.integers(0, 40), max_size=5))
+    def remove(self, ids: list[int]) -> None:
+        answers = self.turn().remove(ids)
+        for task_id, answer in zip(ids, answers, strict=True):
+            assert answer == self.model.holds(task_id, FINAL, None)
+            if answer:
+                del self.model.tasks[task_id]
+
+    @verb(1, paused=st.sampled_from([False, False, True]))
+    def pause(self, paused: bool) -> None:
+        self.turn().put_queue(QueueInfo(POOL, paused))
+        self.model.paused = paused
+
+    # what workers and consumers do
+
+    @verb(
+        8,
+        limit=st.sampled_from([3, 1, 10, 0]),
+        queue=QUEUE,
+        kinds=st.sampled_from([None, None, frozenset("a"), frozenset("ab")]),
+        budget_ms=st.sampled_from([inf, inf, 0.0, 10.0]),
+        costs=st.sampled_from([{}, {"a": 3.0}, {"a": 4, "b": 1}]),
+        lease=st.booleans(),
+    )
+    def claim(self, limit: int, queue: str, kinds: frozenset[str] | None, budget_ms: float, costs: dict[str, float], lease: bool) -> None:
+        queues = None if queue == POOL else frozenset({OUTSIDE})
+        claimed = self.turn().claim(Want("w", limit, budget_ms, costs, queues, kinds, LEASE_MS if lease else 0))
+        model = self.model
+        expected: list[int] = []
+        spent = 0.0
+        for task_id in [] if model.paused and queue == POOL else model.line(queue, kinds):
+            cost = costs.get(model.tasks[task_id][0].header.type, inf)
+            if len(expected) == limit or (expected and spent + cost > budget_ms):
+                break
+            spent += cost
+            expected.append(task_id)
+        assert [one.id for one in claimed] == expected
+        for one in claimed:
+            spec, old = model.tasks[one.id]
+            assert (one.claim, one.attempt, one.crashes) == (old.claim + 1, old.attempt, old.crashes)
+            assert (one.header, one.record) == (spec.header, spec.record())
+            model.become(one.id, replace(old, state=State.RUNNING, claim=one.claim, worker="w", started_at=self.now, finished_at=0))
+            model.tokens.append((one.id, one.claim))
+            if lease:
+                model.leases[one.id] = (self.now + LEASE_MS, self.now + LEASE_MS)
+
+    @verb(3, picks=st.lists(PICK, min_size=1, max_size=4), output=st.booleans(), result=st.sampled_from([None, b"\x01"]))
+    def succeed(self, picks: list[int], output: bool, result: bytes | None) -> None:
+        """New and old claims alike: those that are over change nothing."""
+        if not self.model.tokens:
+            return
+        tokens = [self.model.tokens[-1 - pick % len(self.model.tokens)] for pick in picks]
+        answers = self.turn().succeed([Success(task_id, claim, self.now - 2, self.now, output, result) for task_id, claim in tokens])
+        for (task_id, claim), answer in zip(tokens, answers, strict=True):
+            assert answer == self.model.holds(task_id, frozenset({State.RUNNING}), claim)
+            if answer:
+                outcome = Outcome("succeeded", self.now - 2, self.now, result, output=output)
+                self.model.become(task_id, settle(Task(*self.model.tasks[task_id]), outcome, self.now, 0.5).status)
+                self.model.count(task_id, "succeeded", 2)
+
+    @verb(8, pick=PICK, kind=st.sampled_from(ENDS), delay_ms=st.sampled_from([None, 5]), permanent=st.booleans())
+    def settle(self, pick: int, kind: str, delay_ms: int | None, permanent: bool) -> None:
+        """New and old claims alike."""
+        if not self.model.tokens:
+            return
+        task_id, claim = self.model.tokens[-1 - pick % len(self.model.tokens)]
+        if task_id in self.model.tasks:
+            outcome = Outcome(kind, error={"type": "E", "message": "no"}, exit_code=pick, delay_ms=delay_ms, permanent=permanent)
+            self.apply(replace(settle(Task(*self.model.tasks[task_id]), outcome, self.now, 0.5), claim=claim))
+
+    @verb(1, pick=PICK)
+    def extend(self, pick: int) -> None:
+        if not self.model.tokens:
+            return
+        task_id, claim = self.model.tokens[-1 - pick % len(self.model.tokens)]
+        answer = self.turn().extend(task_id, claim, LEASE_MS)
+        assert answer == (task_id in self.model.leases and self.model.holds(task_id, frozenset({State.RUNNING}), claim))
+        if answer:
+            self.model.leases[task_id] = (self.now + LEASE_MS, self.now + LEASE_MS)
+
+    # what the daemon does
+
+    @verb(4, ms=st.sampled_from([0, 1, 5, 10, 30, 100]), act=st.booleans())
+    def time_passes(self, ms: int, act: bool) -> None:
+        """Timers are taken, in a turn of their own; what is due is carried out, or only the timers are gone."""
+        self.commit()
+        self.now += ms
+        found = self.turn().due(1000)
+        model = self.model
+        over = sorted(timer for timer in model.timers if timer[0] <= self.now)
+        model.timers -= set(over)
+        lives = [timer for timer in over if model.holds(timer[2], frozenset(State) - FINAL, None)]
+        assert [one for one in found if one[0] != "lease"] == [(kind, task_id) for _, kind, task_id in lives]
+        lapsed = {task_id for kind, task_id in found if kind == "lease"}
+        assert {i for i, (_, last) in model.leases.items() if last <= self.now} <= lapsed
+        assert lapsed <= {i for i, (first, _) in model.leases.items() if first <= self.now}
+        for task_id in lapsed:
+            model.leases[task_id] = (inf, inf)
+        for kind, task_id in found if act else ():
+            task = Task(*model.tasks[task_id])
+            if kind == "lease":
+                self.apply(settle(task, Outcome("lapsed"), self.now, 0.5))
+            else:
+                self.apply(come_due(task, self.now) if kind == "due" else run_out(task, self.now))
+
+    @verb(1, keep=st.sampled_from([0, 2, 100]), age=st.sampled_from([0, 50, 10**9]), age_failed=st.sampled_from([0, 50, 10**9]))
+    def retain(self, keep: int, age: int, age_failed: int) -> None:
+        found = self.turn().retain(Limits(keep=keep, keep_ms=age, keep_failed_ms=age_failed), 1000)
+        expected = []
+        for failed, keep_ms in ((True, age_failed), (False, age)):
+            over = [
+                (s.finished_at, i) for i, (_, s) in self.model.tasks.items() if s.state in FINAL and (s.state is State.FAILED) == failed
+            ]
+            expected += [i for n, (at, i) in enumerate(sorted(over)) if n < len(over) - keep or at < self.now - keep_ms]
+        assert sorted(found) == sorted((i, self.model.tasks[i][1].output) for i in expected)
+        for task_id in expected:
+            del self.model.tasks[task_id]
+
+    @verb(3)
+    def commit(self) -> None:
+        if self.before is None:
+            return
+        self.raw.commit()
+        self.before, self.renew = None, ""
+        alive = [timer[0] for timer in self.model.timers if self.model.holds(timer[2], frozenset(State) - FINAL, None)]
+        instants = [*alive, *(last for _, last in self.model.leases.values() if last != inf)]
+        if instants:
+            first = self.raw.next_due()
+            assert first is not None
+            assert first <= min(instants)
+
+    @verb(2)
+    def abort(self) -> None:
+        if self.before is None:
+            return
+        self.raw.abort()
+        self.lose()
+        self.renew = self.renew or "maybe"
+
+    @verb(1, committed=st.booleans())
+    def restart(self, committed: bool) -> None:
+        """The process ends, with or without its last turn."""
+        if committed:
+            self.commit()
+        self.raw.close()
+        self.lose()
+        self.raw = type(self).make(self.folder / "store")
+        self.renew = "all"
+
+    def lose(self) -> None:
+        if self.before is not None:
+            self.model, self.before = self.before, None
+
+    @verb(
+        2,
+        states=st.none() | st.frozensets(st.sampled_from(State), max_size=3),
+        limit=st.integers(1, 4),
+        queue=st.sampled_from([None, POOL]),
+    )
+    def lists_are_complete(self, states: frozenset[State] | None, limit: int, queue: str | None) -> None:
+        """Page after page."""
+        tasks = self.model.tasks.values()
+        expected = [
+            spec.id for spec, status in tasks if (states is None or status.state in states) and queue in (None, spec.header.queue)
+        ]  # fmt: skip
+        expected.sort(reverse=True)
+        found: list[int] = []
+        cursor = None
+        while page := [row for row in self.raw.find(Query(states, queue, limit=limit, before=cursor)) if row is not None]:
+            found += [task.id for task, _ in page]
+            cursor = page[-1][1]
+        if states == {State.PENDING}:
+            assert queue is None or found == self.model.line(queue)
+            found.sort(reverse=True)
+        assert found == expected
+
+    @rule(step=st.sampled_from(VERBS).flatmap(lambda verb: verb))
+    def step(self, step: tuple[str, dict[str, Any]]) -> None:
+        getattr(self, step[0])(**step[1])
+
+    # what must hold after each step
+
+    def compare(self, task: Task) -> None:
+        """``ready_at`` 0 means "when it was created", and a pending task has no due time."""
+        spec, status = self.model.tasks[task.id]
+        assert replace(task.status, ready_at=task.status.ready_at or spec.created_at) == replace(
+            status, ready_at=status.ready_at or spec.created_at
+        )
+        assert task.spec == spec
+
+    @invariant()
+    def tasks_are_as_they_should_be(self) -> None:
+        model = self.model
+        for task_id, task in enumerate(self.raw.get(range(model.last_id + 2))):
+            assert (task is not None) == (task_id in model.tasks)
+            if task is not None:
+                self.compare(task)
+        assert self.raw.last_id() == model.last_id
+        held = {(held.id, held.claim) for held in self.raw.held()}
+        assert held == {(i, status.claim) for i, (_, status) in model.tasks.items() if status.state is State.RUNNING}
+
+    @invariant()
+    def what_is_next_is_in_order(self) -> None:
+        model = self.model
+        pool = [] if model.paused else model.line(POOL)
+        assert [task.id for task in self.raw.peek(100)] == pool
+        assert [task.id for task in self.raw.peek(100, OUTSIDE)] == model.line(OUTSIDE)
+        assert self.raw.ready() == bool(pool)
+
+    @invariant()
+    def counts_equal_a_recount(self) -> None:
+        states: Counter[tuple[str, str, State]] = Counter()
+        size: Counter[tuple[str, str]] = Counter()
+        for spec, status in self.model.tasks.values():
+            key = (spec.header.queue, spec.header.type)
+            states[*key, status.state] += 1
+            size[key] += 0 if status.state.final else len(spec.payload)
+        for tally in self.raw.tallies():
+            key = (tally.queue, tally.type)
+            assert tally.states == [states.pop((*key, state), 0) for state in State]
+            assert tally.bytes == size[key]
+            for word in ("succeeded", "failed", "retried", "runs", "run_ms"):
+                assert getattr(tally, word) == self.model.totals[*key, word]
+        assert not states
+
+
+def _machine(module: str, name: str) -> Any:
+    """The test of one store; its first turn makes the external queue."""
+
+    def make(path: Path) -> Store:
+        store: Store = getattr(import_module(module), name)(path)
+        if OUTSIDE not in store.queues():
+            store.begin(1)
+            store.put_queue(QueueInfo(OUTSIDE, external=True))
+            store.commit()
+        return store
+
+    test = type(f"{name}Machine", (StoreMachine,), {"make": staticmethod(make)}).TestCase
+    test.settings = SOON
+    return test
+
+
+TestMemoryStoreIsTheModel = _machine("tq.store.memory", "MemoryStore")
+TestLmdbStoreIsTheModel = _machine("tq.store.lmdb", "LmdbStore")

@@ -1,0 +1,235 @@
+"""The Unix door: connections, frames, limits, credentials.
+
+For: accepting local clients, cutting their bytes into requests, and sending answers as fast as each will read.
+Not for: what a verb does: requests go to ``serve``, which is the daemon's.
+Runs in: the daemon, on the thread of its loop.
+Promises: only this user (and root) gets in; what one connection sends or does not read costs bounded memory; a frame
+that is no request gets one error and ends its connection; a live daemon's socket is never stolen (the lock is taken
+before, so a socket found here is a dead one's).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tq import wire
+from tq.errors import ConfigError
+from tq.loop import READ, WRITE, Loop
+
+READ_BYTES = 256 << 10
+FRAMES_A_TURN = 256
+OUT_MOST = 8 << 20
+"""Unsent answer bytes at which a connection that does not read is closed."""
+BACKLOG = 512
+_CREDENTIALS = struct.Struct("3i")
+
+Serve = Callable[["Connection", int, str, dict[str, Any]], None]
+
+
+class Connection:
+    """One client. ``nonce`` names it across connections; ``id`` is never given twice in a daemon's life."""
+
+    __slots__ = ("frames", "greeted", "id", "nonce", "out", "sock", "waits_to_write")
+
+    def __init__(self, number: int, sock: socket.socket, max_frame: int) -> None:
+        self.id = number
+        self.sock = sock
+        self.frames = wire.Frames(max_frame)
+        self.nonce: bytes | None = None
+        self.greeted = False
+        self.out = bytearray()
+        self.waits_to_write = False
+
+
+class UnixDoor:
+    """Listens on ``path``; gives each request to ``serve`` and each closed connection's id to ``gone``."""
+
+    def __init__(self, loop: Loop, path: Path, serve: Serve, gone: Callable[[int], None], max_frame: int, max_connections: int) -> None:
+        self._loop = loop
+        self._path = path
+        self._serve = serve
+        self._gone = gone
+        self._max_frame = max_frame
+        self._max_connections = max_connections
+        self._connections: dict[int, Connection] = {}
+        self._last = 0
+        self._unread: dict[int, Connection] = {}
+        self._deaf = False
+        self._listener = self._listen()
+        loop.add(self._listener.fileno(), self._accept)
+
+    def _listen(self) -> socket.socket:
+        """Bind beside the place, make it private, move it there: nobody ever connects to a half-made socket."""
+        path = os.fsencode(self._path)
+        if len(path) > wire.MAX_SOCKET_PATH:
+            raise ConfigError(f"{self._path}: expected a socket path of at most {wire.MAX_SOCKET_PATH} bytes, got {len(path)}. Choose a shorter --data-dir.")
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        fresh = path[:-1] + b"-" if len(path) + 1 > wire.MAX_SOCKET_PATH else path + b"-"
+        if os.path.lexists(fresh):
+            os.unlink(fresh)
+        umask = os.umask(0o177)
+        try:
+            listener.bind(fresh)
+        finally:
+            os.umask(umask)
+        listener.listen(BACKLOG)
+        os.rename(fresh, path)
+        return listener
+
+    # -- coming in -------------------------------------------------------------------------------------------------
+
+    def _accept(self, _: int) -> None:
+        while True:
+            try:
+                sock, _address = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):  # no descriptor left: listen again when one is free
+                    self._loop.remove(self._listener.fileno())
+                    self._deaf = True
+                    return
+                continue
+            sock.setblocking(False)
+            uid = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[1]
+            if uid not in (0, os.geteuid()):
+                self._refuse(sock, "not_allowed", f"expected user {os.geteuid()}, got user {uid}. Use a data directory of your own.")
+            elif len(self._connections) >= self._max_connections:
+                text = f"the daemon serves {self._max_connections} connections at most and has them all. Try again later, or raise max_connections."
+                self._refuse(sock, "refused", text)
+            else:
+                self._last += 1
+                connection = Connection(self._last, sock, self._max_frame)
+                self._connections[connection.id] = connection
+                self._loop.add(sock.fileno(), lambda events, c=connection: self._ready(c, events))  # type: ignore[misc]
+
+    def _refuse(self, sock: socket.socket, code: str, text: str) -> None:
+        try:
+            sock.send(wire.error(0, code, text))
+        except OSError:
+            pass  # it did not wait for the reason
+        sock.close()
+
+    def _ready(self, connection: Connection, events: int) -> None:
+        if events & WRITE:
+            self._flush(connection)
+        if events & ~WRITE and connection.id in self._connections:
+            try:
+                data = connection.sock.recv(READ_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self.close(connection)
+                return
+            connection.frames.feed(data)
+            self._cut(connection)
+
+    def _cut(self, connection: Connection) -> None:
+        """Serve whole frames, a bounded number a turn."""
+        try:
+            bodies = connection.frames.take(FRAMES_A_TURN)
+        except wire.FrameTooLarge as error:
+            self._reject(connection, f"{error}. Send less at once.")
+            return
+        if len(bodies) == FRAMES_A_TURN:
+            self._unread[connection.id] = connection
+        else:
+            self._unread.pop(connection.id, None)
+        for body in bodies:
+            try:
+                number, verb, args = wire.message(body)
+                good = isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 1 << 63
+                good = good and isinstance(verb, str) and (args is None or isinstance(args, dict))
+            except (ValueError, TypeError, RecursionError):
+                good = False
+            if not good:
+                self._reject(connection, "expected a frame that holds [number, verb, arguments] in msgpack, got something else. See tq/wire.py.")
+                return
+            self._serve(connection, number, verb, args or {})
+            if connection.id not in self._connections:
+                return
+
+    def _reject(self, connection: Connection, text: str) -> None:
+        self.send(connection.id, wire.error(0, "protocol", text))
+        self.close(connection)
+
+    @property
+    def unread(self) -> bool:
+        """Whether whole frames are left from the last turn."""
+        return bool(self._unread)
+
+    def read_on(self) -> None:
+        for connection in list(self._unread.values()):
+            self._cut(connection)
+
+    # -- going out -------------------------------------------------------------------------------------------------
+
+    def send(self, conn: int, data: bytes) -> None:
+        """Send an answer; what the client does not take at once waits for it, up to a bound."""
+        connection = self._connections.get(conn)
+        if connection is None:
+            return
+        if connection.out:
+            connection.out += data
+        else:
+            try:
+                sent = connection.sock.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self.close(connection)
+                return
+            if sent < len(data):
+                connection.out += data[sent:]
+        if connection.out:
+            if len(connection.out) > OUT_MOST:
+                self.close(connection)
+            elif not connection.waits_to_write:
+                connection.waits_to_write = True
+                self._loop.change(connection.sock.fileno(), READ | WRITE)
+
+    def _flush(self, connection: Connection) -> None:
+        try:
+            sent = connection.sock.send(connection.out)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close(connection)
+            return
+        del connection.out[:sent]
+        if not connection.out:
+            connection.waits_to_write = False
+            self._loop.change(connection.sock.fileno(), READ)
+
+    def close(self, connection: Connection) -> None:
+        if self._connections.pop(connection.id, None) is None:
+            return
+        self._unread.pop(connection.id, None)
+        self._loop.remove(connection.sock.fileno())
+        connection.sock.close()
+        if self._deaf:
+            self._deaf = False
+            self._loop.add(self._listener.fileno(), self._accept)
+        self._gone(connection.id)
+
+    @property
+    def connections(self) -> int:
+        return len(self._connections)
+
+    def shut(self) -> None:
+        """Stop listening, send what can be sent at once, close all."""
+        self._loop.remove(self._listener.fileno())
+        self._listener.close()
+        self._path.unlink(missing_ok=True)
+        for connection in list(self._connections.values()):
+            if connection.out:
+                self._flush(connection)
+            self.close(connection)

@@ -1,0 +1,748 @@
+"""The broker: turns what arrived into one transaction, and says afterwards what to answer.
+
+For: the verbs that read or change tasks; group commit; who waits for what.
+Not for: sockets, processes, clocks, files: requests and results come in as values, answers and claims go out as values.
+Runs in: the daemon, on the thread of its loop; the same in tests, under a hand-turned clock.
+Promises: nothing is answered, handed out or published before the commit that holds it; within a turn the pool's
+settles come first, then each connection's requests in order, then what is due, a slice of chores, and claims last; a
+request that fails changes nothing and harms no neighbour. One turn is one commit; without changes there is none.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from time import monotonic
+from typing import Any, NamedTuple
+
+from tq import lifecycle, wire
+from tq.errors import Refused, StoreError, TqError, UsageError
+from tq.intake import Defaults, Intake
+from tq.lifecycle import Outcome
+from tq.stats import stats
+from tq.store import (
+    SCAN_MOST,
+    Chore,
+    Claimed,
+    Draft,
+    Limits,
+    Query,
+    QueueInfo,
+    RequestId,
+    Store,
+    Success,
+    TypeInfo,
+    Want,
+)
+from tq.model import MAX_ERROR, MAX_NAME, MAX_RESULT, State, Task, state_named
+
+SLICE_S = 0.002
+"""How long a turn may work on chores, and on long reads."""
+DUE_MOST = 256
+CLOCK_BACK_MS = 3_600_000
+"""A clock that steps back less than this stands still until it has caught up; further, it is followed."""
+RETAIN_EVERY_MS = 3_600_000
+LEASE_MS = 30_000
+MAX_LEASE_MS = 86_400_000
+KINDS = ("succeeded", "failed")
+
+_log = logging.getLogger("tq.broker")
+
+
+class Request(NamedTuple):
+    """One request of a connection. ``nonce`` names the client that sent it, if it gave one."""
+
+    conn: int
+    number: int
+    verb: str
+    args: dict[str, Any]
+    nonce: bytes | None = None
+
+
+Step = tuple[str, Sequence[Any]]
+"""For the log: an event and what it happened to; see ``describe``."""
+
+
+@dataclass(slots=True)
+class Turn:
+    """What one turn did, to be acted on after it."""
+
+    answers: list[tuple[int, bytes]] = field(default_factory=list)
+    grants: list[tuple[Want, list[Claimed]]] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    ended: list[tuple[int, str, int | None]] = field(default_factory=list)
+    removed: list[int] = field(default_factory=list)
+    stirred: bool = False  # something may have become claimable
+    busy: bool = False  # more to do at once
+    later: list[Callable[[], None]] = field(default_factory=list)  # changes of the broker's own memory, after the commit
+
+
+@dataclass(slots=True, eq=False)
+class _Wait:
+    """A request that is answered when tasks end, or when its time is up."""
+
+    request: Request
+    ids: list[int]
+    left: set[int]
+    any: bool
+    until: float
+
+
+@dataclass(slots=True, eq=False)
+class _Claim:
+    """A consumer that waits for tasks."""
+
+    request: Request
+    want: Want
+    until: float
+
+
+@dataclass(slots=True, eq=False)
+class _List:
+    """A long read, done in slices."""
+
+    request: Request
+    found: Iterator[tuple[Task, bytes] | None]
+    limit: int
+    tasks: list[Task] = field(default_factory=list)
+    cursor: bytes | None = None
+
+
+class Broker:
+    """The deciding object. ``submit`` and ``settled`` gather; ``turn`` does the work."""
+
+    def __init__(self, store: Store, limits: Limits = Limits(), defaults: Defaults = Defaults(), chance: Callable[[], float] = lambda: 0.5) -> None:
+        self._store = store
+        self._limits = limits
+        self._chance = chance
+        self._intake = Intake(defaults, store.types, store.queues)
+        self._inbox: list[Request] = []
+        self._settles: list[Sequence[Any]] = []
+        self._waiting: dict[int, list[_Wait]] = {}
+        self._claims: list[_Claim] = []
+        self._lists: list[_List] = []
+        self._ends: dict[tuple[int, int], frozenset[int] | None] = {}  # (conn, number) -> the ids watched, None: all
+        self._totals: dict[tuple[int, int], tuple[int, int]] = {}  # (conn, number) -> (interval ms, next instant)
+        self._deadlines: list[tuple[float, int, _Wait | _Claim]] = []
+        self._ticket = 0
+        self._now = 0
+        self._retain_at = 0
+        self.followed: set[int] = set()
+        """Tasks whose end the daemon wants to see in ``Turn.ended``."""
+        self.slots = (0, 0)
+        """Slots that run a task, slots in all; the daemon says so before a turn."""
+        self._reads: dict[str, Callable[[Request, Turn], dict[str, Any] | None]] = {
+            "get": self._get, "find": self._find, "peek": self._peek, "wait": self._wait, "stats": self._stats,
+            "queues": self._queues, "types": self._types, "chores": self._chores_list, "watch": self._watch,
+        }  # fmt: skip
+        self._writes: dict[str, Callable[[Request, Turn], dict[str, Any] | None]] = {
+            "enqueue": self._enqueue, "claim": self._claim, "extend": self._extend, "settle": self._settle,
+            "release": self._release, "cancel": self._cancel, "set_queue": self._set_queue,
+        }  # fmt: skip
+
+    @property
+    def verbs(self) -> frozenset[str]:
+        return frozenset(self._reads) | frozenset(self._writes)
+
+    # -- what arrives ----------------------------------------------------------------------------------------------
+
+    def submit(self, request: Request) -> None:
+        """Take a request for the next turn."""
+        self._inbox.append(request)
+
+    def settled(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Take results from the pool: ``[id, claim, 0 or kind, started_at, finished_at, output, result or outcome map]``."""
+        self._settles.extend(rows)
+
+    def gone(self, conn: int) -> None:
+        """A connection is closed: nobody waits there any more. What it asked for before still happens."""
+        self._claims = [c for c in self._claims if c.request.conn != conn]
+        self._lists = [one for one in self._lists if one.request.conn != conn]
+        for key in [k for k in self._ends if k[0] == conn]:
+            del self._ends[key]
+        for key in [k for k in self._totals if k[0] == conn]:
+            del self._totals[key]
+        for waits in list(self._waiting.values()):
+            for wait in [w for w in waits if w.request.conn == conn]:
+                self._forget_wait(wait)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a turn has something to do now."""
+        return bool(self._inbox or self._settles)
+
+    def put_types(self, types: Sequence[TypeInfo], now: int) -> None:
+        """Remember what the application's hello named; its own commit, since the daemon waits for it."""
+        self._store.begin(max(now, self._now))
+        self._store.put_types(types)
+        self._store.commit()
+        self._intake.forget()
+
+    def recover(self, begun: Callable[[int, int], bool], now: int) -> tuple[int, int]:
+        """Settle what local workers held when the daemon died: (interrupted, released). Before the first claim.
+
+        ``begun(id, claim)`` says whether the worker had begun it; what had not is given back uncharged.
+        """
+        held = [one for one in self._store.held() if not one.lease_ms]
+        interrupted = 0
+        self._now = max(now, self._now)
+        for start in range(0, len(held), SCAN_MOST):
+            rows: list[Sequence[Any]] = []
+            for one in held[start : start + SCAN_MOST]:
+                cut = begun(one.id, one.claim)
+                interrupted += cut
+                rows.append([one.id, one.claim, "interrupted" if cut else "released", one.claimed_at, now, False, {"error": DAEMON_DIED if cut else None}])
+            self._settles = [*rows]
+            self.turn(now, ())
+        return interrupted, len(held) - interrupted
+
+    # -- the turn --------------------------------------------------------------------------------------------------
+
+    def turn(self, now: int, wants: Sequence[Want]) -> Turn:
+        """One turn at ``now`` (ms since the epoch); ``wants`` are the pool's free slots. StoreError ends the daemon."""
+        if now < self._now and self._now - now < CLOCK_BACK_MS:
+            now = self._now
+        self._now = now
+        settles, self._settles = self._settles, []
+        requests, self._inbox = self._inbox, []
+        turn = Turn()
+        try:
+            self._work(turn, settles, requests, wants)
+        except StoreError:
+            raise
+        except Exception as error:  # one request spoils the group: do each on its own
+            if not isinstance(error, Refused):
+                _log.exception("a turn failed and is done again one request at a time")
+            self._store.abort()
+            turn = self._one_by_one(settles, requests)
+        for change in turn.later:
+            change()
+        self._publish(turn)
+        self._read_on(turn)
+        return turn
+
+    def _work(self, turn: Turn, settles: Sequence[Sequence[Any]], requests: Sequence[Request], wants: Sequence[Want]) -> None:
+        """Steps 2 and 3 of the loop: everything in one transaction, committed."""
+        store, now = self._store, self._now
+        due = store.next_due()
+        chores = store.chores()
+        changes = bool(settles or chores) or (due is not None and due <= now) or any(r.verb in self._writes for r in requests)
+        changes = changes or now >= self._retain_at or bool(wants and store.ready())
+        if changes:
+            store.begin(now)
+        if settles:
+            self._settle_rows(settles, turn)
+        for request in requests:
+            self._serve(request, turn)
+        if not changes:
+            return
+        if due is not None and due <= now:
+            self._come_due(turn)
+        if chores:
+            self._work_off(chores[0], turn)
+        self._grant(turn, wants)
+        if settles or turn.ended or now >= self._retain_at:
+            self._retain(turn, 2 * len(settles) + 64)
+        store.commit()
+
+    def _one_by_one(self, settles: Sequence[Sequence[Any]], requests: Sequence[Request]) -> Turn:
+        """The same, each in a transaction of its own, settles first; what still fails is answered so."""
+        turn = Turn(stirred=True, busy=True)
+        for one in settles:
+            self._alone(turn, lambda part, row=one: self._settle_rows([row], part))
+        for request in requests:
+            failed = self._alone(turn, lambda part, r=request: self._serve(r, part))
+            if failed is not None:
+                turn.answers.append((request.conn, _error(request.number, failed)))
+        return turn
+
+    def _alone(self, turn: Turn, work: Callable[[Turn], None]) -> Exception | None:
+        part = Turn()
+        try:
+            self._store.begin(self._now)
+            work(part)
+            self._store.commit()
+        except StoreError:
+            raise
+        except Exception as error:
+            self._store.abort()
+            if not isinstance(error, TqError):
+                _log.exception("a request failed")
+            return error
+        turn.answers += part.answers
+        turn.steps += part.steps
+        turn.ended += part.ended
+        turn.later += part.later
+        return None
+
+    def _serve(self, request: Request, turn: Turn) -> None:
+        verb = self._writes.get(request.verb) or self._reads[request.verb]
+        try:
+            body = verb(request, turn)
+        except StoreError:
+            raise
+        except TqError as error:
+            turn.answers.append((request.conn, _error(request.number, error)))
+            return
+        if body is not None:
+            turn.answers.append((request.conn, wire.frame([request.number, wire.ANSWER, body])))
+
+    @property
+    def next_due(self) -> float | None:
+        """The instant (ms) at which a turn is needed if nothing arrives; None: never."""
+        times: list[float] = [self._deadlines[0][0]] if self._deadlines else []
+        due = self._store.next_due()
+        times += [due] if due is not None else []
+        times += [at for _, at in self._totals.values()]
+        return min(times, default=None)
+
+    # -- settling --------------------------------------------------------------------------------------------------
+
+    def _settle_rows(self, rows: Sequence[Sequence[Any]], turn: Turn) -> list[bool]:
+        """Settle each row: successes in one batch, the rest by the table; whether each claim was still held."""
+        store = self._store
+        if all(row[2] == 0 for row in rows):
+            held = store.succeed([Success(r[0], r[1], r[3], r[4], r[5], r[6]) for r in rows])
+            if self._waiting or self._ends or self.followed:
+                turn.ended += [(r[0], "succeeded", None) for r, ok in zip(rows, held, strict=True) if ok]
+            turn.steps.append(("succeeded", rows))
+            return held
+        held = []
+        for row in rows:
+            if row[2] == 0:
+                held += self._settle_rows([row], turn)
+                continue
+            outcome = _outcome(row)
+            task = store.get([row[0]])[0]
+            if task is None or task.state is not State.RUNNING or task.status.claim != row[1]:
+                held.append(False)
+                continue
+            now = store.apply([lifecycle.settle(task, outcome, self._now, self._chance())])[0]
+            held.append(now is not None)
+            turn.stirred = True
+            if now is not None:
+                turn.steps.append((outcome.kind, [now]))
+                if now.state.final:
+                    turn.ended.append((now.id, now.state.word, now.status.exit_code))
+        return held
+
+    def _come_due(self, turn: Turn) -> None:
+        fired = self._store.due(DUE_MOST)
+        tasks = self._store.get([task_id for _, task_id in fired])
+        for (what, _), task in zip(fired, tasks, strict=True):
+            if task is None:
+                continue
+            if what == "due":
+                change = lifecycle.come_due(task, self._now)
+            elif what == "expire":
+                if task.state is State.RUNNING:
+                    continue
+                change = lifecycle.run_out(task, self._now)
+            else:
+                change = lifecycle.settle(task, Outcome("lapsed", finished_at=self._now, error=LAPSED), self._now, self._chance())
+            now = self._store.apply([change])[0]
+            if now is not None:
+                turn.steps.append((change.event, [now]))
+                if now.state.final:
+                    turn.ended.append((now.id, now.state.word, None))
+        turn.stirred = True
+        turn.busy = turn.busy or len(fired) == DUE_MOST
+
+    def _retain(self, turn: Turn, most: int) -> None:
+        self._retain_at = self._now + RETAIN_EVERY_MS
+        gone = self._store.retain(self._limits, most)
+        turn.removed += [task_id for task_id, output in gone if output]
+        turn.busy = turn.busy or len(gone) >= most
+
+    # -- claims ----------------------------------------------------------------------------------------------------
+
+    def _grant(self, turn: Turn, wants: Sequence[Want]) -> None:
+        """Claims for consumers that wait, then for the pool's slots."""
+        for claim in list(self._claims):
+            tasks = self._store.claim(claim.want)
+            if tasks:
+                self._answer_claim(claim.request, claim.want, tasks, turn)
+                turn.later.append(lambda c=claim: self._claims.remove(c) if c in self._claims else None)
+        for want in wants:
+            got = self._store.claim(want)
+            if got:
+                turn.grants.append((want, got))
+                turn.steps.append(("claimed", got))
+
+    def _answer_claim(self, request: Request, want: Want, tasks: list[Claimed], turn: Turn) -> None:
+        body = {"tasks": [_handed_out(task, want.lease_ms) for task in tasks]}
+        turn.answers.append((request.conn, wire.frame([request.number, wire.ANSWER, body])))
+        turn.steps.append(("claimed", tasks))
+
+    def _claim(self, request: Request, turn: Turn) -> dict[str, Any] | None:
+        args = _args(request, queues=list, types=list, limit=int, wait_ms=int, lease_ms=int)
+        queues, types = args.get("queues"), args.get("types")
+        limit = _between(args.get("limit", 1), 1, SCAN_MOST, "limit")
+        lease_ms = _between(args.get("lease_ms", LEASE_MS), 100, MAX_LEASE_MS, "lease_ms")
+        if not queues and not types:
+            raise UsageError("claim: expected queues or types, at least one name, got neither.")
+        names = _names(queues, "queues"), _names(types, "types")
+        want = Want(f"consumer-{request.conn}", limit, math.inf, queues=names[0], types=names[1], lease_ms=lease_ms)
+        tasks = self._store.claim(want)
+        if not tasks and args.get("wait_ms"):
+            until = self._now + _between(args["wait_ms"], 1, MAX_LEASE_MS, "wait_ms")
+            turn.later.append(lambda: self._park(_Claim(request, want, until)))
+            return None
+        self._answer_claim(request, want, tasks, turn)
+        return None
+
+    def _extend(self, request: Request, turn: Turn) -> dict[str, Any]:
+        args = _args(request, "id", "claim", id=int, claim=int, lease_ms=int)
+        lease_ms = _between(args.get("lease_ms", LEASE_MS), 100, MAX_LEASE_MS, "lease_ms")
+        return {"ok": self._store.extend(args["id"], args["claim"], lease_ms)}
+
+    def _settle(self, request: Request, turn: Turn) -> dict[str, Any]:
+        rows = []
+        for row in _most(_args(request, "results", results=list)["results"], "results"):
+            if not (isinstance(row, list) and len(row) == 4 and _claim_pair(row) and row[2] in KINDS and isinstance(row[3] or {}, dict)):
+                raise UsageError(f"settle: expected [id, claim, {' or '.join(KINDS)}, details], got {row!r:.80}.")
+            details = row[3] or {}
+            result, error = details.get("result"), details.get("error")
+            if not isinstance(result, bytes | None) or (result and len(result) > MAX_RESULT):
+                raise UsageError(f"settle: result: expected at most {MAX_RESULT} bytes of packed msgpack, got {result!r:.80}.")
+            if not isinstance(error, dict | None) or len(wire.pack(error)) > MAX_ERROR:
+                raise UsageError(f"settle: error: expected a map with type and message, at most {MAX_ERROR} bytes, got {error!r:.80}.")
+            since = next((h.claimed_at for h in self._store.held() if h.id == row[0]), self._now) if len(rows) < 8 else self._now
+            value = result if row[2] == "succeeded" else details
+            rows.append([row[0], row[1], 0 if row[2] == "succeeded" else row[2], since, self._now, False, value])
+        return {"settled": self._settle_rows(rows, turn) if rows else []}
+
+    def _release(self, request: Request, turn: Turn) -> dict[str, Any]:
+        claims = _most(_args(request, "claims", claims=list)["claims"], "claims")
+        for pair in claims:
+            if not (isinstance(pair, list) and len(pair) == 2 and _claim_pair(pair)):
+                raise UsageError(f"release: expected [id, claim], got {pair!r:.80}.")
+        rows = [[task_id, claim, "released", 0, self._now, False, None] for task_id, claim in claims]
+        return {"released": self._settle_rows(rows, turn) if rows else []}
+
+    # -- changing verbs --------------------------------------------------------------------------------------------
+
+    def _enqueue(self, request: Request, turn: Turn) -> dict[str, Any]:
+        args = _args(request, "tasks", tasks=list, again=bool)
+        drafts = self._intake.drafts(args["tasks"], self._now)
+        once = RequestId(request.nonce, request.number, bool(args.get("again"))) if request.nonce else None
+        ids = list(self._store.enqueue(drafts, once))
+        turn.stirred = True
+        turn.steps.append(("added", list(zip(ids, drafts, strict=True)) if len(ids) < SCAN_MOST else _Pairs(ids, drafts)))
+        return {"ids": ids}
+
+    def _cancel(self, request: Request, turn: Turn) -> dict[str, Any]:
+        args = _args(request, ids=list, queue=str, type=str, states=list)
+        if "ids" not in args:
+            if not args:
+                raise UsageError("cancel: expected ids, or a queue, type or states to choose them by, got nothing.")
+            _states(args.get("states"))
+            return {"chore": self._store.put_chore(Chore(0, "cancel", args)).id}
+        return {"outcomes": [self._cancel_one(task_id, turn) for task_id in _ids(args["ids"])]}
+
+    def _cancel_one(self, task_id: int, turn: Turn) -> str:
+        task = self._store.get([task_id])[0]
+        if task is None:
+            return "unknown"
+        change = lifecycle.cancel(task, self._now)
+        now = self._store.apply([change])[0] if change is not None else None
+        if change is None or now is None:
+            return "over"
+        turn.steps.append((change.event, [now]))
+        if now.state.final:
+            turn.ended.append((task_id, now.state.word, None))
+        return "cancelled" if now.state.final else "asked"
+
+    def _set_queue(self, request: Request, turn: Turn) -> dict[str, Any]:
+        args = _args(request, "name", name=str, paused=bool, external=bool, weight=int)
+        if not 0 < len(args["name"]) <= MAX_NAME:
+            raise UsageError(f"set_queue: name: expected 1 to {MAX_NAME} characters, got {args['name']!r:.80}.")
+        _between(args.get("weight", 1), 1, 100, "weight")
+        old = self._store.queues().get(args["name"], QueueInfo(args["name"]))
+        row = {"name": old.name, "paused": old.paused, "weight": old.weight, "external": old.external} | args
+        self._store.put_queue(QueueInfo(**row))
+        turn.later.append(self._intake.forget)
+        turn.stirred = True
+        return {}
+
+    # -- chores ----------------------------------------------------------------------------------------------------
+
+    def _work_off(self, chore: Chore, turn: Turn) -> None:
+        """One slice of the oldest chore; each item is guarded, the cursor moves in the same transaction."""
+        until = monotonic() + SLICE_S
+        args, seen, changed, cursor = chore.args, chore.seen, chore.changed, chore.cursor
+        states = _states(args.get("states")) or frozenset(s for s in State if not s.final)
+        states = states - {s for s in states if s.final}
+        # Walk by id, downwards: cancelling a task moves it out of every index but that one.
+        query = Query(None, args.get("queue"), args.get("type"), limit=SCAN_MOST, before=cursor)
+        over = True
+        for one in self._store.find(query):
+            if monotonic() > until or seen - chore.seen >= SCAN_MOST:
+                over = False
+                break
+            if one is None:
+                continue
+            task, cursor = one
+            seen += 1
+            if task.state in states:
+                changed += self._cancel_one(task.id, turn) in ("cancelled", "asked")
+        if over and seen - chore.seen < SCAN_MOST:
+            self._store.drop_chore(chore.id)
+            turn.steps.append(("chore_done", [(chore.id, chore.verb, seen, changed)]))
+        else:
+            self._store.put_chore(Chore(chore.id, chore.verb, args, cursor, seen, changed))
+        turn.busy = True
+
+    # -- reading verbs ---------------------------------------------------------------------------------------------
+
+    def _get(self, request: Request, turn: Turn) -> dict[str, Any]:
+        ids = _ids(_args(request, "ids", ids=list)["ids"])
+        return {"tasks": [task and task.row() for task in self._store.get(ids)]}
+
+    def _find(self, request: Request, turn: Turn) -> None:
+        args = _args(request, states=list, queue=str, type=str, tenant=str, label=str, limit=int, before=bytes)
+        limit = _between(args.get("limit", 50), 1, SCAN_MOST, "limit")
+        rest = {key: args.get(key) for key in ("queue", "type", "tenant", "label")}
+        before = args.get("before")
+        if before is not None and len(before) != 8:
+            raise UsageError("find: before: expected a cursor as it was given, got other bytes.")
+        query = Query(_states(args.get("states")), **rest, limit=limit, before=before)
+        turn.later.append(lambda: self._lists.append(_List(request, self._store.find(query), limit)))
+
+    def _peek(self, request: Request, turn: Turn) -> dict[str, Any]:
+        args = _args(request, limit=int, queue=str)
+        limit = _between(args.get("limit", 10), 1, SCAN_MOST, "limit")
+        return {"tasks": [task.row() for task in self._store.peek(limit, args.get("queue"))]}
+
+    def _stats(self, request: Request, turn: Turn) -> dict[str, Any]:
+        return stats(self._store.tallies(), *self.slots)
+
+    def _queues(self, request: Request, turn: Turn) -> dict[str, Any]:
+        counted = stats(self._store.tallies(), *self.slots)["queues"]
+        infos = {name: QueueInfo(name) for name in counted} | self._store.queues()
+        rows = [dict(zip(("name", "paused", "weight", "external"), info.row(), strict=True)) for info in infos.values()]
+        return {"queues": [row | {"states": counted.get(row["name"], {}).get("states")} for row in sorted(rows, key=lambda r: str(r["name"]))]}
+
+    def _types(self, request: Request, turn: Turn) -> dict[str, Any]:
+        names = ("name", "queue", "retries", "timeout_ms", "backoff", "priority", "once")
+        return {"types": [dict(zip(names, info.row(), strict=True)) for _, info in sorted(self._store.types().items())]}
+
+    def _chores_list(self, request: Request, turn: Turn) -> dict[str, Any]:
+        return {"chores": [{"id": c.id, "verb": c.verb, "seen": c.seen, "changed": c.changed} for c in self._store.chores()]}
+
+    def _read_on(self, turn: Turn) -> None:
+        """A slice of the long reads, in turn."""
+        until = monotonic() + SLICE_S
+        while self._lists and monotonic() < until:
+            one = self._lists.pop(0)
+            if self._advance(one, until):
+                body = {"tasks": [task.row() for task in one.tasks], "next": one.cursor}
+                turn.answers.append((one.request.conn, _fitting(one.request.number, body)))
+            else:
+                self._lists.append(one)
+        turn.busy = turn.busy or bool(self._lists)
+
+    def _advance(self, one: _List, until: float) -> bool:
+        """Read on until the time is up (False) or the page is full or nothing is left (True)."""
+        for found in one.found:
+            if found is not None:
+                one.tasks.append(found[0])
+                if len(one.tasks) == one.limit:
+                    one.cursor = found[1]
+                    return True
+            elif monotonic() >= until:
+                return False
+        return True
+
+    # -- waiting and watching --------------------------------------------------------------------------------------
+
+    def _wait(self, request: Request, turn: Turn) -> dict[str, Any] | None:
+        args = _args(request, "ids", ids=list, timeout_ms=int, any=bool)
+        ids, every = _ids(args["ids"]), not args.get("any")
+        tasks = self._store.get(ids)
+        left = {task.id for task in tasks if task is not None and not task.state.final}
+        over = not left if every else len(left) < len(set(ids))
+        timeout = args.get("timeout_ms")
+        if over or (timeout is not None and timeout <= 0):
+            return {"tasks": [task and task.row() for task in tasks], "done": over}
+        until = math.inf if timeout is None else self._now + timeout
+        turn.later.append(lambda: self._park(_Wait(request, ids, left, not every, until)))
+        return None
+
+    def _park(self, one: _Wait | _Claim) -> None:
+        """Keep a request that is answered later, and its deadline."""
+        if isinstance(one, _Claim):
+            self._claims.append(one)
+        else:
+            for task_id in one.left:
+                self._waiting.setdefault(task_id, []).append(one)
+        if one.until != math.inf:
+            self._ticket += 1
+            heappush(self._deadlines, (one.until, self._ticket, one))
+
+    def _forget_wait(self, wait: _Wait) -> None:
+        for task_id in wait.left:
+            waits = self._waiting.get(task_id, [])
+            if wait in waits:
+                waits.remove(wait)
+            if not waits:
+                self._waiting.pop(task_id, None)
+        wait.left = set()
+
+    def _publish(self, turn: Turn) -> None:
+        """Tell who waits or watches what ended, and whose time is up."""
+        for task_id, state, exit_code in turn.ended:
+            for wait in self._waiting.pop(task_id, ()):
+                wait.left.discard(task_id)
+                if wait.any or not wait.left:
+                    self._forget_wait(wait)
+                    self._answer_wait(wait, turn, True)
+            for (conn, number), ids in self._ends.items():
+                if ids is None or task_id in ids:
+                    event = {"topic": "ends", "id": task_id, "state": state, "exit_code": exit_code}
+                    turn.answers.append((conn, wire.frame([number, wire.EVENT, event])))
+        while self._deadlines and self._deadlines[0][0] <= self._now:
+            one = heappop(self._deadlines)[2]
+            if isinstance(one, _Claim) and one in self._claims:
+                self._claims.remove(one)
+                turn.answers.append((one.request.conn, wire.frame([one.request.number, wire.ANSWER, {"tasks": []}])))
+            elif isinstance(one, _Wait) and one.left:
+                self._forget_wait(one)
+                self._answer_wait(one, turn, False)
+        for key, (every, at) in self._totals.items():
+            if at <= self._now:
+                self._totals[key] = (every, self._now + every)
+                event = {"topic": "totals", **stats(self._store.tallies(), *self.slots)}
+                turn.answers.append((key[0], wire.frame([key[1], wire.EVENT, event])))
+
+    def _answer_wait(self, wait: _Wait, turn: Turn, done: bool) -> None:
+        tasks = self._store.get(wait.ids)
+        turn.answers.append((wait.request.conn, _fitting(wait.request.number, {"tasks": [t and t.row() for t in tasks], "done": done})))
+
+    def _watch(self, request: Request, turn: Turn) -> dict[str, Any]:
+        args = _args(request, "topics", topics=list, ids=list, hz=int)
+        key = (request.conn, request.number)
+        for topic in args["topics"]:
+            if topic == "ends":
+                ids = frozenset(_ids(args["ids"])) if args.get("ids") is not None else None
+                turn.later.append(lambda: self._ends.__setitem__(key, ids))
+            elif topic == "totals":
+                every = 1000 // _between(args.get("hz", 4), 1, 20, "hz")
+                turn.later.append(lambda: self._totals.__setitem__(key, (every, self._now)))
+            else:
+                raise UsageError(f"watch: expected topics among ends, output and totals, got {topic!r:.80}.")
+        return {}
+
+
+DAEMON_DIED = {"type": "Interrupted", "message": "the daemon ended while the task ran"}
+LAPSED = {"type": "LeaseLapsed", "message": "the consumer neither settled nor extended its claim in time"}
+
+
+class _Pairs(Sequence[tuple[int, Draft]]):
+    """Ids and drafts side by side without a tuple for each: the log looks at few of them."""
+
+    def __init__(self, ids: list[int], drafts: list[Draft]) -> None:
+        self._ids, self._drafts = ids, drafts
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return list(zip(self._ids[at], self._drafts[at], strict=True))
+        return self._ids[at], self._drafts[at]
+
+
+def _outcome(row: Sequence[Any]) -> Outcome:
+    """The outcome of a pool's or consumer's row that is no success."""
+    more: Mapping[str, Any] = row[6] or {}
+    return Outcome(
+        row[2], row[3], row[4], error=more.get("error"), exit_code=more.get("exit_code"), output=bool(row[5]),
+        delay_ms=more.get("delay_ms"), permanent=bool(more.get("permanent")), worker=str(more.get("worker") or ""),
+    )  # fmt: skip
+
+
+def _handed_out(task: Claimed, lease_ms: int) -> dict[str, Any]:
+    from tq.model import spec_of
+
+    head, spec = task.header, spec_of(task.id, task.record)
+    return {
+        "id": task.id, "claim": task.claim, "type": head.type, "queue": head.queue, "payload": spec.payload,
+        "attempt": task.attempt + 1, "priority": head.priority, "timeout_ms": head.timeout_ms, "lease_ms": lease_ms,
+        "label": head.label, "meta": head.meta, "tenant": head.tenant, "correlation_id": head.correlation_id, "extras": head.extras,
+    }  # fmt: skip
+
+
+def _error(number: int, error: Exception) -> bytes:
+    if isinstance(error, TqError):
+        return wire.error(number, error.code, error.message, error.details)
+    text = f"the daemon failed at this request ({type(error).__name__}). Nothing was changed; see daemon.log."
+    return wire.error(number, "error", text)
+
+
+def _fitting(number: int, body: dict[str, Any]) -> bytes:
+    """The answer, with as many of its tasks as fit into a frame; the rest say ``cut`` and keep no payload or result."""
+    data = wire.frame([number, wire.ANSWER, body])
+    if len(data) <= wire.MAX_FRAME:
+        return data
+    tasks = [task and task | {"payload": None, "result": None, "cut": True} for task in body["tasks"]]
+    return wire.frame([number, wire.ANSWER, body | {"tasks": tasks}])
+
+
+def _args(request: Request, *needed: str, **kinds: type) -> dict[str, Any]:
+    """The arguments that are given (nil counts as absent), each of its kind; UsageError says which is not."""
+    for name in request.args:
+        if name not in kinds:
+            raise UsageError(f"{request.verb}: expected the arguments {', '.join(kinds)}, got {name!r:.80}.")
+    args = {name: value for name, value in request.args.items() if value is not None}
+    for name, value in args.items():
+        kind = kinds[name]
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise UsageError(f"{request.verb}: {name}: expected {kind.__name__}, got {value!r:.80}.")
+    for name in needed:
+        if name not in args:
+            raise UsageError(f"{request.verb}: expected the argument {name}, got none.")
+    return args
+
+
+def _between(value: int, low: int, high: int, name: str) -> int:
+    if not low <= value <= high:
+        raise UsageError(f"{name}: expected a number from {low} to {high}, got {value}.")
+    return value
+
+
+def _most(rows: list[Any], name: str) -> list[Any]:
+    if len(rows) > SCAN_MOST:
+        raise UsageError(f"{name}: expected at most {SCAN_MOST}, got {len(rows)}. Send the rest in another request.")
+    return rows
+
+
+def _ids(values: list[Any]) -> list[int]:
+    for value in _most(values, "ids"):
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 1 << 63:
+            raise UsageError(f"ids: expected task numbers, got {value!r:.80}.")
+    return values
+
+
+def _names(values: list[Any] | None, name: str) -> frozenset[str] | None:
+    if values is None:
+        return None
+    if not all(isinstance(value, str) for value in values):
+        raise UsageError(f"{name}: expected texts, got {values!r:.80}.")
+    return frozenset(values)
+
+
+def _states(values: list[Any] | None) -> frozenset[State] | None:
+    if values is None:
+        return None
+    try:
+        return frozenset(state_named(str(value)) for value in values)
+    except ValueError as error:
+        raise UsageError(f"states: {error}.") from None
+
+
+def _claim_pair(row: list[Any]) -> bool:
+    return all(isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 63 for value in row[:2])

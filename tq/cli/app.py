@@ -1,0 +1,146 @@
+"""Typer's path: every command, with help, completion and the words for what is wrong.
+
+For: the Typer application, made from the option table; the connection that a command uses.
+Not for: what commands do (hot, tasks, daemon, instance).
+Runs in: the ``tq`` command, whenever the thin path does not know.
+Promises: its commands and options are exactly those of ``options.COMMANDS``; every error ends as one line on stderr
+and the exit code of ``tq.errors``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+
+from tq import __version__
+from tq.cli.hot import VERBS, report, say
+from tq.cli.options import COMMANDS, DATA_DIR, Command, Option
+from tq.client import Client, connect
+from tq.config import data_dir_of
+from tq.errors import TqError
+
+Verb = Callable[[Client, dict[str, Any]], int]
+
+EPILOG = (
+    "Exit codes: 0 done; the task's own code for run and wait; 1 the task failed; 2 usage; 66 no such task; 69 no daemon; "
+    "75 refused for now; 77 not allowed; 124 timed out or expired; 130 interrupted; 143 cancelled."
+)
+AUTOSTART = ("enqueue", "add", "run")
+GROUPS = {"daemon": "Start and stop the daemon.", "queue": "Queues and their settings.", "worker": "Worker processes."}
+ROOMS = {
+    "run": "tasks", "enqueue": "tasks", "show": "tasks", "list": "tasks", "peek": "tasks", "log": "tasks",
+    "daemon": "daemon", "queue": "instance", "worker": "instance",
+    "verify": "instance", "backup": "instance", "demo": "instance", "bench": "instance",
+}  # fmt: skip
+
+
+_HINT: Any = Annotated  # made from the table, so not for a type checker
+
+
+def verb_of(name: str) -> Verb:
+    """The function of a command: ``daemon start`` is ``tq.cli.daemon.daemon_start``."""
+    room = ROOMS.get(name.partition(" ")[0])
+    if room is None:
+        hot = VERBS[name]
+        return lambda client, values: hot(client.call, values)
+    verb: Verb = getattr(import_module(f"tq.cli.{room}"), name.replace(" ", "_") + ("_tasks" if name == "list" else ""))
+    return verb
+
+
+def _client(name: str, data_dir: str | None) -> Client:
+    autostart = name in AUTOSTART and os.environ.get("TQ_AUTOSTART") != "0"
+    return connect(data_dir, autostart=autostart, started=lambda pid: say(f"tq: started a daemon for {data_dir_of(data_dir)} (pid {pid})"))
+
+
+def _perform(name: str, values: dict[str, Any]) -> int:
+    try:
+        with _client(name, values.pop("data_dir")) as client:
+            code = verb_of(name)(client, values)
+        sys.stdout.flush()
+    except TqError as error:
+        return report(error)
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _parameter(option: Option) -> inspect.Parameter:
+    hints: dict[str, tuple[Any, Any, list[str]]] = {
+        "text": (str | None, None, option.flags),
+        "many": (list[str] | None, None, option.flags),
+        "flag": (bool, False, option.flags),
+        "switch": (bool | None, None, [f"{option.flags[0]}/--no-{option.flags[0][2:]}"]),
+    }
+    kind, default, flags = hints[option.kind]
+    annotation = _HINT[kind, typer.Option(*flags, help=option.help, show_default=False)]
+    return inspect.Parameter(option.key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _argument(command: Command) -> list[inspect.Parameter]:
+    kinds: dict[str, tuple[Any, Any]] = {
+        "one": (str, inspect.Parameter.empty),
+        "optional": (str | None, None),
+        "some": (list[str], inspect.Parameter.empty),
+        "rest": (list[str], inspect.Parameter.empty),
+    }
+    if command.takes == "none":
+        return []
+    kind, default = kinds[command.takes]
+    hint = _HINT[kind, typer.Argument(metavar=command.argument.upper(), show_default=False)]
+    return [inspect.Parameter(command.argument, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)]
+
+
+def _function(name: str, command: Command) -> Callable[..., None]:
+    def act(ctx: typer.Context, **values: Any) -> None:
+        outer = ctx.find_root().params.get(DATA_DIR.key)
+        given = values if values[DATA_DIR.key] is not None else {**values, DATA_DIR.key: outer}
+        raise typer.Exit(_perform(name, given))
+
+    context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    parameters = [context, *_argument(command), *(_parameter(option) for option in command.options)]
+    act.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    act.__annotations__ = {one.name: one.annotation for one in parameters}
+    act.__doc__ = command.help
+    return act
+
+
+def build() -> typer.Typer:
+    """The application, as the table says."""
+    app = typer.Typer(name="tq", no_args_is_help=True, pretty_exceptions_enable=False, epilog=EPILOG, rich_markup_mode=None)
+    groups = {name: typer.Typer(help=text, no_args_is_help=True) for name, text in GROUPS.items()}
+    for name, command in COMMANDS.items():
+        group, _, leaf = name.rpartition(" ")
+        settings = {"allow_interspersed_args": False} if command.takes == "rest" else {}
+        (groups[group] if group else app).command(leaf, help=command.help, context_settings=settings)(_function(name, command))
+    for name, part in groups.items():
+        app.add_typer(part, name=name)
+
+    @app.callback()
+    def root(
+        data_dir: Annotated[str | None, typer.Option("--data-dir", help=DATA_DIR.help)] = None,
+        version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)] = False,
+    ) -> None:
+        """A durable task queue: shell commands and Python functions in one queue, on one machine."""
+
+    return app
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"tq {__version__}")
+        raise typer.Exit
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a command line; its exit code."""
+    try:
+        build()(args=list(argv), prog_name="tq")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    return 0

@@ -1,0 +1,78 @@
+"""``tq daemon start|stop|restart|status``.
+
+For: the life of an instance's daemon, for people.
+Not for: starting and stopping themselves (client.start), or what a daemon does (tq.daemon).
+Runs in: the ``tq`` command.
+Promises: ``start`` returns when the daemon answers; ``stop`` when its process is gone; ``restart`` leaves the running
+daemon alone if its application does not import.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from tq.cli.hot import say
+from tq.cli.options import duration, whole
+from tq.cli.render import clean, instant, json_line, plain, seconds
+from tq.client import Client
+from tq.client.start import READY_WITHIN, command, start_daemon, stop_daemon
+from tq.errors import UsageError
+
+
+def _settings(values: dict[str, Any]) -> dict[str, Any]:
+    """The options of ``start`` as those of a daemon; absent ones are its own to decide."""
+    found: dict[str, Any] = {key: values[key] for key in ("app", "log_level") if values[key] is not None}
+    found |= {key: whole(f"--{key}", values[key]) for key in ("workers", "slots") if values[key] is not None}
+    if values["grace"] is not None:
+        found["grace"] = duration("--grace", values["grace"]) / 1000
+    if values["log_level"] not in (None, "debug", "info", "warning", "error"):
+        raise UsageError(f"--log-level: expected debug, info, warning or error, got {values['log_level']!r}.")
+    return found
+
+
+def daemon_start(client: Client, values: dict[str, Any]) -> int:
+    settings = _settings(values)
+    if values["foreground"]:
+        words = [*command(client.data_dir, **settings), "--foreground"]
+        sys.stdout.flush()
+        os.execv(words[0], words)  # noqa: S606  (no shell is the point)
+    pid = start_daemon(client.data_dir, **settings)
+    say(f"daemon started: pid {pid}, {client.data_dir}")
+    return 0
+
+
+def daemon_stop(client: Client, values: dict[str, Any]) -> int:
+    pid = stop_daemon(client, now=values["now"], timeout=_patience(client.status()))
+    say(f"daemon stopped: pid {pid}")
+    return 0
+
+
+def _patience(status: dict[str, Any]) -> float:
+    """Seconds in which a daemon must be gone: its own grace for running tasks, and time to end them and sync."""
+    return float((status.get("options") or {}).get("grace") or 0.0) + READY_WITHIN
+
+
+def daemon_restart(client: Client, _values: dict[str, Any]) -> int:
+    status = client.status()
+    client.call("check_app", {}, READY_WITHIN)  # a ConfigError with the traceback: nothing was stopped
+    options = dict(status.get("options") or {})
+    stop_daemon(client, timeout=_patience(status))
+    pid = start_daemon(client.data_dir, **options)
+    say(f"daemon restarted: pid {pid}, {client.data_dir}")
+    return 0
+
+
+def daemon_status(client: Client, values: dict[str, Any]) -> int:
+    status = client.status()
+    if values["json"]:
+        print(json_line(plain({**status, "started_at": instant(status["started_at"])})))
+        return 0
+    uptime = (status["now"] - status["started_at"]) / 1000 if status.get("now") else None
+    print(f"running  pid {status['pid']}  version {clean(status['version'])}  since {instant(status['started_at'])}  up {seconds(uptime)}")
+    rest = {key: value for key, value in status.items() if key not in ("pid", "version", "started_at", "now", "boot", "options")}
+    for key, value in {**rest, **(status.get("options") or {})}.items():
+        if value is not None and not isinstance(value, dict | list):
+            print(f"  {key.replace('_', ' '):<12} {clean(value)}")
+    return 0

@@ -1,0 +1,209 @@
+"""The thin path: the verbs that live in shell loops, without Typer.
+
+For: ``enqueue add status wait result cancel stats``, parsed from the option table with nothing but C modules.
+Not for: anything it does not know exactly: help, abbreviations, mistakes, a daemon that is not there. That goes to
+Typer untouched, and so do its error texts.
+Runs in: the ``tq`` command.
+Promises: a request is the one that Typer's path would send; an enqueue whose answer was lost is repeated under its
+number; it never hands over what it has already sent. Typer's path costs 17 bare interpreters, this one 1.3.
+"""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, NoReturn
+
+HOT = ("enqueue", "add", "status", "wait", "result", "cancel", "stats")
+ANSWER_WITHIN = 30.0
+
+
+def parse(argv: Sequence[str]) -> tuple[str, dict[str, Any]] | None:
+    """The command and its values, or None if this is for Typer."""
+    from tq.cli.options import COMMANDS, DATA_DIR
+
+    words = list(argv)
+    values: dict[str, Any] = {}
+    if words and words[0].startswith("--data-dir"):
+        flag, equals, value = words.pop(0).partition("=")
+        if flag != DATA_DIR.flags[0] or not (equals or words):
+            return None
+        values["data_dir"] = value if equals else words.pop(0)
+    if not words or words[0] not in HOT:
+        return None
+    verb = words.pop(0)
+    command = COMMANDS[verb]
+    known = {flag: option for option in command.options for flag in option.flags}
+    rest: list[str] = []
+    while words:
+        word = words.pop(0)
+        if word == "--":
+            rest += words
+            break
+        if word[:1] != "-" or word == "-":
+            rest.append(word)
+            if command.takes != "rest":
+                continue
+            rest += words
+            break
+        flag, equals, value = word.partition("=")
+        option = known.get(flag.replace("--no-", "--", 1) if flag.startswith("--no-") else flag)
+        if option is None or (equals and not flag.startswith("--")):
+            return None
+        if option.kind in ("flag", "switch"):
+            if equals or (flag.startswith("--no-") and option.kind == "flag"):
+                return None
+            values[option.key] = not flag.startswith("--no-")
+            continue
+        if flag.startswith("--no-"):
+            return None
+        if not equals:
+            if not words or (words[0].startswith("-") and words[0] != "-"):
+                return None
+            value = words.pop(0)
+        if option.kind == "many":
+            values.setdefault(option.key, []).append(value)
+        else:
+            values[option.key] = value
+    counts = {"none": not rest, "one": len(rest) == 1, "optional": len(rest) < 2, "some": bool(rest), "rest": bool(rest)}
+    if not counts[command.takes] or values.get("batch") is not None:
+        return None
+    if command.takes in ("some", "rest"):
+        values[command.argument] = rest
+    elif rest:
+        values[command.argument] = rest[0]
+    return verb, values
+
+
+class _NotThere(Exception):
+    """Nobody answers at the socket."""
+
+
+class _Line:
+    """A connection of one command: requests one after the other."""
+
+    def __init__(self, path: str) -> None:
+        import _socket
+        import posix
+
+        self.path, self.number, self.buffer = path, 1, b""
+        self.nonce = posix.urandom(8)
+        self.socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        self.limit(_socket.SO_SNDTIMEO, ANSWER_WITHIN)
+        try:
+            self.socket.connect(path)
+        except OSError:
+            raise _NotThere from None
+
+    def limit(self, which: int, seconds: float) -> None:
+        """A kernel timeout on the blocking socket: a struct timeval of two longs."""
+        size = 8 if sys.maxsize > 1 << 32 else 4
+        self.socket.setsockopt(1, which, int(seconds).to_bytes(size, sys.byteorder) + bytes(size))  # 1 is SOL_SOCKET
+
+    def call(self, verb: str, args: dict[str, Any], within: float = ANSWER_WITHIN) -> dict[str, Any]:
+        """The body of the answer; the errors of ``tq.errors``. ``within`` seconds, whole ones."""
+        import _socket
+
+        from tq import wire
+
+        self.number += 1
+        data = wire.frame([self.number, verb, args])
+        if len(data) - 4 > wire.MAX_FRAME:
+            from tq.client.core import Core
+
+            Core().request(verb, args)  # raises, with words
+        if self.number == 2:
+            data = wire.frame([1, "hello", {"protocol": wire.PROTOCOL, "client": "tq", "nonce": self.nonce}]) + data
+        try:
+            self.limit(_socket.SO_RCVTIMEO, within)
+            self.socket.sendall(data)
+            kind, body = self._answer()
+        except BlockingIOError:
+            from tq.errors import DaemonError
+
+            text = f"the daemon at {self.path} did not answer within {within:g} s; what was asked may or may not have been done. "
+            raise DaemonError(text + "Look with `tq daemon status`, then ask again.") from None
+        except (OSError, EOFError):
+            return self._again(verb, args, within)
+        if kind == wire.ERROR:
+            from tq.client.core import error_of
+
+            raise error_of(body)
+        return body  # type: ignore[no-any-return]
+
+    def _answer(self) -> tuple[int, Any]:
+        from tq import wire
+
+        while True:
+            while len(self.buffer) < 4 or len(self.buffer) < 4 + int.from_bytes(self.buffer[:4], "big"):
+                data = self.socket.recv(65536)
+                if not data:
+                    raise EOFError
+                self.buffer += data
+            end = 4 + int.from_bytes(self.buffer[:4], "big")
+            number, kind, body = wire.message(self.buffer[4:end])
+            self.buffer = self.buffer[end:]
+            if number == self.number or kind == wire.ERROR:
+                return kind, body
+
+    def _again(self, verb: str, args: dict[str, Any], within: float) -> dict[str, Any]:
+        """The answer was lost: the whole client repeats the request under its old number."""
+        from tq.client.blocking import Link
+        from tq.client.core import Core
+
+        link = Link(self.path, ANSWER_WITHIN, Core(self.nonce))
+        link.core.unanswered[self.number] = (verb, args)
+        link.open()
+        try:
+            return link.answer(self.number, within)
+        finally:
+            link.close()
+
+
+def try_fast(argv: Sequence[str]) -> int | None:
+    """The exit code, or None if nothing was done and Typer's path is to do it."""
+    parsed = parse(argv)
+    if parsed is None:
+        return None
+    verb, values = parsed
+    from tq.config import data_dir_of
+    from tq.wire import MAX_SOCKET_PATH, SOCKET
+
+    path = f"{data_dir_of(values.get('data_dir'))}/{SOCKET}"
+    if len(path.encode(errors="surrogateescape")) > MAX_SOCKET_PATH:
+        return None
+    try:
+        line = _Line(path)
+    except _NotThere:
+        return None
+    from tq.cli.hot import run
+
+    return run(verb, line.call, values)
+
+
+def main() -> NoReturn:
+    """The ``tq`` command. Leaves by ``_exit``: taking an interpreter apart is a fifth of a bare start."""
+    import posix
+
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    code = 1
+    try:
+        answer = try_fast(sys.argv[1:])
+        if answer is None:
+            from tq.cli.app import main as whole
+
+            answer = whole(sys.argv[1:])
+        code = answer
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except BrokenPipeError:
+        code = 141  # whoever read our output is gone, as for any command of a pipe: 128 + SIGPIPE
+    except KeyboardInterrupt:
+        code = 130
+    posix._exit(code)

@@ -1,0 +1,186 @@
+"""The hot verbs themselves, for both parsers: what is asked, printed and returned.
+
+For: ``enqueue add status wait result cancel stats``, over any ``call`` that sends a request.
+Not for: parsing; verbs that stream or read files (tasks).
+Runs in: the ``tq`` command; on success imports only ``options`` and ``render``.
+Promises: an id is printed only after the answer that says it is stored; exit codes are those of ``tq --help``.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from tq.cli.options import command_task, duration, enqueue_task, task_ids
+from tq.errors import NoSuchTask, TaskTimeout, TqError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from tq.cli.options import Call
+
+ANSWER_WITHIN = 30.0
+WAIT_SLICE_MS = 60_000  # a longer wait is asked for in slices, so that a daemon that hangs is noticed
+IDS_A_CALL = 500
+
+
+def say(text: str) -> None:
+    """Words for people, on stderr, safe for a terminal."""
+    if not text.isprintable():
+        from tq.model import safe_text
+
+        text = safe_text(text, newlines=True)
+    sys.stdout.flush()
+    print(text, file=sys.stderr, flush=True)
+
+
+def report(error: TqError) -> int:
+    """Say what went wrong; the exit code."""
+    say(f"tq: {error.message}")
+    return error.exit_code
+
+
+def run(verb: str, call: Call, values: dict[str, Any]) -> int:
+    """Do a hot verb; its exit code."""
+    try:
+        return VERBS[verb](call, values)
+    except TqError as error:
+        return report(error)
+
+
+def _stored(call: Call, task: list[Any], wait: bool) -> int:
+    ids = call("enqueue", {"tasks": [task], "again": False})["ids"]
+    print(ids[0], flush=True)
+    return exit_code(ids, waited(call, ids, None)) if wait else 0
+
+
+def enqueue(call: Call, values: dict[str, Any]) -> int:
+    return _stored(call, enqueue_task(values), bool(values.get("wait")))
+
+
+def add(call: Call, values: dict[str, Any]) -> int:
+    return _stored(call, command_task(values), bool(values.get("wait")))
+
+
+def rows_of(call: Call, ids: Sequence[int]) -> list[dict[str, Any]]:
+    """The tasks; NoSuchTask names the first there is none of."""
+    rows = call("get", {"ids": ids})["tasks"]
+    for task_id, row in zip(ids, rows, strict=True):
+        if row is None:
+            raise NoSuchTask(_no_such(task_id))
+    return rows  # type: ignore[no-any-return]
+
+
+def _no_such(task_id: int) -> str:
+    return f"expected the id of a task, got {task_id}: there is none, or it was removed. `tq list` shows those there are."
+
+
+def status(call: Call, values: dict[str, Any]) -> int:
+    from tq.cli.render import json_line, status_line, task_object
+
+    word = values.get("task_id") or values.get("id")
+    if not word or (values.get("task_id") and values.get("id")):
+        raise UsageError("expected one id, `tq status ID` or `tq status --task-id ID`. Waiting and running tasks: `tq list`.")
+    row = rows_of(call, task_ids(call, [word]))[0]
+    print(json_line(task_object(row)) if values.get("json") else status_line(row))
+    return 0
+
+
+def result(call: Call, values: dict[str, Any]) -> int:
+    from tq.cli.render import code_of, json_line, plain, value_of
+
+    row = rows_of(call, task_ids(call, [values["id"]]))[0]
+    if row["state"] == "succeeded":
+        print(json_line(plain(value_of(row["result"]))))
+        return 0
+    if row["state"] not in ("failed", "cancelled", "expired"):
+        say(f"tq: task {row['id']} is {row['state']}, so it has no result yet. Wait for it with `tq wait {row['id']}`.")
+        return 75
+    say_end(row)
+    return code_of(row)
+
+
+def say_end(row: dict[str, Any]) -> None:
+    """How a task ended, if it did not succeed; with its traceback if it has one."""
+    if row["state"] == "succeeded":
+        return
+    error = row["error"]
+    text = f"tq: task {row['id']} {row['state']}"
+    if error:
+        from tq.client.core import format_error
+
+        text += f"\n{format_error(error)}" if error.get("frames") else f": {format_error(error)}"
+    say(text)
+
+
+def waited(call: Call, ids: Sequence[int], timeout_ms: int | None) -> list[dict[str, Any] | None]:
+    """The tasks once all are over; TaskTimeout if ``timeout_ms`` passes first (None: no limit)."""
+    from time import monotonic
+
+    end = None if timeout_ms is None else monotonic() + timeout_ms / 1000
+    rows: list[dict[str, Any] | None] = []
+    for start in range(0, len(ids), IDS_A_CALL):
+        part = ids[start : start + IDS_A_CALL]
+        while True:
+            left = WAIT_SLICE_MS if end is None else min(max(int((end - monotonic()) * 1000), 1), WAIT_SLICE_MS)
+            body = call("wait", {"ids": part, "timeout_ms": left, "any": False}, left // 1000 + 1 + ANSWER_WITHIN)
+            if body["done"]:
+                break
+            if end is not None and monotonic() >= end:
+                open_ids = [row["id"] for row in body["tasks"] if row and not row["finished_at"]]
+                which = f"task {open_ids[0]}" if len(open_ids) == 1 else f"{len(open_ids)} tasks"
+                raise TaskTimeout(f"expected all to be over in time, but {which} go on. Nothing was stopped: wait again, or cancel.")
+        rows += body["tasks"]
+    return rows
+
+
+def exit_code(ids: Sequence[int], rows: Sequence[dict[str, Any] | None]) -> int:
+    """The first code that is not 0, in order; says how each that did not succeed ended."""
+    from tq.cli.render import code_of
+
+    first = 0
+    for task_id, row in zip(ids, rows, strict=True):
+        if row is None:
+            say(f"tq: {_no_such(task_id)}")
+        else:
+            say_end(row)
+        first = first or code_of(row)
+    return first
+
+
+def wait(call: Call, values: dict[str, Any]) -> int:
+    timeout = values.get("timeout")
+    limit = None if timeout is None else duration("--timeout", timeout)
+    ids = task_ids(call, values["ids"])
+    rows = waited(call, ids, limit)
+    if values.get("json"):
+        from tq.cli.render import json_line, task_object
+
+        for row in rows:
+            if row is not None:
+                print(json_line(task_object(row)))
+    return exit_code(ids, rows)
+
+
+def cancel(call: Call, values: dict[str, Any]) -> int:
+    ids = task_ids(call, values["ids"])
+    words = {"cancelled": "cancelled", "asked": "runs, and was asked to end", "over": "is over already"}
+    code = 0
+    for start in range(0, len(ids), IDS_A_CALL):
+        part = ids[start : start + IDS_A_CALL]
+        for task_id, outcome in zip(part, call("cancel", {"ids": part})["outcomes"], strict=True):
+            say(f"task {task_id}: {words.get(outcome, 'expected the id of a task, but there is none. `tq list` shows them')}")
+            code = code or (0 if outcome in words else 66)
+    return code
+
+
+def stats(call: Call, values: dict[str, Any]) -> int:
+    from tq.cli.render import json_line, stats_words
+
+    body = call("stats", {})
+    print(json_line(body) if values.get("json") else stats_words(body))
+    return 0
+
+
+VERBS = {"enqueue": enqueue, "add": add, "status": status, "wait": wait, "result": result, "cancel": cancel, "stats": stats}

@@ -1,0 +1,388 @@
+"""The asyncio face of the client: ``AsyncClient`` and ``AsyncHandle``.
+
+For: programs with an event loop; many requests may be on their way at once on one connection.
+Not for: blocking callers (blocking), starting daemons (start).
+Runs in: any process but the daemon, on the loop that made its first call.
+Promises: an answer reaches the call that asked, in whatever order they come; a lost connection is made again once
+and what was unanswered is repeated; a call that is cancelled disturbs no other.
+"""
+
+# ruff: noqa: ASYNC109  (a timeout here is an argument of the verb, which the daemon keeps)
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar, Unpack, cast
+from weakref import WeakKeyDictionary
+
+from tq import wire
+from tq.client.blocking import Found, Rows, not_running, socket_path
+from tq.client.core import (
+    ANSWER_WITHIN,
+    FRAMES_IN_FLIGHT,
+    WAIT_SLICE,
+    Body,
+    Core,
+    Duration,
+    Options,
+    claim_args,
+    decode,
+    decoded,
+    encode,
+    ended,
+    error_of,
+    groups,
+    no_such_task,
+    not_over,
+    wire_options,
+    wire_results,
+    wire_tasks,
+)
+from tq.errors import DaemonError, DaemonNotRunning, NoSuchTask, TqError
+from tq.model import duration_ms
+
+R = TypeVar("R")
+
+
+class AsyncClient:
+    """As ``tq.client.Client``, awaited; see there for what each verb gives and raises. Use it in an ``async with``."""
+
+    def __init__(self, data_dir: str | Path, *, autostart: bool = False, timeout: float = ANSWER_WITHIN) -> None:
+        self.data_dir, self.timeout, self.autostart = str(data_dir), timeout, autostart
+        self.path = socket_path(self.data_dir)
+        self._core = Core()
+        self._waiting: dict[int, asyncio.Future[tuple[int, Any]]] = {}
+        self._connecting = asyncio.Lock()
+        self._writer: asyncio.StreamWriter | None = None
+        self._reading: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; calls that wait fail. A later call connects again."""
+        if self._reading is not None:
+            self._reading.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._reading
+            self._reading = None
+        await self._hang_up()
+        self._fail(DaemonNotRunning("the client was closed before the answer came. Ask again on an open one."))
+
+    # the connection
+
+    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        try:
+            return await asyncio.wait_for(asyncio.open_unix_connection(self.path, limit=1 << 18), self.timeout)
+        except OSError as error:  # a TimeoutError is one
+            raise not_running(self.path, error) from None
+
+    async def _connect(self) -> asyncio.StreamWriter:
+        async with self._connecting:
+            if self._writer is None:
+                try:
+                    reader, writer = await self._open()
+                except DaemonNotRunning:
+                    if not self.autostart:
+                        raise
+                    from tq.client.start import start_if_needed
+
+                    await asyncio.to_thread(start_if_needed, self.data_dir)
+                    reader, writer = await self._open()
+                writer.write(self._core.connected())
+                self._writer = writer
+                self._reading = asyncio.create_task(self._read(reader), name="tq-client-reader")
+        return self._writer
+
+    async def _hang_up(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        """Hand each answer to its call until the connection ends; then connect once more if somebody still waits."""
+        lost = False
+        while True:
+            try:
+                data = await reader.read(1 << 18)
+            except OSError:
+                data = b""
+            try:
+                if data:
+                    lost = not self._deliver(data) and lost
+                    continue
+                await self._hang_up()
+                if lost:
+                    raise DaemonNotRunning(f"the daemon at {self.path} ends the connection again and again. See its daemon.log.")
+                if not self._core.unanswered:
+                    return  # the next call connects
+                lost = True
+                reader, writer = await self._open()
+                writer.write(self._core.connected())
+                self._writer = writer
+            except TqError as error:
+                self._fail(error)
+                await self._hang_up()
+                return
+
+    def _deliver(self, data: bytes) -> bool:
+        found = self._core.received(data)
+        for number, kind, body in found:
+            future = self._waiting.pop(number, None)
+            if future is not None and not future.done():
+                future.set_result((kind, body))
+        return bool(found)
+
+    def _fail(self, error: TqError) -> None:
+        self._core.unanswered.clear()
+        waiting, self._waiting = self._waiting, {}
+        for future in waiting.values():
+            if not future.done():
+                future.set_exception(error)
+
+    async def _send(self, verb: str, args: Body) -> int:
+        writer = await self._connect()
+        number, data = self._core.request(verb, args)
+        self._waiting[number] = asyncio.get_running_loop().create_future()
+        writer.write(data)
+        with contextlib.suppress(OSError):  # a connection that is lost here is the reader's to notice
+            await writer.drain()
+        return number
+
+    async def _answer(self, number: int, within: float) -> Body:
+        future = self._waiting.get(number)
+        if future is None:
+            raise DaemonNotRunning(f"the daemon at {self.path} ended the connection. Start one with `tq daemon start`.")
+        try:
+            kind, body = await asyncio.wait_for(future, within)
+        except TimeoutError:
+            raise DaemonError(
+                f"the daemon at {self.path} did not answer within {within:g} s; what was asked may or may not have been done. "
+                "Look with `tq daemon status`, then ask again."
+            ) from None
+        finally:
+            self._waiting.pop(number, None)
+            self._core.unanswered.pop(number, None)
+        if kind == wire.ERROR:
+            raise error_of(body)
+        return cast(Body, body)
+
+    async def call(self, verb: str, args: Body | None = None, timeout: float | None = None) -> Body:
+        """Any verb of ``tq.wire``, as it stands there. ``timeout``: seconds until the answer must be there."""
+        return await self._answer(await self._send(verb, args or {}), self.timeout if timeout is None else timeout)
+
+    # sending
+
+    async def enqueue(self, type: str, payload: object = None, **options: Unpack[Options]) -> AsyncHandle[Any]:  # noqa: A002
+        task = (type, encode(payload), wire_options(options))
+        return AsyncHandle(self, (await self.call("enqueue", {"tasks": [task], "again": False}))["ids"][0])
+
+    async def enqueue_many(self, rows: Iterable[Sequence[Any]]) -> Sequence[int]:
+        done: deque[int] = deque()
+        waiting: deque[int] = deque()
+        failed: TqError | None = None
+
+        async def settle_one() -> None:
+            nonlocal failed
+            try:
+                done.extend((await self._answer(waiting.popleft(), self.timeout))["ids"])
+            except TqError as error:
+                failed = failed or error
+
+        try:
+            for group in groups(wire_tasks(rows)):
+                waiting.append(await self._send("enqueue", {"tasks": group, "again": False}))
+                if len(waiting) >= FRAMES_IN_FLIGHT:
+                    await settle_one()
+                if failed is not None:
+                    break
+        except TqError as error:
+            failed = error
+        while waiting:
+            await settle_one()
+        if failed is not None:
+            failed.details["ids"] = [*done]
+            raise failed
+        return [*done]
+
+    # reading
+
+    async def get(self, task_id: int) -> Body:
+        task = (await self.get_many([task_id]))[0]
+        if task is None:
+            raise NoSuchTask(no_such_task(task_id))
+        return task
+
+    async def get_many(self, ids: Sequence[int]) -> Found:
+        return [decoded(row) for row in (await self.call("get", {"ids": [*ids]}))["tasks"]]
+
+    async def list(self, *, limit: int = 50, before: bytes | None = None, **filters: object) -> Rows:
+        rows = (await self.call("find", {**filters, "limit": limit, "before": before}))["tasks"]
+        return [cast(Body, decoded(row)) for row in rows]
+
+    async def peek(self, limit: int = 10, queue: str | None = None) -> Rows:
+        return [cast(Body, decoded(row)) for row in (await self.call("peek", {"limit": limit, "queue": queue}))["tasks"]]
+
+    async def wait(self, ids: Sequence[int], timeout: Duration | None = None, any_one: bool = False) -> Found:
+        rows, done = await self._wait(ids, timeout, any_one)
+        if not done:
+            raise not_over(ids, timeout)
+        return [decoded(row) for row in rows]
+
+    async def _wait(self, ids: Sequence[int], timeout: Duration | None, any_one: bool) -> tuple[Any, bool]:
+        deadline = None if timeout is None else time.monotonic() + duration_ms(timeout) / 1000
+        while True:
+            left = WAIT_SLICE if deadline is None else min(max(deadline - time.monotonic(), 0.0), WAIT_SLICE)
+            args = {"ids": [*ids], "timeout_ms": int(left * 1000) or 1, "any": any_one}
+            body = await self.call("wait", args, left + self.timeout)
+            if body["done"] or (deadline is not None and time.monotonic() >= deadline):
+                return body["tasks"], body["done"]
+
+    async def result(self, task_id: int, timeout: Duration | None = None) -> Any:
+        rows, done = await self._wait([task_id], timeout, False)
+        if rows[0] is None:
+            raise NoSuchTask(no_such_task(task_id))
+        if not done:
+            raise not_over([task_id], timeout)
+        return ended(rows[0])
+
+    async def log_chunks(self, task_id: int, offset: int = 0) -> AsyncIterator[tuple[int, int, bytes]]:
+        while True:
+            body = await self.call("log", {"id": task_id, "offset": offset, "limit": 256 * 1024})
+            for at, stream, data in body["chunks"]:
+                yield at, stream, data
+            if body["end"] or not body["chunks"]:
+                return
+            offset = body["next"]
+
+    async def log(self, task_id: int) -> str:
+        return b"".join([data async for _, stream, data in self.log_chunks(task_id) if stream]).decode("utf-8", "replace")
+
+    async def watch(
+        self, topics: Sequence[str], ids: Sequence[int] | None = None, *, hz: float = 4, offset: int = 0
+    ) -> AsyncIterator[Body]:
+        reader, writer = await self._open()
+        core = Core()
+        args = {"topics": [*topics], "ids": None if ids is None else [*ids], "hz": hz, "offset": offset}
+        try:
+            number, request = core.request("watch", args)
+            core.unanswered.clear()
+            writer.write(core.connected() + request)
+            while data := await reader.read(1 << 18):
+                for got, kind, body in core.received(data):
+                    if kind == wire.ERROR:
+                        raise error_of(body)
+                    if got == number and kind == wire.EVENT:
+                        yield body
+        except OSError:
+            pass  # the same as an end
+        finally:
+            writer.close()
+        raise DaemonNotRunning(f"the daemon at {self.path} ended the connection. Start one with `tq daemon start`.")
+
+    async def stats(self) -> Body:
+        return await self.call("stats")
+
+    async def queues(self) -> Sequence[Body]:
+        return cast("Sequence[Body]", (await self.call("queues"))["queues"])
+
+    async def types(self) -> Sequence[Body]:
+        return cast("Sequence[Body]", (await self.call("types"))["types"])
+
+    async def workers(self) -> Sequence[Body]:
+        return cast("Sequence[Body]", (await self.call("workers"))["workers"])
+
+    async def status(self) -> Body:
+        return await self.call("status")
+
+    # acting
+
+    async def cancel(self, ids: Sequence[int]) -> Sequence[str]:
+        return cast("Sequence[str]", (await self.call("cancel", {"ids": [*ids]}))["outcomes"])
+
+    async def set_queue(self, name: str, **settings: object) -> None:
+        await self.call("set_queue", {"name": name, **settings})
+
+    async def stop(self, now: bool = False) -> None:
+        await self.call("stop", {"now": now})
+
+    # consuming from outside the pool
+
+    async def claim(
+        self, queues: Sequence[str], types: Sequence[str] | None = None, *, limit: int = 1, wait: Duration = 0, lease: Duration = 30
+    ) -> Sequence[Body]:
+        args = claim_args(queues, types, limit, wait, lease)
+        body = await self.call("claim", args, args["wait_ms"] / 1000 + self.timeout)
+        return [{**task, "payload": decode(task["payload"])} for task in body["tasks"]]
+
+    async def extend(self, task_id: int, claim: int, lease: Duration = 30) -> bool:
+        return bool((await self.call("extend", {"id": task_id, "claim": claim, "lease_ms": duration_ms(lease)}))["ok"])
+
+    async def settle(self, results: Sequence[Sequence[Any]]) -> Sequence[bool]:
+        return cast("Sequence[bool]", (await self.call("settle", {"results": wire_results(results)}))["settled"])
+
+    async def release(self, claims: Sequence[tuple[int, int]]) -> Sequence[bool]:
+        return cast("Sequence[bool]", (await self.call("release", {"claims": [[*claim] for claim in claims]}))["released"])
+
+
+class AsyncHandle(Generic[R]):
+    """One task, by its client and id. ``R`` is what its handler returns. See ``tq.client.Handle``."""
+
+    __slots__ = ("client", "id")
+
+    def __init__(self, client: AsyncClient, task_id: int) -> None:
+        self.client, self.id = client, task_id
+
+    def __repr__(self) -> str:
+        return f"<task {self.id}>"
+
+    async def state(self) -> str:
+        return cast(str, (await self.client.get(self.id))["state"])
+
+    async def wait(self, timeout: Duration | None = None) -> str:
+        row = (await self.client.wait([self.id], timeout))[0]
+        if row is None:
+            raise NoSuchTask(no_such_task(self.id))
+        return cast(str, row["state"])
+
+    async def result(self, timeout: Duration | None = None) -> R:
+        return cast(R, await self.client.result(self.id, timeout))
+
+    async def log(self) -> str:
+        return await self.client.log(self.id)
+
+    async def cancel(self) -> str:
+        return (await self.client.cancel([self.id]))[0]
+
+
+def aconnect(data_dir: str | Path | None = None, autostart: bool | None = None) -> AsyncClient:
+    """An asyncio client of the daemon of ``data_dir``, as ``tq.connect``: ``async with tq.aconnect() as q``."""
+    from tq.config import data_dir_of
+
+    wanted = os.environ.get("TQ_AUTOSTART") == "1" if autostart is None else autostart
+    return AsyncClient(data_dir_of(data_dir), autostart=wanted)
+
+
+_defaults: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str | None, AsyncClient]] = WeakKeyDictionary()
+
+
+async def adefault() -> AsyncClient:
+    """The asyncio client of the running loop for the data directory of the environment."""
+    clients = _defaults.setdefault(asyncio.get_running_loop(), {})
+    name = os.environ.get("TQ_DATA_DIR")
+    client = clients.get(name)
+    if client is None:
+        client = clients[name] = aconnect()
+    return client

@@ -1,0 +1,315 @@
+"""The protocol as a client sees it, without I/O: numbers, frames, payloads, options, errors.
+
+For: what the blocking and the asyncio face share.
+Not for: sockets, event loops, processes.
+Runs in: every process that uses a client.
+Promises: only JSON-like data leaves (None, bool, int, float, str, bytes, list, tuple, dict with text keys), and what
+does not fit is named by its path; an unanswered request is kept until its answer came, for a repeat.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, TypedDict, cast
+
+import msgpack
+
+from tq import wire
+from tq.errors import PayloadError, ProtocolError, TaskCancelled, TaskFailed, TaskTimeout, TqError, UsageError, from_wire
+from tq.model import Backoff, duration_ms, priority_of, safe_text, unpack
+
+Duration = float | str | timedelta
+"""Seconds, a timedelta, or text such as ``10s 5m 2h 3d``."""
+
+Body = dict[str, Any]
+WireTask = tuple[str, bytes, Body | None]
+"""(type, packed payload, wire options): a task as an ``enqueue`` frame carries it."""
+
+GROUP_TASKS = 500
+GROUP_BYTES = 512 * 1024
+FRAMES_IN_FLIGHT = 8
+ANSWER_WITHIN = 30.0
+"""Seconds that a daemon may take for an answer before a call gives up."""
+WAIT_SLICE = 60.0
+"""A longer wait is asked for in slices of this many seconds, so that a daemon that hangs is noticed."""
+
+
+class Options(TypedDict, total=False):
+    """What may be said about a task; absent ones fall to the type's, then the queue's, then tq's defaults."""
+
+    queue: str
+    priority: int | str
+    delay: Duration
+    at: datetime
+    ttl: Duration
+    retries: int
+    backoff: str | Backoff
+    timeout: Duration
+    once: bool
+    label: str
+    meta: Mapping[str, str]
+    tenant: str
+    correlation_id: str
+    allow_unknown: bool
+    extras: Mapping[str, Any]
+
+
+def _instant_ms(value: object) -> int:
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise ValueError(f"expected a datetime with a time zone, got {value!r}")
+    return int(value.timestamp() * 1000)
+
+
+def _backoff_row(value: object) -> list[Any]:
+    if isinstance(value, Backoff):
+        return value.row()
+    if value in ("fixed", "linear", "exponential"):
+        return Backoff(str(value)).row()
+    raise ValueError(f"expected a Backoff or one of fixed, linear, exponential, got {value!r}")
+
+
+_WIRE: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "priority": ("priority", priority_of),
+    "delay": ("delay_ms", duration_ms),
+    "at": ("due_at", _instant_ms),
+    "ttl": ("ttl_ms", duration_ms),
+    "timeout": ("timeout_ms", duration_ms),
+    "backoff": ("backoff", _backoff_row),
+}
+
+
+def wire_options(options: Options) -> Body | None:
+    """The options as they travel; None where there are none. UsageError names the option that is wrong."""
+    found: Body = {}
+    for name, value in options.items():
+        if value is None:
+            continue
+        if name not in Options.__annotations__:
+            raise UsageError(f"expected an option of enqueue ({', '.join(Options.__annotations__)}), got {name!r}")
+        key, convert = _WIRE.get(name, (name, None))
+        try:
+            found[key] = convert(value) if convert else value
+        except ValueError as error:
+            raise UsageError(f"{name}: {error}") from None
+    if "delay_ms" in found and "due_at" in found:
+        raise UsageError("expected either delay or at, got both: drop one")
+    return found or None
+
+
+def _problem(path: str, value: object) -> str | None:
+    """What in ``value`` is not JSON-like, as words with its path; None if all is."""
+    kind = type(value)
+    if value is None or kind in _SCALARS:
+        if kind is int and not -(1 << 63) <= cast(int, value) < 1 << 64:
+            return f"{path}: expected an integer of at most 64 bits, got {value}"
+        if kind is str and any("\ud800" <= c <= "\udfff" for c in cast(str, value)):
+            return f"{path}: expected text that is Unicode, got a lone surrogate"
+        return None
+    items: Iterable[tuple[str, object]]
+    if kind is dict:
+        for key in cast(dict[object, object], value):
+            if type(key) is not str:
+                return f"{path}: expected text as keys, got {key!r} ({type(key).__name__})"
+        items = ((f"{path}.{key}", item) for key, item in cast(dict[str, object], value).items())
+    elif kind is list or kind is tuple:
+        items = ((f"{path}[{i}]", item) for i, item in enumerate(cast(list[object], value)))
+    else:
+        return f"{path}: expected None, bool, int, float, str, bytes, list, tuple or dict, got {kind.__module__}.{kind.__qualname__}"
+    return next((found for where, item in items if (found := _problem(where, item))), None)
+
+
+_SCALARS = frozenset({type(None), bool, int, float, str, bytes})
+
+
+def _plain(value: object) -> bool:
+    kind = type(value)
+    if kind is dict:
+        for key, item in cast(dict[object, object], value).items():
+            if type(key) is not str or (type(item) not in _SCALARS and not _plain(item)):
+                return False
+        return True
+    if kind is list or kind is tuple:
+        return all(type(item) in _SCALARS or _plain(item) for item in cast(list[object], value))
+    return kind in _SCALARS
+
+
+def encode(value: object, name: str = "payload") -> bytes:
+    """``value`` as packed msgpack, empty for None; PayloadError names the path of what is not JSON-like."""
+    if value is None:
+        return b""
+    try:
+        if _plain(value):
+            return msgpack.packb(value, use_bin_type=True)
+        problem = _problem(name, value)
+    except (ValueError, OverflowError, RecursionError) as error:
+        deep = isinstance(error, RecursionError) or "recursion" in str(error)
+        problem = f"{name}: expected data of at most 500 levels, got deeper ones" if deep else _problem(name, value) or f"{name}: {error}"
+    raise PayloadError(f"{problem}. Send JSON-like data: convert the value, or send a path or an id instead.")
+
+
+def decode(data: bytes | None) -> Any:
+    """The value in a payload or result; None for none. Bytes that are not one sound value are given back as they are."""
+    if not data:
+        return None
+    try:
+        return unpack(data)
+    except (ValueError, RecursionError, msgpack.UnpackException):
+        return data
+
+
+def decoded(row: Body | None) -> Body | None:
+    """A task's row with its payload and result as values."""
+    if row is not None:
+        row["payload"], row["result"] = decode(row["payload"]), decode(row["result"])
+    return row
+
+
+def groups(tasks: Iterable[WireTask]) -> Iterator[list[WireTask]]:
+    """The tasks in groups that fit a frame and share a commit."""
+    group: list[WireTask] = []
+    size = 0
+    for task in tasks:
+        need = len(task[1]) + (64 if task[2] is None else 512 + (len(str(task[2])) if "extras" in task[2] or "meta" in task[2] else 0))
+        if group and (len(group) >= GROUP_TASKS or size + need > GROUP_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(task)
+        size += need
+    if group:
+        yield group
+
+
+def wire_tasks(rows: Iterable[Sequence[Any]]) -> Iterator[WireTask]:
+    """(type, payload[, options]) rows as they travel. Rows that share one options mapping convert it once."""
+    last: object = None
+    options: Body | None = None
+    for row in rows:
+        given = row[2] if len(row) > 2 else None
+        if given is not last:
+            last, options = given, wire_options(given) if given else None
+        yield row[0], encode(row[1]), options
+
+
+class Lost(Exception):
+    """The connection ended before the answer. Inside the client only: callers see DaemonNotRunning."""
+
+
+class Core:
+    """One client's side of the protocol. ``nonce``: 8 bytes that name its requests for as long as it lives."""
+
+    __slots__ = ("_frames", "_number", "nonce", "unanswered")
+
+    def __init__(self, nonce: bytes | None = None) -> None:
+        self.nonce = nonce or os.urandom(8)
+        self._number = 1
+        self._frames = wire.Frames()
+        self.unanswered: dict[int, tuple[str, Body]] = {}
+
+    def _hello(self) -> bytes:
+        return wire.frame([1, "hello", {"protocol": wire.PROTOCOL, "client": "tq-python", "nonce": self.nonce}])
+
+    def request(self, verb: str, args: Body) -> tuple[int, bytes]:
+        """The number and the frame of a new request. PayloadError if it is larger than any frame may be."""
+        number = self._number + 1
+        try:
+            frame = wire.frame([number, verb, args])
+        except (TypeError, ValueError, OverflowError) as error:
+            raise UsageError(f"{verb}: expected arguments that msgpack can carry, got one that it cannot: {error}") from None
+        if len(frame) - 4 > wire.MAX_FRAME:
+            raise PayloadError(
+                f"{verb}: expected a request of at most {wire.MAX_FRAME} bytes, got {len(frame) - 4}. Send less, or a path to the data."
+            )
+        self._number = number
+        self.unanswered[number] = (verb, args)
+        return number, frame
+
+    def connected(self) -> bytes:
+        """What a new connection starts with: the hello, and each unanswered request again under its old number."""
+        self._frames = wire.Frames()
+        again = [self._hello()]
+        for number, (verb, args) in self.unanswered.items():
+            again.append(wire.frame([number, verb, {**args, "again": True} if verb == "enqueue" else args]))
+        return b"".join(again)
+
+    def received(self, data: bytes) -> list[tuple[int, int, Any]]:
+        """(number, kind, body) of each whole answer in what has come so far."""
+        self._frames.feed(data)
+        found = []
+        try:
+            for body in self._frames.take():
+                number, kind, what = wire.message(body)
+                if number <= 1:
+                    if kind == wire.ERROR:
+                        raise error_of(what)
+                    continue
+                if kind != wire.EVENT:
+                    self.unanswered.pop(number, None)
+                found.append((number, kind, what))
+        except (ValueError, TypeError) as error:
+            raise ProtocolError(f"expected a message of protocol {wire.PROTOCOL} from the daemon, got something else: {error}") from None
+        return found
+
+
+def error_of(body: Sequence[Any]) -> TqError:
+    """The exception that an error answer stands for."""
+    code, message, details = body
+    return from_wire(code, message, {str(key): value for key, value in (details or {}).items() if key not in ("self", "message")})
+
+
+def _frames_of(error: Mapping[str, Any]) -> Iterator[str]:
+    frames = error.get("frames") or ()
+    if frames:
+        yield "Traceback (most recent call last):"
+    for frame in frames:
+        file, line, function, *source = frame
+        yield f'  File "{file}", line {line}, in {function}'
+        if source and source[0]:
+            yield f"    {source[0]}"
+    kind, text = error.get("type") or "Error", str(error.get("message") or "")
+    yield f"{kind}: {text}" if text else str(kind)
+
+
+def format_error(error: Mapping[str, Any] | None) -> str:
+    """An error map as Python would print its traceback, causes first; fit for a terminal."""
+    if not error:
+        return ""
+    parts = ["\n".join(_frames_of(one)) for one in (*reversed(error.get("chain") or ()), error)]
+    return safe_text("\n\nThe above exception was the cause of the following one:\n\n".join(parts), newlines=True)
+
+
+def ended(row: Body) -> Any:
+    """The decoded result of a finished task's row, or TaskFailed, TaskCancelled, TaskTimeout raised."""
+    state, error, exit_code = row["state"], row["error"], row["exit_code"]
+    if state == "succeeded":
+        return decode(row["result"])
+    kind: type[TaskFailed] = {"cancelled": TaskCancelled, "expired": TaskTimeout}.get(state, TaskFailed)
+    if state == "failed" and (error or {}).get("type") == "Timeout":
+        kind = TaskTimeout
+    text = f"task {row['id']} ({safe_text(row['type'])}) {state}"
+    raise kind(f"{text}:\n{format_error(error)}" if error else text, id=row["id"], state=state, error=error, exit_code=exit_code)
+
+
+def no_such_task(task_id: int) -> str:
+    return f"expected the id of a task, got {task_id}: there is none, or it was removed. `tq list` shows those there are."
+
+
+def not_over(ids: Sequence[int], timeout: object) -> TaskTimeout:
+    which = f"task {ids[0]}" if len(ids) == 1 else f"{len(ids)} tasks"
+    return TaskTimeout(f"expected {which} to be over within {timeout}, but not all is. Nothing was stopped: wait again, or cancel.")
+
+
+def claim_args(queues: Sequence[str], types: Sequence[str] | None, limit: int, wait: Duration, lease: Duration) -> Body:
+    """The arguments of ``claim``, durations in ms."""
+    names = None if types is None else [*types]
+    return {"queues": [*queues], "types": names, "limit": limit, "wait_ms": duration_ms(wait), "lease_ms": duration_ms(lease)}
+
+
+def wire_results(results: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """Settles as they travel: the value of a success is packed."""
+    rows = []
+    for task_id, claim, kind, details in results:
+        packed = {**details, "result": encode(details.get("result"), "result")} if kind == "succeeded" else dict(details)
+        rows.append([task_id, claim, kind, packed])
+    return rows

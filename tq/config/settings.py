@@ -1,0 +1,169 @@
+"""Every option of the daemon: unit, default, and one sentence on what it is for.
+
+For: ``Settings``, and reading it from where a person may have written it.
+Not for: per-task options (they travel with the task), or what clients need (only the data directory).
+Runs in: the daemon and the command line's help, never on a hot command.
+Promises: a Settings that exists is checked; each refusal is a ConfigError that names the source, the key, what was
+expected and what came. The environment and ``tq.toml`` are read here and nowhere else.
+
+Sources, the later wins: defaults, then ``DATA_DIR/tq.toml`` or else ``$XDG_CONFIG_HOME/tq/tq.toml`` (keys are the names
+below), then the environment (``TQ_`` and the name in capitals, e.g. ``TQ_WORKERS``), then the command line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import stat
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from tq.config import SETTINGS_FILE, data_dir_of
+from tq.errors import ConfigError
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+DAY_MS = 86_400_000
+
+
+def _cpus() -> int:
+    return len(os.sched_getaffinity(0))  # what this process may use, which a container makes smaller
+
+
+def _option(default: Any, unit: str, says: str, low: float = 0, high: float = float("inf"), words: tuple[str, ...] = ()) -> Any:
+    about = {"unit": unit, "says": says, "low": low, "high": high, "words": words}
+    return field(default_factory=default, metadata=about) if callable(default) else field(default=default, metadata=about)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The daemon's settings; ``dataclasses.fields`` gives each one's unit and sentence as metadata."""
+
+    data_dir: Path
+    app: str | None = _option(None, "module", "The application that workers import: package.module, module:app or path/to/file.py.")
+    workers: int = _option(_cpus, "processes", "Worker processes; 0 leaves all work to outside consumers.", 0, 1024)
+    slots: int = _option(1, "tasks", "Tasks that one worker runs at a time.", 1, 4096)
+    worker_recycle: int = _option(0, "tasks", "A worker is replaced after so many tasks; 0 never.")
+    log_level: str = _option("info", "word", "What the daemon writes to daemon.log.", words=LOG_LEVELS)
+    grace_s: float = _option(25.0, "seconds", "How long a drain waits for running tasks.", 0, 86_400)
+    kill_grace_s: float = _option(5.0, "seconds", "Time between asking a task to end and killing it.", 0, 3600)
+    retries_functions: int = _option(0, "runs", "Runs after the first, for functions that do not say.", 0, 1_000_000)
+    timeout_functions_s: float = _option(300.0, "seconds", "Time limit of a run, for functions that do not say; 0 is none.")
+    max_payload: int = _option(256 << 10, "bytes", "The largest payload of a task.", 1024, 512 << 20)
+    max_result: int = _option(64 << 10, "bytes", "The largest result that is kept.", 1024, 512 << 20)
+    log_bytes: int = _option(1 << 20, "bytes", "Output kept for each task: its head and its tail.", 4096, 1 << 40)
+    max_frame: int = _option(1 << 20, "bytes", "The largest message of a client.", 64 << 10, 1 << 30)
+    max_connections: int = _option(1024, "connections", "Clients that may be connected at once.", 1, 1 << 20)
+    queue_tasks: int = _option(20_000_000, "tasks", "Unfinished tasks a queue takes before it refuses more.", 1)
+    queue_bytes: int = _option(16 << 30, "bytes", "Their payloads together.", 1)
+    keep: int = _option(100_000, "tasks", "Finished tasks that are kept, failed ones counted apart.")
+    keep_ms: int = _option(7 * DAY_MS, "milliseconds", "How long succeeded, cancelled and expired tasks are kept.")
+    keep_failed_ms: int = _option(30 * DAY_MS, "milliseconds", "How long failed tasks are kept.")
+    keep_requests_ms: int = _option(600_000, "milliseconds", "How long a repeated enqueue gives the same ids.")
+    map_size: int = _option(64 << 30, "bytes", "Address space for the store: the most its file can grow to.", 16 << 20, 1 << 46)
+
+    def __post_init__(self) -> None:
+        for option in fields(self):
+            if option.name != "data_dir":
+                _check(option.name, str(option.type), option.metadata, getattr(self, option.name))
+        most = self.max_frame - (64 << 10)  # a frame carries more than the payload
+        if self.max_payload > most:
+            raise ConfigError(f"max_payload: expected at most max_frame - 64 KiB = {most}, got {self.max_payload}. Raise max_frame too.")
+
+
+OPTIONS = {option.name: option for option in fields(Settings) if option.name != "data_dir"}
+
+
+def _check(name: str, kind: str, about: Mapping[str, Any], value: object) -> None:
+    """ConfigError unless ``value`` is of the option's kind and in its range."""
+    words, low, high = about["words"], about["low"], about["high"]
+    if kind.startswith("str"):
+        good = (isinstance(value, str) and (not words or value in words) and value != "") or (value is None and "None" in kind)
+        expected = " or ".join(words) if words else "a text"
+    else:
+        number = isinstance(value, int | float) if kind == "float" else isinstance(value, int)
+        good = number and not isinstance(value, bool) and isinstance(value, int | float) and low <= value <= high
+        whole = "a number" if kind == "float" else "a whole number"
+        expected = f"{whole} of {about['unit']}, at least {low:g}" + (f" and at most {high:g}" if high != float("inf") else "")
+    if not good:
+        raise ConfigError(f"{name}: expected {expected}, got {value!r}. {about['says']}")
+
+
+def load_settings(arguments: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings from all sources; ``arguments`` are the command line's (None: not given). ConfigError names the culprit."""
+    given = {name: value for name, value in (arguments or {}).items() if value is not None}
+    env = os.environ if environ is None else environ
+    option = given.pop("data_dir", None)
+    data_dir = Path(data_dir_of(option if isinstance(option, str | os.PathLike) else None, env))
+    values = _from_file(data_dir, env)
+    values |= _from_environment(env)
+    for name in given:
+        _known(name, "the command line")
+    values |= given
+    return Settings(data_dir=data_dir, **values)
+
+
+def _known(name: str, source: str) -> None:
+    if name in OPTIONS:
+        return
+    close = difflib.get_close_matches(name, OPTIONS, 1)
+    hint = f"Did you mean {close[0]!r}?" if close else f"The settings are: {', '.join(OPTIONS)}."
+    if name == "data_dir":
+        hint = "It says where settings are read from: give --data-dir or TQ_DATA_DIR instead."
+    raise ConfigError(f"{source}: expected a setting, got {name!r}. {hint}")
+
+
+def _from_file(data_dir: Path, env: Mapping[str, str]) -> dict[str, Any]:
+    """What the first settings file that exists says; ConfigError if it is not sound, or others could have written it."""
+    home = Path(env.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"))
+    for path in (data_dir / SETTINGS_FILE, home / "tq" / SETTINGS_FILE):
+        try:
+            with path.open("rb") as file:
+                about = os.fstat(file.fileno())
+                text = file.read(1 << 20)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise ConfigError(f"{path}: expected a file that can be read, got: {error.strerror}. Mend or remove it.") from error
+        if about.st_uid not in {0, os.geteuid()} or stat.S_IMODE(about.st_mode) & 0o022:
+            raise ConfigError(
+                f"{path}: expected a file that only its owner (user {os.geteuid()} or root) can write, "
+                f"got user {about.st_uid}, mode {stat.S_IMODE(about.st_mode):04o}: it names code to run. Check it, then: chmod go-w {path}"
+            )
+        try:
+            values = tomllib.loads(text.decode())
+        except ValueError as error:  # not UTF-8, or not TOML: the message has the line
+            raise ConfigError(f"{path}: expected TOML, got: {error}. Mend that line.") from error
+        for name in values:
+            _known(name, str(path))
+        try:
+            for name, value in values.items():
+                _check(name, str(OPTIONS[name].type), OPTIONS[name].metadata, value)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
+        return values
+    return {}
+
+
+def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
+    """``TQ_WORKERS=4`` and the like. Other ``TQ_`` variables are not settings (``TQ_TASK_ID`` is set for commands)."""
+    values: dict[str, Any] = {}
+    for name, option in OPTIONS.items():
+        text = env.get(f"TQ_{name.upper()}")
+        if not text:
+            continue
+        kind = str(option.type)
+        value: object = text
+        if not kind.startswith("str"):
+            try:
+                value = float(text) if kind == "float" else int(text)
+            except ValueError:
+                pass  # stays text, which the check refuses with the right words
+        try:
+            _check(name, kind, option.metadata, value)
+        except ConfigError as error:
+            raise ConfigError(f"TQ_{name.upper()}: {error}") from error
+        values[name] = value
+    return values

@@ -1,0 +1,293 @@
+"""``tq demo``: a daemon of its own, real work on real files, and what became of it.
+
+For: seeing in seconds what tq does, with nothing prepared; showing the client as any program would use it.
+Not for: measuring (bench), or anything another room could need.
+Runs in: the process of ``tq demo``; its handlers are ``examples/demo_tasks.py``, in worker processes.
+Promises: it works in a private temporary directory, and when it ends (also by Ctrl-C or SIGTERM) the daemon, its
+workers and the directory are gone, unless ``keep`` was asked for; exit code 0 only if every task ended as it should.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import os
+import shutil
+import signal
+import sys
+import sysconfig
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from tq.client import Client, format_error, start_daemon, stop_daemon
+from tq.errors import ConfigError, DaemonError, DaemonNotRunning, TaskTimeout, TqError
+from tq.model import FINAL, SHELL, safe_text
+
+FILES = 120
+FILE_BYTES = 64 << 10
+WORKERS = 2
+WITHIN_S = 60.0
+_FINAL = {state.word for state in FINAL}
+_WORKS = {
+    "hash": "hash a file",
+    "gzip": "pack a file",
+    "words": "count the words of a file",
+    "fetch": "fetch a page",
+    SHELL: "run a command",
+    "order": "fail on purpose",
+}
+Job = tuple[str, Any, dict[str, Any]]
+
+
+def handlers() -> Path:
+    """The file with the demo's handlers: inside an installed tq, or beside it in a checkout."""
+    here = Path(__file__).resolve().parent
+    for path in (here / "examples" / "demo_tasks.py", here.parent / "examples" / "demo_tasks.py"):
+        if path.is_file():
+            return path
+    raise ConfigError(f"expected examples/demo_tasks.py in {here} or {here.parent}, got neither. Install tq again.")
+
+
+def run(keep: bool = False) -> int:
+    """Show tq at work; gives the exit code. ``keep`` leaves the instance running and says how to look around in it."""
+    console = Console(highlight=False)
+    room = "/tmp" if len(tempfile.gettempdir()) > 60 else None  # noqa: S108 - mkdtemp makes it private; a socket's path must be short
+    home = Path(tempfile.mkdtemp(prefix="tq-demo-", dir=room))
+    kept, pid = False, 0
+    with _interruptible() as hold:
+        try:
+            with hold():  # an interrupt between its start and its answer would leave the daemon behind
+                pid = start_daemon(home / "tq", app=str(handlers()), workers=WORKERS)
+            code = _show(console, home)
+            kept = keep
+        except KeyboardInterrupt:
+            console.print("interrupted: the daemon is ended and its directory removed", markup=False)
+            code = 130
+        finally:
+            if not kept:
+                _clean(home, pid)
+    if kept:
+        console.print(f"\nThe instance is still there: tq --data-dir {home / 'tq'} list", markup=False)
+        console.print(f"When you have seen enough: tq --data-dir {home / 'tq'} daemon stop && rm -r {home}", markup=False)
+    return code
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[Callable[[], contextlib.AbstractContextManager[None]]]:
+    """SIGTERM and SIGHUP end the demo as Ctrl-C does, so that it can clean up; a second one no longer disturbs that.
+
+    Gives a context in which an interrupt waits until its end.
+    """
+    held = came = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal came
+        came = True
+        if not held:
+            for each in signals:
+                signal.signal(each, signal.SIG_IGN)
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def hold() -> Iterator[None]:
+        nonlocal held
+        held = True
+        yield
+        held = False
+        if came:
+            interrupt()
+
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(each, interrupt) for each in signals]
+    try:
+        yield hold
+    finally:
+        for each, handler in zip(signals, before, strict=True):
+            signal.signal(each, handler)
+
+
+def _clean(home: Path, pid: int) -> None:
+    """End the daemon, by force if it must be, and remove everything."""
+    try:
+        stop_daemon(Client(home / "tq"), now=True, timeout=10.0)
+    except DaemonNotRunning:
+        pass
+    except DaemonError:
+        os.kill(pid, signal.SIGKILL)  # its workers end with it
+    shutil.rmtree(home, ignore_errors=True)
+
+
+def _show(console: Console, home: Path) -> int:
+    began = time.monotonic()
+    source = _material(home / "files")
+    (home / "packed").mkdir()
+    console.print(f"A daemon with {WORKERS} worker processes runs in {home / 'tq'}, for this demo alone.", markup=False)
+    with Client(home / "tq") as client, _pages(source) as address:
+        jobs = _jobs(source, home / "packed", address)
+        sent = time.monotonic()
+        ids = client.enqueue_many(jobs)
+        took = time.monotonic() - sent
+        console.print(f"{len(ids)} tasks are on disk, accepted in {took * 1000:.0f} ms.", markup=False)
+        rows = _follow(console, client, ids)
+        took = time.monotonic() - sent
+        logs = {row["id"]: client.log(row["id"]) for row in rows if row["type"] in {SHELL, "fetch"}}
+    good = _explain(console, rows, logs)
+    volume = sum(row["result"]["bytes"] for row in rows if row["type"] == "hash" and row["result"])
+    packed = sum(row["result"]["packed"] for row in rows if row["type"] == "gzip" and row["result"])
+    console.print(
+        f"{len(rows)} tasks in {took:.1f} s; {volume / 1e6:.1f} MB hashed, and packed into {packed / 1e6:.1f} MB. "
+        f"All in all {time.monotonic() - began:.1f} s.",
+        markup=False,
+    )
+    if not good:
+        console.print("Some tasks did not end as they should have: see the table.", markup=False)
+    return 0 if good else 1
+
+
+def _material(into: Path) -> Path:
+    """Real files to work on: sources of Python's standard library, at most ``FILES`` of ``FILE_BYTES``."""
+    into.mkdir()
+    library = Path(sysconfig.get_path("stdlib"))
+    found = [path for path in sorted(library.glob("*.py")) if 0 < path.stat().st_size <= FILE_BYTES]
+    for path in found[:FILES]:
+        shutil.copyfile(path, into / path.name)
+    if not found:  # an interpreter whose library is packed into an archive
+        for number in range(FILES):
+            (into / f"{number}.txt").write_text(f"the quick brown fox number {number}\n" * 100)
+    return into
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the library's
+        """The demo's own words are enough."""
+
+
+@contextlib.contextmanager
+def _pages(folder: Path) -> Iterator[str]:
+    """A web server on the loopback interface that shows ``folder``; gives its address."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _jobs(source: Path, packed: Path, address: str) -> list[Job]:
+    """What is to be done: (type, payload, options), as ``Client.enqueue_many`` takes it."""
+    files = sorted(source.iterdir())
+    jobs: list[Job] = []
+    for path in files:
+        jobs += [("hash", {"path": str(path)}, {}), ("words", {"path": str(path)}, {})]
+        jobs.append(("gzip", {"path": str(path), "into": str(packed)}, {}))
+    for name in ("", files[0].name, files[-1].name):
+        jobs.append(("fetch", {"url": address + name}, {"priority": "high"}))
+    how = {"cwd": str(source), "env": dict(os.environ), "umask": 0o077}
+    jobs.append((SHELL, {"argv": ["sh", "-c", "ls | wc -l; du -sk . | cut -f1"]}, {"extras": how, "label": "count the files"}))
+    jobs.append(("order", {"amounts": ["3", "four", "5"]}, {"retries": 0}))
+    return jobs
+
+
+def _follow(console: Console, client: Client, ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Show the progress until all are over; their rows, in order. TaskTimeout if that takes too long."""
+    deadline = time.monotonic() + WITHIN_S
+    with _progress(console) as show:
+        while True:
+            rows = [row for row in client.get_many(ids) if row is not None]
+            left = [row["id"] for row in rows if row["state"] not in _FINAL]
+            show(rows)
+            if not left:
+                return rows
+            if time.monotonic() > deadline:
+                raise TaskTimeout(
+                    f"expected all tasks to end within {WITHIN_S:g} s, got {len(left)} that have not. The machine is very busy."
+                )
+            with contextlib.suppress(TaskTimeout):
+                client.wait(left, timeout=0.1)
+
+
+@contextlib.contextmanager
+def _progress(console: Console) -> Iterator[Callable[[list[dict[str, Any]]], None]]:
+    """What shows the rows: a bar for each kind of work on a terminal, else one plain line a second."""
+    if not console.is_terminal:
+        said = 0.0
+
+        def line(rows: list[dict[str, Any]]) -> None:
+            nonlocal said
+            over = sum(row["state"] in _FINAL for row in rows)
+            if over == len(rows) or time.monotonic() - said >= 1:
+                said = time.monotonic()
+                console.print(f"{over} of {len(rows)} tasks are over", markup=False)
+
+        yield line
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description:26}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        bars = {kind: progress.add_task(work) for kind, work in _WORKS.items()}
+
+        def draw(rows: list[dict[str, Any]]) -> None:
+            for kind, bar in bars.items():
+                mine = [row["state"] in _FINAL for row in rows if row["type"] == kind]
+                progress.update(bar, total=len(mine), completed=sum(mine))
+
+        yield draw
+
+
+def _explain(console: Console, rows: list[dict[str, Any]], logs: dict[int, str]) -> bool:
+    """Print the failure with its traceback and the table of what was done; whether all ended as it should."""
+    for row in rows:
+        if row["error"]:
+            console.print(f"\nTask {row['id']} ({safe_text(row['type'])}) failed, as tasks do; this is kept with it:", markup=False)
+            console.print(Text(format_error(row["error"]), style="red"))
+    table = Table("Task", "What", "State", "Took", "Result", title="What was done", title_justify="left")
+    plain = []
+    for kind, work in _WORKS.items():
+        mine = [row for row in rows if row["type"] == kind]
+        slowest = max(mine, key=lambda row: row["finished_at"] - row["started_at"])
+        more = f" (the slowest of {len(mine)})" if len(mine) > 1 else ""
+        took = f"{slowest['finished_at'] - slowest['started_at']} ms"
+        cells = [str(slowest["id"]), work + more, slowest["state"], took, _outcome(slowest, logs)]
+        plain.append("  ".join(cells))
+        table.add_row(*(Text(cell) for cell in cells))
+    console.print()
+    if console.is_terminal:
+        console.print(table)
+    else:
+        console.out("\n".join(plain), highlight=False)
+    return all(row["state"] == ("failed" if row["type"] == "order" else "succeeded") for row in rows)
+
+
+def _outcome(row: dict[str, Any], logs: dict[int, str]) -> str:
+    """The result of a task in a few words, fit for a terminal."""
+    if row["error"]:
+        text = f"{row['error'].get('type')}: {row['error'].get('message')}"
+    elif row["type"] == SHELL:
+        text = f"exit code {row['exit_code']}, printed {' '.join(logs[row['id']].split())}"
+    else:
+        text = ", ".join(f"{name} {value}" for name, value in (row["result"] or {}).items())
+    return safe_text(text if len(text) <= 72 else f"{text[:71]}…")
+
+
+def main() -> None:
+    """``python -m tq.demo``."""
+    try:
+        sys.exit(run())
+    except TqError as error:
+        sys.exit(f"tq demo: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""Intake: from the rows of an ``enqueue`` to drafts that a store accepts.
+
+For: checking what a client sent, and resolving it: the task's own options over its type's over its queue's.
+Not for: storing, answering.
+Runs in: the daemon, inside the broker's turn.
+Promises: every row is checked before the first draft is used; an error names the row, what was expected and what
+came; the common case (ten thousand tasks of one kind) costs one dictionary look-up a task.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tq.errors import PayloadError, UnknownType, UsageError
+from tq.store import Draft, QueueInfo, TypeInfo
+from tq.model import DEFAULT_PRIORITY, DEFAULT_QUEUE, MAX_NAME, MAX_PAYLOAD, SHELL, Backoff, Header, pack
+
+KINDS_KEPT = 4096
+"""Resolved kinds remembered; a guess, each is some 500 bytes."""
+MAX_TEXTS = 4096
+FAR_MS = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What holds where neither task nor type nor queue says otherwise."""
+
+    function_retries: int = 0
+    function_timeout_ms: int = 300_000
+    max_payload: int = MAX_PAYLOAD
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A resolved kind of task, and its times relative to when it is enqueued."""
+
+    header: Header
+    delay_ms: int = 0
+    due_at: int = 0
+    ttl_ms: int = 0
+
+
+class Intake:
+    """Resolves rows; ``forget`` after types or queues have changed."""
+
+    def __init__(self, defaults: Defaults, types: Callable[[], Mapping[str, TypeInfo]], queues: Callable[[], Mapping[str, QueueInfo]]) -> None:
+        self._defaults = defaults
+        self._types = types
+        self._queues = queues
+        self._kinds: dict[tuple[str, bytes | None], _Kind] = {}
+
+    def forget(self) -> None:
+        self._kinds.clear()
+
+    def drafts(self, rows: Sequence[Any], now: int) -> list[Draft]:
+        """Drafts for ``[type, payload, options]`` rows; UsageError (or a kind of it) names the first bad one."""
+        if not isinstance(rows, list) or not rows:
+            raise UsageError("enqueue: expected tasks, a list of at least one [type, payload, options], got none.")
+        kinds, most = self._kinds, self._defaults.max_payload
+        drafts = []
+        for at, row in enumerate(rows):
+            try:
+                name, payload, options = row
+                key = (name, None if options is None else pack(options))
+                kind = kinds.get(key)
+            except (TypeError, ValueError):
+                raise UsageError(f"{_row(at, rows)}expected [type, payload, options], got {_brief(row)}.") from None
+            if kind is None:
+                kind = self._resolve(name, options, _row(at, rows))
+                if len(kinds) >= KINDS_KEPT:
+                    kinds.clear()
+                kinds[key] = kind
+            if type(payload) is not bytes:
+                if payload is not None:
+                    raise PayloadError(f"{_row(at, rows)}payload: expected bytes (one packed msgpack value), got {type(payload).__name__}.")
+                payload = b""
+            if len(payload) > most:
+                raise PayloadError(
+                    f"{_row(at, rows)}payload: expected at most {most} bytes, got {len(payload)}. "
+                    "Put the data in a file and send its path, or raise max_payload."
+                )
+            due_at = kind.due_at or (now + kind.delay_ms if kind.delay_ms else 0)
+            drafts.append(Draft(kind.header, payload, due_at, now + kind.ttl_ms if kind.ttl_ms else 0))
+        return drafts
+
+    def _resolve(self, name: object, options: object, where: str) -> _Kind:
+        if not isinstance(name, str) or not name or len(name) > MAX_NAME:
+            raise UsageError(f"{where}type: expected a name of 1 to {MAX_NAME} characters, got {_brief(name)}.")
+        if options is None:
+            options = {}
+        if not isinstance(options, dict):
+            raise UsageError(f"{where}options: expected a map, got {_brief(options)}.")
+        for key in options:
+            if key not in _OPTIONS:
+                close = difflib.get_close_matches(str(key), _OPTIONS, 1)
+                raise UsageError(f"{where}expected an option ({', '.join(_OPTIONS)}), got {_brief(key)}." + _closest(close))
+        got = {key: check(value, f"{where}{key}: ") for key, check in _OPTIONS.items() if (value := options.get(key)) is not None}
+        known = self._types().get(name)
+        queue = got.get("queue") or (known and known.queue) or DEFAULT_QUEUE
+        if known is None and name != SHELL and not got.get("allow_unknown"):
+            line = self._queues().get(queue)
+            if line is None or not line.external:
+                raise self._unknown(name, where)
+        function = name != SHELL
+        usual = {
+            "priority": DEFAULT_PRIORITY,
+            "retries": self._defaults.function_retries if function else 0,
+            "timeout_ms": self._defaults.function_timeout_ms if function else 0,
+            "once": False,
+            "backoff": Backoff(),
+        }
+        for key in usual:
+            declared = getattr(known, key) if known is not None else None
+            if declared is not None:
+                usual[key] = Backoff(*declared) if key == "backoff" else declared
+            if key in got:
+                usual[key] = got[key]
+        rest = {key: got[key] for key in ("label", "meta", "tenant", "flow", "correlation_id", "extras") if key in got}
+        header = Header(type=name, queue=queue, **usual, **rest)
+        return _Kind(header, got.get("delay_ms", 0), got.get("due_at", 0), got.get("ttl_ms", 0))
+
+    def _unknown(self, name: str, where: str) -> UnknownType:
+        known = sorted({*self._types(), SHELL})
+        close = difflib.get_close_matches(name, known, 1)
+        text = f"{where}type: expected one that a worker has named ({', '.join(known[:20])}{', ...' if len(known) > 20 else ''}), got {_brief(name)}."
+        return UnknownType(
+            text + _closest(close) + " Start the daemon with --app MODULE, or send it with --allow-unknown to wait for a worker that knows it.",
+            known=known, closest=close[0] if close else None,
+        )  # fmt: skip
+
+
+def _row(at: int, rows: Sequence[Any]) -> str:
+    """Where an error is, if there was more than one task."""
+    return f"task {at + 1} of {len(rows)}: " if len(rows) > 1 else ""
+
+
+def _closest(close: list[str]) -> str:
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def _brief(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _whole(low: int, high: int, unit: str) -> Callable[[Any, str], int]:
+    def check(value: Any, where: str) -> int:
+        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+            return value
+        most = "" if high == FAR_MS else f" to {high}"
+        raise UsageError(f"{where}expected a whole number of {unit} from {low}{most}, got {_brief(value)}.")
+
+    return check
+
+
+def _text(value: Any, where: str) -> str:
+    if isinstance(value, str) and 0 < len(value) <= MAX_NAME:
+        return value
+    raise UsageError(f"{where}expected a text of 1 to {MAX_NAME} characters, got {_brief(value)}.")
+
+
+def _bool(value: Any, where: str) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise UsageError(f"{where}expected true or false, got {_brief(value)}.")
+
+
+def _texts(value: Any, where: str) -> dict[str, str]:
+    if isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
+        if sum(len(k) + len(v) for k, v in value.items()) <= MAX_TEXTS:
+            return value
+    raise UsageError(f"{where}expected a map of texts, {MAX_TEXTS} characters in all, got {_brief(value)}.")
+
+
+def _extras(value: Any, where: str) -> dict[str, Any]:
+    if isinstance(value, dict) and len(pack(value)) <= 65_000:
+        return value
+    raise UsageError(f"{where}expected a map of at most 65,000 bytes when packed, got {_brief(value)}.")
+
+
+def _backoff(value: Any, where: str) -> Backoff:
+    try:
+        kind, base_ms, factor, cap_ms, jitter = value
+        good = kind in ("fixed", "linear", "exponential") and isinstance(base_ms, int) and isinstance(cap_ms, int)
+        good = good and 0 <= base_ms <= cap_ms < FAR_MS and 1 <= factor <= 1000 and isinstance(jitter, bool)
+    except (TypeError, ValueError):
+        good = False
+    if not good:
+        raise UsageError(
+            f"{where}expected [fixed|linear|exponential, base_ms, factor, cap_ms, jitter] with base_ms <= cap_ms and factor 1 to 1000, "
+            f"got {_brief(value)}."
+        )
+    return Backoff(kind, base_ms, float(factor), cap_ms, jitter)
+
+
+_OPTIONS: dict[str, Callable[[Any, str], Any]] = {
+    "queue": _text,
+    "priority": _whole(0, 9, "priority (higher runs first)"),
+    "delay_ms": _whole(0, FAR_MS, "milliseconds"),
+    "due_at": _whole(0, FAR_MS, "milliseconds since 1970"),
+    "ttl_ms": _whole(1, FAR_MS, "milliseconds"),
+    "retries": _whole(0, 1_000_000, "runs after the first"),
+    "backoff": _backoff,
+    "timeout_ms": _whole(0, FAR_MS, "milliseconds"),
+    "once": _bool,
+    "label": _text,
+    "meta": _texts,
+    "tenant": _text,
+    "flow": _text,
+    "correlation_id": _text,
+    "extras": _extras,
+    "allow_unknown": _bool,
+}

@@ -1,0 +1,218 @@
+"""The one table of transitions: everything that can happen to a task, and what it becomes.
+
+For: deciding, from a task, what happened to it and the time, what it is now; the picture below is the table.
+Not for: I/O, clocks, randomness (``now`` and ``chance`` are arguments), or knowing how a store carries it out.
+Runs in: the daemon, inside the broker's turn.
+Promises: pure; every change of state in tq is a row of ``TABLE``; a final state is left only by a person's
+``retried`` or ``removed``; ``claim`` never falls, so (id, claim) fences every settle.
+
+    enqueued ──> scheduled ──came_due──> pending ──claimed──> running ──succeeded──> succeeded
+       │             ^  ^                 ^  ^ ^                │ │ │
+       │             │  └──────snoozed────┼──┼─┼────────────────┘ │ ├──failed──> failed      (out of retries)
+       ├──> blocked ─┴──────unblocked─────┘  │ └──released────────┤ ├──crashed─> failed      (the third: poison)
+       │                                     │    crashed,        │ └──stopped─> cancelled   (a cancel was asked)
+       └──> pending            retrying ─────┘    interrupted     │
+                                  ^     came_due                  │
+                                  └─────failed, retries left──────┘
+    any waiting state ──cancelled──> cancelled      any waiting state ──ran_out──> expired
+    any final state ──retried──> pending            any final state ──removed──> (gone)
+
+``succeeded`` of a first attempt and ``claimed`` are the hot path: stores carry them out from this table in
+batches (``task.first_success``), without an object for each step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from tq.model import (
+    FINAL,
+    MAX_ATTEMPTS_KEPT,
+    MAX_CRASHES,
+    MAX_INTERRUPTS,
+    WAITING,
+    Attempt,
+    Backoff,
+    State,
+    Status,
+    Task,
+)
+
+S = State
+RUNNING = frozenset({S.RUNNING})
+
+
+class Row(NamedTuple):
+    """One way a task can change. ``to`` None: it is gone."""
+
+    event: str
+    start: frozenset[State]  # empty: it did not exist
+    to: frozenset[State]  # empty: it exists no more
+    changes: str
+    by: str
+
+
+def _states(*states: State) -> frozenset[State]:
+    return frozenset(states)
+
+
+TABLE: tuple[Row, ...] = (
+    Row("enqueued", _states(), _states(S.SCHEDULED, S.BLOCKED, S.PENDING), "specification, seq or due time", "sender, schedule"),
+    Row("came_due", _states(S.SCHEDULED, S.RETRYING), _states(S.PENDING), "seq, ready_at", "the clock"),
+    Row("unblocked", _states(S.BLOCKED), _states(S.PENDING, S.SCHEDULED), "seq, ready_at", "the last parent's end"),
+    Row("claimed", _states(S.PENDING), RUNNING, "claim + 1, worker, lease", "pool, consumer"),
+    Row("extended", RUNNING, RUNNING, "lease", "consumer"),
+    Row("cancel_asked", RUNNING, RUNNING, "cancel_asked", "person"),
+    Row("succeeded", RUNNING, _states(S.SUCCEEDED), "attempt + 1, result", "worker, consumer"),
+    Row("failed", RUNNING, _states(S.RETRYING, S.FAILED, S.CANCELLED), "attempt + 1, failures + 1, error, due time", "worker, consumer"),
+    Row("timed_out", RUNNING, _states(S.RETRYING, S.FAILED, S.CANCELLED), "as failed", "pool"),
+    Row("lapsed", RUNNING, _states(S.RETRYING, S.FAILED, S.CANCELLED), "as failed: the lease ran out", "the clock"),
+    Row("crashed", RUNNING, _states(S.PENDING, S.FAILED, S.CANCELLED), "attempt + 1, crashes + 1, error", "pool"),
+    Row("interrupted", RUNNING, _states(S.PENDING, S.FAILED, S.CANCELLED), "attempt + 1, interrupts + 1", "pool, restart"),
+    Row("released", RUNNING, _states(S.PENDING, S.CANCELLED), "nothing: it keeps its place", "pool, consumer"),
+    Row("snoozed", RUNNING, _states(S.SCHEDULED, S.CANCELLED), "attempt + 1, due time", "worker"),
+    Row("stopped", RUNNING, _states(S.CANCELLED), "attempt + 1", "worker"),
+    Row("cancelled", WAITING, _states(S.CANCELLED), "finished_at", "person"),
+    Row("ran_out", WAITING, _states(S.EXPIRED), "finished_at", "the clock"),
+    Row("retried", FINAL, _states(S.PENDING), "failures, crashes, interrupts = 0; seq", "person"),
+    Row("removed", FINAL, _states(), "the task is gone", "person, retention"),
+)
+BY_EVENT: dict[str, Row] = {row.event: row for row in TABLE}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt, or a hand-out, ended. ``kind`` is the event of the table.
+
+    ``result`` is packed msgpack; ``error`` a map with at least ``type`` and ``message``; ``delay_ms`` a delay
+    of the handler's own (Retry, Snooze); ``permanent`` forbids a retry; ``output``: a log file was written.
+    """
+
+    kind: str
+    started_at: int = 0
+    finished_at: int = 0
+    result: bytes | None = None
+    error: Mapping[str, Any] | None = None
+    exit_code: int | None = None
+    output: bool = False
+    delay_ms: int | None = None
+    permanent: bool = False
+    worker: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One guarded change: it happens only if the task is in ``start`` and, where given, ``claim`` is its newest."""
+
+    id: int
+    event: str
+    start: frozenset[State]
+    claim: int | None
+    status: Status
+
+
+def backoff_ms(backoff: Backoff, failures: int, chance: float) -> int:
+    """The delay before the attempt after the ``failures``-th failure; ``chance`` in [0, 1) spreads it.
+
+    Full delay d becomes d/2 + chance * d/2 with jitter on ("equal jitter", Brooker, AWS Architecture Blog 2015).
+    """
+    n = max(failures, 1)
+    if backoff.kind == "fixed":
+        delay = float(backoff.base_ms)
+    elif backoff.kind == "linear":
+        delay = float(backoff.base_ms) * n
+    else:
+        delay = backoff.base_ms * backoff.factor ** min(n - 1, 64)
+    delay = min(delay, backoff.cap_ms)
+    return int(delay / 2 + chance * delay / 2) if backoff.jitter else int(delay)
+
+
+_ENDS = {"failed": "failed", "timed_out": "timeout", "lapsed": "failed", "stopped": "cancelled"}
+
+
+def settle(task: Task, outcome: Outcome, now: int, chance: float) -> Transition:
+    """What a running task becomes when its attempt or hand-out ended with ``outcome``. Pure; ``now`` in ms."""
+    old, head, kind = task.status, task.spec.header, outcome.kind
+    if kind == "released":
+        asked = old.cancel_asked
+        new = replace(old, state=S.CANCELLED if asked else S.PENDING, finished_at=now if asked else 0, started_at=0, worker="")
+        return Transition(task.id, kind, RUNNING, old.claim, new)
+
+    number = old.attempt + 1
+    started, finished = outcome.started_at or old.started_at or now, outcome.finished_at or now
+    new = replace(
+        old, attempt=number, started_at=started, finished_at=finished, error=outcome.error, exit_code=outcome.exit_code,
+        worker=outcome.worker or old.worker, output=old.output or outcome.output,
+    )  # fmt: skip
+    word = _ENDS.get(kind, kind)
+    end: State | None = None  # None: it will run again
+    due_at = 0
+    if kind == "succeeded":
+        end, new = S.SUCCEEDED, replace(new, result=outcome.result, error=None)
+    elif kind in ("failed", "timed_out", "lapsed"):
+        new = replace(new, failures=old.failures + 1)
+        if outcome.permanent or new.failures > head.retries:
+            end = S.FAILED
+        else:
+            delay = outcome.delay_ms if outcome.delay_ms is not None else backoff_ms(head.backoff, new.failures, chance)
+            due_at = now + delay
+    elif kind == "crashed":
+        new = replace(new, crashes=old.crashes + 1)
+        end = S.FAILED if head.once or new.crashes >= MAX_CRASHES else None
+    elif kind == "interrupted":
+        new = replace(new, interrupts=old.interrupts + 1)
+        end = S.FAILED if head.once or new.interrupts >= MAX_INTERRUPTS else None
+    elif kind == "snoozed":
+        due_at = now + (outcome.delay_ms or 0)
+    elif kind == "stopped":
+        end = S.CANCELLED
+    else:
+        raise ValueError(f"expected an event that ends an attempt, got {kind!r}")
+
+    if old.cancel_asked and end is not S.SUCCEEDED:
+        end = S.CANCELLED
+    if end is None:
+        run = Attempt(number, started, finished, word, new.worker, outcome.error, outcome.exit_code)
+        new = replace(new, attempts=(*old.attempts, run)[-MAX_ATTEMPTS_KEPT + 1 :], finished_at=0)
+        if kind == "snoozed":
+            new = replace(new, state=S.SCHEDULED, due_at=due_at, seq=0)
+        elif due_at:
+            new = replace(new, state=S.RETRYING, due_at=due_at, seq=0)
+        else:  # crashed or interrupted: back to its old place in the line
+            new = replace(new, state=S.PENDING)
+    else:
+        new = replace(new, state=end)
+    return Transition(task.id, kind, RUNNING, old.claim, new)
+
+
+def cancel(task: Task, now: int) -> Transition | None:
+    """A person's cancel: at once while it waits, a stored flag while it runs, None when it is already over."""
+    if task.state in WAITING:
+        return Transition(task.id, "cancelled", WAITING, None, replace(task.status, state=S.CANCELLED, finished_at=now))
+    if task.state is S.RUNNING:
+        return Transition(task.id, "cancel_asked", RUNNING, task.status.claim, replace(task.status, cancel_asked=True))
+    return None
+
+
+def come_due(task: Task, now: int) -> Transition:
+    """A scheduled or retrying task whose time has come; the store gives it a new place in its lane."""
+    status = replace(task.status, state=S.PENDING, seq=0, ready_at=now, due_at=0)
+    return Transition(task.id, "came_due", BY_EVENT["came_due"].start, None, status)
+
+
+def run_out(task: Task, now: int) -> Transition:
+    """A waiting task whose time to live is over."""
+    return Transition(task.id, "ran_out", WAITING, None, replace(task.status, state=S.EXPIRED, finished_at=now))
+
+
+def retry(task: Task, now: int) -> Transition | None:
+    """A person's retry of a finished task: counts from zero, claim and attempts kept; None while it is not over."""
+    if not task.state.final:
+        return None
+    status = replace(
+        task.status, state=S.PENDING, seq=0, ready_at=now, due_at=0, finished_at=0, failures=0, crashes=0, interrupts=0,
+        cancel_asked=False, result=None, error=None, exit_code=None,
+    )  # fmt: skip
+    return Transition(task.id, "retried", FINAL, None, status)

@@ -1,0 +1,399 @@
+"""The nouns: what a task is, what has become of it, and the states in between.
+
+For: value objects that every room shares, and the two records a task is kept in.
+Not for: I/O, clocks, decisions (lifecycle) or where records lie (store).
+Runs in: the daemon, the workers and every client but the thin path of the command line.
+Promises: a record that decodes is whole (format version and CRC-32 checked); times are integer milliseconds
+since the epoch, named ``_ms`` (durations) or ``_at`` (instants); 0 or None means "none".
+
+A **specification** is written once, when the task is accepted, and hardly ever again:
+
+    >B  format version     >Q created_at  >Q seq  >Q due_at  >Q expires_at  >H length of the header
+    header: a msgpack row (see ``Header``)      payload: bytes, never opened here      >I CRC-32
+
+``seq`` is its place in its lane when it was pending from the start, else 0. The header is everything that
+tasks of one kind share, so it is packed once and its bytes serve ten thousand tasks.
+
+A **status** is written when something has happened: a msgpack row (see ``Status``) and its CRC-32. A task that
+nothing has happened to has none: it is pending if its ``seq`` is not 0, else scheduled or blocked.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any
+
+import msgpack
+
+from tq.errors import StoreDamaged, StoreTooNew
+
+FORMAT = 1
+HEAD = struct.Struct(">BQQQQH")
+CRC = struct.Struct(">I")
+
+PRIORITIES = {"low": 0, "medium": 1, "normal": 1, "high": 2, "critical": 3}
+DEFAULT_PRIORITY = 1
+DEFAULT_QUEUE = "default"
+SHELL = "shell"
+"""The type of commands: built in, so every store knows it."""
+
+# Limits of design section 3. Each is the default of a setting of the same name.
+MAX_PAYLOAD = 256 * 1024
+MAX_RESULT = 64 * 1024
+MAX_ERROR = 4 * 1024
+MAX_ATTEMPTS_KEPT = 10
+MAX_CRASHES = 3
+MAX_INTERRUPTS = 10
+MAX_NAME = 200
+
+pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack
+"""Packs one value; not thread-safe, so for the one busy thread of a process only."""
+
+
+def unpack(data: bytes | memoryview) -> Any:
+    """The value in ``data``; raises ValueError (or a msgpack subclass of it) if it is not exactly one value."""
+    return msgpack.unpackb(data, raw=False, use_list=True, strict_map_key=False)
+
+
+class State(enum.IntEnum):
+    """Where a task stands. The last four are final."""
+
+    SCHEDULED = 0
+    BLOCKED = 1
+    PENDING = 2
+    RUNNING = 3
+    RETRYING = 4
+    SUCCEEDED = 5
+    FAILED = 6
+    CANCELLED = 7
+    EXPIRED = 8
+
+    @property
+    def word(self) -> str:
+        return self.name.lower()
+
+    @property
+    def final(self) -> bool:
+        return self >= State.SUCCEEDED
+
+
+STATES = tuple(s.word for s in State)
+FINAL = frozenset(s for s in State if s.final)
+WAITING = frozenset({State.SCHEDULED, State.BLOCKED, State.PENDING, State.RETRYING})
+_SYNONYMS = {"completed": "succeeded", "success": "succeeded", "done": "succeeded", "processing": "running"}
+_SYNONYMS |= {"dead": "failed", "ready": "pending", "canceled": "cancelled"}
+
+
+def state_named(word: str) -> State:
+    """The state a word means, synonyms included; ValueError names the words there are."""
+    word = word.strip().lower()
+    word = _SYNONYMS.get(word, word)
+    if word not in STATES:
+        raise ValueError(f"expected a state ({', '.join(STATES)}), got {word!r}")
+    return State(STATES.index(word))
+
+
+def priority_of(value: object) -> int:
+    """A priority 0..9 from a number, its text, or one of the names; ValueError for anything else."""
+    if isinstance(value, str):
+        text = value.strip().lower()
+        if text in PRIORITIES:
+            return PRIORITIES[text]
+        value = int(text) if text.isascii() and text.isdigit() else text
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 9:
+        return value
+    raise ValueError(f"expected a priority from 0 to 9 (higher runs first) or {', '.join(PRIORITIES)}, got {value!r}")
+
+
+_BIDI = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_UNSAFE = {c: f"\\x{c:02x}" for c in (*range(0x20), *range(0x7F, 0xA0))} | {c: f"\\u{c:04x}" for c in (*_BIDI, 0x2028, 0x2029)}
+_UNSAFE_BUT_LINES = {c: text for c, text in _UNSAFE.items() if c not in (0x09, 0x0A)}
+
+
+def safe_text(text: str, newlines: bool = False) -> str:
+    """``text`` as it may meet a terminal or a log: what could steer one becomes a visible escape such as ``\\x1b``.
+
+    Those are the C0 and C1 controls, DEL, bidirectional controls, line separators and lone surrogates;
+    ``newlines`` lets line feeds and tabs stand.
+    """
+    if text.isprintable():
+        return text
+    return text.encode("utf-8", "backslashreplace").decode().translate(_UNSAFE_BUT_LINES if newlines else _UNSAFE)
+
+
+_UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhdw])\s*)+", re.ASCII)
+MAX_DURATION_MS = 100 * 366 * 86_400_000
+
+
+def duration_ms(value: object) -> int:
+    """Milliseconds from seconds (a number or its text), a ``timedelta``, or text as ``10s``, ``1h30m``, ``2d 4h``.
+
+    ValueError for anything else, and for less than nothing or more than a hundred years.
+    """
+    ms: float = -1.0
+    if isinstance(value, timedelta):
+        ms = value / timedelta(milliseconds=1)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        ms = value * 1000
+    elif isinstance(value, str):
+        text = value.strip().lower()
+        if _DURATION.fullmatch(text):
+            ms = sum(float(n) * _UNITS_MS[unit] for n, unit in re.findall(r"([\d.]+)(ms|[smhdw])", text))
+        elif re.fullmatch(r"\d+(\.\d+)?", text, re.ASCII):
+            ms = float(text) * 1000
+    if 0 <= ms <= MAX_DURATION_MS:
+        return round(ms)
+    raise ValueError(f"expected a duration (seconds, a timedelta, or text as 10s, 5m, 2h, 3d, 1h30m), got {value!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long to wait before the next attempt: ``base_ms`` for the first, growing, never over ``cap_ms``."""
+
+    kind: str = "exponential"  # fixed, linear, exponential
+    base_ms: int = 1000
+    factor: float = 2.0
+    cap_ms: int = 300_000
+    jitter: bool = True
+
+    def row(self) -> list[Any]:
+        return [self.kind, self.base_ms, self.factor, self.cap_ms, self.jitter]
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What tasks of one kind have in common: a specification without its payload and its times.
+
+    ``retries`` counts runs after the first; ``timeout_ms`` 0 is none; ``once`` makes an attempt that was cut
+    short fail the task; ``flow`` is an ordering key; ``parents`` are the ids it waits for; ``extras`` holds
+    what only some tasks have (for commands: how to run them), never looked at by the daemon.
+    """
+
+    type: str
+    queue: str = DEFAULT_QUEUE
+    priority: int = DEFAULT_PRIORITY
+    retries: int = 0
+    timeout_ms: int = 0
+    backoff: Backoff = Backoff()
+    once: bool = False
+    label: str | None = None
+    meta: Mapping[str, str] | None = None
+    tenant: str | None = None
+    flow: str | None = None
+    correlation_id: str | None = None
+    parents: tuple[int, ...] = ()
+    extras: Mapping[str, Any] | None = None
+    packed: bytes = field(default=b"", repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        row: list[Any] = [self.type, self.queue, self.priority, self.retries, self.timeout_ms, self.once]
+        rest: list[Any] = [None if self.backoff == _DEFAULT_BACKOFF else self.backoff.row()]
+        rest += [self.label, self.meta, self.tenant, self.flow, self.correlation_id, list(self.parents) or None]
+        rest += [self.extras]
+        while rest and rest[-1] is None:
+            rest.pop()
+        object.__setattr__(self, "packed", msgpack.packb(row + rest, use_bin_type=True))
+
+    @property
+    def lane(self) -> tuple[str, str, str | None, str | None]:
+        """What decides which tasks stop and go together."""
+        return (self.queue, self.type, self.tenant, self.flow)
+
+
+_DEFAULT_BACKOFF = Backoff()
+
+
+@lru_cache(maxsize=4096)
+def header_of(packed: bytes) -> Header:
+    """The header whose packed row this is. Cached by its bytes: a queue has few kinds and many tasks."""
+    row = unpack(packed)
+    row += [None] * (14 - len(row))
+    backoff = _DEFAULT_BACKOFF if row[6] is None else Backoff(*row[6])
+    kind, queue, priority, retries, timeout_ms, once = row[:6]
+    label, meta, tenant, flow, correlation_id, parents, extras = row[7:14]
+    return Header(
+        kind, queue, priority, retries, timeout_ms, backoff, once, label, meta, tenant, flow, correlation_id, tuple(parents or ()), extras
+    )
+
+
+def seal(record: bytes) -> bytes:
+    """``record`` with its CRC-32 behind it."""
+    return record + zlib.crc32(record).to_bytes(4, "big")
+
+
+def unseal(record: bytes, what: str) -> bytes:
+    """The record without its CRC-32; StoreDamaged if they do not agree."""
+    body = record[:-4]
+    if zlib.crc32(body).to_bytes(4, "big") != record[-4:]:
+        raise StoreDamaged(
+            f"{what}: the record fails its checksum. Expected an intact record; the disk or another program changed it. "
+            "Run `tq verify`, then restore a backup."
+        )
+    return body
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """One accepted task, as it was sent."""
+
+    id: int
+    header: Header
+    payload: bytes
+    created_at: int
+    seq: int = 0
+    due_at: int = 0
+    expires_at: int = 0
+
+    def record(self) -> bytes:
+        head = HEAD.pack(FORMAT, self.created_at, self.seq, self.due_at, self.expires_at, len(self.header.packed))
+        return seal(head + self.header.packed + self.payload)
+
+
+def spec_of(task_id: int, record: bytes) -> Spec:
+    """Decode a specification; StoreDamaged or StoreTooNew if it is not a whole one of this format."""
+    body = unseal(record, f"task {task_id}")
+    version, created_at, seq, due_at, expires_at, size = HEAD.unpack_from(body)
+    if version != FORMAT:
+        raise StoreTooNew(f"task {task_id}: expected record format {FORMAT}, got {version}. Use a tq that knows it.")
+    start = HEAD.size
+    header = header_of(body[start : start + size])
+    return Spec(task_id, header, body[start + size :], created_at, seq, due_at, expires_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One run that began. ``outcome`` is succeeded, failed, timeout, crashed, interrupted or cancelled."""
+
+    number: int
+    started_at: int
+    finished_at: int
+    outcome: str
+    worker: str = ""
+    error: Mapping[str, Any] | None = None
+    exit_code: int | None = None
+
+    def row(self) -> list[Any]:
+        return [self.number, self.started_at, self.finished_at, self.outcome, self.worker, self.error, self.exit_code]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What has become of a task. ``claim`` rises at each hand-out and never falls: (id, claim) is the fencing token.
+
+    ``attempt`` counts runs that began, ``failures`` those that failed, ``crashes`` those whose worker died under
+    them, ``interrupts`` those cut short by a drain or the daemon's death. ``error`` is a map with ``type``,
+    ``message`` and, for a function, ``frames`` (formatted by the reader). ``result`` is packed msgpack.
+    ``progress`` is (fraction, text). ``output`` says that a log file was written. The attempts kept are the ones
+    before the last row's own.
+    """
+
+    state: State
+    claim: int = 0
+    seq: int = 0
+    ready_at: int = 0
+    due_at: int = 0
+    started_at: int = 0
+    finished_at: int = 0
+    attempt: int = 0
+    failures: int = 0
+    crashes: int = 0
+    interrupts: int = 0
+    cancel_asked: bool = False
+    worker: str = ""
+    output: bool = False
+    result: bytes | None = None
+    exit_code: int | None = None
+    error: Mapping[str, Any] | None = None
+    attempts: tuple[Attempt, ...] = ()
+
+    def record(self) -> bytes:
+        row: list[Any] = [int(self.state), self.claim, self.seq, self.ready_at, self.due_at, self.started_at]
+        row += [self.finished_at, self.attempt, self.failures, self.crashes, self.interrupts, self.cancel_asked]
+        row += [self.worker, self.output, self.result]
+        if self.exit_code is not None or self.error is not None or self.attempts:
+            row += [self.exit_code, self.error, [a.row() for a in self.attempts]]
+        return seal(pack(row))
+
+
+def status_of(task_id: int, record: bytes) -> Status:
+    """Decode a status; StoreDamaged if it is not whole."""
+    row = unpack(unseal(record, f"task {task_id}"))
+    row[0] = State(row[0])
+    if len(row) > 15:
+        row[17] = tuple(Attempt(*a) for a in row[17])
+    return Status(*row)
+
+
+def first_success(claim: int, seq: int, worker: str, started_at: int, finished_at: int, output: bool, result: bytes | None) -> bytes:
+    """The record of a task that succeeded at its first attempt: ``Status(...).record()`` without the object.
+
+    The hot path: nearly every task ends here, and the dataclass costs five times the packing.
+    """
+    body = pack([5, claim, seq, 0, 0, started_at, finished_at, 1, 0, 0, 0, False, worker, output, result])
+    return body + zlib.crc32(body).to_bytes(4, "big")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task as a reader sees it: its specification and what has become of it."""
+
+    spec: Spec
+    status: Status
+    progress: tuple[float, str] | None = None
+
+    @property
+    def id(self) -> int:
+        return self.spec.id
+
+    @property
+    def state(self) -> State:
+        return self.status.state
+
+    def row(self) -> dict[str, Any]:
+        """The task as it travels to clients: times in ms, payload and result as packed msgpack."""
+        spec, status, head = self.spec, self.status, self.spec.header
+        return {
+            "id": spec.id,
+            "type": head.type,
+            "queue": head.queue,
+            "state": status.state.word,
+            "priority": head.priority,
+            "payload": spec.payload,
+            "attempt": status.attempt,
+            "failures": status.failures,
+            "crashes": status.crashes,
+            "interrupts": status.interrupts,
+            "claim": status.claim,
+            "retries": head.retries,
+            "timeout_ms": head.timeout_ms,
+            "backoff": head.backoff.row(),
+            "once": head.once,
+            "created_at": spec.created_at,
+            "due_at": status.due_at or spec.due_at,
+            "ready_at": status.ready_at,
+            "started_at": status.started_at,
+            "finished_at": status.finished_at,
+            "expires_at": spec.expires_at,
+            "worker": status.worker,
+            "progress": self.progress,
+            "result": status.result,
+            "error": status.error,
+            "exit_code": 0 if head.type == SHELL and status.state is State.SUCCEEDED else status.exit_code,
+            "cancel_asked": status.cancel_asked,
+            "output": status.output,
+            "label": head.label,
+            "meta": head.meta,
+            "tenant": head.tenant,
+            "flow": head.flow,
+            "correlation_id": head.correlation_id,
+            "parents": list(head.parents),
+            "attempts": [a.row() for a in status.attempts],
+        }

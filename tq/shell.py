@@ -1,0 +1,193 @@
+"""The built-in handler of commands: one command, its output on disk, its exit code, and nothing left behind.
+
+For: the ``shell`` type. Payload: ``{"argv": [text or bytes, ...]}``. Extras of the header, each may be absent:
+     ``{"cwd": text, "env": {name: value} (the whole environment), "umask": number}``.
+Not for: shell syntax (``sh -c`` is a command like any other), deciding about retries or timeouts.
+Runs in: the worker, on the thread of the slot that runs the command.
+Promises: the command leads a session of its own and stands on the worker's board before it can be forgotten; memory
+is bounded however much it prints; it is over when its leader is, whatever background children keep open; a cancel
+is TERM, then KILL of the whole session after the grace.
+
+Exit codes as a shell gives them: 127 not found, 126 found but not to be run, 128 + n killed by signal n. The command
+finds ``TQ_TASK_ID``, ``TQ_ATTEMPT`` (counted from 1) and ``TQ_DATA_DIR`` in its environment.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from tq.board import Board, end_group, start_ticks
+from tq.errors import PayloadError
+from tq.output import ERR, OUT, OutputWriter
+from tq.model import Spec, safe_text, unpack
+
+CHUNK = 64 * 1024
+NOT_FOUND, NOT_RUN = 127, 126
+FOREVER = float("inf")
+SPAWNING = threading.Lock()
+"""Held from before a command is started until it stands on the board: who kills what is on the board takes it first."""
+
+
+class Ended(NamedTuple):
+    """How a command ended; ``message`` is empty for exit code 0."""
+
+    exit_code: int
+    message: str
+
+
+class Command:
+    """One run of one command. ``run`` belongs to one thread; ``cancel`` may come from any other."""
+
+    def __init__(self, spec: Spec, attempt: int, data_dir: Path, output: OutputWriter, board: Board, grace_ms: int) -> None:
+        self._argv, self._cwd, self._env, self._umask = _command(spec)
+        own = {"TQ_TASK_ID": str(spec.id), "TQ_ATTEMPT": str(attempt), "TQ_DATA_DIR": str(data_dir)}
+        self._env |= {os.fsencode(name): os.fsencode(value) for name, value in own.items()}
+        self._output = output
+        self._board = board
+        self._grace_ms = grace_ms
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._lock = threading.Lock()
+        self._asked = self._over = False
+
+    def cancel(self) -> None:
+        """Ask it to end: TERM to its group now, KILL to its session when the grace is over."""
+        with self._lock:
+            if not self._over:
+                self._asked = True
+                os.eventfd_write(self._wake, 1)
+
+    def run(self) -> Ended:
+        """Start it, keep what it prints, wait for its end."""
+        try:
+            return self._run()
+        finally:
+            with self._lock:
+                self._over = True
+                os.close(self._wake)
+
+    def _run(self) -> Ended:
+        with SPAWNING:
+            try:
+                process = subprocess.Popen(
+                    self._argv,
+                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
+                    cwd=self._cwd, env=self._env, umask=self._umask,
+                    close_fds=True, start_new_session=True,
+                )  # fmt: skip
+            except (OSError, ValueError) as error:
+                return self._not_started(error)
+            ticks = start_ticks(process.pid) or 0
+            self._board.command_started(process.pid, ticks)
+        handle = os.pidfd_open(process.pid)
+        try:
+            self._pump(process, handle, ticks)
+        finally:
+            if self._asked:
+                end_group(process.pid, ticks)  # before the leader is reaped, so that its number is still its own
+            code = process.wait()
+            self._board.command_ended(process.pid)
+            os.close(handle)
+            for stream in (process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
+        if code < 0:
+            return Ended(128 - code, f"killed by signal {-code} ({_signal_name(-code)})")
+        return Ended(code, f"exit code {code}" if code else "")
+
+    def _pump(self, process: subprocess.Popen[bytes], handle: int, ticks: int) -> None:
+        """Move output to disk until the leader has ended, then take what is there already."""
+        assert process.stdout is not None
+        assert process.stderr is not None
+        streams = {process.stdout.fileno(): OUT, process.stderr.fileno(): ERR}
+        buffer = bytearray(CHUNK)
+        poll = select.poll()
+        for fd in (*streams, handle, self._wake):
+            poll.register(fd, select.POLLIN)
+        kill_at = 0.0  # 0: no cancel was asked; infinite: it was killed
+        ended = False
+        while not ended:
+            left_ms = (kill_at - time.monotonic()) * 1000
+            for fd, _ in poll.poll(max(left_ms, 0) if 0 < kill_at < FOREVER else None):
+                if fd in streams:
+                    if not self._take(fd, streams[fd], buffer):
+                        poll.unregister(fd)
+                elif fd == handle:
+                    ended = True
+                else:
+                    os.eventfd_read(fd)
+                    if not kill_at:
+                        _signal_group(process.pid, signal.SIGTERM, signal.SIGCONT)
+                        kill_at = time.monotonic() + self._grace_ms / 1000
+            if not ended and 0 < kill_at <= time.monotonic():
+                end_group(process.pid, ticks)
+                kill_at = FOREVER
+        for fd, stream in streams.items():
+            self._drain(fd, stream, buffer)
+
+    def _take(self, fd: int, stream: int, buffer: bytearray) -> int:
+        got = os.readv(fd, (buffer,))
+        if got:
+            self._output.write(stream, memoryview(buffer)[:got], time.time_ns() // 1_000_000)
+        return got
+
+    def _drain(self, fd: int, stream: int, buffer: bytearray) -> None:
+        """What the pipe holds now (at most a pipe's 1 MiB): a background child may go on writing for ever."""
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        for _ in range((1 << 20) // CHUNK):
+            ready = poll.poll(0)
+            if not ready or not ready[0][1] & select.POLLIN or not self._take(fd, stream, buffer):
+                return
+
+    def _not_started(self, error: OSError | ValueError) -> Ended:
+        word = safe_text(os.fsdecode(self._argv[0]))
+        code = NOT_RUN
+        if isinstance(error, OSError) and self._cwd is not None and error.filename == self._cwd:
+            why = f"cannot enter the directory {safe_text(os.fsdecode(self._cwd))}: {error.strerror}"
+        elif isinstance(error, FileNotFoundError | NotADirectoryError):
+            code, why = NOT_FOUND, f"{word}: command not found"
+        else:
+            why = f"{word}: {getattr(error, 'strerror', None) or error}"
+        self._output.write(ERR, f"tq: {why}\n".encode("utf-8", "backslashreplace"), time.time_ns() // 1_000_000)
+        return Ended(code, why)
+
+
+def _command(spec: Spec) -> tuple[list[bytes], bytes | None, dict[bytes, bytes], int]:
+    """(argv, working directory, environment, umask or -1); PayloadError if the task does not say a command."""
+    extras = spec.header.extras or {}
+    umask = extras.get("umask")
+    try:
+        argv = [os.fsencode(word) for word in unpack(spec.payload)["argv"]]
+        cwd = os.fsencode(extras["cwd"]) if extras.get("cwd") else None
+        given = extras.get("env")
+        env = {os.fsencode(name): os.fsencode(value) for name, value in (os.environ if given is None else given).items()}
+        if not argv or not argv[0] or not isinstance(umask, int | None):
+            raise ValueError("no command")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise PayloadError(
+            'a shell task: expected a payload {"argv": [text, ...]} and extras {"cwd": text, "env": {text: text}, '
+            f'"umask": number}}, got others ({error}). Use `tq add -- COMMAND`.'
+        ) from None
+    return argv, cwd, env, -1 if umask is None else umask & 0o777
+
+
+def _signal_group(pgid: int, *signals: signal.Signals) -> None:
+    for number in signals:
+        try:
+            os.killpg(pgid, number)
+        except OSError:  # it is gone already
+            return
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "a real-time signal"

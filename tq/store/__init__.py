@@ -1,0 +1,296 @@
+"""What a store is: the operations in which a task queue remembers, each taking a batch, each given ``now``.
+
+For: the protocol that memory and LMDB (later Redis and PostgreSQL) carry out, and the values it speaks in.
+Not for: deciding what becomes of a task (lifecycle), clocks, sockets, processes, log lines.
+Runs in: the daemon, on the thread of its one loop (and in ``tq verify``, read-only).
+Promises, and the conformance suite tests each of them on every store:
+
+1. A turn is all or nothing: what was written between ``begin`` and ``commit`` is durable when ``commit`` returns
+   and gone after ``abort`` (or a crash); nothing outside a turn writes.
+2. Every operation checks all of its input before it changes anything: an operation that raises ``Refused`` or
+   ``UsageError`` has changed nothing, so one request's refusal never touches its neighbours in the turn.
+3. A guard that does not hold is an answer (None), never an exception, and changes nothing.
+4. A store never decides: no clock, no policy, no randomness. Ids and sequence numbers are its own.
+5. Ids and sequences rise by commit; an id is never given twice, even if the turn after it was lost.
+6. Who is claimed first: queues share by weight; within a queue the highest level, then the lowest sequence.
+   Claiming never reads past a task it may not take.
+7. Reads see the turn they stand in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from tq.lifecycle import Transition
+from tq.model import Header, State, Task
+
+SCAN_MOST = 500
+"""Tasks that one operation may touch; a verb that may touch more writes a chore."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A task to be accepted. ``due_at`` and ``expires_at`` are instants in ms, 0 for none."""
+
+    header: Header
+    payload: bytes
+    due_at: int = 0
+    expires_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RequestId:
+    """(client nonce, request number): repeating an enqueue whose answer was lost returns the same ids.
+
+    ``again`` says that it may have been sent before; only then is the store asked whether it was.
+    """
+
+    nonce: bytes
+    number: int
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """A claim: who asks, for how many, of what.
+
+    ``costs`` gives the mean run time of types in ms: the claim stops before their sum passes ``budget_ms``, but
+    always takes one; a type that is not in it costs more than any budget but an infinite one. ``queues`` and ``types`` None: any.
+    External queues are only given to a want that names them. ``lease_ms`` 0: held by a local worker process.
+    """
+
+    worker: str
+    limit: int
+    budget_ms: float = 0.0
+    costs: Mapping[str, float] = field(default_factory=dict)
+    queues: frozenset[str] | None = None
+    types: frozenset[str] | None = None
+    lease_ms: int = 0
+
+
+class Claimed(NamedTuple):
+    """A task handed out: ``record`` is its specification as stored, checked; ``attempt`` how often it ran before."""
+
+    id: int
+    claim: int
+    attempt: int
+    crashes: int
+    header: Header
+    record: bytes
+
+
+class Success(NamedTuple):
+    """An attempt that succeeded; times in ms, ``result`` packed msgpack or None."""
+
+    id: int
+    claim: int
+    started_at: int
+    finished_at: int
+    output: bool
+    result: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A task that is claimed: by whom, since when, under which lease (0: a local worker)."""
+
+    id: int
+    claim: int
+    worker: str
+    claimed_at: int
+    lease_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class QueueInfo:
+    """A named line and its settings; ``external`` leaves it to consumers outside the pool."""
+
+    name: str
+    paused: bool = False
+    weight: int = 1
+    external: bool = False
+
+    def row(self) -> list[Any]:
+        return [self.name, self.paused, self.weight, self.external]
+
+
+@dataclass(frozen=True, slots=True)
+class TypeInfo:
+    """What the store knows of a type: the defaults its handler declared (None: not declared)."""
+
+    name: str
+    queue: str | None = None
+    retries: int | None = None
+    timeout_ms: int | None = None
+    backoff: Sequence[Any] | None = None
+    priority: int | None = None
+    once: bool | None = None
+
+    def row(self) -> list[Any]:
+        return [self.name, self.queue, self.retries, self.timeout_ms, self.backoff, self.priority, self.once]
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of one queue and type: tasks by state now, and totals since the store was made.
+
+    ``states`` has one number per State; ``bytes`` are those of live tasks' payloads; ``succeeded``, ``failed`` and
+    ``retried`` count ends and failed attempts that will be retried; ``run_ms`` is the sum of run times of ``runs``
+    finished runs and ``times`` their histogram (see ``bucket_of``).
+    """
+
+    queue: str
+    type: str
+    states: list[int] = field(default_factory=lambda: [0] * len(State))
+    bytes: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    retried: int = 0
+    runs: int = 0
+    run_ms: int = 0
+    times: dict[int, int] = field(default_factory=dict)
+
+    def ran(self, ms: int) -> None:
+        """Count a run of ``ms``; a clock that stepped back makes it 0."""
+        ms = max(ms, 0)
+        self.runs += 1
+        self.run_ms += ms
+        bucket = bucket_of(ms)
+        self.times[bucket] = self.times.get(bucket, 0) + 1
+
+    def row(self) -> list[Any]:
+        head = [self.queue, self.type, self.states, self.bytes, self.succeeded, self.failed, self.retried]
+        return [*head, self.runs, self.run_ms, self.times]
+
+
+def bucket_of(ms: int) -> int:
+    """The histogram bucket of a duration: four to an octave, so a percentile is within 19 % (as HdrHistogram does)."""
+    if ms < 4:
+        return ms
+    octave = ms.bit_length() - 1
+    return octave * 4 + ((ms >> (octave - 2)) & 3) - 4
+
+
+def bucket_top(bucket: int) -> int:
+    """The largest duration in ms that falls into ``bucket``."""
+    if bucket < 4:
+        return bucket
+    octave, quarter = divmod(bucket + 4, 4)
+    return ((4 + quarter + 1) << (octave - 2)) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which tasks a list shows, newest first (pending ones in the order they will run). None: any.
+
+    ``before`` is the cursor of the page before, as it was given; ``limit`` the most tasks of one page.
+    """
+
+    states: frozenset[State] | None = None
+    queue: str | None = None
+    type: str | None = None
+    tenant: str | None = None
+    label: str | None = None
+    limit: int = 50
+    before: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chore:
+    """Work that a verb left behind because it may touch more than SCAN_MOST tasks: done in slices, with a cursor.
+
+    ``id`` 0 is one not stored yet; ``verb`` and ``args`` say what to do to which tasks; ``cursor`` where to go on.
+    """
+
+    id: int
+    verb: str
+    args: Mapping[str, Any]
+    cursor: bytes | None = None
+    seen: int = 0
+    changed: int = 0
+
+    def row(self) -> list[Any]:
+        return [self.id, self.verb, self.args, self.cursor, self.seen, self.changed]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much a queue may hold, and how long what is over is kept; ages in ms, counts in tasks."""
+
+    queue_tasks: int = 20_000_000
+    queue_bytes: int = 16 << 30
+    keep_ms: int = 7 * 86_400_000
+    keep_failed_ms: int = 30 * 86_400_000
+    keep: int = 100_000
+    keep_requests_ms: int = 600_000
+
+
+class Store(Protocol):
+    """See the module's promises. ``now`` is in ms since the epoch and never falls between two turns."""
+
+    # the turn
+    def begin(self, now: int) -> None: ...
+    def commit(self) -> None: ...
+    def abort(self) -> None: ...
+    def close(self) -> None: ...
+
+    # writes, inside a turn
+    def enqueue(self, drafts: Sequence[Draft], request: RequestId | None = None) -> Sequence[int]:
+        """Store the drafts and give their ids, in order. Refused: a queue's limit would be passed.
+
+        A draft with a due time in the future is scheduled, one with parents blocked, else it is pending.
+        """
+
+    def claim(self, want: Want) -> list[Claimed]:
+        """Take the next tasks (promise 6) for ``want``; they are running and their claim number has risen."""
+
+    def succeed(self, results: Sequence[Success]) -> list[bool]:
+        """Settle successes: the hot path of ``apply``. False: the claim is over, nothing changed."""
+
+    def apply(self, transitions: Sequence[Transition]) -> list[Task | None]:
+        """Carry out guarded transitions; the task as it is now, or None where the guard did not hold.
+
+        A status that becomes pending with ``seq`` 0 gets the next sequence; one with a ``seq`` keeps its place.
+        """
+
+    def due(self, limit: int) -> list[tuple[str, int]]:
+        """Take the timers that are due, oldest first: ("due" | "expire" | "lease", task id). They are gone."""
+
+    def extend(self, task_id: int, claim: int, lease_ms: int) -> bool:
+        """Push out the lease of a consumer's claim; False: the claim is over."""
+
+    def remove(self, ids: Sequence[int]) -> list[bool]:
+        """Forget finished tasks; False where there is none or it is not over."""
+
+    def retain(self, limits: Limits, most: int) -> list[tuple[int, bool]]:
+        """Forget the oldest of what is kept too long or too many, ``most`` at the most: (id, had output)."""
+
+    def put_types(self, types: Sequence[TypeInfo]) -> None: ...
+    def put_queue(self, queue: QueueInfo) -> None: ...
+    def put_chore(self, chore: Chore) -> Chore:
+        """Write a chore, or where it stands; one with id 0 gets its id."""
+
+    def drop_chore(self, chore_id: int) -> None: ...
+
+    # reads
+    def get(self, ids: Sequence[int]) -> list[Task | None]: ...
+    def find(self, query: Query) -> Iterator[tuple[Task, bytes] | None]:
+        """Tasks that match, each with the cursor behind it; None marks a place where the reader may be left for
+        another turn, since the iterator holds no transaction across it."""
+
+    def peek(self, limit: int, queue: str | None = None) -> list[Task]:
+        """The next tasks a claim would take, in that order; nothing changes."""
+
+    def held(self) -> list[Held]: ...
+    def tallies(self) -> list[Tally]: ...
+    def queues(self) -> dict[str, QueueInfo]: ...
+    def types(self) -> dict[str, TypeInfo]: ...
+    def chores(self) -> list[Chore]: ...
+    def last_id(self) -> int: ...
+    def ready(self) -> bool:
+        """Whether some task is pending in a queue that is open to the pool."""
+
+    def next_due(self) -> int | None:
+        """The instant of the first timer, in ms; None if there is none."""

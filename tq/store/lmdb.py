@@ -1,0 +1,688 @@
+"""The LMDB store: one environment, one writer, keys that are the index.
+
+For: carrying out the Store protocol on one machine's disk.
+Not for: deciding (lifecycle), files and locks (files.py), which lane is next (lanes.py).
+Runs in: the daemon, on the thread of its loop.
+Promises: those of ``tq.store``; the next task is the first key of its lane; a first-attempt success costs five
+small writes and one delete. Writes are gathered and put in sorted runs when the turn commits or a read needs them.
+
+The layout is in keys.py.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from heapq import heappop, heappush
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from tq.errors import Refused, StoreDamaged, StoreError
+from tq.lifecycle import Transition
+from tq.store import Chore, Claimed, Draft, Limits, QueueInfo, RequestId, Success, Tally, TypeInfo, Want
+from tq.store.files import MAP_SIZE, open_store
+from tq.store.keys import COUNTERS, DUE, ENDED, EXPIRE, HISTORY, PAIR, PAST, READY, REQUEST, TIMER, U32, U64, Batch, Run
+from tq.store.lanes import Lane, Lanes
+from tq.store.lookup import Lookup
+from tq.model import FORMAT, HEAD, Header, State, Status, Task, first_success, header_of, pack, seal, spec_of, status_of, unpack, unseal
+
+EMPTY_LANES_KEPT = 1024
+DISK_RESERVE = 64 << 20
+"""Free bytes of the file system below which new work is refused, so that what is there can still be settled."""
+CHECK_ROOM_MS = 1000
+"""How long a look at the free space holds."""
+
+_PENDING, _RUNNING, _SUCCEEDED = State.PENDING, State.RUNNING, State.SUCCEEDED
+
+
+class LmdbStore(Lookup):
+    """The store in ``path`` (made at first start). One write transaction a turn; one thread."""
+
+    def __init__(self, path: Path, limits: Limits = Limits(), map_size: int = MAP_SIZE) -> None:
+        self._path = path
+        self._limits = limits
+        self._env, dbs = open_store(path, map_size)
+        self._map_size = map_size
+        self._db = dbs
+        self._txn: Any = None
+        self._now = 0
+        self._room_until = 0
+        self._full: str | None = None
+        self._env.reader_check()
+        self._clear()
+        self._load()
+
+    # -- the turn --------------------------------------------------------------------------------------------------
+
+    def _clear(self) -> None:
+        """Nothing gathered, nothing mirrored."""
+        self._tasks: list[tuple[bytes, bytes]] = []
+        self._ready: list[tuple[bytes, bytes]] = []
+        self._states: list[tuple[bytes, bytes]] = []
+        self._history: list[tuple[bytes, bytes]] = []
+        self._timers: list[tuple[bytes, bytes]] = []
+        self._requests: list[tuple[bytes, bytes]] = []
+        self._ended: list[bytes] = []
+        self._dirty: dict[int, Tally] = {}
+        self._lanes = Lanes()
+        self._empty: dict[int, Lane] = {}
+        self._running: dict[int, Run] = {}
+        self._leases: dict[int, int] = {}
+        self._lease_heap: list[tuple[int, int]] = []
+        self._fresh: list[int] = []
+        self._tally: dict[tuple[str, str], tuple[int, Tally]] = {}
+        self._tally_of: dict[int, Tally] = {}
+        self._types: dict[str, TypeInfo] = {}
+        self._chores: dict[int, Chore] = {}
+        self._load_by_queue: dict[str, list[int]] = {}
+        self._id = self._seq = self._batch = self._chore = 0
+        self._next_timer: int | None = None
+
+    def _load(self) -> None:
+        """Fill the mirrors from what is committed: O(lanes + running + types), never O(tasks)."""
+        with self._env.begin() as txn:
+            counters = txn.get(b"counters", db=self._db["meta"])
+            if counters:
+                self._id, self._seq, self._batch, self._chore = COUNTERS.unpack(counters)
+            for key, value in txn.cursor(self._db["queues"]):
+                self._lanes.line(key.decode()).info = QueueInfo(*unpack(value))
+            for _, value in txn.cursor(self._db["types"]):
+                info = TypeInfo(*unpack(value))
+                self._types[info.name] = info
+            for _, value in txn.cursor(self._db["chores"]):
+                chore = Chore(*unpack(value))
+                self._chores[chore.id] = chore
+            for key, value in txn.cursor(self._db["tallies"]):
+                number, tally = U32.unpack(key)[0], Tally(*unpack(value))
+                self._tally[tally.queue, tally.type] = (number, tally)
+                self._tally_of[number] = tally
+                self._weigh(tally.queue, sum(tally.states[:5]), tally.bytes)
+            ready = txn.cursor(self._db["ready"])
+            for key, value in txn.cursor(self._db["lanes"]):
+                lane = self._lanes.add(U32.unpack(key)[0], tuple(unpack(value)))
+                self._find_head(ready, lane)
+            for key, value in txn.cursor(self._db["running"]):
+                self._load_batch(txn, U64.unpack(key)[0], unpack(unseal(value, "a running record")))
+            self._read_next_timer(txn)
+
+    def _load_batch(self, txn: Any, number: int, row: list[Any]) -> None:
+        worker, claimed_at, lease_ms, ids, claims = row
+        batch = Batch(number, worker, claimed_at, lease_ms)
+        for task_id, claim in zip(ids, claims or [1] * len(ids), strict=True):
+            key = U64.pack(task_id)
+            record, state = txn.get(key, db=self._db["tasks"]), txn.get(key, db=self._db["states"])
+            prior = status_of(task_id, state) if state else None
+            if record is None or (prior and (prior.claim > claim or (prior.claim == claim and prior.state is not _RUNNING))):
+                continue
+            spec = spec_of(task_id, record)
+            batch.left += 1
+            self._running[task_id] = (claim, batch, prior.seq if prior else spec.seq, len(spec.payload), prior, spec.header)
+            if lease_ms:
+                self._fresh.append(task_id)
+
+    def begin(self, now: int) -> None:
+        self._now = now
+        try:
+            self._txn = self._env.begin(write=True)
+        except lmdb.Error as e:
+            raise StoreError(f"the store cannot be written: {e}. Stop the daemon, check the disk, run `tq verify`.") from e
+        while self._fresh:  # after a restart every lease starts anew
+            task_id = self._fresh.pop()
+            self._lease(task_id, self._running[task_id][1].lease_ms)
+
+    def commit(self) -> None:
+        try:
+            self._flush()
+            txn, db = self._txn, self._db
+            for number, tally in self._dirty.items():
+                txn.put(U32.pack(number), pack(tally.row()), db=db["tallies"])
+            self._dirty.clear()
+            txn.put(b"counters", COUNTERS.pack(self._id, self._seq, self._batch, self._chore), db=db["meta"])
+            if len(self._empty) > EMPTY_LANES_KEPT:
+                self._drop_lanes()
+            self._read_next_timer(txn)
+            txn.commit()
+        except lmdb.Error as e:
+            raise self._trouble(e) from e
+        self._txn = None
+
+    def abort(self) -> None:
+        if self._txn is not None:
+            self._txn.abort()
+            self._txn = None
+        passes = {name: line.passed for name, line in self._lanes.lines.items()}
+        self._clear()
+        self._load()
+        for name, line in self._lanes.lines.items():
+            line.passed = passes.get(name, line.passed)
+
+    def close(self) -> None:
+        if self._txn is not None:
+            self._txn.abort()
+            self._txn = None
+        self._env.close()
+
+    def _trouble(self, e: lmdb.Error) -> Exception:
+        """A full map or disk is a refusal (nothing of the turn was stored); anything else ends the daemon."""
+        full = isinstance(e, lmdb.MapFullError | lmdb.TxnFullError)
+        if not full and isinstance(e, lmdb.DiskError) or "No space left" in str(e) or "File too large" in str(e):
+            full = True
+        if not full and self._free_bytes() < DISK_RESERVE:
+            full = True  # a short write is reported as an I/O error
+        if full:
+            return Refused(f"the store has no room: {e}. Nothing was stored; make room on its disk, then try again.", retry_after=5.0)
+        return StoreError(f"the store cannot be written: {e}. Nothing of this turn was stored. Check the disk, run `tq verify`.")
+
+    def _flush(self) -> None:
+        """Put what was gathered, each database in one sorted run."""
+        txn, db = self._txn, self._db
+        if self._tasks:
+            txn.cursor(db["tasks"]).putmulti(self._tasks, append=True)
+            self._tasks = []
+        for name, rows in (
+            ("ready", self._ready), ("states", self._states), ("history", self._history),
+            ("timers", self._timers), ("requests", self._requests),
+        ):  # fmt: skip
+            if rows:
+                txn.cursor(db[name]).putmulti(rows)
+                rows.clear()
+        if self._ended:
+            running = db["running"]
+            for key in self._ended:
+                txn.delete(key, db=running)
+            self._ended.clear()
+
+    # -- room ------------------------------------------------------------------------------------------------------
+
+    def _free_bytes(self) -> int:
+        found = os.statvfs(self._path)
+        return found.f_bavail * found.f_frsize
+
+    def _check_room(self) -> None:
+        """Refuse new work while the disk or the map is nearly full, so that settling always finds room."""
+        if self._now >= self._room_until:
+            self._room_until = self._now + CHECK_ROOM_MS
+            self._full = None
+            if self._free_bytes() < DISK_RESERVE:
+                self._full = f"less than {DISK_RESERVE >> 20} MiB are free on the disk of {self._path}"
+            else:
+                page = 4096
+                used = (self._env.info()["last_pgno"] + 1) * page
+                reserve = max(self._map_size // 16, 256 * page)
+                if used > self._map_size - reserve:
+                    used = sum(s["branch_pages"] + s["leaf_pages"] + s["overflow_pages"] for s in map(self._txn.stat, self._db.values())) * page
+                if used > self._map_size - reserve:
+                    self._full = f"the store's map of {self._map_size >> 20} MiB is nearly full"
+        if self._full:
+            raise Refused(f"no room for new tasks: {self._full}. Nothing was stored; make room, then try again.", retry_after=5.0)
+
+    def _weigh(self, queue: str, tasks: int, size: int) -> None:
+        load = self._load_by_queue.setdefault(queue, [0, 0])
+        load[0] += tasks
+        load[1] += size
+
+    def _check_limits(self, drafts: Sequence[Draft]) -> None:
+        more: dict[str, list[int]] = {}
+        for draft in drafts:
+            add = more.setdefault(draft.header.queue, [0, 0])
+            add[0] += 1
+            add[1] += len(draft.payload)
+        for queue, (tasks, size) in more.items():
+            load = self._load_by_queue.get(queue, (0, 0))
+            if load[0] + tasks > self._limits.queue_tasks:
+                raise Refused(
+                    f"queue {queue!r} is full: expected at most {self._limits.queue_tasks} tasks, it has {load[0]} and {tasks} came. Try again later.",
+                    retry_after=1.0,
+                )
+            if load[1] + size > self._limits.queue_bytes:
+                raise Refused(
+                    f"queue {queue!r} is full: expected at most {self._limits.queue_bytes} bytes of payload, it has {load[1]} and {size} came. "
+                    "Try again later.",
+                    retry_after=1.0,
+                )
+
+    # -- enqueue ---------------------------------------------------------------------------------------------------
+
+    def enqueue(self, drafts: Sequence[Draft], request: RequestId | None = None) -> Sequence[int]:
+        if request is not None and request.again:
+            known = self._sent_before(request)
+            if known is not None:
+                return known
+        self._check_room()
+        self._check_limits(drafts)
+        now, seq, task_id = self._now, self._seq, self._id
+        first = task_id + 1
+        tasks, ready, timers = self._tasks, self._ready, self._timers
+        for header, run in _runs(drafts):
+            packed, level, blocked = header.packed, 9 - header.priority, bool(header.parents)
+            lane, tally, load = self._lane(header), self._tally_for(header), self._load_by_queue[header.queue]
+            length, size, waits = len(packed), 0, 0
+            for draft in run:
+                task_id += 1
+                payload, due_at, expires_at = draft.payload, draft.due_at, draft.expires_at
+                size += len(payload)
+                if due_at > now or blocked:
+                    waits += 1
+                    head = HEAD.pack(FORMAT, now, 0, due_at, expires_at, length)
+                    if not blocked:
+                        timers.append((TIMER.pack(due_at, DUE, task_id), b""))
+                else:
+                    seq += 1
+                    head = HEAD.pack(FORMAT, now, seq, 0, expires_at, length)
+                    ready.append((READY.pack(lane.number, level, seq), PAIR.pack(task_id, now)))
+                    if lane.head is None or level < lane.head[0]:
+                        self._lanes.set_head(lane, (level, seq))
+                        self._empty.pop(lane.number, None)
+                if expires_at:
+                    timers.append((TIMER.pack(expires_at, EXPIRE, task_id), b""))
+                tasks.append((U64.pack(task_id), seal(head + packed + payload)))
+            tally.states[State.BLOCKED if blocked else State.SCHEDULED] += waits
+            tally.states[_PENDING] += len(run) - waits
+            tally.bytes += size
+            load[0] += len(run)
+            load[1] += size
+        self._id, self._seq = task_id, seq
+        if request is not None:
+            key = REQUEST.pack(now // 60_000, request.nonce, request.number)
+            self._requests.append((key, PAIR.pack(first, len(drafts))))
+        return range(first, task_id + 1)
+
+    def _sent_before(self, request: RequestId) -> Sequence[int] | None:
+        self._flush()
+        minute = self._now // 60_000
+        for back in range(self._limits.keep_requests_ms // 60_000 + 2):
+            found = self._txn.get(REQUEST.pack(minute - back, request.nonce, request.number), db=self._db["requests"])
+            if found:
+                first, count = PAIR.unpack(found)
+                return range(first, first + count)
+        return None
+
+    def _lane(self, header: Header) -> Lane:
+        lane = self._lanes.by_key.get(header.lane)
+        if lane is None:
+            number = self._lanes.last + 1
+            self._txn.put(U32.pack(number), pack(list(header.lane)), db=self._db["lanes"])
+            lane = self._lanes.add(number, header.lane)
+            self._empty[number] = lane
+        return lane
+
+    def _drop_lanes(self) -> None:
+        for number, lane in self._empty.items():
+            self._txn.delete(U32.pack(number), db=self._db["lanes"])
+            self._lanes.drop(lane)
+        self._empty.clear()
+
+    def _tally_for(self, header: Header) -> Tally:
+        """The tally of a header's queue and type, marked to be written."""
+        key = (header.queue, header.type)
+        found = self._tally.get(key)
+        if found is None:
+            found = (len(self._tally) + 1, Tally(*key))
+            self._tally[key] = found
+            self._tally_of[found[0]] = found[1]
+            self._load_by_queue.setdefault(header.queue, [0, 0])
+        self._dirty[found[0]] = found[1]
+        return found[1]
+
+    # -- claim and success: the hot path ---------------------------------------------------------------------------
+
+    def claim(self, want: Want) -> list[Claimed]:
+        lines = self._lanes.open_lines(want.queues)
+        if not lines:
+            return []
+        self._flush()
+        taken: list[Claimed] = []
+        spent = 0.0
+        ready = self._txn.cursor(self._db["ready"])
+        self._batch += 1
+        batch = Batch(self._batch, want.worker, self._now, want.lease_ms)
+        while len(taken) < want.limit and lines:
+            line = min(lines, key=lambda one: (one.passed, one.info.name))
+            pick = self._lanes.best(line, want.types)
+            if pick is None:
+                lines.remove(line)
+                continue
+            cost = want.costs.get(pick.lane.key[1], math.inf)
+            most = want.limit - len(taken) if len(lines) == 1 else 1
+            if want.budget_ms != math.inf:
+                if taken and spent + cost > want.budget_ms:
+                    break
+                if cost > 0:
+                    most = min(most, max(1, int((want.budget_ms - spent) / cost)))
+            got = self._take(ready, pick.lane, pick.until, most, batch, taken)
+            spent += cost * got
+            line.passed += got / line.info.weight
+        if taken:
+            claims = None if all(c.claim == 1 for c in taken) else [c.claim for c in taken]
+            row = [want.worker, self._now, want.lease_ms, [c.id for c in taken], claims]
+            self._txn.put(U64.pack(batch.number), seal(pack(row)), db=self._db["running"], append=True)
+        return taken
+
+    def _take(self, ready: Any, lane: Lane, until: tuple[int, int] | None, most: int, batch: Batch, taken: list[Claimed]) -> int:
+        """Take up to ``most`` tasks from the front of ``lane``, as long as it comes before ``until``."""
+        txn, running = self._txn, self._running
+        tasks, states = self._db["tasks"], self._db["states"]
+        prefix = U32.pack(lane.number)
+        assert lane.head is not None  # a picked lane has work  # noqa: S101
+        found = ready.set_range(READY.pack(lane.number, *lane.head))
+        count, size = 0, HEAD.size
+        tally: Tally | None = None
+        head: tuple[int, int] | None = None
+        while found:
+            key, value = ready.item()
+            if key[:4] != prefix:
+                break
+            _, level, seq = READY.unpack(key)
+            if count >= most or (count and until is not None and (level, seq) >= until):
+                head = (level, seq)
+                break
+            task_key = value[:8]
+            task_id = U64.unpack(task_key)[0]
+            record = txn.get(task_key, db=tasks)
+            body = unseal(record, f"task {task_id}")
+            version, _, _, _, _, length = HEAD.unpack_from(body)
+            if version != FORMAT:
+                raise StoreDamaged(f"task {task_id}: expected record format {FORMAT}, got {version}.")
+            header = header_of(body[size : size + length])
+            prior = None
+            claim = attempt = crashes = 0
+            if len(value) > 16:
+                prior = status_of(task_id, txn.get(task_key, db=states))
+                claim, attempt, crashes = prior.claim, prior.attempt, prior.crashes
+            claim += 1
+            tally = tally or self._tally_for(header)
+            running[task_id] = (claim, batch, seq, len(body) - size - length, prior, header)
+            taken.append(Claimed(task_id, claim, attempt, crashes, header, record))
+            if batch.lease_ms:
+                self._lease(task_id, batch.lease_ms)
+            batch.left += 1
+            count += 1
+            found = ready.delete()
+            found = found and bool(ready.key())
+        self._lanes.set_head(lane, head)
+        if head is None:
+            self._empty[lane.number] = lane
+        if tally is not None:
+            tally.states[2] -= count
+            tally.states[3] += count
+        return count
+
+    def succeed(self, results: Sequence[Success]) -> list[bool]:
+        held: list[bool] = []
+        running, states, history = self._running, self._states, self._history
+        number = 0
+        header: Header | None = None
+        tally, load = Tally("", ""), [0, 0]
+        for one in results:
+            task_id, claim, started_at, finished_at, output, result = one
+            run = running.get(task_id)
+            if run is None or run[0] != claim:
+                held.append(False)
+                continue
+            held.append(True)
+            _, batch, seq, size, prior, head = run
+            if prior is not None:
+                self._succeed_again(one, run)
+                continue
+            del running[task_id]
+            if head is not header:
+                header = head
+                tally = self._tally_for(header)
+                number = self._tally[header.queue, header.type][0]
+                load = self._load_by_queue[header.queue]
+            key = U64.pack(task_id)
+            states.append((key, first_success(claim, seq, batch.worker, started_at, finished_at, output, result)))
+            history.append((HISTORY.pack(5, finished_at, task_id), ENDED.pack(number, output)))
+            tally.states[3] -= 1
+            tally.states[5] += 1
+            tally.succeeded += 1
+            tally.bytes -= size
+            load[0] -= 1
+            load[1] -= size
+            tally.ran(finished_at - started_at)
+            batch.left -= 1
+            if not batch.left:
+                self._ended.append(U64.pack(batch.number))
+            if batch.lease_ms:
+                self._leases.pop(task_id, None)
+        return held
+
+    def _succeed_again(self, one: Success, run: Run) -> None:
+        """A success of a task with a past (a retry, or a cancel that came too late)."""
+        task_id, claim, started_at, finished_at, output, result = one
+        prior = run[4] or Status(_PENDING)
+        status = replace(
+            prior, state=_SUCCEEDED, claim=claim, attempt=prior.attempt + 1, started_at=started_at, finished_at=finished_at,
+            worker=run[1].worker, output=prior.output or output, result=result, error=None, exit_code=None, due_at=0,
+        )  # fmt: skip
+        self.apply([Transition(task_id, "succeeded", frozenset({_RUNNING}), claim, status)])
+
+    # -- every other transition ------------------------------------------------------------------------------------
+
+    def apply(self, transitions: Sequence[Transition]) -> list[Task | None]:
+        self._flush()
+        return [self._apply(one) for one in transitions]
+
+    def _apply(self, one: Transition) -> Task | None:
+        task = self._read(self._txn, one.id)
+        if task is None or task.state not in one.start or (one.claim is not None and task.status.claim != one.claim):
+            return None
+        old, new = task.status, one.status
+        if new.state is _RUNNING:  # only the flag of a cancel
+            claim, batch, seq, size, _, header = self._running[one.id]
+            self._running[one.id] = (claim, batch, seq, size, new, header)
+        else:
+            self._leave(task, old)
+            new = self._enter(task, new)
+            self._count(task, old, new, one.event)
+        self._txn.put(U64.pack(one.id), new.record(), db=self._db["states"])
+        return replace(task, status=new)
+
+    def _leave(self, task: Task, old: Status) -> None:
+        """Take a task out of the index of its state."""
+        txn, db, header = self._txn, self._db, task.spec.header
+        if old.state is _PENDING:
+            lane = self._lane(header)
+            txn.delete(READY.pack(lane.number, 9 - header.priority, old.seq), db=db["ready"])
+            if lane.head == (9 - header.priority, old.seq):
+                self._find_head(txn.cursor(db["ready"]), lane)
+        elif old.state in (State.SCHEDULED, State.RETRYING):
+            txn.delete(TIMER.pack(old.due_at or task.spec.due_at, DUE, task.id), db=db["timers"])
+        elif old.state is _RUNNING:
+            batch = self._running.pop(task.id)[1]
+            self._leases.pop(task.id, None)
+            batch.left -= 1
+            if not batch.left:
+                txn.delete(U64.pack(batch.number), db=db["running"])
+        elif old.state.final:
+            txn.delete(HISTORY.pack(old.state, old.finished_at, task.id), db=db["history"])
+
+    def _enter(self, task: Task, new: Status) -> Status:
+        """Put a task into the index of its new state; the status with its place."""
+        txn, db, header = self._txn, self._db, task.spec.header
+        if new.state is _PENDING:
+            if not new.seq:
+                self._seq += 1
+                new = replace(new, seq=self._seq)
+            new = replace(new, ready_at=new.ready_at or task.spec.created_at)
+            lane, place = self._lane(header), (9 - header.priority, new.seq)
+            txn.put(READY.pack(lane.number, *place), PAIR.pack(task.id, new.ready_at) + PAST, db=db["ready"])
+            if lane.head is None or place < lane.head:
+                self._lanes.set_head(lane, place)
+                self._empty.pop(lane.number, None)
+        elif new.state in (State.SCHEDULED, State.RETRYING):
+            txn.put(TIMER.pack(new.due_at, DUE, task.id), b"", db=db["timers"])
+        elif new.state.final:
+            self._tally_for(header)
+            number = self._tally[header.queue, header.type][0]
+            txn.put(HISTORY.pack(new.state, new.finished_at, task.id), ENDED.pack(number, new.output), db=db["history"])
+        return new
+
+    def _count(self, task: Task, old: Status, new: Status, event: str) -> None:
+        tally, load = self._tally_for(task.spec.header), self._load_by_queue[task.spec.header.queue]
+        tally.states[old.state] -= 1
+        tally.states[new.state] += 1
+        size = len(task.spec.payload)
+        change = old.state.final - new.state.final  # -1: it is over, 1: it lives again
+        tally.bytes += change * size
+        load[0] += change
+        load[1] += change * size
+        tally.succeeded += new.state is _SUCCEEDED
+        tally.failed += new.state is State.FAILED
+        tally.retried += new.state is State.RETRYING
+        if event in ("succeeded", "failed", "timed_out"):
+            tally.ran(new.finished_at - new.started_at if new.finished_at else self._now - new.started_at)
+
+    def _find_head(self, ready: Any, lane: Lane) -> None:
+        """Look up the first ready task of ``lane``."""
+        head = None
+        if ready.set_range(U32.pack(lane.number)):
+            number, level, seq = READY.unpack(ready.key())
+            if number == lane.number:
+                head = (level, seq)
+        self._lanes.set_head(lane, head)
+        if head is None:
+            self._empty[lane.number] = lane
+        else:
+            self._empty.pop(lane.number, None)
+
+    # -- time ------------------------------------------------------------------------------------------------------
+
+    def _read_next_timer(self, txn: Any) -> None:
+        cursor = txn.cursor(self._db["timers"])
+        self._next_timer = TIMER.unpack(cursor.key())[0] if cursor.first() else None
+
+    def due(self, limit: int) -> list[tuple[str, int]]:
+        self._flush()
+        found: list[tuple[str, int]] = []
+        cursor = self._txn.cursor(self._db["timers"])
+        more = cursor.first()
+        while more and len(found) < limit:
+            at, kind, task_id = TIMER.unpack(cursor.key())
+            if at > self._now:
+                break
+            task = self._read(self._txn, task_id)
+            if task is not None and kind == EXPIRE and not task.state.final:
+                found.append(("expire", task_id))
+            elif task is not None and kind == DUE and task.state in (State.SCHEDULED, State.RETRYING):
+                if (task.status.due_at or task.spec.due_at) == at:
+                    found.append(("due", task_id))
+            more = cursor.delete() and bool(cursor.key())
+        while self._lease_heap and self._lease_heap[0][0] <= self._now and len(found) < limit:
+            until, task_id = heappop(self._lease_heap)
+            if self._leases.get(task_id) == until:
+                found.append(("lease", task_id))
+        return found
+
+    def _lease(self, task_id: int, lease_ms: int) -> None:
+        until = self._now + lease_ms
+        self._leases[task_id] = until
+        heappush(self._lease_heap, (until, task_id))
+
+    def extend(self, task_id: int, claim: int, lease_ms: int) -> bool:
+        run = self._running.get(task_id)
+        if run is None or run[0] != claim or not run[1].lease_ms:
+            return False
+        self._lease(task_id, lease_ms)
+        return True
+
+    # -- forgetting ------------------------------------------------------------------------------------------------
+
+    def remove(self, ids: Sequence[int]) -> list[bool]:
+        self._flush()
+        gone = []
+        for task_id in ids:
+            task = self._read(self._txn, task_id)
+            gone.append(task is not None and task.state.final)
+            if task is not None and task.state.final:
+                self._forget(HISTORY.pack(task.state, task.status.finished_at, task_id))
+        return gone
+
+    def _forget(self, key: bytes) -> bool:
+        """Forget the finished task of one history key; whether it had output."""
+        txn, db = self._txn, self._db
+        value = txn.pop(key, db=db["history"])
+        number, output = ENDED.unpack(value)
+        txn.delete(key[9:], db=db["tasks"])
+        txn.delete(key[9:], db=db["states"])
+        tally = self._tally_of[number]
+        tally.states[key[0]] -= 1
+        self._dirty[number] = tally
+        return bool(output)
+
+    def retain(self, limits: Limits, most: int) -> list[tuple[int, bool]]:
+        failed = State.FAILED
+        others = [s for s in State if s.final and s is not failed]
+        counts = [0] * len(State)
+        for tally in self._tally_of.values():
+            for state in range(State.SUCCEEDED, len(State)):
+                counts[state] += tally.states[state]
+        gone: list[tuple[int, bool]] = []
+        for states, keep_ms in (([failed], limits.keep_failed_ms), (others, limits.keep_ms)):
+            over = sum(counts[s] for s in states) - limits.keep
+            self._retain([s for s in states if counts[s]], over, self._now - keep_ms, most, gone)
+        cursor = self._txn.cursor(self._db["requests"])
+        oldest = (self._now - limits.keep_requests_ms) // 60_000 - 1
+        for _ in range(most if cursor.first() else 0):
+            if not cursor.key() or U32.unpack(cursor.key()[:4])[0] >= oldest:
+                break
+            cursor.delete()
+        return gone
+
+    def _retain(self, states: list[State], over: int, oldest: int, most: int, gone: list[tuple[int, bool]]) -> None:
+        """Forget the oldest ends in ``states`` while they are ``over`` the count or finished before ``oldest``."""
+        if not states:
+            return
+        self._flush()
+        history = self._txn.cursor(self._db["history"])
+        while len(gone) < most:
+            heads = []
+            for state in states:
+                if history.set_range(bytes([state])) and history.key()[0] == state:
+                    heads.append(history.key()[1:] + bytes([state]))
+            if not heads:
+                return
+            first = min(heads)
+            if over <= 0 and U64.unpack(first[:8])[0] >= oldest:
+                return
+            key = first[16:] + first[:16]
+            gone.append((U64.unpack(key[9:])[0], self._forget(key)))
+            over -= 1
+
+    # -- settings --------------------------------------------------------------------------------------------------
+
+    def put_types(self, types: Sequence[TypeInfo]) -> None:
+        for info in types:
+            self._types[info.name] = info
+            self._txn.put(info.name.encode(), pack(info.row()), db=self._db["types"])
+
+    def put_queue(self, queue: QueueInfo) -> None:
+        self._lanes.line(queue.name).info = queue
+        self._txn.put(queue.name.encode(), pack(queue.row()), db=self._db["queues"])
+
+    def put_chore(self, chore: Chore) -> Chore:
+        if not chore.id:
+            self._chore += 1
+            chore = replace(chore, id=self._chore)
+        self._chores[chore.id] = chore
+        self._txn.put(U64.pack(chore.id), pack(chore.row()), db=self._db["chores"])
+        return chore
+
+    def drop_chore(self, chore_id: int) -> None:
+        self._chores.pop(chore_id, None)
+        self._txn.delete(U64.pack(chore_id), db=self._db["chores"])
+
+
+def _runs(drafts: Sequence[Draft]) -> Iterator[tuple[Header, Sequence[Draft]]]:
+    """The drafts in runs of one kind: nearly always a single run."""
+    start = 0
+    for at, draft in enumerate(drafts):
+        if draft.header is not drafts[start].header:
+            yield drafts[start].header, drafts[start:at]
+            start = at
+    if drafts:
+        yield drafts[start].header, drafts[start:]

@@ -1,0 +1,232 @@
+"""Reading the LMDB store.
+
+For: tasks by id, lists, the order of what is next, counts; everything that changes nothing.
+Not for: writes (lmdb.py).
+Runs in: the daemon, on the thread of its loop.
+Promises: inside a turn a read sees what the turn wrote; no read transaction outlives a call, nor a slice of ``find``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from heapq import heapify, heappop, heappush
+from typing import Any
+
+import lmdb
+
+from tq.store import Chore, Held, Query, QueueInfo, Tally, TypeInfo
+from tq.store.files import Dbs
+from tq.store.keys import DUE, PAIR, READY, TIMER, U32, U64, Run
+from tq.store.lanes import Lanes, Line
+from tq.model import Spec, State, Status, Task, spec_of, status_of
+
+SLICE = 100
+"""Records that ``find`` reads before it offers to pause: well under a millisecond."""
+FEW = 5000
+"""Up to so many matching tasks are gathered from the index of their states instead of by walking all tasks."""
+
+
+_PENDING = frozenset({State.PENDING})
+
+
+class Lookup:
+    """The reading half of ``LmdbStore``, which owns all of these."""
+
+    _env: lmdb.Environment
+    _db: Dbs
+    _txn: Any
+    _now: int
+    _lanes: Lanes
+    _running: dict[int, Run]
+    _leases: dict[int, int]
+    _lease_heap: list[tuple[int, int]]
+    _tally: dict[tuple[str, str], tuple[int, Tally]]
+    _types: dict[str, TypeInfo]
+    _chores: dict[int, Chore]
+    _id: int
+    _next_timer: int | None
+
+    def _flush(self) -> None:
+        raise NotImplementedError
+
+    def _view(self) -> AbstractContextManager[Any]:
+        """The turn's transaction, or a read transaction of its own."""
+        if self._txn is None:
+            return self._env.begin()
+        self._flush()
+        return nullcontext(self._txn)
+
+    def _read(self, txn: Any, task_id: int) -> Task | None:
+        """The task as it stands in ``txn``."""
+        if not 0 < task_id <= self._id:
+            return None
+        key = U64.pack(task_id)
+        record = txn.get(key, db=self._db["tasks"])
+        if record is None:
+            return None
+        spec = spec_of(task_id, record)
+        run = self._running.get(task_id)
+        if run is not None:
+            claim, batch, seq, _, prior, _ = run
+            status = replace(
+                prior or Status(State.RUNNING), state=State.RUNNING, claim=claim, seq=seq, worker=batch.worker,
+                started_at=batch.claimed_at, finished_at=0,
+            )  # fmt: skip
+            return Task(spec, status)
+        state = txn.get(key, db=self._db["states"])
+        return Task(spec, status_of(task_id, state) if state is not None else _untouched(spec))
+
+    def get(self, ids: Sequence[int]) -> list[Task | None]:
+        with self._view() as txn:
+            return [self._read(txn, task_id) for task_id in ids]
+
+    # -- lists -----------------------------------------------------------------------------------------------------
+
+    def find(self, query: Query) -> Iterator[tuple[Task, bytes] | None]:
+        if query.states == _PENDING:
+            yield from self._find_pending(query)
+            return
+        before = U64.unpack(query.before)[0] if query.before else self._id + 1
+        counts = [sum(tally.states[s] for _, tally in self._tally.values()) for s in State]
+        if query.states is not None and sum(counts[s] for s in query.states) <= FEW:
+            ids = iter(sorted((i for s in query.states for i in self._ids_in(s) if i < before), reverse=True))
+        else:
+            ids = iter(range(before - 1, 0, -1))
+        left = query.limit
+        while left > 0:
+            with self._view() as txn:
+                seen = [self._read(txn, task_id) for _, task_id in zip(range(SLICE), ids, strict=False)]
+            if not seen:
+                return
+            for task in seen:
+                if task is not None and left > 0 and _matches(task, query):
+                    left -= 1
+                    yield task, U64.pack(task.id)
+            yield None
+
+    def _find_pending(self, query: Query) -> Iterator[tuple[Task, bytes] | None]:
+        """Pending tasks in the order of their lanes' queue; the cursor counts them."""
+        skip = U64.unpack(query.before)[0] if query.before else 0
+        at, left = skip, query.limit
+        while left > 0:
+            with self._view() as txn:
+                ids = [task_id for _, task_id in zip(range(at + SLICE), self._in_order(txn, query.queue, every=True), strict=False)]
+                seen = [self._read(txn, task_id) for task_id in ids[at:]]
+            if not seen:
+                return
+            for task in seen:
+                at += 1
+                if task is not None and left > 0 and _matches(task, query):
+                    left -= 1
+                    yield task, U64.pack(at)
+            yield None
+
+    def _ids_in(self, state: State) -> list[int]:
+        """Every task in ``state``, from its index."""
+        if state is State.RUNNING:
+            return list(self._running)
+        with self._view() as txn:
+            if state is State.PENDING:
+                return list(self._in_order(txn, None, every=True))
+            if state.final:
+                cursor, prefix = txn.cursor(self._db["history"]), bytes([state])
+                found = cursor.set_range(prefix)
+                ids = []
+                while found and cursor.key()[:1] == prefix:
+                    ids.append(U64.unpack(cursor.key()[9:])[0])
+                    found = cursor.next()
+                return ids
+            timed = [TIMER.unpack(key) for key in txn.cursor(self._db["timers"]).iternext(values=False)]
+            tasks = (self._read(txn, task_id) for _, kind, task_id in timed if kind == DUE)
+            return [task.id for task in tasks if task is not None and task.state is state]
+
+    # -- what is next ----------------------------------------------------------------------------------------------
+
+    def peek(self, limit: int, queue: str | None = None) -> list[Task]:
+        with self._view() as txn:
+            ids = [task_id for _, task_id in zip(range(limit), self._in_order(txn, queue), strict=False)]
+            return [task for task in (self._read(txn, task_id) for task_id in ids) if task is not None]
+
+    def _in_order(self, txn: Any, queue: str | None, *, every: bool = False) -> Iterator[int]:
+        """Ids in the order a claim would take them; ``every``: as if no queue were paused or external."""
+        if every:
+            lines = [line for line in self._lanes.lines.values() if line.busy and queue in (None, line.info.name)]
+        else:
+            lines = self._lanes.open_lines(frozenset({queue}) if queue is not None else None)
+        turns = [(line.passed, line.info.name, line, self._walk(txn, line)) for line in lines]
+        while turns:
+            passed, name, line, walk = turn = min(turns, key=lambda one: one[:2])
+            turns.remove(turn)
+            task_id = next(walk, None)
+            if task_id is not None:
+                yield task_id
+                turns.append((passed + 1 / line.info.weight, name, line, walk))
+
+    def _walk(self, txn: Any, line: Line) -> Iterator[int]:
+        """The ids of one queue in order: the heads in a heap, each replaced by the next of its lane."""
+        heads = {(*lane.head, lane.number) for lane in self._lanes.by_key.values() if lane.line is line and lane.head is not None}
+        heap = list(heads)
+        heapify(heap)
+        cursor = txn.cursor(self._db["ready"])
+        while heap:
+            level, seq, number = heappop(heap)
+            if not cursor.set_key(READY.pack(number, level, seq)):
+                continue
+            yield PAIR.unpack(cursor.value()[:16])[0]
+            if cursor.set_key(READY.pack(number, level, seq)) and cursor.next() and cursor.key()[:4] == U32.pack(number):
+                _, level, seq = READY.unpack(cursor.key())
+                heappush(heap, (level, seq, number))
+
+    # -- the rest, from memory -------------------------------------------------------------------------------------
+
+    def held(self) -> list[Held]:
+        return [
+            Held(task_id, claim, batch.worker, batch.claimed_at, batch.lease_ms)
+            for task_id, (claim, batch, *_) in self._running.items()
+        ]  # fmt: skip
+
+    def tallies(self) -> list[Tally]:
+        return [tally for _, tally in self._tally.values()]
+
+    def queues(self) -> dict[str, QueueInfo]:
+        return {name: line.info for name, line in self._lanes.lines.items()}
+
+    def types(self) -> dict[str, TypeInfo]:
+        return dict(self._types)
+
+    def chores(self) -> list[Chore]:
+        return list(self._chores.values())
+
+    def last_id(self) -> int:
+        return self._id
+
+    def ready(self) -> bool:
+        return any(line.busy and not line.info.paused and not line.info.external for line in self._lanes.lines.values())
+
+    def next_due(self) -> int | None:
+        while self._lease_heap and self._leases.get(self._lease_heap[0][1]) != self._lease_heap[0][0]:
+            heappop(self._lease_heap)
+        lease = self._lease_heap[0][0] if self._lease_heap else None
+        if lease is None or self._next_timer is None:
+            return lease if self._next_timer is None else self._next_timer
+        return min(lease, self._next_timer)
+
+
+def _untouched(spec: Spec) -> Status:
+    """The status of a task that nothing has happened to yet."""
+    if spec.seq:
+        return Status(State.PENDING, seq=spec.seq, ready_at=spec.created_at)
+    return Status(State.BLOCKED if spec.header.parents else State.SCHEDULED, due_at=spec.due_at)
+
+
+def _matches(task: Task, query: Query) -> bool:
+    head = task.spec.header
+    return (
+        (query.states is None or task.state in query.states)
+        and query.queue in (None, head.queue)
+        and query.type in (None, head.type)
+        and query.tenant in (None, head.tenant)
+        and query.label in (None, head.label)
+    )

@@ -1,0 +1,160 @@
+"""The wire: what travels over the Unix socket between clients and the daemon, and how it is framed.
+
+For: the protocol's text (below, complete enough to write a client from) and the few functions both ends share.
+Not for: sockets, what a verb does (broker), how a client waits for answers (client).
+Runs in: every process; imports nothing but msgpack, because every command pays for it.
+Promises: a frame that is too large, cut short or not exactly one message is a ProtocolError before any of it is used.
+
+THE PROTOCOL, version 1
+=======================
+
+The daemon listens on ``DATA_DIR/tq.sock`` (a stream socket, mode 0600; another user is refused).
+
+Frame      4 bytes, big-endian: the length N of what follows (at most 1 MiB), then N bytes: one msgpack value.
+Request    ``[number, verb, arguments]``  number: an integer of the client's, rising; arguments: a map.
+Answer     ``[number, 0, body]``          body: a map; the number is the request's.
+Error      ``[number, 1, [code, message, details]]``   nothing was changed, unless the details say otherwise.
+Event      ``[number, 2, body]``          pushed, for a ``watch``; more may follow until the connection ends.
+
+Requests may be pipelined: answers to the verbs of one connection that change something come in the order of
+the requests; ``wait``, ``claim`` with a wait, ``find`` and ``watch`` answer when they have something to say.
+An answer to a verb that changes something means that the change is on disk.
+
+Values     Times are integer milliseconds since 1970 UTC (``_at``), durations milliseconds (``_ms``); 0 or nil: none.
+           ``payload`` and ``result`` are byte strings (msgpack bin) that hold one packed msgpack value; the daemon
+           never opens them.
+
+The first request of a connection is ``hello``; its answer need not be awaited.
+
+hello      {protocol: 1, client: text, nonce: 8 random bytes or nil}
+           -> {protocol, version, boot, pid, now, max_frame}
+           The nonce names this client's requests: after a lost answer, connect again with the same nonce and send
+           the same ``enqueue`` with its old number and ``again: true``: it returns the same ids (for ten minutes).
+enqueue    {tasks: [[type, payload, options], ...], again: bool}  -> {ids: [...]}      all or nothing
+           options (all optional, or nil for none): queue, priority (0..9, higher first), delay_ms or due_at, ttl_ms,
+           retries, backoff [kind, base_ms, factor, cap_ms, jitter], timeout_ms, once, label, meta {text: text},
+           tenant, flow, correlation_id, allow_unknown, extras (a map for the handler: for ``shell`` see tq.shell).
+get        {ids: [...]}                           -> {tasks: [task or nil, ...]}       a task: see ``tq.model.Task.row``
+find       {states, queue, type, tenant, label, limit, before}  -> {tasks: [...], next: cursor or nil}   newest first
+peek       {limit, queue}                         -> {tasks: [...]}                    the next to run, in order
+cancel     {ids: [...]}                           -> {outcomes: ["cancelled" | "asked" | "over" | "unknown", ...]}
+           or {queue, type, states} (at least one): a chore   -> {chore: id}
+wait       {ids: [...], timeout_ms, any: bool}    -> {tasks: [task or nil, ...], done: bool}   when all (any) are over
+chores     {}                                     -> {chores: [{id, verb, seen, changed}, ...]}
+log        {id, offset, limit}                    -> {chunks: [[at, stream, bytes], ...], next: offset, end: bool}
+           stream 1 is standard output, 2 standard error, 0 a note of tq's own (so many bytes were dropped).
+stats      {}                                     -> totals; see ``tq.broker.stats``
+queues     {}                                     -> {queues: [{name, paused, weight, external, states}, ...]}
+types      {}                                     -> {types: [{name, queue, retries, timeout_ms, ...}, ...]}
+set_queue  {name, external: bool, paused: bool, weight: 1..100}    -> {}                absent keys stay as they are
+workers    {}                                     -> {workers: [{id, pid, state, started_at, tasks, done, ...}, ...]}
+status     {}                                     -> {pid, boot, version, started_at, data_dir, app, ...}
+set_log    {level: "debug" | "info" | "warning" | "error"}         -> {}
+check_app  {}                                     -> {types: [...]}    a fresh worker imports the application again
+stop       {now: bool}                            -> {}                drains (or not) and ends the daemon
+
+Consumers outside the pool, in any language, take tasks under a lease:
+
+claim      {queues: [...], types: [...] or nil, limit, wait_ms, lease_ms: 30000}
+           -> {tasks: [{id, claim, type, queue, payload, attempt, priority, timeout_ms, lease_ms, extras, ...}, ...]}
+           Waits up to wait_ms for one to come. (id, claim) is the fencing token of all that follows.
+extend     {id, claim, lease_ms}                  -> {ok: bool}        false: the claim is over, stop working
+settle     {results: [[id, claim, kind, details], ...]}            -> {settled: [bool, ...]}
+           kind: "succeeded" (details: {result}) or "failed" (details: {error: {type, message}, delay_ms, permanent,
+           exit_code}). false: somebody else holds the task now, or it is over; nothing changed.
+release    {claims: [[id, claim], ...]}           -> {released: [bool, ...]}    given back unstarted, uncharged
+
+Watching (each event is a map with ``topic``):
+
+watch      {topics: [...], ids: [...] or nil, hz: 4}               -> {} and then events
+           "ends": {id, state, exit_code} as tasks end; "output": {id, chunks, next, end} for the one id named, from
+           ``offset`` on, until the task is over; "totals": the body of ``stats`` at most hz times a second, when changed.
+
+Errors     code: one of the words in ``tq.errors``; ``refused`` may be tried again after details.retry_after seconds.
+           A frame that is not a request closes the connection after one ``protocol`` error with number 0.
+           A connection that stops reading while answers pile up (8 MiB) is closed.
+
+BETWEEN POOL AND WORKER
+=======================
+
+Two SOCK_SEQPACKET pairs; each record is one msgpack value; no framing. Never part of the public protocol.
+
+tasks      pool -> worker   [quick, [[id, claim, attempt, specification], ...]]   ``quick``: results may be gathered
+           (a specification over 64 KiB is nil and travels as a memfd beside the record, alone in it)
+           worker -> pool   [[id, claim, 0, started_at, finished_at, output, result], ...]          a success
+                            [id, claim, kind, started_at, finished_at, output, outcome map]         anything else
+control    worker -> pool   ["hello", {pid, types: [[name, queue, retries, ...], ...]}] or ["refused", traceback text]
+           pool -> worker   ["flush"]  ["cancel", id]  ["drain"]
+"""
+
+from __future__ import annotations
+
+import msgpack
+
+PROTOCOL = 1
+MAX_FRAME = 1 << 20
+ANSWER, ERROR, EVENT = 0, 1, 2
+SOCKET = "tq.sock"
+MAX_SOCKET_PATH = 107
+"""Linux takes 108 bytes with the final NUL (unix(7))."""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack
+
+
+def frame(message: object) -> bytes:
+    """One message, ready to be sent."""
+    body: bytes = pack(message)
+    return len(body).to_bytes(4, "big") + body
+
+
+def message(body: bytes | bytearray | memoryview) -> Any:
+    """The one value in ``body``; ValueError if there is none, more than one, or it is not sound."""
+    return msgpack.unpackb(body, raw=False, use_list=True, strict_map_key=True)
+
+
+class FrameTooLarge(ValueError):
+    """A frame announces more bytes than the limit."""
+
+
+class Frames:
+    """Takes bytes as they come and gives whole frames' bodies."""
+
+    __slots__ = ("_buffer", "_limit")
+
+    def __init__(self, limit: int = MAX_FRAME) -> None:
+        self._buffer = bytearray()
+        self._limit = limit
+
+    def feed(self, data: bytes) -> None:
+        self._buffer += data
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that are not given out yet."""
+        return len(self._buffer)
+
+    def take(self, most: int = 1 << 30) -> list[bytes]:
+        """The bodies of at most ``most`` whole frames; FrameTooLarge where one announces more than the limit."""
+        buffer, at = self._buffer, 0
+        bodies: list[bytes] = []
+        have = len(buffer)
+        while have - at >= 4 and len(bodies) < most:
+            size = int.from_bytes(buffer[at : at + 4], "big")
+            if size > self._limit:
+                raise FrameTooLarge(f"expected a frame of at most {self._limit} bytes, got one of {size}")
+            if have - at - 4 < size:
+                break
+            bodies.append(bytes(buffer[at + 4 : at + 4 + size]))
+            at += 4 + size
+        if at:
+            del buffer[:at]
+        return bodies
+
+
+def error(number: int, code: str, text: str, details: dict[str, Any] | None = None) -> bytes:
+    """An error answer, ready to be sent."""
+    return frame([number, ERROR, [code, text, details or {}]])

@@ -1,0 +1,406 @@
+"""The worker: the process that runs handlers, and the only one that runs anybody's code.
+
+For: taking tasks from the pool's socket, running them, answering.
+Not for: deciding what an answer leads to (lifecycle, in the daemon), reading the store, staying alive without its daemon.
+Runs in: child processes of the pool, spawned as ``python -c "from tq.worker import main; main()" TASKS CONTROL BOARD JSON``
+(three descriptors and the settings); the protocol stands at the end of ``tq/wire.py``.
+Promises: a claim is on the board before its handler runs; a result that was gathered waits at most 1 ms or until
+the next task that is not quick; whatever a handler does short of ending the process is an answer; when the daemon is
+gone the worker ends at once, and its commands with it.
+
+With one slot a handler runs on the main thread: ``slots`` is for more. A helper thread listens to the daemon.
+
+JSON: {"worker": name, "data_dir": path, "app": name or null, "slots": 1, "log_limit": bytes, "result_limit": bytes,
+"grace_ms": 5000}. ``attempt`` in a task's record is the number of this run, counted from 1.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+
+from tq import app as apps
+from tq.app import Cancel, Snooze
+from tq.board import Board, end_group, start_ticks
+from tq.errors import ConfigError, TqError
+from tq.output import LIMIT, NOTE
+from tq.model import MAX_RESULT, SHELL, spec_of
+from tq.worker import calls
+from tq.worker.capture import Descriptors, Run, install, libc
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+RECORD_MOST = 256 * 1024
+SEND_MOST = 100 * 1024
+"""Bytes of results in one record: a kernel's SOCK_SEQPACKET takes no more than some 200 kB."""
+GATHER_MOST = 64
+GATHER_NS = 1_000_000
+ROW_BYTES = 48
+"""What a result takes in a record beside the value itself, generously."""
+LOOK_MS = 250
+"""How often what a running task printed without a line end, or past Python, is looked for."""
+REFUSED = 3
+_DEATHSIG = 1  # PR_SET_PDEATHSIG
+
+Row = list[Any]
+Item = list[Any]
+"""[id, claim, attempt, specification]"""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the pool tells a worker; see the module's JSON."""
+
+    worker: str
+    data_dir: str
+    app: str | None = None
+    slots: int = 1
+    log_limit: int = LIMIT
+    result_limit: int = MAX_RESULT
+    grace_ms: int = 5000
+
+
+class Results:
+    """Answers on their way to the pool, gathered and sent in records of at most SEND_MOST. Any thread may add and send."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._rows: deque[Row] = deque()
+        self._lock = threading.Lock()
+        self._pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack
+        self.add = self._rows.append
+        self.waiting = self._rows.__len__
+
+    def send(self) -> None:
+        """Send all there is. The order in which the pool hears of ends has no meaning."""
+        rows = self._rows
+        if not rows:
+            return
+        with self._lock:
+            group: list[Row] = []
+            size = 0
+            while rows:
+                row = rows.popleft()
+                if row[2] != 0:
+                    self._channel.send(self._pack(row))
+                    continue
+                more = ROW_BYTES + len(row[6] or b"")
+                if size + more > SEND_MOST or len(group) >= 4 * GATHER_MOST:
+                    self._channel.send(self._pack(group))
+                    group, size = [], 0
+                group.append(row)
+                size += more
+            if group:
+                self._channel.send(self._pack(group))
+
+
+class Worker:
+    """The process's one worker: what it runs, and how each task begins and ends."""
+
+    def __init__(self, settings: Settings, tasks: socket.socket, control: socket.socket, board: Board, app: apps.App) -> None:
+        self.settings = settings
+        self.data_dir = Path(settings.data_dir)
+        self.board = board
+        self.results = Results(tasks)
+        self.draining = False
+        self.runs: dict[int, Run] = {}  # by id: what runs, for the helper's eyes
+        self._tasks = tasks
+        self._control = control
+        self._functions = {name: task.function for name, task in app.tasks.items()}
+        self._coroutines = {name for name, task in app.tasks.items() if task.is_async}
+        self._pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack
+        self._cancelled: set[int] = set()  # asked before they began
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)  # main thread: a drain was asked
+        self._look = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)  # helper: a task runs that may take long
+        self._looking = False
+        self._mortal = False
+        self._buffer = memoryview(bytearray(RECORD_MOST))
+        self._runner: asyncio.Runner | None = None
+        self._waiter = select.poll()
+        self._waiter.register(tasks, select.POLLIN)
+        self._waiter.register(self._wake, select.POLLIN)
+        self._descriptors = Descriptors(self.data_dir / "run") if settings.slots == 1 else None
+
+    # one task
+
+    def begin(self, item: Item, slot: int = -1) -> Run | None:
+        """The task's run, on the board; None if it was answered instead: cancelled before, or its record is damaged."""
+        task_id, claim, attempt, record = item
+        if self._cancelled and task_id in self._cancelled:
+            self.results.add([task_id, claim, "released", 0, 0, False, {}])
+            return None
+        now = time.time_ns() // 1_000_000
+        try:
+            run = Run(spec_of(task_id, record), attempt, now, claim)
+        except TqError as error:
+            self.results.add([task_id, claim, "failed", now, now, False, {"error": calls.error_map(error), "permanent": True}])
+            return None
+        self.runs[task_id] = run
+        self.board.begin(task_id, claim, slot)
+        return run
+
+    def call(self, run: Run) -> Any:
+        """Run the handler on this thread; its value, or whatever it raises."""
+        name = run.spec.header.type
+        function = self._functions.get(name)
+        if function is None:
+            return self.command(run) if name == SHELL else calls.unknown(name, self._functions)
+        if not self._mortal:
+            self.mortal(True)
+        if name in self._coroutines:
+            return self._await(run, function)
+        return calls.call(function, run.spec.payload)
+
+    def command(self, run: Run) -> None:
+        from tq.shell import Command
+
+        command = Command(run.spec, run.attempt, self.data_dir, run.output(), self.board, self.settings.grace_ms)
+        self.mortal(False)
+        interruptible(run, command.cancel)
+        code, message = command.run()
+        if code:
+            raise calls.ExitCode(code, message)
+
+    def _await(self, run: Run, function: Callable[..., Any]) -> Any:
+        import asyncio
+
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        return self._runner.run(awaited(run, function))
+
+    def returned(self, run: Run, value: Any) -> None:
+        """Answer for a handler that returned ``value``."""
+        result: bytes | None = None
+        if value is not None:
+            if isinstance(value, Snooze | Cancel):
+                kind, details = calls.wish(value)
+                return self._answer(run, kind, details)
+            try:
+                result = calls.result_bytes(value, self._pack)
+            except calls.Unpackable as error:
+                return self.raised(run, error)
+            most = self.settings.result_limit
+            if len(result) > most:
+                note = f"the result was dropped: expected at most {most} bytes, got {len(result)}. Store it elsewhere and return where.\n"
+                run.output().write(NOTE, note.encode(), time.time_ns() // 1_000_000)
+                result = None
+        return self._answer(run, 0, result)
+
+    def raised(self, run: Run, error: BaseException) -> None:
+        """Answer for a handler that raised ``error``."""
+        self._answer(run, "failed", calls.failure(error))
+
+    def _answer(self, run: Run, kind: int | str, last: Any) -> None:
+        spec = run.spec
+        descriptors = self._descriptors
+        if descriptors is not None and descriptors.waiting():
+            descriptors.drain(run)
+        output = run.end()
+        self.runs.pop(spec.id, None)
+        self.results.add([spec.id, run.claim, kind, run.started_at, time.time_ns() // 1_000_000, output, last])
+
+    # the main thread
+
+    def serve(self) -> None:
+        """Run tasks one after another until a drain, or until the daemon is gone."""
+        results, oldest = self.results, 0
+        while (record := self.receive()) is not None:
+            quick, items = record
+            if not quick:
+                results.send()
+            for item in items:
+                if self.draining:
+                    break
+                self._run_alone(item, quick)
+                if not quick:
+                    results.send()
+                    continue
+                now = time.monotonic_ns()
+                waiting = results.waiting()
+                if waiting == 1:
+                    oldest = now
+                elif waiting >= GATHER_MOST or now - oldest >= GATHER_NS:
+                    results.send()
+        results.send()
+
+    def _run_alone(self, item: Item, quick: bool) -> None:
+        run = self.begin(item)
+        if run is None:
+            return
+        apps.run_alone(run)
+        if not (quick or self._looking):
+            self._looking = True
+            os.eventfd_write(self._look, 1)
+        try:
+            value = self.call(run)
+        except BaseException as error:  # noqa: BLE001 - a handler may raise anything, SystemExit too; the worker goes on
+            self.raised(run, error)
+        else:
+            self.returned(run, value)
+        finally:
+            apps.run_alone(None)
+
+    def receive(self) -> tuple[bool, list[Item]] | None:
+        """The next record; before waiting for one, what was gathered is sent. None: a drain, or the daemon is gone."""
+        while not self.draining:
+            try:
+                size, rights, flags, _ = self._tasks.recvmsg_into([self._buffer], _RIGHTS, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC)
+            except BlockingIOError:
+                self.results.send()
+                self._cancelled.clear()  # there is no record that could hold one of them
+                self._waiter.poll()
+                continue
+            if not size or flags & socket.MSG_TRUNC:
+                return None
+            quick, items = msgpack.unpackb(self._buffer[:size], raw=False)
+            if rights:
+                items[0][3] = _sent_file(rights)
+            return quick, items
+        return None
+
+    # the helper thread
+
+    def listen(self) -> None:
+        """Hear what the daemon says, and look every 0.25 s at what a long task prints. Never returns."""
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        poll.register(self._look, select.POLLIN)
+        while True:
+            for fd, _ in poll.poll(LOOK_MS if self._looking else None):
+                if fd == self._look:
+                    os.eventfd_read(fd)
+                else:
+                    self._hear()
+            if self._looking:
+                self._looking = False  # before looking, so that a task that begins now asks again
+                if self.runs:
+                    self._looking = True
+                    self.look()
+
+    def _hear(self) -> None:
+        try:
+            data = self._control.recv(RECORD_MOST)
+        except OSError:
+            data = b""
+        if not data:
+            self._perish()
+        verb, *rest = msgpack.unpackb(data, raw=False)
+        if verb == "flush":
+            self.results.send()
+            self.look()
+        elif verb == "cancel":
+            self.cancel(rest[0])
+        elif verb == "drain":
+            self.draining = True
+            os.eventfd_write(self._wake, 1)
+
+    def look(self) -> None:
+        """Write what running tasks printed and nobody has seen yet."""
+        runs = list(self.runs.values())
+        for run in runs:
+            run.flush()
+        if self._descriptors is not None and self._descriptors.waiting():
+            self._descriptors.drain(runs[0] if runs else None)
+
+    def cancel(self, task_id: int) -> None:
+        """Ask a running task to end; one that has not begun is given back when its turn comes."""
+        run = self.runs.get(task_id)
+        if run is None:
+            self._cancelled.add(task_id)
+            return
+        run.cancelled = True
+        if run.stop is not None:
+            run.stop()
+
+    def _perish(self) -> None:
+        """The daemon is gone: end the commands and the process, now."""
+        shell = sys.modules.get("tq.shell")
+        if shell is not None:
+            shell.SPAWNING.acquire(timeout=5)  # and never released: no command starts any more
+        for pgid, ticks in self.board.commands():
+            end_group(pgid, ticks)
+        os._exit(0)
+
+    def mortal(self, wanted: bool) -> None:
+        """Whether the kernel kills us when the daemon dies. Not while a command runs: somebody has to end that first.
+
+        For the main thread, whose parent's death it is about.
+        """
+        if wanted != self._mortal:
+            libc.prctl(_DEATHSIG, signal.SIGKILL if wanted else 0, 0, 0, 0)
+            self._mortal = wanted
+
+
+_RIGHTS = socket.CMSG_SPACE(4)
+
+
+def _sent_file(rights: list[tuple[int, int, bytes]]) -> bytes:
+    """The content of the file that came beside a record."""
+    (_, _, data), *_ = rights
+    fd = int.from_bytes(data[:4], sys.byteorder)
+    with open(fd, "rb") as file:
+        file.seek(0)
+        return file.read()
+
+
+def interruptible(run: Run, stop: Callable[[], object]) -> None:
+    """From now on a cancel calls ``stop``, also if it came just before."""
+    run.stop = stop
+    if run.cancelled:
+        stop()
+
+
+async def awaited(run: Run, function: Callable[..., Any]) -> Any:
+    """An async handler's value; a cancel of the task is a cancellation of the coroutine."""
+    import asyncio
+
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None
+    interruptible(run, lambda: loop.call_soon_threadsafe(task.cancel))
+    try:
+        return await calls.call(function, run.spec.payload)
+    finally:
+        run.stop = None
+
+
+def main() -> None:
+    """The process's whole life; see the module."""
+    fds = [int(text) for text in sys.argv[1:4]]
+    settings = Settings(**json.loads(sys.argv[4]))
+    for fd in fds:
+        os.set_inheritable(fd, False)
+    # A handler rather than SIG_IGN: what handlers start would inherit that, and not a handler.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    tasks, control = socket.socket(fileno=fds[0]), socket.socket(fileno=fds[1])
+    board = Board.attach(fds[2])
+    board.set_worker(os.getpid(), start_ticks(os.getpid()) or 0)
+    data_dir = Path(settings.data_dir)
+    install(data_dir / "logs", settings.log_limit)
+    try:
+        app = apps.load(settings.app)
+    except ConfigError as error:
+        control.send(msgpack.packb(["refused", str(error)[:SEND_MOST].encode("utf-8", "backslashreplace").decode()]))
+        sys.exit(REFUSED)
+    worker = Worker(settings, tasks, control, board, app)
+    worker.mortal(True)
+    threading.Thread(target=worker.listen, name="tq-control", daemon=True).start()
+    gc.freeze()
+    control.send(msgpack.packb(["hello", {"pid": os.getpid(), "types": [task.row() for task in app.tasks.values()]}]))
+    worker.serve()
