@@ -52,6 +52,8 @@ MAX_ATTEMPTS_KEPT = 10
 MAX_CRASHES = 3
 MAX_INTERRUPTS = 10
 MAX_NAME = 200
+MAX_HEADER = 0xFFFF
+"""Bytes of a packed header: its length has two bytes in the record."""
 
 pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 """Packs one value; not thread-safe, so for the one busy thread of a process only."""

@@ -25,8 +25,8 @@ from typing import NamedTuple
 
 from tq.board import Board, end_group, start_ticks
 from tq.errors import PayloadError
-from tq.output import ERR, OUT, OutputWriter
 from tq.model import Spec, safe_text, unpack
+from tq.output import ERR, OUT, OutputWriter
 
 CHUNK = 64 * 1024
 NOT_FOUND, NOT_RUN = 127, 126

@@ -49,6 +49,7 @@ from tq.errors import DaemonError, DaemonNotRunning, NoSuchTask, TqError
 from tq.model import duration_ms
 
 R = TypeVar("R")
+_Sent = tuple[int, asyncio.Future[tuple[int, Any]]]
 
 
 class AsyncClient:
@@ -129,9 +130,12 @@ class AsyncClient:
                 if not self._core.unanswered:
                     return  # the next call connects
                 lost = True
-                reader, writer = await self._open()
-                writer.write(self._core.connected())
-                self._writer = writer
+                async with self._connecting:
+                    if self._writer is not None:
+                        return  # a call has connected meanwhile, with a reader of its own
+                    reader, writer = await self._open()
+                    writer.write(self._core.connected())
+                    self._writer = writer
             except TqError as error:
                 self._fail(error)
                 await self._hang_up()
@@ -152,19 +156,17 @@ class AsyncClient:
             if not future.done():
                 future.set_exception(error)
 
-    async def _send(self, verb: str, args: Body) -> int:
+    async def _send(self, verb: str, args: Body) -> _Sent:
         writer = await self._connect()
         number, data = self._core.request(verb, args)
-        self._waiting[number] = asyncio.get_running_loop().create_future()
+        future = self._waiting[number] = asyncio.get_running_loop().create_future()
         writer.write(data)
         with contextlib.suppress(OSError):  # a connection that is lost here is the reader's to notice
             await writer.drain()
-        return number
+        return number, future
 
-    async def _answer(self, number: int, within: float) -> Body:
-        future = self._waiting.get(number)
-        if future is None:
-            raise DaemonNotRunning(f"the daemon at {self.path} ended the connection. Start one with `tq daemon start`.")
+    async def _answer(self, sent: _Sent, within: float) -> Body:
+        number, future = sent
         try:
             kind, body = await asyncio.wait_for(future, within)
         except TimeoutError:
@@ -191,7 +193,7 @@ class AsyncClient:
 
     async def enqueue_many(self, rows: Iterable[Sequence[Any]]) -> Sequence[int]:
         done: deque[int] = deque()
-        waiting: deque[int] = deque()
+        waiting: deque[_Sent] = deque()
         failed: TqError | None = None
 
         async def settle_one() -> None:

@@ -90,11 +90,23 @@ class Lanes:
             return
         if old is None:
             if not line.busy:
-                working = [other.passed for other in self.lines.values() if other.busy and not other.info.paused]
-                if working:
-                    line.passed = min(working)
+                self._join(line)
             line.busy += 1
         heappush(line.heaps.setdefault(lane.key[1], []), (*head, lane.number))
+
+    def _join(self, line: Line) -> None:
+        """A line that has nothing to give, or gave nothing, saves up no turns."""
+        working = [other.passed for other in self.lines.values() if other is not line and other.busy and not other.info.paused]
+        if working:
+            line.passed = min(working)
+
+    def configure(self, info: QueueInfo) -> None:
+        """New settings for a queue."""
+        line = self.line(info.name)
+        resumed = line.info.paused and not info.paused
+        line.info = info
+        if resumed:
+            self._join(line)
 
     def _top(self, heap: list[tuple[int, int, int]]) -> tuple[int, int, int] | None:
         """The first entry of a heap that still is its lane's head; stale ones are dropped."""

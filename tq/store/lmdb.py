@@ -21,14 +21,14 @@ from typing import Any
 
 import lmdb
 
-from tq.errors import Refused, StoreDamaged, StoreError
+from tq.errors import PayloadError, Refused, StoreDamaged, StoreError, UsageError
 from tq.lifecycle import Transition
 from tq.store import Chore, Claimed, Draft, Limits, QueueInfo, RequestId, Success, Tally, TypeInfo, Want
 from tq.store.files import MAP_SIZE, open_store
 from tq.store.keys import COUNTERS, DUE, ENDED, EXPIRE, HISTORY, PAIR, PAST, READY, REQUEST, TIMER, U32, U64, Batch, Run
 from tq.store.lanes import Lane, Lanes
 from tq.store.lookup import Lookup
-from tq.model import FORMAT, HEAD, Header, State, Status, Task, first_success, header_of, pack, seal, spec_of, status_of, unpack, unseal
+from tq.model import FORMAT, HEAD, MAX_HEADER, Header, State, Status, Task, first_success, header_of, pack, seal, spec_of, status_of, unpack, unseal
 
 EMPTY_LANES_KEPT = 1024
 DISK_RESERVE = 64 << 20
@@ -225,12 +225,17 @@ class LmdbStore(Lookup):
         load[0] += tasks
         load[1] += size
 
-    def _check_limits(self, drafts: Sequence[Draft]) -> None:
+    def _check_limits(self, runs: Sequence[tuple[Header, Sequence[Draft]]]) -> None:
         more: dict[str, list[int]] = {}
-        for draft in drafts:
-            add = more.setdefault(draft.header.queue, [0, 0])
-            add[0] += 1
-            add[1] += len(draft.payload)
+        for header, run in runs:
+            if len(header.packed) > MAX_HEADER:
+                raise PayloadError(
+                    f"expected options and extras of at most {MAX_HEADER} bytes together, got {len(header.packed)}. "
+                    "Put large data in the payload or in a file."
+                )
+            add = more.setdefault(header.queue, [0, 0])
+            add[0] += len(run)
+            add[1] += sum(len(draft.payload) for draft in run)
         for queue, (tasks, size) in more.items():
             load = self._load_by_queue.get(queue, (0, 0))
             if load[0] + tasks > self._limits.queue_tasks:
@@ -253,11 +258,12 @@ class LmdbStore(Lookup):
             if known is not None:
                 return known
         self._check_room()
-        self._check_limits(drafts)
+        runs = list(_runs(drafts))
+        self._check_limits(runs)
         now, seq, task_id = self._now, self._seq, self._id
         first = task_id + 1
         tasks, ready, timers = self._tasks, self._ready, self._timers
-        for header, run in _runs(drafts):
+        for header, run in runs:
             packed, level, blocked = header.packed, 9 - header.priority, bool(header.parents)
             lane, tally, load = self._lane(header), self._tally_for(header), self._load_by_queue[header.queue]
             length, size, waits = len(packed), 0, 0
@@ -535,7 +541,8 @@ class LmdbStore(Lookup):
         tally.failed += new.state is State.FAILED
         tally.retried += new.state is State.RETRYING
         if event in ("succeeded", "failed", "timed_out"):
-            tally.ran(new.finished_at - new.started_at if new.finished_at else self._now - new.started_at)
+            run = new if new.finished_at else new.attempts[-1]  # one that will be retried keeps its times there
+            tally.ran(run.finished_at - run.started_at)
 
     def _find_head(self, ready: Any, lane: Lane) -> None:
         """Look up the first ready task of ``lane``."""
@@ -661,7 +668,9 @@ class LmdbStore(Lookup):
             self._txn.put(info.name.encode(), pack(info.row()), db=self._db["types"])
 
     def put_queue(self, queue: QueueInfo) -> None:
-        self._lanes.line(queue.name).info = queue
+        if queue.weight < 1:
+            raise UsageError(f"queue {queue.name!r}: expected a weight of at least 1, got {queue.weight}.")
+        self._lanes.configure(queue)
         self._txn.put(queue.name.encode(), pack(queue.row()), db=self._db["queues"])
 
     def put_chore(self, chore: Chore) -> Chore:

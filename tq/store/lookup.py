@@ -89,11 +89,7 @@ class Lookup:
             yield from self._find_pending(query)
             return
         before = U64.unpack(query.before)[0] if query.before else self._id + 1
-        counts = [sum(tally.states[s] for _, tally in self._tally.values()) for s in State]
-        if query.states is not None and sum(counts[s] for s in query.states) <= FEW:
-            ids = iter(sorted((i for s in query.states for i in self._ids_in(s) if i < before), reverse=True))
-        else:
-            ids = iter(range(before - 1, 0, -1))
+        ids = iter(range(before - 1, 0, -1)) if query.states is None else self._ids(query.states, before)
         left = query.limit
         while left > 0:
             with self._view() as txn:
@@ -122,6 +118,15 @@ class Lookup:
                     left -= 1
                     yield task, U64.pack(at)
             yield None
+
+    def _ids(self, states: frozenset[State], before: int) -> Iterator[int]:
+        """Ids under ``before``, newest first, among which are all that are in ``states``: few, or simply all."""
+        count = sum(tally.states[s] for _, tally in self._tally.values() for s in states)
+        if count <= FEW and State.BLOCKED not in states:
+            found = [task_id for state in states for task_id in self._ids_in(state)]
+            if len(found) == count:  # a timer that was taken and not acted upon is in no index
+                return iter(sorted((i for i in found if i < before), reverse=True))
+        return iter(range(before - 1, 0, -1))
 
     def _ids_in(self, state: State) -> list[int]:
         """Every task in ``state``, from its index."""

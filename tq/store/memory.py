@@ -21,6 +21,7 @@ from typing import Any
 
 from tq.errors import PayloadError, Refused, StoreError, StoreTooNew, UsageError
 from tq.lifecycle import Transition
+from tq.model import Header, Spec, State, Status, Task, pack, seal, spec_of, status_of, unpack, unseal
 from tq.store import (
     SCAN_MOST,
     Chore,
@@ -36,7 +37,6 @@ from tq.store import (
     TypeInfo,
     Want,
 )
-from tq.model import Header, Spec, State, Status, Task, pack, seal, spec_of, status_of, unpack, unseal
 
 FORMAT = 1
 """The format of a snapshot; the records in it have versions of their own."""
@@ -91,9 +91,10 @@ class _Contents:
 
 def _contents_of(record: bytes, what: str) -> _Contents:
     """Decode a snapshot; StoreDamaged or StoreTooNew if it is not a whole one of this format."""
-    version, counters, tasks, held, timers, requests, queues, types, chores, tallies = unpack(unseal(record, what))
+    version, *rows = unpack(unseal(record, what))
     if version != FORMAT:
         raise StoreTooNew(f"{what}: expected snapshot format {FORMAT}, got {version}. Use the tq that wrote it.")
+    counters, tasks, held, timers, requests, queues, types, chores, tallies = rows
     found = _Contents()
     found.last_id, found.last_seq, found.last_chore = counters
     found.timers = [(at, kind, task_id) for at, kind, task_id in timers]

@@ -11,7 +11,7 @@ gone the worker ends at once, and its commands with it.
 With one slot a handler runs on the main thread: ``slots`` is for more. A helper thread listens to the daemon.
 
 JSON: {"worker": name, "data_dir": path, "app": name or null, "slots": 1, "log_limit": bytes, "result_limit": bytes,
-"grace_ms": 5000}. ``attempt`` in a task's record is the number of this run, counted from 1.
+"grace_ms": 5000}.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ from tq import app as apps
 from tq.app import Cancel, Snooze
 from tq.board import Board, end_group, start_ticks
 from tq.errors import ConfigError, TqError
-from tq.output import LIMIT, NOTE
 from tq.model import MAX_RESULT, SHELL, spec_of
+from tq.output import LIMIT, NOTE
 from tq.worker import calls
 from tq.worker.capture import Descriptors, Run, install, libc
+from tq.worker.slots import Slots
 
 if TYPE_CHECKING:
     import asyncio
@@ -60,7 +61,7 @@ _DEATHSIG = 1  # PR_SET_PDEATHSIG
 
 Row = list[Any]
 Item = list[Any]
-"""[id, claim, attempt, specification]"""
+"""[id, claim, how often it ran before, specification]"""
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,9 @@ class Worker:
         self._control = control
         self._functions = {name: task.function for name, task in app.tasks.items()}
         self._coroutines = {name for name, task in app.tasks.items() if task.is_async}
-        self._pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack
+        self._alone = settings.slots == 1
+        # A packer of one's own is the fastest and for one thread only.
+        self._pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack if self._alone else msgpack.packb
         self._cancelled: set[int] = set()  # asked before they began
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)  # main thread: a drain was asked
         self._look = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)  # helper: a task runs that may take long
@@ -135,19 +138,20 @@ class Worker:
         self._waiter = select.poll()
         self._waiter.register(tasks, select.POLLIN)
         self._waiter.register(self._wake, select.POLLIN)
-        self._descriptors = Descriptors(self.data_dir / "run") if settings.slots == 1 else None
+        self._descriptors = Descriptors(self.data_dir / "run") if self._alone else None
+        self._slots = None if self._alone else Slots(self, settings.slots)
 
     # one task
 
     def begin(self, item: Item, slot: int = -1) -> Run | None:
         """The task's run, on the board; None if it was answered instead: cancelled before, or its record is damaged."""
-        task_id, claim, attempt, record = item
+        task_id, claim, before, record = item
         if self._cancelled and task_id in self._cancelled:
             self.results.add([task_id, claim, "released", 0, 0, False, {}])
             return None
         now = time.time_ns() // 1_000_000
         try:
-            run = Run(spec_of(task_id, record), attempt, now, claim)
+            run = Run(spec_of(task_id, record), before + 1, now, claim)
         except TqError as error:
             self.results.add([task_id, claim, "failed", now, now, False, {"error": calls.error_map(error), "permanent": True}])
             return None
@@ -161,17 +165,40 @@ class Worker:
         function = self._functions.get(name)
         if function is None:
             return self.command(run) if name == SHELL else calls.unknown(name, self._functions)
-        if not self._mortal:
-            self.mortal(True)
-        if name in self._coroutines:
-            return self._await(run, function)
+        if self._alone:
+            if not self._mortal:
+                self.mortal(True)
+            if name in self._coroutines:
+                return self._await(run, function)
         return calls.call(function, run.spec.payload)
+
+    def perform(self, run: Run) -> None:
+        """Run the handler on this thread and answer for it."""
+        try:
+            value = self.call(run)
+        except BaseException as error:  # noqa: BLE001 - a handler may raise anything, SystemExit too; the worker goes on
+            self.raised(run, error)
+        else:
+            self.returned(run, value)
+
+    async def perform_async(self, run: Run) -> None:
+        """Run a coroutine's handler on this event loop and answer for it."""
+        try:
+            value = await awaited(run, self._functions[run.spec.header.type])
+        except BaseException as error:  # noqa: BLE001 - as above; raised further, it would end the loop
+            self.raised(run, error)
+        else:
+            self.returned(run, value)
+
+    def is_coroutine(self, name: str) -> bool:
+        return name in self._coroutines
 
     def command(self, run: Run) -> None:
         from tq.shell import Command
 
         command = Command(run.spec, run.attempt, self.data_dir, run.output(), self.board, self.settings.grace_ms)
-        self.mortal(False)
+        if self._alone:
+            self.mortal(False)
         interruptible(run, command.cancel)
         code, message = command.run()
         if code:
@@ -218,7 +245,9 @@ class Worker:
     # the main thread
 
     def serve(self) -> None:
-        """Run tasks one after another until a drain, or until the daemon is gone."""
+        """Run tasks until a drain, or until the daemon is gone."""
+        if self._slots is not None:
+            return self._slots.serve()
         results, oldest = self.results, 0
         while (record := self.receive()) is not None:
             quick, items = record
@@ -237,7 +266,7 @@ class Worker:
                     oldest = now
                 elif waiting >= GATHER_MOST or now - oldest >= GATHER_NS:
                     results.send()
-        results.send()
+        return results.send()
 
     def _run_alone(self, item: Item, quick: bool) -> None:
         run = self.begin(item)
@@ -247,14 +276,8 @@ class Worker:
         if not (quick or self._looking):
             self._looking = True
             os.eventfd_write(self._look, 1)
-        try:
-            value = self.call(run)
-        except BaseException as error:  # noqa: BLE001 - a handler may raise anything, SystemExit too; the worker goes on
-            self.raised(run, error)
-        else:
-            self.returned(run, value)
-        finally:
-            apps.run_alone(None)
+        self.perform(run)
+        apps.run_alone(None)
 
     def receive(self) -> tuple[bool, list[Item]] | None:
         """The next record; before waiting for one, what was gathered is sent. None: a drain, or the daemon is gone."""
@@ -309,6 +332,8 @@ class Worker:
         elif verb == "drain":
             self.draining = True
             os.eventfd_write(self._wake, 1)
+            if self._slots is not None:
+                self._slots.wake()
 
     def look(self) -> None:
         """Write what running tasks printed and nobody has seen yet."""

@@ -24,6 +24,7 @@ MAX_MESSAGE = 2000
 MAX_FRAMES = 20
 MAX_LINE = 200
 MAX_CHAIN = 3
+_MACHINERY = frozenset({"asyncio.runners", "asyncio.base_events"})
 
 Details = dict[str, Any]
 
@@ -140,7 +141,8 @@ def _frames(trace: TracebackType | None) -> list[list[Any]]:
     places: list[tuple[str, int, str]] = []
     while trace is not None:
         code = trace.tb_frame.f_code
-        if trace.tb_frame.f_globals.get("__name__", "").partition(".")[0] != "tq":
+        module = str(trace.tb_frame.f_globals.get("__name__"))
+        if module.partition(".")[0] != "tq" and module not in _MACHINERY:
             places.append((code.co_filename, trace.tb_lineno, code.co_qualname))
         trace = trace.tb_next
     if len(places) > MAX_FRAMES:

@@ -25,8 +25,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tq.app import Context, running
-from tq.output import ERR, LIMIT, OUT, OutputWriter
 from tq.model import Spec
+from tq.output import ERR, LIMIT, OUT, OutputWriter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ The model is a dict of tasks, two counters and a set of timers; it is copied at 
 Several steps share a turn, so each read is also a read of what is not committed yet. One queue is the pool's, one is
 external, and each claim names one of them: how queues share is the conformance suite's matter.
 
-``TQ_EXAMPLES`` is the number of histories per store (default 120; some minutes of a nightly run: 2000).
+``TQ_EXAMPLES`` is the number of histories per store (default 250; some minutes of a nightly run: 2000).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TIMED = (State.SCHEDULED, State.RETRYING)
 PICK = st.integers(0, 1000)
 QUEUE = st.sampled_from([POOL, POOL, OUTSIDE])
 SOON = settings(
-    max_examples=int(os.environ.get("TQ_EXAMPLES", "120")), stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=int(os.environ.get("TQ_EXAMPLES", "250")), stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
 )  # fmt: skip
 
 

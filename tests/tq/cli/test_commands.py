@@ -1,0 +1,275 @@
+"""The commands against a daemon of paper: words, JSON lines, exit codes, hostile text."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tq.cli import app
+from tq.cli.options import COMMANDS
+from tq.cli.render import instant, seconds, table
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(data_dir: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Typer's path in this process: (exit code, stdout, stderr)."""
+    monkeypatch.setenv("TQ_DATA_DIR", str(data_dir))
+    monkeypatch.setenv("TQ_AUTOSTART", "0")
+
+    def act(*argv: str) -> tuple[int, str, str]:
+        code = app.main(argv)
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return act
+
+
+def test_every_command_has_help_that_names_its_options(run: Run) -> None:
+    for name, command in COMMANDS.items():
+        code, out, _ = run(*name.split(), "--help")
+        assert code == 0
+        assert command.help.split(":")[0] in " ".join(out.split())
+        assert all(option.flags[0] in out for option in command.options)
+
+
+def test_version_and_usage_errors(run: Run) -> None:
+    assert run("--version")[:2] == (0, "tq 0.1.0\n")
+    code, _, err = run("enqueue", "--typ", "x")
+    assert code == 2
+    assert "--type" in err
+    assert run("frobnicate")[0] == 2
+
+
+def test_the_data_directory_may_stand_before_or_after_the_command(fake: Any, data_dir: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TQ_DATA_DIR")
+    for argv in (["--data-dir", str(data_dir), "show", "1"], ["show", "1", f"--data-dir={data_dir}"]):
+        assert run(*argv)[0] == 0
+    assert run("--data-dir", "/nowhere", "show", "1")[0] == 69
+
+
+def test_a_batch_prints_an_id_for_every_line(fake: Any, run: Run, tmp_path: Path) -> None:
+    lines = [
+        {"type": "email", "payload": {"n": 1}, "priority": 5, "in": "10s", "meta": {"a": "b"}, "retry-delay": "2s", "jitter": False},
+        {"payload": [2], "queue": "mail"},
+        {"priority": "high"},
+    ]
+    file = tmp_path / "batch.jsonl"
+    file.write_text("\n".join(json.dumps(line) for line in lines) + "\n\n")
+    assert run("enqueue", "--batch", str(file), "--type", "default_type", "--tenant", "t") == (0, "1\n2\n3\n", "")
+    first, second, third = fake.tasks
+    assert first[0] == "email"
+    assert first[2] == {
+        "priority": 5, "delay_ms": 10_000, "meta": {"a": "b"}, "tenant": "t", "backoff": ["exponential", 2000, 2.0, 300_000, False],
+    }  # fmt: skip
+    assert second == ["default_type", b"\x91\x02", {"queue": "mail", "tenant": "t"}]
+    assert third[2] == {"priority": 2, "tenant": "t"}
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"type": "email", "payload": }', "line 2: expected JSON"),
+        ('["email"]', "line 2: expected an object"),
+        ('{"type": "email", "prio": 1}', "line 2: expected the name of an option, got 'prio'. Did you mean 'priority'?"),
+        ('{"payload": 1}', "line 2: expected a type"),
+        ('{"type": "email", "priority": 11}', "line 2: --priority: expected a priority"),
+        ('{"type": "email", "payload": 18446744073709551616}', "64 bits"),
+    ],
+)
+def test_a_batch_stops_at_its_first_bad_line_and_has_printed_what_it_stored(fake: Any, run: Run, tmp_path: Path, line: str, words: str) -> None:
+    file = tmp_path / "batch.jsonl"
+    file.write_text('{"type": "email"}\n' + line + '\n{"type": "email"}\n')
+    code, out, err = run("enqueue", "--batch", str(file))
+    assert code == 2
+    assert words in err
+    assert len(out.split()) == len(fake.tasks)
+
+
+def test_a_batch_of_thousands_goes_in_groups(fake: Any, run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "batch.jsonl"
+    file.write_text('{"type": "email", "payload": {"n": 1}}\n' * 3000)
+    code, out, _ = run("enqueue", "--batch", str(file))
+    assert code == 0
+    assert out.split() == [str(n) for n in range(1, 3001)]
+    assert [len(args["tasks"]) for args in fake.asked("enqueue")] == [500] * 6
+
+
+def test_wait_ends_with_the_first_code_that_is_not_0_in_the_order_of_its_arguments(fake: Any, run: Run, task_row: Any) -> None:
+    rows = {
+        1: task_row(1),
+        2: task_row(2, state="failed", exit_code=3, error={"type": "ExitCode", "message": "exit code 3"}),
+        3: task_row(3, state="cancelled"),
+        4: task_row(4, state="expired"),
+        5: None,
+        6: task_row(6, state="failed", error={"type": "ValueError", "message": "no"}),
+    }
+    fake.verbs["wait"] = lambda args: {"tasks": [rows[i] for i in args["ids"]], "done": True}
+    for ids, code in (("1", 0), ("1 2 3", 3), ("1 3 2", 143), ("4", 124), ("5 2", 66), ("6", 1), ("1 1", 0)):
+        assert run("wait", *ids.split())[0] == code, ids
+    assert run("wait", "2")[2] == "tq: task 2 failed: ExitCode: exit code 3\n"
+
+
+def test_a_wait_that_takes_too_long_ends_with_124(fake: Any, run: Run, task_row: Any) -> None:
+    fake.verbs["wait"] = lambda args: {"tasks": [task_row(1, state="running", finished_at=0)], "done": False}
+    code, _, err = run("wait", "1", "--timeout", "0.05")
+    assert code == 124
+    assert "task 1" in err
+
+
+def test_result_prints_json_or_says_why_there_is_none(fake: Any, run: Run, task_row: Any) -> None:
+    rows = [
+        (task_row(1, result=b"\x81\xa1a\x01"), 0, '{"a": 1}\n'),
+        (task_row(1), 0, "null\n"),
+        (task_row(1, state="running"), 75, ""),
+        (task_row(1, state="failed", error={"type": "E", "message": "m", "frames": [["f.py", 1, "g", "h()"]]}), 1, ""),
+    ]
+    for row, code, out in rows:
+        fake.verbs["get"] = lambda _, row=row: {"tasks": [row]}
+        got = run("result", "1")
+        assert got[:2] == (code, out)
+    assert 'File "f.py", line 1, in g' in run("result", "1")[2]
+    fake.verbs["get"] = lambda _: {"tasks": [None]}
+    assert run("result", "1")[0] == 66
+
+
+def test_cancel_says_what_became_of_each(fake: Any, run: Run) -> None:
+    fake.verbs["cancel"] = lambda args: {"outcomes": ["cancelled", "asked", "over", "unknown"][: len(args["ids"])]}
+    code, out, err = run("cancel", "1", "2", "3", "4")
+    assert (code, out) == (66, "")
+    assert err.splitlines()[:3] == ["task 1: cancelled", "task 2: runs, and was asked to end", "task 3: is over already"]
+    assert run("cancel", "1")[0] == 0
+
+
+def test_list_sends_its_filters_and_reads_page_after_page(fake: Any, run: Run, task_row: Any) -> None:
+    pages = {None: ([task_row(9), task_row(8)], b"c1"), b"c1": ([task_row(7)], None)}
+    fake.verbs["find"] = lambda args: dict(zip(("tasks", "next"), pages[args.get("before")], strict=True))
+    code, out, _ = run("list", "--state", "done,running", "-s", "dead", "-q", "mail", "--json")
+    assert code == 0
+    assert [json.loads(line)["id"] for line in out.splitlines()] == [9, 8, 7]
+    assert fake.asked("find")[0] == {"states": ["succeeded", "running", "failed"], "queue": "mail", "limit": 50}
+    assert fake.asked("find")[1]["limit"] == 48
+    code, _, err = run("list", "--state", "sleeping")
+    assert code == 2
+    assert "expected a state" in err
+
+
+def test_hostile_text_of_tasks_never_reaches_the_output_raw(fake: Any, run: Run, task_row: Any) -> None:
+    evil = "\x1b]0;owned\x07\u202e\r\n\x9b2J"
+    row = task_row(
+        1, type=evil, queue=evil, label=evil, worker=evil, tenant=evil, state="failed", meta={evil: evil}, payload=b"\xa3\x1b[2",
+        error={"type": evil, "message": evil, "frames": [[evil, 1, evil, evil]]}, progress=[0.5, evil],
+        attempts=[[1, 1, 2, evil, evil, {"type": evil, "message": evil}, None]],
+    )  # fmt: skip
+    for verb, body in (("get", {"tasks": [row]}), ("find", {"tasks": [row], "next": None}), ("wait", {"tasks": [row], "done": True})):
+        fake.verbs[verb] = lambda _, body=body: body
+    fake.verbs["queues"] = lambda _: {"queues": [{"name": evil, "paused": True, "weight": 1, "external": False, "states": {"pending": 2}}]}
+    for argv in (["status", "1"], ["show", "1"], ["list"], ["result", "1"], ["wait", "1"], ["queue", "list"], ["show", "1", "--json"]):
+        _, out, err = run(*argv)
+        assert out + err
+        for bad in ("\x1b", "\x07", "\u202e", "\r", "\x9b"):
+            assert bad not in out + err, argv
+
+
+def test_show_has_everything_for_people(fake: Any, run: Run, task_row: Any) -> None:
+    attempts = [[1, 1_700_000_000_000, 1_700_000_000_500, "failed", "w1", {"type": "OSError", "message": "disk"}, None]]
+    fake.verbs["get"] = lambda _: {"tasks": [task_row(1, attempt=2, payload=b"\x81\xa1n\x07", attempts=attempts, meta={"order": "17"})]}
+    out = run("show", "1")[1]
+    for words in ("1  succeeded  email", "attempt 2", "took 250 ms", '{"n": 7}', "order=17", "OSError: disk", "2023-11-14T22:13:20.000Z"):
+        assert words in out
+
+
+def test_log_writes_each_stream_to_its_own(fake: Any, run: Run) -> None:
+    chunks = [[1000, 1, b"out\x1b[0m\n"], [2000, 2, b"err\n"], [3000, 0, b"5 bytes dropped"]]
+    fake.verbs["log"] = lambda _: {"chunks": chunks, "next": 9, "end": True}
+    assert run("log", "1") == (0, "out\x1b[0m\n", "err\ntq: 5 bytes dropped\n")  # no terminal: bytes as they are
+    lines = [json.loads(line) for line in run("log", "1", "--json")[1].splitlines()]
+    assert [(line["stream"], line["text"]) for line in lines] == [("stdout", "out\x1b[0m\n"), ("stderr", "err\n"), ("tq", "5 bytes dropped")]
+    assert run("log", "101")[0] == 66
+
+
+def test_run_streams_and_ends_with_the_commands_code(fake: Any, run: Run, task_row: Any) -> None:
+    fake.events = [
+        {"topic": "output", "id": 1, "chunks": [[1, 1, b"hello\n"]], "next": 6, "end": False},
+        {"topic": "output", "id": 1, "chunks": [[1, 2, b"oops\n"]], "next": 11, "end": True},
+    ]
+    fake.verbs["wait"] = lambda _: {"tasks": [task_row(1, type="shell", state="failed", exit_code=7)], "done": True}
+    assert run("run", "-q", "x", "--", "make", "-j4") == (7, "hello\n", "oops\n")
+    kind, payload, options = fake.tasks[0]
+    assert (kind, payload, options["queue"]) == ("shell", b"\x81\xa4argv\x92\xa4make\xa3-j4", "x")
+
+
+def test_ctrl_c_of_run_cancels_the_task_and_ends_with_130(fake: Any, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tq.cli.tasks._follow", interrupted)
+    assert run("run", "--", "sleep", "100")[0] == 130
+    assert fake.asked("cancel") == [{"ids": [1]}]
+
+
+def test_queue_and_worker_commands(fake: Any, run: Run) -> None:
+    fake.verbs["queues"] = lambda _: {"queues": [{"name": "mail", "paused": False, "weight": 3, "external": True, "states": {"pending": 2}}]}
+    worker = {"id": "w1", "pid": 5, "state": "idle", "started_at": 1_700_000_000_000, "tasks": [], "done": 4}
+    fake.verbs["workers"] = lambda _: {"workers": [worker]}
+    assert "mail        3  external  pending 2" in run("queue", "list")[1]
+    assert json.loads(run("queue", "list", "--json")[1])["weight"] == 3
+    assert json.loads(run("worker", "list", "--json")[1])["started_at"] == "2023-11-14T22:13:20.000Z"
+    assert "w1" in run("worker", "list")[1]
+    for argv, sent in (
+        (["queue", "set", "mail", "--no-external", "--weight", "7"], {"name": "mail", "external": False, "weight": 7}),
+        (["queue", "pause", "mail"], {"name": "mail", "paused": True}),
+        (["queue", "resume", "mail"], {"name": "mail", "paused": False}),
+    ):
+        assert run(*argv)[0] == 0
+        assert fake.asked("set_queue")[-1] == sent
+    assert run("queue", "set", "mail")[0] == 2
+
+
+def test_a_restart_whose_application_is_broken_stops_nothing(fake: Any, run: Run, refuse: Any) -> None:
+    def broken(_: Any) -> Any:
+        raise refuse("config", "the application 'app' cannot be imported: SyntaxError", {})
+
+    fake.verbs["check_app"] = broken
+    code, _, err = run("daemon", "restart")
+    assert code == 2
+    assert "SyntaxError" in err
+    assert not fake.asked("stop")
+
+
+def test_daemon_status_says_who_and_since_when(fake: Any, run: Run) -> None:
+    body = {"pid": 7, "version": "0.1.0", "started_at": 1_700_000_000_000, "now": 1_700_000_060_000, "data_dir": "/x", "options": {"slots": 4}}
+    fake.verbs["status"] = lambda _: body
+    code, out, _ = run("daemon", "status")
+    assert code == 0
+    assert "running  pid 7" in out
+    assert "up 60 s" in out
+    assert "slots        4" in out
+    assert json.loads(run("daemon", "status", "--json")[1])["started_at"] == "2023-11-14T22:13:20.000Z"
+
+
+def test_the_daemons_own_reason_is_what_start_says(data_dir: Path, run: Run) -> None:
+    code, out, err = run("daemon", "start", "--app", "no_such_module_anywhere")
+    assert (code, out) == (2, "")
+    assert "no_such_module_anywhere" in err
+    assert run("daemon", "start", "--workers", "two")[0] == 2
+
+
+def test_tables_and_times_for_people() -> None:
+    assert table(("name", "n"), [("a", 10), ("bcd", 5)]) == "name   n\na     10\nbcd    5"
+    assert table(("name",), [("x" * 50,)], 10).splitlines()[1] == "x" * 9 + "…"
+    assert [seconds(value) for value in (None, 0.0123, 5, 300, 8000)] == ["-", "12.3 ms", "5 s", "5 min 00 s", "2 h 13 min"]
+    assert instant(0) is None
+    assert instant(1 << 62) is not None
+
+
+def test_python_m_tq_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "tq", "--version"], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "tq 0.1.0\n"

@@ -1,0 +1,266 @@
+"""The thin path is Typer's path, only faster: the same requests from the same words, and none of the imports."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tq import wire
+from tq.cli import app, fast, hot
+from tq.cli.options import _PRIORITIES, COMMANDS, duration
+from tq.config import data_dir_of
+from tq.model import PRIORITIES, duration_ms
+
+FORBIDDEN = {
+    "typer", "click", "pydantic", "rich", "textual", "asyncio", "json", "re", "socket", "dataclasses", "enum", "typing", "inspect",
+    "argparse", "subprocess", "logging", "pathlib", "uuid", "lmdb", "psutil", "tq.model", "tq.client", "tq.app",
+}  # fmt: skip
+
+WORDS = st.sampled_from(["a", "", "-", "42", "0", "x y", "K=V", "=", "é", "10s", "1h30m", "high", "9", "10", "exponential", "-1", "--", "@last", "@nofile"])
+VALUES = {
+    "--type": st.sampled_from(["email", "é", "a b"]),
+    "--payload": st.sampled_from(["{}", '{"a": [1, 2.5, null, "\\u00e9"]}', "3", ' "x" ', "null", "[1,]", "NaN", "1 2", ""]),
+    "--priority": st.sampled_from(["0", "9", "10", "high", "NORMAL", "-1", "x"]),
+    "--in": st.sampled_from(["10s", "5m", "1h30m", "2.5", "0", "soon", "3D"]),
+    "--at": st.sampled_from(["2030-01-31T08:00+01:00", "2030-01-31T08:00", "2030-01-31T08:00:00Z", "25:00"]),
+    "--retries": st.sampled_from(["0", "5", "x", "-3", "1_0"]),
+    "--backoff": st.sampled_from(["fixed", "linear", "steep"]),
+    "--meta": st.sampled_from(["a=1", "b=", "c", "d=e=f"]),
+    "--timeout": st.sampled_from(["30s", "1", "never"]),
+    "ID": st.sampled_from(["1", "42", "x", "@last", "-1"]),
+}
+
+
+@st.composite
+def _argv(draw: st.DrawFn) -> list[str]:
+    verb = draw(st.sampled_from(fast.HOT))
+    words: list[str] = []
+    if draw(st.booleans()):
+        words += draw(st.sampled_from([["--data-dir", "/tmp/a"], ["--data-dir=/tmp/b"]]))
+    words.append(verb)
+    command = COMMANDS[verb]
+    if verb == "enqueue" and draw(st.booleans()):
+        words += ["--type", "email"]
+    for _ in range(draw(st.integers(0, 4))):
+        option = draw(st.sampled_from([one for one in command.options if one.flags[0] != "--batch"]))
+        flag = draw(st.sampled_from(option.flags))
+        if option.kind == "flag":
+            words.append(flag)
+        elif option.kind == "switch":
+            words.append(draw(st.sampled_from([flag, "--no-" + flag[2:]])))
+        else:
+            value = draw(VALUES.get(option.flags[0], WORDS) | WORDS)
+            words += [f"{flag}={value}"] if flag.startswith("--") and draw(st.booleans()) else [flag, value]
+    if command.takes != "none":
+        words += draw(st.lists(VALUES["ID"] | WORDS, max_size=3))
+    return words
+
+
+class _Recorder:
+    """Stands where the socket would: keeps the frames and answers each verb."""
+
+    def __init__(self) -> None:
+        self.frames: list[bytes] = []
+
+    def call(self, verb: str, args: Any, within: float = 0) -> Any:
+        self.frames.append(wire.frame([verb, args]))
+        ids = args.get("ids", [])
+        answers: dict[str, Any] = {
+            "enqueue": {"ids": [1]},
+            "find": {"tasks": [{"id": 7}], "next": None},
+            "cancel": {"outcomes": ["cancelled" for _ in ids]},
+            "get": {"tasks": [None for _ in ids]},
+            "wait": {"tasks": [None for _ in ids], "done": True},
+        }
+        return answers.get(verb, {"states": {}, "workers": {"active": 0, "total": 0}} | dict.fromkeys(_FIGURES))
+
+
+_FIGURES = ("queue_length", "running", "completed", "failed", "success_rate", "failure_rate", "avg_process_time", "p50", "p95", "p99", "utilisation")
+
+
+def _outcome(run: Any) -> tuple[Any, list[bytes], str]:
+    recorder, out = _Recorder(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
+        code = run(recorder)
+    return code, recorder.frames, out.getvalue()
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(_argv())
+def test_both_parsers_send_the_same_requests(monkeypatch: pytest.MonkeyPatch, argv: list[str]) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"from": "stdin"}')))
+    parsed = fast.parse(argv)
+    if parsed is None:
+        return
+    verb, values = parsed
+    places: list[str | None] = []
+
+    class Slow:
+        def __init__(self, recorder: _Recorder) -> None:
+            self.call = recorder.call
+
+        def __enter__(self) -> Slow:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    def typers_way(recorder: _Recorder) -> int:
+        def connected(_name: str, data_dir: str | None) -> Slow:
+            places.append(data_dir)
+            return Slow(recorder)
+
+        monkeypatch.setattr(app, "_client", connected)
+        return app.main(argv)
+
+    thin = _outcome(lambda recorder: hot.run(verb, recorder.call, values))
+    assert _outcome(typers_way) == thin
+    assert places == [values.get("data_dir")]
+
+
+def test_the_thin_path_takes_the_plain_forms_of_every_hot_verb() -> None:
+    for argv in (
+        ["enqueue", "--type", "email", "--payload", "{}", "-q", "mail", "-p", "5", "--in", "1h", "--once", "--meta", "a=b", "--no-jitter"],
+        ["--data-dir", "/x", "add", "-q", "z", "--", "ls", "-la"],
+        ["add", "echo", "-n"],
+        ["status", "42", "--json"],
+        ["status", "--task-id=42"],
+        ["wait", "1", "2", "--timeout", "3s"],
+        ["result", "1"],
+        ["cancel", "1", "2"],
+        ["stats", "--json", "--data-dir=/y"],
+    ):
+        assert fast.parse(argv) is not None, argv
+    assert fast.parse(["add", "-q", "z", "--", "ls", "--", "-la"]) == ("add", {"queue": "z", "command": ["ls", "--", "-la"]})
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [[], ["--help"], ["enqueue", "--help"], ["enqueue", "--typ", "x"], ["enqueue", "-qmail"], ["enqueue", "--type"], ["list"], ["status", "1", "2"],
+     ["wait"], ["enqueue", "--batch", "-"], ["enqueue", "--once=1"], ["enqueue", "--priority", "-1"], ["--version"], ["--data-dir"]],
+)  # fmt: skip
+def test_what_it_does_not_know_exactly_it_leaves_to_typer(argv: list[str]) -> None:
+    assert fast.parse(argv) is None
+
+
+def test_the_thin_paths_short_cuts_agree_with_the_nouns() -> None:
+    assert _PRIORITIES == PRIORITIES
+    for text in ("1s", "07m", "2h", "3d", "999999d", "0s"):
+        try:
+            wanted: int | str = duration_ms(text)
+        except ValueError:
+            wanted = "refused"
+        try:
+            got: int | str = duration("--in", text)
+        except Exception:
+            got = "refused"
+        assert got == wanted, text
+
+
+def _loaded_by(data_dir: Path, *argv: str) -> tuple[set[str], str]:
+    """The modules that a command line had loaded when it left, and what it printed."""
+    script = (
+        "import sys, posix\n"
+        "def leave(code):\n"
+        "    sys.stderr.write('\\nMODULES ' + ' '.join(sorted(sys.modules)))\n"
+        "    sys.stderr.flush()\n"
+        "    import os; os.kill(os.getpid(), 9)\n"
+        "posix._exit = leave\n"
+        f"sys.argv = ['tq', *{list(argv)!r}]\n"
+        "from tq.cli.fast import main\n"
+        "main()\n"
+    )
+    env = {**os.environ, "TQ_DATA_DIR": str(data_dir), "TQ_AUTOSTART": "0"}
+    for name in [name for name in env if name.startswith("COV")]:
+        del env[name]  # a measuring interpreter loads half of the library
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=30, check=False)
+    return set(done.stderr.rpartition("MODULES ")[2].split()), done.stdout
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [("enqueue", "--type", "email", "--payload", '{"a": 1}', "-p", "high", "--in", "1h"), ("add", "--", "true"), ("status", "1"),
+     ("status", "1", "--json"), ("wait", "1"), ("stats",), ("stats", "--json"), ("result", "1"), ("cancel", "1")],
+)  # fmt: skip
+def test_a_hot_verb_loads_nothing_dear(fake: Any, data_dir: Path, argv: tuple[str, ...]) -> None:
+    fake.verbs["stats"] = lambda _: {"states": {"pending": 1}, "workers": {"active": 0, "total": 2}} | dict.fromkeys(_FIGURES)
+    loaded, out = _loaded_by(data_dir, *argv)
+    bare = subprocess.run([sys.executable, "-c", "import sys; print(*sys.modules)"], capture_output=True, text=True, timeout=30, check=True)
+    assert "tq.cli.hot" in loaded
+    assert (out != "") == (argv[0] not in ("wait", "cancel"))
+    assert not (loaded - set(bare.stdout.split())) & FORBIDDEN
+    assert fake.requests
+
+
+def _tq(data_dir: Path, *argv: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "TQ_DATA_DIR": str(data_dir), "TQ_AUTOSTART": "0"}
+    return subprocess.run(
+        [sys.executable, "-m", "tq", *argv], env=env, capture_output=True, text=True, timeout=60, check=False, input=stdin
+    )  # fmt: skip
+
+
+def test_an_enqueue_of_the_thin_path_whose_answer_was_lost_is_stored_once(fake: Any, data_dir: Path) -> None:
+    fake.lose = ["enqueue"]
+    done = _tq(data_dir, "enqueue", "--type", "email", "--payload", "-", stdin='{"n": 1}')
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+    assert len(fake.tasks) == 1
+    first, second = fake.hellos
+    assert first["nonce"] == second["nonce"]
+    assert [args["again"] for args in fake.asked("enqueue")] == [False, True]
+
+
+def test_what_the_thin_path_read_from_standard_input_is_not_lost_on_typers_way(data_dir: Path) -> None:
+    done = _tq(data_dir, "enqueue", "--type", "email", "--payload", "-", stdin='{"n": 1')
+    assert done.returncode == 69  # nobody is there: said before standard input was looked at
+    assert "tq daemon start" in done.stderr
+
+
+def test_without_a_daemon_every_hot_verb_says_so_and_ends_with_69(data_dir: Path) -> None:
+    for argv in (["stats"], ["status", "1"], ["add", "--", "true"]):
+        done = _tq(data_dir, *argv)
+        assert (done.returncode, done.stdout) == (69, ""), argv
+        assert done.stderr == f"tq: expected a daemon at {data_dir}/tq.sock, but nobody answers. Start one with `tq daemon start`.\n"
+
+
+def test_a_task_object_has_the_promised_keys_and_shapes(fake: Any, data_dir: Path, task_row: Any) -> None:
+    payload = wire.pack({"n": float("nan"), "b": b"\x00\xff", "é": [1]})
+    fake.verbs["get"] = lambda _: {"tasks": [task_row(1, payload=payload, result=wire.pack(3), meta={"k": "\x1b"})]}
+    one = json.loads(_tq(data_dir, "status", "1", "--json").stdout, parse_constant=pytest.fail)
+    wanted = "id type queue state priority payload attempt failures retries timeout created_at due_at started_at finished_at expires_at worker"
+    assert set((wanted + " progress result error exit_code label meta tenant correlation_id").split()) <= one.keys()
+    assert one["payload"] == {"n": "NaN", "b": "AP8=", "é": [1]}
+    assert (one["result"], one["timeout"], one["due_at"]) == (3, 300.0, None)
+    assert one["created_at"] == "2023-11-14T22:13:20.000Z"
+
+
+def test_an_argument_that_is_not_text_travels_as_its_bytes(fake: Any, data_dir: Path) -> None:
+    env = {**os.environ, "TQ_DATA_DIR": str(data_dir)}
+    words: list[Any] = [sys.executable, "-m", "tq", "add", "--", "cat", b"\xff\xfe"]
+    assert subprocess.run(words, env=env, capture_output=True, timeout=30, check=True).stdout == b"1\n"
+    kind, payload, options = fake.tasks[0]
+    assert kind == "shell"
+    assert wire.message(payload) == {"argv": ["cat", b"\xff\xfe"]}
+    assert options["extras"]["cwd"] == os.getcwd()
+    assert options["extras"]["env"]["TQ_DATA_DIR"] == data_dir_of(None, {"TQ_DATA_DIR": str(data_dir)})
+    assert isinstance(options["extras"]["umask"], int)
+
+
+def test_output_into_a_closed_pipe_is_no_traceback(fake: Any, data_dir: Path) -> None:
+    env = {**os.environ, "TQ_DATA_DIR": str(data_dir)}
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run([sys.executable, "-m", "tq", "status", "1"], env=env, stdout=writer, stderr=subprocess.PIPE, timeout=30, check=False)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")

@@ -1,0 +1,495 @@
+"""The client's promises, against a daemon of paper."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tq.client import AsyncClient, Client, aconnect, adefault, connect, decode, default, encode, format_error
+from tq.client.core import GROUP_BYTES, GROUP_TASKS, groups, wire_options
+from tq.errors import (
+    ConfigError,
+    DaemonError,
+    DaemonNotRunning,
+    NoSuchTask,
+    PayloadError,
+    ProtocolError,
+    Refused,
+    TaskCancelled,
+    TaskFailed,
+    TaskTimeout,
+    UnknownType,
+    UsageError,
+)
+
+# payloads
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+SCALARS = st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats(allow_nan=False) | TEXT | st.binary()
+JSON_LIKE = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner), max_leaves=20)
+
+
+@given(JSON_LIKE)
+def test_json_like_data_comes_back_as_it_was_sent(value: Any) -> None:
+    assert decode(encode(value)) == value
+
+
+def test_a_tuple_travels_as_a_list_and_none_as_nothing() -> None:
+    assert decode(encode((1, ("a", None)))) == [1, ["a", None]]
+    assert encode(None) == b""
+    assert decode(b"") is None
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"user": {"born": datetime(2000, 1, 1, tzinfo=UTC)}}, r"payload\.user\.born: .* got datetime\.datetime"),
+        ({"a": [1, {2}]}, r"payload\.a\[1\]: .* got builtins\.set"),
+        ({"a": {1: "x"}}, r"payload\.a: expected text as keys, got 1 \(int\)"),
+        ({"c": Colour.RED}, r"payload\.c: .* got .*Colour"),
+        ([1 << 64], r"payload\[0\]: expected an integer of at most 64 bits"),
+        ({"t": "\ud800"}, r"payload\.t: expected text that is Unicode"),
+        (object(), r"payload: .* got builtins\.object"),
+        (bytearray(b"x"), r"payload: .* got builtins\.bytearray"),
+    ],
+)
+def test_what_is_not_json_like_is_named_by_its_path(value: Any, words: str) -> None:
+    with pytest.raises(PayloadError, match=words):
+        encode(value)
+
+
+def test_data_that_is_too_deep_or_holds_itself_is_a_payload_error() -> None:
+    ring: list[Any] = []
+    ring.append(ring)
+    deep: list[Any] = []
+    for _ in range(600):
+        deep = [deep]
+    for value in (ring, deep):
+        with pytest.raises(PayloadError, match="levels"):
+            encode(value)
+
+
+def test_bytes_that_are_no_value_are_given_back_untouched() -> None:
+    assert decode(b"\xc1") == b"\xc1"
+    assert decode(b"\x01\x02") == b"\x01\x02"
+
+
+# options
+
+
+def test_options_travel_in_milliseconds() -> None:
+    at = datetime(2030, 1, 1, tzinfo=UTC)
+    assert wire_options({"delay": "10m", "ttl": timedelta(hours=1), "timeout": 1.5, "priority": "high", "backoff": "fixed"}) == {
+        "delay_ms": 600_000,
+        "ttl_ms": 3_600_000,
+        "timeout_ms": 1500,
+        "priority": 2,
+        "backoff": ["fixed", 1000, 2.0, 300_000, True],
+    }
+    assert wire_options({"at": at}) == {"due_at": int(at.timestamp() * 1000)}
+    assert wire_options({}) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"priority": 10}, "priority: expected a priority from 0 to 9"),
+        ({"delay": "soon"}, "delay: expected a duration"),
+        ({"at": datetime(2030, 1, 1)}, "at: expected a datetime with a time zone"),  # noqa: DTZ001  (that is the point)
+        ({"delay": 1, "at": datetime(2030, 1, 1, tzinfo=UTC)}, "either delay or at"),
+        ({"backoff": "steep"}, "backoff: expected"),
+        ({"prioritty": 1}, "expected an option of enqueue"),
+    ],
+)
+def test_a_wrong_option_is_a_usage_error_that_names_it(options: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        wire_options(options)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(0, GROUP_BYTES), max_size=30), st.integers(0, 1200))
+def test_groups_keep_order_and_fit_a_frame(sizes: list[int], small: int) -> None:
+    tasks = [("t", b"x" * size, None) for size in (*sizes, *[1] * small)]
+    made = list(groups(tasks))
+    assert [task for group in made for task in group] == tasks
+    assert all(len(group) == 1 or sum(len(task[1]) for task in group) <= GROUP_BYTES for group in made)
+    assert all(0 < len(group) <= GROUP_TASKS for group in made)
+
+
+# lost answers
+
+
+def test_an_enqueue_whose_answer_was_lost_is_repeated_and_stored_once(fake: Any, data_dir: Path) -> None:
+    with Client(data_dir) as client:
+        client.enqueue("email", {"n": 0})
+        fake.lose = ["enqueue"]
+        handle = client.enqueue("email", {"n": 1})
+    assert handle.id == 2
+    assert [decode(payload) for _, payload, _ in fake.tasks] == [{"n": 0}, {"n": 1}]
+    _, lost, again = [(number, args["again"]) for number, verb, args in fake.requests if verb == "enqueue"]
+    assert again == (lost[0], True)
+    assert not lost[1]
+    assert fake.hellos[0]["nonce"] == fake.hellos[1]["nonce"]
+
+
+def test_groups_on_their_way_are_repeated_and_stored_once(fake: Any, data_dir: Path) -> None:
+    with Client(data_dir) as client:
+        fake.lose = ["enqueue"]
+        ids = client.enqueue_many(("email", {"n": n}) for n in range(2500))
+    assert ids == list(range(1, 2501))
+    assert [decode(payload)["n"] for _, payload, _ in fake.tasks] == list(range(2500))
+
+
+def test_a_daemon_that_hangs_up_between_calls_is_not_noticed(fake: Any, data_dir: Path) -> None:
+    with Client(data_dir) as client:
+        assert client.get(1)["id"] == 1
+        fake.hang_up()
+        assert client.get(2)["id"] == 2
+        fake.hang_up()
+        assert client.enqueue("email").id == 1
+
+
+def test_a_connection_that_ends_again_and_again_is_an_error(fake: Any, data_dir: Path) -> None:
+    fake.lose = ["get"] * 5
+    with Client(data_dir) as client, pytest.raises(DaemonNotRunning, match="again and again"):
+        client.get(1)
+
+
+def test_nobody_at_the_socket_is_daemon_not_running_with_what_to_do(data_dir: Path) -> None:
+    with Client(data_dir) as client, pytest.raises(DaemonNotRunning, match="tq daemon start"):
+        client.stats()
+
+
+def test_a_daemon_that_does_not_answer_is_an_error_after_the_deadline(fake: Any, data_dir: Path) -> None:
+    fake.silent = {"stats"}
+    with Client(data_dir, timeout=0.2) as client:
+        with pytest.raises(DaemonError, match=r"did not answer within 0\.2 s"):
+            client.stats()
+        assert client.get(1)["id"] == 1  # on a new connection: a late answer must not meet another call
+
+
+def test_an_answer_that_is_no_message_is_a_protocol_error(fake: Any, data_dir: Path) -> None:
+    fake.garbage = {"stats"}
+    with Client(data_dir) as client, pytest.raises(ProtocolError, match="expected a message of protocol 1"):
+        client.stats()
+
+
+def test_a_socket_path_that_is_too_long_is_refused_with_its_length() -> None:
+    with pytest.raises(ConfigError, match="at most 107 bytes, got 1"):
+        Client("/tmp/" + "x" * 120)
+
+
+def test_a_request_larger_than_a_frame_is_refused_before_it_is_sent(fake: Any, data_dir: Path) -> None:
+    with Client(data_dir) as client:
+        with pytest.raises(PayloadError, match="at most 1048576 bytes"):
+            client.enqueue("email", b"x" * (1 << 20))
+        assert client.enqueue("email", "small").id == 1
+    assert len(fake.asked("enqueue")) == 1
+
+
+# errors that the daemon answers with
+
+
+def test_an_error_answer_becomes_its_exception_and_the_connection_goes_on(fake: Any, data_dir: Path, refuse: Any) -> None:
+    def unknown(_: Any) -> Any:
+        raise refuse("unknown_type", "expected one of a, b, got c", {"closest": "a"})
+
+    fake.verbs["enqueue"] = unknown
+    with Client(data_dir) as client:
+        with pytest.raises(UnknownType) as caught:
+            client.enqueue("c")
+        assert caught.value.details["closest"] == "a"
+        assert client.get(1)["id"] == 1
+    assert len(fake.hellos) == 1
+
+
+def test_a_refused_group_tells_which_tasks_were_stored(fake: Any, data_dir: Path, refuse: Any) -> None:
+    calls: list[int] = []
+
+    def third_is_full(args: Any) -> Any:
+        calls.append(len(args["tasks"]))
+        if len(calls) == 3:
+            raise refuse("refused", "the queue is full", {"retry_after": 2.0})
+        return {"ids": [*range(sum(calls) - len(args["tasks"]), sum(calls))]}
+
+    fake.verbs["enqueue"] = third_is_full
+    with Client(data_dir) as client:
+        with pytest.raises(Refused) as caught:
+            client.enqueue_many(("email", n) for n in range(2000))
+        stored = caught.value.details["ids"]
+        assert isinstance(stored, list)
+        assert stored[:1000] == list(range(1000))
+        assert not set(stored) & set(range(1000, 1500))
+        assert caught.value.retry_after == 2.0
+        assert client.get(1)["id"] == 1
+
+
+# handles
+
+
+def test_a_handle_gives_the_decoded_result(fake: Any, data_dir: Path, task_row: Any) -> None:
+    fake.verbs["wait"] = lambda args: {"tasks": [task_row(1, result=msgpack.packb({"sum": 3}))], "done": True}
+    with Client(data_dir) as client:
+        handle = client.enqueue("email")
+        assert handle.wait("5s") == "succeeded"
+        assert handle.result() == {"sum": 3}
+        assert handle.state() == "succeeded"
+        assert handle.cancel() == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "words"),
+    [
+        ({"state": "failed", "error": {"type": "ValueError", "message": "bad\x1b[2J"}}, TaskFailed, r"ValueError: bad\\x1b\[2J"),
+        ({"state": "cancelled"}, TaskCancelled, "cancelled"),
+        ({"state": "expired"}, TaskTimeout, "expired"),
+        ({"state": "failed", "error": {"type": "ExitCode", "message": "exit code 3"}, "exit_code": 3}, TaskFailed, "exit code 3"),
+    ],
+)
+def test_a_task_without_success_raises_what_became_of_it(
+    fake: Any, data_dir: Path, task_row: Any, changes: Any, kind: Any, words: str
+) -> None:
+    fake.verbs["wait"] = lambda args: {"tasks": [task_row(1, **changes)], "done": True}
+    with Client(data_dir) as client, pytest.raises(kind, match=words) as caught:
+        client.enqueue("email").result()
+    assert caught.value.details["state"] == changes["state"]
+    assert caught.value.task_exit_code == changes.get("exit_code", kind.exit_code)
+
+
+def test_a_wait_that_takes_too_long_is_a_task_timeout_and_asks_for_no_longer(fake: Any, data_dir: Path, task_row: Any) -> None:
+    def not_yet(args: Any) -> Any:
+        time.sleep(args["timeout_ms"] / 1000)  # what a daemon does: it answers when the time is up
+        return {"tasks": [task_row(1, state="running")], "done": False}
+
+    fake.verbs["wait"] = not_yet
+    with Client(data_dir) as client:
+        handle = client.enqueue("email")
+        with pytest.raises(TaskTimeout, match="wait again"):
+            handle.wait(0.05)
+        with pytest.raises(TaskTimeout):
+            handle.result(0.05)
+    assert all(args["timeout_ms"] <= 50 for args in fake.asked("wait"))
+
+
+def test_an_unknown_id_is_no_such_task(fake: Any, data_dir: Path) -> None:
+    with Client(data_dir) as client:
+        for ask in (client.get, client.result):
+            with pytest.raises(NoSuchTask, match="101"):
+                ask(101)
+        assert client.get_many([1, 101])[1] is None
+
+
+def test_a_log_is_read_to_its_end_in_pieces(fake: Any, data_dir: Path) -> None:
+    pieces = {0: ([[5, 1, b"one\n"], [6, 0, b"attempt 2"]], 10, False), 10: ([[7, 2, b"two\n"]], 20, True)}
+    fake.verbs["log"] = lambda args: dict(zip(("chunks", "next", "end"), pieces[args["offset"]], strict=True))
+    with Client(data_dir) as client:
+        assert client.log(1) == "one\ntwo\n"
+        assert [stream for _, stream, _ in client.log_chunks(1)] == [1, 0, 2]
+
+
+def test_watch_yields_events_until_the_daemon_is_gone(fake: Any, data_dir: Path) -> None:
+    fake.events = [{"topic": "ends", "id": 1}, {"topic": "ends", "id": 2}]
+    with Client(data_dir) as client:
+        events = client.watch(["ends"])
+        assert [next(events)["id"], next(events)["id"]] == [1, 2]
+        fake.hang_up()
+        with pytest.raises(DaemonNotRunning):
+            next(events)
+
+
+def test_a_consumer_gets_values_and_sends_values(fake: Any, data_dir: Path) -> None:
+    fake.verbs["claim"] = lambda args: {"tasks": [{"id": 4, "claim": 2, "payload": msgpack.packb({"x": 1})}]}
+    fake.verbs["settle"] = lambda args: {"settled": [True] * len(args["results"])}
+    fake.verbs["extend"] = lambda args: {"ok": args["claim"] == 2}
+    fake.verbs["release"] = lambda args: {"released": [False]}
+    with Client(data_dir) as client:
+        task = client.claim(["outside"], wait="1s", lease=10)[0]
+        assert task["payload"] == {"x": 1}
+        assert client.extend(4, 2)
+        failure = {"error": {"type": "E", "message": "m"}}
+        assert client.settle([(4, 2, "succeeded", {"result": [1]}), (5, 1, "failed", failure)]) == [True, True]
+        assert client.release([(6, 1)]) == [False]
+    assert fake.asked("claim")[0] == {"queues": ["outside"], "types": None, "limit": 1, "wait_ms": 1000, "lease_ms": 10_000}
+    assert fake.asked("settle")[0]["results"][0] == [4, 2, "succeeded", {"result": msgpack.packb([1])}]
+
+
+# threads and forks
+
+
+def test_a_thread_that_waits_holds_up_no_other(fake: Any, data_dir: Path, task_row: Any) -> None:
+    over = threading.Event()
+    fake.verbs["wait"] = lambda args: (over.wait(10), {"tasks": [task_row(1)], "done": True})[1]
+    with Client(data_dir) as client:
+        waiter = threading.Thread(target=client.wait, args=([1],))
+        waiter.start()
+        assert client.enqueue("email").id == 1
+        over.set()
+        waiter.join(10)
+        assert not waiter.is_alive()
+
+
+def test_many_threads_each_get_their_own_answers(fake: Any, data_dir: Path) -> None:
+    wrong: list[Any] = []
+
+    def work(start: int) -> None:
+        for n in range(start, start + 50):
+            task = client.get(n % 100 + 1)
+            if task["id"] != n % 100 + 1:
+                wrong.append((n, task["id"]))
+
+    with Client(data_dir) as client:
+        threads = [threading.Thread(target=work, args=(n * 7,)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+    assert not wrong
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_forked_child_does_not_use_its_parents_connection(fake: Any, data_dir: Path) -> None:
+    with Client(data_dir) as client:
+        client.get(1)
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0 if client.get(2)["id"] == 2 else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert client.get(3)["id"] == 3
+    assert len(fake.hellos) == 2
+
+
+def test_the_default_client_is_one_for_each_data_directory(fake: Any, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TQ_DATA_DIR", str(data_dir))
+    one = default()
+    try:
+        assert one is default()
+        assert one.data_dir == str(data_dir)
+        assert connect().data_dir == str(data_dir)
+        monkeypatch.setenv("TQ_DATA_DIR", str(data_dir / "other"))
+        assert default() is not one
+    finally:
+        one.close()
+
+
+# asyncio
+
+
+@pytest.mark.asyncio
+async def test_answers_reach_their_calls_in_whatever_order(fake: Any, data_dir: Path, task_row: Any) -> None:
+    async with AsyncClient(data_dir) as client:
+        got = await asyncio.gather(*(client.get(n) for n in range(1, 90)))
+        assert [task["id"] for task in got] == list(range(1, 90))
+        assert (await client.peek())[0]["state"] == "pending"
+        handle = await client.enqueue("email", {"n": 1}, priority=3)
+        assert await handle.wait(1) == "succeeded"
+        assert await handle.result() is None
+    assert len(fake.hellos) == 1
+    assert fake.tasks[0][2] == {"priority": 3}
+
+
+@pytest.mark.asyncio
+async def test_an_async_enqueue_whose_answer_was_lost_is_stored_once(fake: Any, data_dir: Path) -> None:
+    async with AsyncClient(data_dir) as client:
+        await client.get(1)
+        fake.lose = ["enqueue"]
+        assert (await client.enqueue("email", 1)).id == 1
+        assert list(await client.enqueue_many(("email", n) for n in range(1200))) == list(range(2, 1202))
+    assert len(fake.tasks) == 1201
+
+
+@pytest.mark.asyncio
+async def test_an_async_client_reconnects_between_calls_and_tells_when_nobody_answers(fake: Any, data_dir: Path) -> None:
+    async with AsyncClient(data_dir) as client:
+        await client.get(1)
+        fake.hang_up()
+        assert (await client.get(2))["id"] == 2
+        fake.close()
+        with pytest.raises(DaemonNotRunning):
+            await client.get(3)
+
+
+@pytest.mark.asyncio
+async def test_an_async_call_has_a_deadline_and_a_late_answer_meets_no_other_call(fake: Any, data_dir: Path) -> None:
+    fake.silent = {"stats"}
+    async with AsyncClient(data_dir, timeout=0.2) as client:
+        with pytest.raises(DaemonError, match="did not answer"):
+            await client.stats()
+        assert (await client.get(1))["id"] == 1
+
+
+@pytest.mark.asyncio
+async def test_a_cancelled_async_call_disturbs_no_other(fake: Any, data_dir: Path) -> None:
+    fake.silent = {"stats"}
+    async with AsyncClient(data_dir) as client:
+        stuck = asyncio.create_task(client.stats())
+        assert (await client.get(1))["id"] == 1
+        stuck.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await stuck
+        assert (await client.get(2))["id"] == 2
+
+
+@pytest.mark.asyncio
+async def test_async_watch_and_log_and_errors(fake: Any, data_dir: Path, refuse: Any) -> None:
+    fake.events = [{"topic": "ends", "id": 9}]
+    fake.verbs["log"] = lambda args: {"chunks": [[1, 1, b"hello"]], "next": 5, "end": True}
+
+    def full(_: Any) -> Any:
+        raise refuse("refused", "full", {})
+
+    fake.verbs["enqueue"] = full
+    async with aconnect(data_dir) as client:
+        events = client.watch(["ends"])
+        assert (await anext(events))["id"] == 9
+        await events.aclose()  # type: ignore[attr-defined]
+        assert await client.log(1) == "hello"
+        with pytest.raises(Refused):
+            await client.enqueue_many([("email", 1)])
+        with pytest.raises(NoSuchTask):
+            await client.get(101)
+
+
+@pytest.mark.asyncio
+async def test_the_default_async_client_is_one_for_each_loop(fake: Any, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TQ_DATA_DIR", str(data_dir))
+    client = await adefault()
+    assert client is await adefault()
+    assert (await client.get(1))["id"] == 1
+    await client.close()
+
+
+# errors in words
+
+
+def test_an_error_is_formatted_as_python_would_and_cannot_steer_a_terminal() -> None:
+    error = {
+        "type": "RuntimeError",
+        "message": "outer\x1b]0;owned\x07",
+        "frames": [["/app/a.py", 3, "run", "raise RuntimeError"]],
+        "chain": [{"type": "KeyError", "message": "'x'\u202e", "frames": []}],
+    }
+    text = format_error(error)
+    assert text.splitlines()[0] == "KeyError: 'x'\\u202e"
+    assert text.splitlines()[4:] == [
+        "Traceback (most recent call last):",
+        '  File "/app/a.py", line 3, in run',
+        "    raise RuntimeError",
+        "RuntimeError: outer\\x1b]0;owned\\x07",
+    ]
+    assert format_error(None) == ""
