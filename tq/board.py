@@ -14,7 +14,7 @@ The file is ``DATA_DIR/run/<worker>.board``, mode 0600: 64-bit words of the mach
     word 1         the machine's boot         8..1031        ring: the last 1024 begun tokens
     word 2         the worker's pid           1032..2055     the token each slot has begun last
     word 3         its start in clock ticks   2056..4103     commands: (process group, start in ticks) pairs
-    word 4         how many were begun
+    word 4         how many were begun              (or STARTING, and a mark in its environment)
 
 A token is ``id << 16 | claim & 0xffff``, never 0. The ring tells what was begun and perhaps not answered; the slots
 tell what was begun so long ago that the ring has forgotten it.
@@ -38,6 +38,8 @@ _BOOT, _PID, _TICKS, _COUNT, _RING = 1, 2, 3, 4, 8
 _SLOTS = _RING + RING
 _COMMANDS = _SLOTS + SLOTS
 SIZE = (_COMMANDS + 2 * COMMANDS) * 8
+STARTING = 1 << 63
+"""In place of a process group: the worker does not know it yet."""
 _PASSES = 20
 
 
@@ -132,16 +134,30 @@ class Board:
 
     # the commands it runs
 
-    def command_started(self, pgid: int, ticks: int) -> None:
-        """Put a command's process group on record; ConfigError beyond ``COMMANDS`` of them at once."""
+    def command_starting(self, mark: int) -> None:
+        """Say that a command is about to be started with ``TQ_COMMAND=<mark in hex>`` in its environment.
+
+        ConfigError beyond ``COMMANDS`` of them at once.
+        """
         words = self._words
         with self._lock:
             for at in range(_COMMANDS, _COMMANDS + 2 * COMMANDS, 2):
                 if not words[at]:
+                    words[at + 1] = mark
+                    words[at] = STARTING
+                    return
+        raise ConfigError(f"expected at most {COMMANDS} commands at once in a worker, got one more. Lower --slots.")
+
+    def command_started(self, mark: int, pgid: int, ticks: int) -> None:
+        """The command of that mark leads this process group, and started at ``ticks``; a group of 0: it did not start."""
+        words = self._words
+        with self._lock:
+            for at in range(_COMMANDS, _COMMANDS + 2 * COMMANDS, 2):
+                if words[at] == STARTING and words[at + 1] == mark:
+                    words[at] = 0  # never a pair of two halves
                     words[at + 1] = ticks
                     words[at] = pgid
                     return
-        raise ConfigError(f"expected at most {COMMANDS} commands at once in a worker, got one more. Lower --slots.")
 
     def command_ended(self, pgid: int) -> None:
         words = self._words
@@ -152,7 +168,8 @@ class Board:
                     return
 
     def commands(self) -> list[tuple[int, int]]:
-        """(process group, start in ticks) of the commands that have not ended, as far as the worker knew."""
+        """What ``end_group`` takes to end the commands that have not ended: (process group, start in ticks), or
+        (STARTING, mark) of one that was just being started."""
         words = self._words
         return [(words[at], words[at + 1]) for at in range(_COMMANDS, _COMMANDS + 2 * COMMANDS, 2) if words[at]]
 
@@ -179,6 +196,8 @@ def end_group(pgid: int, ticks: int) -> list[int]:
     Nothing happens if the number now belongs to another process (other start ``ticks``). The kernel does not give a
     number away while a session still bears it; only a process that made a session of its own escapes.
     """
+    if pgid == STARTING:
+        return [pid for sid, since in _marked(ticks) for pid in end_group(sid, since)]
     killed: dict[int, None] = {}
     if start_ticks(pgid) not in (None, ticks):
         return []
@@ -190,6 +209,23 @@ def end_group(pgid: int, ticks: int) -> list[int]:
             if _kill(pid, pgid, ticks):
                 killed[pid] = None
     return list(killed)
+
+
+def _marked(mark: int) -> list[tuple[int, int]]:
+    """(session, start in ticks) of the command whose environment bears the mark: its worker died as it started it."""
+    wanted = f"TQ_COMMAND={mark:x}".encode()
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            with open(f"/proc/{name}/environ", "rb") as file:
+                marked = name.isdigit() and wanted in file.read().split(b"\0")
+        except OSError:
+            continue
+        fields = _stat(name) if marked else None
+        if fields is not None:
+            sid = int(fields[3])
+            found.append((sid, start_ticks(sid) or int(fields[19])))
+    return found
 
 
 def _in_session(pid: int | str, sid: int, ticks: int) -> bool:

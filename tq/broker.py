@@ -13,31 +13,20 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from heapq import heappop, heappush
+from dataclasses import dataclass, field, replace
+from functools import partial
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any
 
 from tq import lifecycle, wire
+from tq.arguments import arguments, at_most, between, is_claim, some_names, some_states, task_ids
 from tq.errors import Refused, StoreError, TqError, UsageError
 from tq.intake import Defaults, Intake
 from tq.lifecycle import Outcome
+from tq.model import MAX_ERROR, MAX_NAME, MAX_RESULT, State, Task, spec_of
 from tq.stats import stats
-from tq.store import (
-    SCAN_MOST,
-    Chore,
-    Claimed,
-    Draft,
-    Limits,
-    Query,
-    QueueInfo,
-    RequestId,
-    Store,
-    Success,
-    TypeInfo,
-    Want,
-)
-from tq.model import MAX_ERROR, MAX_NAME, MAX_RESULT, State, Task, state_named
+from tq.store import SCAN_MOST, Chore, Claimed, Draft, Limits, Query, QueueInfo, RequestId, Store, Success, TypeInfo, Want
+from tq.waiting import Claim, Request, Wait, Waiting
 
 SLICE_S = 0.002
 """How long a turn may work on chores, and on long reads."""
@@ -50,16 +39,6 @@ MAX_LEASE_MS = 86_400_000
 KINDS = ("succeeded", "failed")
 
 _log = logging.getLogger("tq.broker")
-
-
-class Request(NamedTuple):
-    """One request of a connection. ``nonce`` names the client that sent it, if it gave one."""
-
-    conn: int
-    number: int
-    verb: str
-    args: dict[str, Any]
-    nonce: bytes | None = None
 
 
 Step = tuple[str, Sequence[Any]]
@@ -81,26 +60,6 @@ class Turn:
 
 
 @dataclass(slots=True, eq=False)
-class _Wait:
-    """A request that is answered when tasks end, or when its time is up."""
-
-    request: Request
-    ids: list[int]
-    left: set[int]
-    any: bool
-    until: float
-
-
-@dataclass(slots=True, eq=False)
-class _Claim:
-    """A consumer that waits for tasks."""
-
-    request: Request
-    want: Want
-    until: float
-
-
-@dataclass(slots=True, eq=False)
 class _List:
     """A long read, done in slices."""
 
@@ -114,20 +73,23 @@ class _List:
 class Broker:
     """The deciding object. ``submit`` and ``settled`` gather; ``turn`` does the work."""
 
-    def __init__(self, store: Store, limits: Limits = Limits(), defaults: Defaults = Defaults(), chance: Callable[[], float] = lambda: 0.5) -> None:
+    def __init__(
+        self,
+        store: Store,
+        limits: Limits = Limits(),
+        defaults: Defaults = Defaults(),
+        chance: Callable[[], float] = lambda: 0.5,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
         self._store = store
         self._limits = limits
         self._chance = chance
+        self._clock = clock  # seconds; only bounds slices of long work
         self._intake = Intake(defaults, store.types, store.queues)
         self._inbox: list[Request] = []
         self._settles: list[Sequence[Any]] = []
-        self._waiting: dict[int, list[_Wait]] = {}
-        self._claims: list[_Claim] = []
         self._lists: list[_List] = []
-        self._ends: dict[tuple[int, int], frozenset[int] | None] = {}  # (conn, number) -> the ids watched, None: all
-        self._totals: dict[tuple[int, int], tuple[int, int]] = {}  # (conn, number) -> (interval ms, next instant)
-        self._deadlines: list[tuple[float, int, _Wait | _Claim]] = []
-        self._ticket = 0
+        self._waiting = Waiting()
         self._now = 0
         self._retain_at = 0
         self.followed: set[int] = set()
@@ -159,15 +121,8 @@ class Broker:
 
     def gone(self, conn: int) -> None:
         """A connection is closed: nobody waits there any more. What it asked for before still happens."""
-        self._claims = [c for c in self._claims if c.request.conn != conn]
         self._lists = [one for one in self._lists if one.request.conn != conn]
-        for key in [k for k in self._ends if k[0] == conn]:
-            del self._ends[key]
-        for key in [k for k in self._totals if k[0] == conn]:
-            del self._totals[key]
-        for waits in list(self._waiting.values()):
-            for wait in [w for w in waits if w.request.conn == conn]:
-                self._forget_wait(wait)
+        self._waiting.gone(conn)
 
     @property
     def waiting(self) -> bool:
@@ -194,7 +149,17 @@ class Broker:
             for one in held[start : start + SCAN_MOST]:
                 cut = begun(one.id, one.claim)
                 interrupted += cut
-                rows.append([one.id, one.claim, "interrupted" if cut else "released", one.claimed_at, now, False, {"error": DAEMON_DIED if cut else None}])
+                rows.append(
+                    [
+                        one.id,
+                        one.claim,
+                        "interrupted" if cut else "released",
+                        one.claimed_at,
+                        now,
+                        False,
+                        {"error": DAEMON_DIED if cut else None},
+                    ]
+                )
             self._settles = [*rows]
             self.turn(now, ())
         return interrupted, len(held) - interrupted
@@ -213,7 +178,7 @@ class Broker:
             self._work(turn, settles, requests, wants)
         except StoreError:
             raise
-        except Exception as error:  # one request spoils the group: do each on its own
+        except Exception as error:  # noqa: BLE001 - whatever one request did to the group, each is done again on its own
             if not isinstance(error, Refused):
                 _log.exception("a turn failed and is done again one request at a time")
             self._store.abort()
@@ -252,14 +217,14 @@ class Broker:
         """The same, each in a transaction of its own, settles first; what still fails is answered so."""
         turn = Turn(stirred=True, busy=True)
         for one in settles:
-            self._alone(turn, lambda part, row=one: self._settle_rows([row], part))
+            self._alone(turn, partial(self._settle_rows, [one]))
         for request in requests:
-            failed = self._alone(turn, lambda part, r=request: self._serve(r, part))
+            failed = self._alone(turn, partial(self._serve, request))
             if failed is not None:
                 turn.answers.append((request.conn, _error(request.number, failed)))
         return turn
 
-    def _alone(self, turn: Turn, work: Callable[[Turn], None]) -> Exception | None:
+    def _alone(self, turn: Turn, work: Callable[[Turn], object]) -> Exception | None:
         part = Turn()
         try:
             self._store.begin(self._now)
@@ -267,7 +232,7 @@ class Broker:
             self._store.commit()
         except StoreError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it is answered to whoever asked, and logged
             self._store.abort()
             if not isinstance(error, TqError):
                 _log.exception("a request failed")
@@ -293,10 +258,7 @@ class Broker:
     @property
     def next_due(self) -> float | None:
         """The instant (ms) at which a turn is needed if nothing arrives; None: never."""
-        times: list[float] = [self._deadlines[0][0]] if self._deadlines else []
-        due = self._store.next_due()
-        times += [due] if due is not None else []
-        times += [at for _, at in self._totals.values()]
+        times = [at for at in (self._waiting.next_due, self._store.next_due()) if at is not None]
         return min(times, default=None)
 
     # -- settling --------------------------------------------------------------------------------------------------
@@ -306,7 +268,7 @@ class Broker:
         store = self._store
         if all(row[2] == 0 for row in rows):
             held = store.succeed([Success(r[0], r[1], r[3], r[4], r[5], r[6]) for r in rows])
-            if self._waiting or self._ends or self.followed:
+            if self._waiting.for_ends or self.followed:
                 turn.ended += [(r[0], "succeeded", None) for r, ok in zip(rows, held, strict=True) if ok]
             turn.steps.append(("succeeded", rows))
             return held
@@ -361,11 +323,11 @@ class Broker:
 
     def _grant(self, turn: Turn, wants: Sequence[Want]) -> None:
         """Claims for consumers that wait, then for the pool's slots."""
-        for claim in list(self._claims):
+        for claim in self._waiting.claims:
             tasks = self._store.claim(claim.want)
             if tasks:
                 self._answer_claim(claim.request, claim.want, tasks, turn)
-                turn.later.append(lambda c=claim: self._claims.remove(c) if c in self._claims else None)
+                turn.later.append(partial(self._waiting.served, claim))
         for want in wants:
             got = self._store.claim(want)
             if got:
@@ -378,31 +340,31 @@ class Broker:
         turn.steps.append(("claimed", tasks))
 
     def _claim(self, request: Request, turn: Turn) -> dict[str, Any] | None:
-        args = _args(request, queues=list, types=list, limit=int, wait_ms=int, lease_ms=int)
+        args = arguments(request.verb, request.args, queues=list, types=list, limit=int, wait_ms=int, lease_ms=int)
         queues, types = args.get("queues"), args.get("types")
-        limit = _between(args.get("limit", 1), 1, SCAN_MOST, "limit")
-        lease_ms = _between(args.get("lease_ms", LEASE_MS), 100, MAX_LEASE_MS, "lease_ms")
+        limit = between(args.get("limit", 1), 1, SCAN_MOST, "limit")
+        lease_ms = between(args.get("lease_ms", LEASE_MS), 100, MAX_LEASE_MS, "lease_ms")
         if not queues and not types:
             raise UsageError("claim: expected queues or types, at least one name, got neither.")
-        names = _names(queues, "queues"), _names(types, "types")
+        names = some_names(queues, "queues"), some_names(types, "types")
         want = Want(f"consumer-{request.conn}", limit, math.inf, queues=names[0], types=names[1], lease_ms=lease_ms)
         tasks = self._store.claim(want)
         if not tasks and args.get("wait_ms"):
-            until = self._now + _between(args["wait_ms"], 1, MAX_LEASE_MS, "wait_ms")
-            turn.later.append(lambda: self._park(_Claim(request, want, until)))
+            until = self._now + between(args["wait_ms"], 1, MAX_LEASE_MS, "wait_ms")
+            turn.later.append(partial(self._waiting.park, Claim(request, want, until)))
             return None
         self._answer_claim(request, want, tasks, turn)
         return None
 
     def _extend(self, request: Request, turn: Turn) -> dict[str, Any]:
-        args = _args(request, "id", "claim", id=int, claim=int, lease_ms=int)
-        lease_ms = _between(args.get("lease_ms", LEASE_MS), 100, MAX_LEASE_MS, "lease_ms")
+        args = arguments(request.verb, request.args, "id", "claim", id=int, claim=int, lease_ms=int)
+        lease_ms = between(args.get("lease_ms", LEASE_MS), 100, MAX_LEASE_MS, "lease_ms")
         return {"ok": self._store.extend(args["id"], args["claim"], lease_ms)}
 
     def _settle(self, request: Request, turn: Turn) -> dict[str, Any]:
-        rows = []
-        for row in _most(_args(request, "results", results=list)["results"], "results"):
-            if not (isinstance(row, list) and len(row) == 4 and _claim_pair(row) and row[2] in KINDS and isinstance(row[3] or {}, dict)):
+        rows: list[Sequence[Any]] = []
+        for row in at_most(arguments(request.verb, request.args, "results", results=list)["results"], "results"):
+            if not (isinstance(row, list) and len(row) == 4 and is_claim(row) and row[2] in KINDS and isinstance(row[3] or {}, dict)):
                 raise UsageError(f"settle: expected [id, claim, {' or '.join(KINDS)}, details], got {row!r:.80}.")
             details = row[3] or {}
             result, error = details.get("result"), details.get("error")
@@ -416,9 +378,9 @@ class Broker:
         return {"settled": self._settle_rows(rows, turn) if rows else []}
 
     def _release(self, request: Request, turn: Turn) -> dict[str, Any]:
-        claims = _most(_args(request, "claims", claims=list)["claims"], "claims")
+        claims = at_most(arguments(request.verb, request.args, "claims", claims=list)["claims"], "claims")
         for pair in claims:
-            if not (isinstance(pair, list) and len(pair) == 2 and _claim_pair(pair)):
+            if not (isinstance(pair, list) and len(pair) == 2 and is_claim(pair)):
                 raise UsageError(f"release: expected [id, claim], got {pair!r:.80}.")
         rows = [[task_id, claim, "released", 0, self._now, False, None] for task_id, claim in claims]
         return {"released": self._settle_rows(rows, turn) if rows else []}
@@ -426,7 +388,7 @@ class Broker:
     # -- changing verbs --------------------------------------------------------------------------------------------
 
     def _enqueue(self, request: Request, turn: Turn) -> dict[str, Any]:
-        args = _args(request, "tasks", tasks=list, again=bool)
+        args = arguments(request.verb, request.args, "tasks", tasks=list, again=bool)
         drafts = self._intake.drafts(args["tasks"], self._now)
         once = RequestId(request.nonce, request.number, bool(args.get("again"))) if request.nonce else None
         ids = list(self._store.enqueue(drafts, once))
@@ -435,13 +397,13 @@ class Broker:
         return {"ids": ids}
 
     def _cancel(self, request: Request, turn: Turn) -> dict[str, Any]:
-        args = _args(request, ids=list, queue=str, type=str, states=list)
+        args = arguments(request.verb, request.args, ids=list, queue=str, type=str, states=list)
         if "ids" not in args:
             if not args:
                 raise UsageError("cancel: expected ids, or a queue, type or states to choose them by, got nothing.")
-            _states(args.get("states"))
+            some_states(args.get("states"))
             return {"chore": self._store.put_chore(Chore(0, "cancel", args)).id}
-        return {"outcomes": [self._cancel_one(task_id, turn) for task_id in _ids(args["ids"])]}
+        return {"outcomes": [self._cancel_one(task_id, turn) for task_id in task_ids(args["ids"])]}
 
     def _cancel_one(self, task_id: int, turn: Turn) -> str:
         task = self._store.get([task_id])[0]
@@ -457,13 +419,12 @@ class Broker:
         return "cancelled" if now.state.final else "asked"
 
     def _set_queue(self, request: Request, turn: Turn) -> dict[str, Any]:
-        args = _args(request, "name", name=str, paused=bool, external=bool, weight=int)
+        args = arguments(request.verb, request.args, "name", name=str, paused=bool, external=bool, weight=int)
         if not 0 < len(args["name"]) <= MAX_NAME:
             raise UsageError(f"set_queue: name: expected 1 to {MAX_NAME} characters, got {args['name']!r:.80}.")
-        _between(args.get("weight", 1), 1, 100, "weight")
+        between(args.get("weight", 1), 1, 100, "weight")
         old = self._store.queues().get(args["name"], QueueInfo(args["name"]))
-        row = {"name": old.name, "paused": old.paused, "weight": old.weight, "external": old.external} | args
-        self._store.put_queue(QueueInfo(**row))
+        self._store.put_queue(replace(old, **args))
         turn.later.append(self._intake.forget)
         turn.stirred = True
         return {}
@@ -472,15 +433,15 @@ class Broker:
 
     def _work_off(self, chore: Chore, turn: Turn) -> None:
         """One slice of the oldest chore; each item is guarded, the cursor moves in the same transaction."""
-        until = monotonic() + SLICE_S
+        until = self._clock() + SLICE_S
         args, seen, changed, cursor = chore.args, chore.seen, chore.changed, chore.cursor
-        states = _states(args.get("states")) or frozenset(s for s in State if not s.final)
+        states = some_states(args.get("states")) or frozenset(s for s in State if not s.final)
         states = states - {s for s in states if s.final}
         # Walk by id, downwards: cancelling a task moves it out of every index but that one.
         query = Query(None, args.get("queue"), args.get("type"), limit=SCAN_MOST, before=cursor)
         over = True
         for one in self._store.find(query):
-            if monotonic() > until or seen - chore.seen >= SCAN_MOST:
+            if self._clock() > until or seen - chore.seen >= SCAN_MOST:
                 over = False
                 break
             if one is None:
@@ -499,22 +460,22 @@ class Broker:
     # -- reading verbs ---------------------------------------------------------------------------------------------
 
     def _get(self, request: Request, turn: Turn) -> dict[str, Any]:
-        ids = _ids(_args(request, "ids", ids=list)["ids"])
+        ids = task_ids(arguments(request.verb, request.args, "ids", ids=list)["ids"])
         return {"tasks": [task and task.row() for task in self._store.get(ids)]}
 
     def _find(self, request: Request, turn: Turn) -> None:
-        args = _args(request, states=list, queue=str, type=str, tenant=str, label=str, limit=int, before=bytes)
-        limit = _between(args.get("limit", 50), 1, SCAN_MOST, "limit")
+        args = arguments(request.verb, request.args, states=list, queue=str, type=str, tenant=str, label=str, limit=int, before=bytes)
+        limit = between(args.get("limit", 50), 1, SCAN_MOST, "limit")
         rest = {key: args.get(key) for key in ("queue", "type", "tenant", "label")}
         before = args.get("before")
         if before is not None and len(before) != 8:
             raise UsageError("find: before: expected a cursor as it was given, got other bytes.")
-        query = Query(_states(args.get("states")), **rest, limit=limit, before=before)
+        query = Query(some_states(args.get("states")), **rest, limit=limit, before=before)
         turn.later.append(lambda: self._lists.append(_List(request, self._store.find(query), limit)))
 
     def _peek(self, request: Request, turn: Turn) -> dict[str, Any]:
-        args = _args(request, limit=int, queue=str)
-        limit = _between(args.get("limit", 10), 1, SCAN_MOST, "limit")
+        args = arguments(request.verb, request.args, limit=int, queue=str)
+        limit = between(args.get("limit", 10), 1, SCAN_MOST, "limit")
         return {"tasks": [task.row() for task in self._store.peek(limit, args.get("queue"))]}
 
     def _stats(self, request: Request, turn: Turn) -> dict[str, Any]:
@@ -524,7 +485,9 @@ class Broker:
         counted = stats(self._store.tallies(), *self.slots)["queues"]
         infos = {name: QueueInfo(name) for name in counted} | self._store.queues()
         rows = [dict(zip(("name", "paused", "weight", "external"), info.row(), strict=True)) for info in infos.values()]
-        return {"queues": [row | {"states": counted.get(row["name"], {}).get("states")} for row in sorted(rows, key=lambda r: str(r["name"]))]}
+        return {
+            "queues": [row | {"states": counted.get(row["name"], {}).get("states")} for row in sorted(rows, key=lambda r: str(r["name"]))]
+        }
 
     def _types(self, request: Request, turn: Turn) -> dict[str, Any]:
         names = ("name", "queue", "retries", "timeout_ms", "backoff", "priority", "once")
@@ -535,8 +498,8 @@ class Broker:
 
     def _read_on(self, turn: Turn) -> None:
         """A slice of the long reads, in turn."""
-        until = monotonic() + SLICE_S
-        while self._lists and monotonic() < until:
+        until = self._clock() + SLICE_S
+        while self._lists and self._clock() < until:
             one = self._lists.pop(0)
             if self._advance(one, until):
                 body = {"tasks": [task.row() for task in one.tasks], "next": one.cursor}
@@ -553,15 +516,15 @@ class Broker:
                 if len(one.tasks) == one.limit:
                     one.cursor = found[1]
                     return True
-            elif monotonic() >= until:
+            elif self._clock() >= until:
                 return False
         return True
 
     # -- waiting and watching --------------------------------------------------------------------------------------
 
     def _wait(self, request: Request, turn: Turn) -> dict[str, Any] | None:
-        args = _args(request, "ids", ids=list, timeout_ms=int, any=bool)
-        ids, every = _ids(args["ids"]), not args.get("any")
+        args = arguments(request.verb, request.args, "ids", ids=list, timeout_ms=int, any=bool)
+        ids, every = task_ids(args["ids"]), not args.get("any")
         tasks = self._store.get(ids)
         left = {task.id for task in tasks if task is not None and not task.state.final}
         over = not left if every else len(left) < len(set(ids))
@@ -569,69 +532,41 @@ class Broker:
         if over or (timeout is not None and timeout <= 0):
             return {"tasks": [task and task.row() for task in tasks], "done": over}
         until = math.inf if timeout is None else self._now + timeout
-        turn.later.append(lambda: self._park(_Wait(request, ids, left, not every, until)))
+        turn.later.append(partial(self._waiting.park, Wait(request, ids, left, not every, until)))
         return None
-
-    def _park(self, one: _Wait | _Claim) -> None:
-        """Keep a request that is answered later, and its deadline."""
-        if isinstance(one, _Claim):
-            self._claims.append(one)
-        else:
-            for task_id in one.left:
-                self._waiting.setdefault(task_id, []).append(one)
-        if one.until != math.inf:
-            self._ticket += 1
-            heappush(self._deadlines, (one.until, self._ticket, one))
-
-    def _forget_wait(self, wait: _Wait) -> None:
-        for task_id in wait.left:
-            waits = self._waiting.get(task_id, [])
-            if wait in waits:
-                waits.remove(wait)
-            if not waits:
-                self._waiting.pop(task_id, None)
-        wait.left = set()
 
     def _publish(self, turn: Turn) -> None:
         """Tell who waits or watches what ended, and whose time is up."""
+        waiting = self._waiting
         for task_id, state, exit_code in turn.ended:
-            for wait in self._waiting.pop(task_id, ()):
-                wait.left.discard(task_id)
-                if wait.any or not wait.left:
-                    self._forget_wait(wait)
-                    self._answer_wait(wait, turn, True)
-            for (conn, number), ids in self._ends.items():
-                if ids is None or task_id in ids:
-                    event = {"topic": "ends", "id": task_id, "state": state, "exit_code": exit_code}
-                    turn.answers.append((conn, wire.frame([number, wire.EVENT, event])))
-        while self._deadlines and self._deadlines[0][0] <= self._now:
-            one = heappop(self._deadlines)[2]
-            if isinstance(one, _Claim) and one in self._claims:
-                self._claims.remove(one)
+            for wait in waiting.ended(task_id):
+                self._answer_wait(wait, turn, done=True)
+            for conn, number in waiting.watchers_of(task_id):
+                event = {"topic": "ends", "id": task_id, "state": state, "exit_code": exit_code}
+                turn.answers.append((conn, wire.frame([number, wire.EVENT, event])))
+        for one in waiting.expired(self._now):
+            if isinstance(one, Claim):
                 turn.answers.append((one.request.conn, wire.frame([one.request.number, wire.ANSWER, {"tasks": []}])))
-            elif isinstance(one, _Wait) and one.left:
-                self._forget_wait(one)
-                self._answer_wait(one, turn, False)
-        for key, (every, at) in self._totals.items():
-            if at <= self._now:
-                self._totals[key] = (every, self._now + every)
-                event = {"topic": "totals", **stats(self._store.tallies(), *self.slots)}
-                turn.answers.append((key[0], wire.frame([key[1], wire.EVENT, event])))
+            else:
+                self._answer_wait(one, turn, done=False)
+        for conn, number in waiting.totals_due(self._now):
+            event = {"topic": "totals", **stats(self._store.tallies(), *self.slots)}
+            turn.answers.append((conn, wire.frame([number, wire.EVENT, event])))
 
-    def _answer_wait(self, wait: _Wait, turn: Turn, done: bool) -> None:
+    def _answer_wait(self, wait: Wait, turn: Turn, *, done: bool) -> None:
         tasks = self._store.get(wait.ids)
         turn.answers.append((wait.request.conn, _fitting(wait.request.number, {"tasks": [t and t.row() for t in tasks], "done": done})))
 
     def _watch(self, request: Request, turn: Turn) -> dict[str, Any]:
-        args = _args(request, "topics", topics=list, ids=list, hz=int)
+        args = arguments(request.verb, request.args, "topics", topics=list, ids=list, hz=int)
         key = (request.conn, request.number)
         for topic in args["topics"]:
             if topic == "ends":
-                ids = frozenset(_ids(args["ids"])) if args.get("ids") is not None else None
-                turn.later.append(lambda: self._ends.__setitem__(key, ids))
+                ids = frozenset(task_ids(args["ids"])) if args.get("ids") is not None else None
+                turn.later.append(partial(self._waiting.watch_ends, key, ids))
             elif topic == "totals":
-                every = 1000 // _between(args.get("hz", 4), 1, 20, "hz")
-                turn.later.append(lambda: self._totals.__setitem__(key, (every, self._now)))
+                every = 1000 // between(args.get("hz", 4), 1, 20, "hz")
+                turn.later.append(partial(self._waiting.watch_totals, key, every, self._now))
             else:
                 raise UsageError(f"watch: expected topics among ends, output and totals, got {topic!r:.80}.")
         return {}
@@ -666,8 +601,6 @@ def _outcome(row: Sequence[Any]) -> Outcome:
 
 
 def _handed_out(task: Claimed, lease_ms: int) -> dict[str, Any]:
-    from tq.model import spec_of
-
     head, spec = task.header, spec_of(task.id, task.record)
     return {
         "id": task.id, "claim": task.claim, "type": head.type, "queue": head.queue, "payload": spec.payload,
@@ -690,59 +623,3 @@ def _fitting(number: int, body: dict[str, Any]) -> bytes:
         return data
     tasks = [task and task | {"payload": None, "result": None, "cut": True} for task in body["tasks"]]
     return wire.frame([number, wire.ANSWER, body | {"tasks": tasks}])
-
-
-def _args(request: Request, *needed: str, **kinds: type) -> dict[str, Any]:
-    """The arguments that are given (nil counts as absent), each of its kind; UsageError says which is not."""
-    for name in request.args:
-        if name not in kinds:
-            raise UsageError(f"{request.verb}: expected the arguments {', '.join(kinds)}, got {name!r:.80}.")
-    args = {name: value for name, value in request.args.items() if value is not None}
-    for name, value in args.items():
-        kind = kinds[name]
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise UsageError(f"{request.verb}: {name}: expected {kind.__name__}, got {value!r:.80}.")
-    for name in needed:
-        if name not in args:
-            raise UsageError(f"{request.verb}: expected the argument {name}, got none.")
-    return args
-
-
-def _between(value: int, low: int, high: int, name: str) -> int:
-    if not low <= value <= high:
-        raise UsageError(f"{name}: expected a number from {low} to {high}, got {value}.")
-    return value
-
-
-def _most(rows: list[Any], name: str) -> list[Any]:
-    if len(rows) > SCAN_MOST:
-        raise UsageError(f"{name}: expected at most {SCAN_MOST}, got {len(rows)}. Send the rest in another request.")
-    return rows
-
-
-def _ids(values: list[Any]) -> list[int]:
-    for value in _most(values, "ids"):
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 1 << 63:
-            raise UsageError(f"ids: expected task numbers, got {value!r:.80}.")
-    return values
-
-
-def _names(values: list[Any] | None, name: str) -> frozenset[str] | None:
-    if values is None:
-        return None
-    if not all(isinstance(value, str) for value in values):
-        raise UsageError(f"{name}: expected texts, got {values!r:.80}.")
-    return frozenset(values)
-
-
-def _states(values: list[Any] | None) -> frozenset[State] | None:
-    if values is None:
-        return None
-    try:
-        return frozenset(state_named(str(value)) for value in values)
-    except ValueError as error:
-        raise UsageError(f"states: {error}.") from None
-
-
-def _claim_pair(row: list[Any]) -> bool:
-    return all(isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 63 for value in row[:2])

@@ -28,18 +28,20 @@ from typing import Any
 from tq import __version__, output, wire
 from tq.api.follow import Followers
 from tq.api.unix import Connection, UnixDoor
-from tq.broker import Broker, Request, Turn
+from tq.broker import Broker, Turn
+from tq.child import Child
 from tq.config import data_dir_of, load_settings, prepare_data_dir
 from tq.config.settings import Settings
 from tq.errors import ConfigError, NoSuchTask, ProtocolError, Refused, StoreError, TqError, UsageError
 from tq.intake import Defaults
 from tq.log import Log, Step
 from tq.loop import Loop
-from tq.pool import Pool, Worker
+from tq.model import Task
+from tq.pool import Pool
 from tq.store import Claimed, Draft, Limits
 from tq.store.files import Lock
 from tq.store.lmdb import LmdbStore
-from tq.model import Task
+from tq.waiting import Request
 
 STALL_S = 5.0
 """A turn that takes longer is reported by the watchdog: the disk does not answer."""
@@ -102,10 +104,11 @@ class Daemon:
         self._broker = Broker(self._store, limits, defaults, random.random)
         self._loop = Loop()
         told = {
+            "data_dir": str(self._dir),
             "app": settings.app, "slots": settings.slots, "log_limit": settings.log_bytes, "result_limit": settings.max_result,
             "grace_ms": int(settings.kill_grace_s * 1000),
         }  # fmt: skip
-        self._pool = Pool(self._loop, self._dir, told, settings.workers, settings.worker_recycle, self._log.event)
+        self._pool = Pool(self._loop, told, settings.workers, settings.worker_recycle, self._log.event)
         self._watchdog = Watchdog(self._log)
         self._started_at = now_ms()
         self._boot = os.urandom(8).hex()
@@ -149,12 +152,15 @@ class Daemon:
             ready = next((w for w in workers if w.state == "ready"), None)
             if refused is not None or not workers:
                 self._end_workers()
-                raise ConfigError(f"the application {self._settings.app!r} cannot be used by workers:\n{refused or 'they end before their hello'}")
+                raise ConfigError(self._refusal(refused or "they end before their hello"))
             if ready is not None:
                 self._broker.put_types(ready.types, now_ms())
                 return
             self._loop.poll(1.0)
             self._pool.tick(now_ms())
+
+    def _refusal(self, why: str) -> str:
+        return f"the application {self._settings.app!r} cannot be used by workers:\n{why}"
 
     def _end_workers(self) -> None:
         self._pool.kill()
@@ -263,7 +269,8 @@ class Daemon:
             if verb not in self._broker.verbs:
                 known = sorted({*self._verbs, *self._broker.verbs})
                 close = difflib.get_close_matches(verb, known, 1)
-                raise ProtocolError(f"expected a verb ({', '.join(known)}), got {verb!r:.80}." + (f" Did you mean {close[0]!r}?" if close else ""))
+                hint = f" Did you mean {close[0]!r}?" if close else ""
+                raise ProtocolError(f"expected a verb ({', '.join(known)}), got {verb!r:.80}.{hint}")
             if self._draining and verb in ("enqueue", "claim"):
                 raise Refused("the daemon is stopping and takes no new work. Try again when it runs again.", retry_after=5.0)
             self._broker.submit(Request(connection.id, number, verb, args, connection.nonce))
@@ -276,7 +283,9 @@ class Daemon:
 
     def _hello(self, connection: Connection, number: int, args: dict[str, Any]) -> dict[str, Any]:
         if args.get("protocol") != wire.PROTOCOL:
-            raise ProtocolError(f"hello: expected protocol {wire.PROTOCOL}, got {args.get('protocol')!r:.40}. Use a client of the same tq version.")
+            raise ProtocolError(
+                f"hello: expected protocol {wire.PROTOCOL}, got {args.get('protocol')!r:.40}. Use a client of the same tq version."
+            )
         nonce = args.get("nonce")
         if nonce is not None and not (isinstance(nonce, bytes) and len(nonce) == 8):
             raise ProtocolError("hello: nonce: expected 8 bytes or nil.")
@@ -301,7 +310,7 @@ class Daemon:
     def _workers(self, connection: Connection, number: int, args: dict[str, Any]) -> dict[str, Any]:
         return {"workers": [self._worker(worker) for worker in self._pool.workers if not worker.only_checks]}
 
-    def _worker(self, worker: Worker) -> dict[str, Any]:
+    def _worker(self, worker: Child) -> dict[str, Any]:
         import psutil  # only who looks pays for it
 
         try:
@@ -354,8 +363,7 @@ class Daemon:
         for name, types, refused in self._pool.checked:
             conn, number = self._checks.pop(name, (0, 0))
             if refused is not None:
-                text = f"the application {self._settings.app!r} cannot be used by workers:\n{refused}"
-                self._send(conn, wire.error(number, ConfigError.code, text))
+                self._send(conn, wire.error(number, ConfigError.code, self._refusal(refused)))
             else:
                 self._send(conn, wire.frame([number, wire.ANSWER, {"types": [info.name for info in types]}]))
         self._pool.checked.clear()
@@ -379,14 +387,14 @@ class Daemon:
         if isinstance(row, tuple):
             return row[0], row[1], "", {"seen": row[2], "changed": row[3]}
         task = self._store.get([row[0]])[0]
-        head = task.spec.header if task is not None else None
-        return row[0], head.type if head else "", head.queue if head else "", {"run_ms": row[4] - row[3]}
+        kind, queue = (task.spec.header.type, task.spec.header.queue) if task is not None else ("", "")
+        return row[0], kind, queue, {"run_ms": row[4] - row[3]}
 
 
 _WORDS = {"claimed": "started"}
 
 
-def _worker_state(worker: Worker) -> str:
+def _worker_state(worker: Child) -> str:
     if worker.state != "ready":
         return worker.state
     return "busy" if worker.jobs else "idle"

@@ -33,11 +33,12 @@ from tq.client import Client, format_error, start_daemon, stop_daemon
 from tq.errors import ConfigError, DaemonError, DaemonNotRunning, TaskTimeout, TqError
 from tq.model import FINAL, SHELL, safe_text
 
-FILES = 120
+FILES = 400
 FILE_BYTES = 64 << 10
+AT_ONCE = 200
+"""Tasks asked for in one request: an answer has at most 1 MiB."""
 WORKERS = 2
 WITHIN_S = 60.0
-_FINAL = {state.word for state in FINAL}
 _WORKS = {
     "hash": "hash a file",
     "gzip": "pack a file",
@@ -64,53 +65,54 @@ def run(keep: bool = False) -> int:
     room = "/tmp" if len(tempfile.gettempdir()) > 60 else None  # noqa: S108 - mkdtemp makes it private; a socket's path must be short
     home = Path(tempfile.mkdtemp(prefix="tq-demo-", dir=room))
     kept, pid = False, 0
-    with _interruptible() as hold:
+    with _interrupts() as interrupts:
         try:
-            with hold():  # an interrupt between its start and its answer would leave the daemon behind
-                pid = start_daemon(home / "tq", app=str(handlers()), workers=WORKERS)
+            pid = start_daemon(home / "tq", app=str(handlers()), workers=WORKERS)
+            interrupts.let_through()
             code = _show(console, home)
             kept = keep
         except KeyboardInterrupt:
-            console.print("interrupted: the daemon is ended and its directory removed", markup=False)
+            _say(console, "interrupted: the daemon is ended and its directory removed")
             code = 130
         finally:
+            interrupts.held = True
             if not kept:
                 _clean(home, pid)
     if kept:
-        console.print(f"\nThe instance is still there: tq --data-dir {home / 'tq'} list", markup=False)
-        console.print(f"When you have seen enough: tq --data-dir {home / 'tq'} daemon stop && rm -r {home}", markup=False)
+        _say(console, f"\nThe instance is still there: tq --data-dir {home / 'tq'} list")
+        _say(console, f"When you have seen enough: tq --data-dir {home / 'tq'} daemon stop && rm -r {home}")
     return code
 
 
-@contextlib.contextmanager
-def _interruptible() -> Iterator[Callable[[], contextlib.AbstractContextManager[None]]]:
-    """SIGTERM and SIGHUP end the demo as Ctrl-C does, so that it can clean up; a second one no longer disturbs that.
+class _Interrupts:
+    """What SIGINT, SIGTERM and SIGHUP do: one KeyboardInterrupt, not before ``let_through`` and not while cleaning up.
 
-    Gives a context in which an interrupt waits until its end.
+    An interrupt between the daemon's start and its answer would leave the daemon behind.
     """
-    held = came = False
 
-    def interrupt(*_: object) -> None:
-        nonlocal came
-        came = True
-        if not held:
-            for each in signals:
-                signal.signal(each, signal.SIG_IGN)
+    def __init__(self) -> None:
+        self.held = True
+        self.came = False
+
+    def __call__(self, *_: object) -> None:
+        self.came = True
+        if not self.held:
+            self.held = True
             raise KeyboardInterrupt
 
-    @contextlib.contextmanager
-    def hold() -> Iterator[None]:
-        nonlocal held
-        held = True
-        yield
-        held = False
-        if came:
-            interrupt()
+    def let_through(self) -> None:
+        self.held = False
+        if self.came:
+            self()
 
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[_Interrupts]:
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(each, interrupt) for each in signals]
+    interrupts = _Interrupts()
+    before = [signal.signal(each, interrupts) for each in signals]
     try:
-        yield hold
+        yield interrupts
     finally:
         for each, handler in zip(signals, before, strict=True):
             signal.signal(each, handler)
@@ -119,7 +121,7 @@ def _interruptible() -> Iterator[Callable[[], contextlib.AbstractContextManager[
 def _clean(home: Path, pid: int) -> None:
     """End the daemon, by force if it must be, and remove everything."""
     try:
-        stop_daemon(Client(home / "tq"), now=True, timeout=10.0)
+        stop_daemon(Client(home / "tq", timeout=5.0), now=True, timeout=10.0)
     except DaemonNotRunning:
         pass
     except DaemonError:
@@ -131,26 +133,29 @@ def _show(console: Console, home: Path) -> int:
     began = time.monotonic()
     source = _material(home / "files")
     (home / "packed").mkdir()
-    console.print(f"A daemon with {WORKERS} worker processes runs in {home / 'tq'}, for this demo alone.", markup=False)
+    _say(console, f"A daemon with {WORKERS} worker processes runs in {home / 'tq'}, for this demo alone.")
     with Client(home / "tq") as client, _pages(source) as address:
         jobs = _jobs(source, home / "packed", address)
         sent = time.monotonic()
         ids = client.enqueue_many(jobs)
         took = time.monotonic() - sent
-        console.print(f"{len(ids)} tasks are on disk, accepted in {took * 1000:.0f} ms.", markup=False)
-        rows = _follow(console, client, ids)
+        _say(console, f"{len(ids)} tasks are on disk, accepted in {took * 1000:.0f} ms.")
+        with _progress(console, jobs) as show:
+            _follow(client, show, len(jobs))
         took = time.monotonic() - sent
+        groups = [client.get_many(ids[at : at + AT_ONCE]) for at in range(0, len(ids), AT_ONCE)]
+        rows = [row for group in groups for row in group if row is not None]
         logs = {row["id"]: client.log(row["id"]) for row in rows if row["type"] in {SHELL, "fetch"}}
     good = _explain(console, rows, logs)
     volume = sum(row["result"]["bytes"] for row in rows if row["type"] == "hash" and row["result"])
     packed = sum(row["result"]["packed"] for row in rows if row["type"] == "gzip" and row["result"])
-    console.print(
+    _say(
+        console,
         f"{len(rows)} tasks in {took:.1f} s; {volume / 1e6:.1f} MB hashed, and packed into {packed / 1e6:.1f} MB. "
         f"All in all {time.monotonic() - began:.1f} s.",
-        markup=False,
     )
     if not good:
-        console.print("Some tasks did not end as they should have: see the table.", markup=False)
+        _say(console, "Some tasks did not end as they should have: see the table.")
     return 0 if good else 1
 
 
@@ -158,9 +163,9 @@ def _material(into: Path) -> Path:
     """Real files to work on: sources of Python's standard library, at most ``FILES`` of ``FILE_BYTES``."""
     into.mkdir()
     library = Path(sysconfig.get_path("stdlib"))
-    found = [path for path in sorted(library.glob("*.py")) if 0 < path.stat().st_size <= FILE_BYTES]
+    found = [path for path in sorted([*library.glob("*.py"), *library.glob("*/*.py")]) if 0 < path.stat().st_size <= FILE_BYTES]
     for path in found[:FILES]:
-        shutil.copyfile(path, into / path.name)
+        shutil.copyfile(path, into / ".".join(path.relative_to(library).parts))
     if not found:  # an interpreter whose library is packed into an archive
         for number in range(FILES):
             (into / f"{number}.txt").write_text(f"the quick brown fox number {number}\n" * 100)
@@ -201,57 +206,58 @@ def _jobs(source: Path, packed: Path, address: str) -> list[Job]:
     return jobs
 
 
-def _follow(console: Console, client: Client, ids: Sequence[int]) -> list[dict[str, Any]]:
-    """Show the progress until all are over; their rows, in order. TaskTimeout if that takes too long."""
+def _follow(client: Client, show: Callable[[dict[str, int]], None], number: int) -> None:
+    """Show how many tasks of each type are over until all are. TaskTimeout if that takes too long."""
     deadline = time.monotonic() + WITHIN_S
-    with _progress(console) as show:
-        while True:
-            rows = [row for row in client.get_many(ids) if row is not None]
-            left = [row["id"] for row in rows if row["state"] not in _FINAL]
-            show(rows)
-            if not left:
-                return rows
-            if time.monotonic() > deadline:
-                raise TaskTimeout(
-                    f"expected all tasks to end within {WITHIN_S:g} s, got {len(left)} that have not. The machine is very busy."
-                )
-            with contextlib.suppress(TaskTimeout):
-                client.wait(left, timeout=0.1)
+    while True:
+        types = client.stats()["types"]
+        over = {kind: sum(about["states"][state.word] for state in FINAL) for kind, about in types.items()}
+        show(over)
+        left = number - sum(over.values())
+        if not left:
+            return
+        if time.monotonic() > deadline:
+            raise TaskTimeout(f"expected all tasks to end within {WITHIN_S:g} s, got {left} that have not. Is the machine busy?")
+        time.sleep(0.1)
 
 
 @contextlib.contextmanager
-def _progress(console: Console) -> Iterator[Callable[[list[dict[str, Any]]], None]]:
-    """What shows the rows: a bar for each kind of work on a terminal, else one plain line a second."""
+def _progress(console: Console, jobs: Sequence[Job]) -> Iterator[Callable[[dict[str, int]], None]]:
+    """What shows how many are over: a bar for each kind of work on a terminal, else one plain line a second."""
     if not console.is_terminal:
         said = 0.0
 
-        def line(rows: list[dict[str, Any]]) -> None:
+        def line(over: dict[str, int]) -> None:
             nonlocal said
-            over = sum(row["state"] in _FINAL for row in rows)
-            if over == len(rows) or time.monotonic() - said >= 1:
+            number = sum(over.values())
+            if number == len(jobs) or time.monotonic() - said >= 1:
                 said = time.monotonic()
-                console.print(f"{over} of {len(rows)} tasks are over", markup=False)
+                _say(console, f"{number} of {len(jobs)} tasks are over")
 
         yield line
         return
     columns = (SpinnerColumn(), TextColumn("{task.description:26}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
-        bars = {kind: progress.add_task(work) for kind, work in _WORKS.items()}
+        bars = {kind: progress.add_task(work, total=sum(job[0] == kind for job in jobs)) for kind, work in _WORKS.items()}
 
-        def draw(rows: list[dict[str, Any]]) -> None:
+        def draw(over: dict[str, int]) -> None:
             for kind, bar in bars.items():
-                mine = [row["state"] in _FINAL for row in rows if row["type"] == kind]
-                progress.update(bar, total=len(mine), completed=sum(mine))
+                progress.update(bar, completed=over.get(kind, 0))
 
         yield draw
+
+
+def _say(console: Console, text: str) -> None:
+    """A line of plain text, whatever stands in it; only a terminal breaks it."""
+    console.print(text, markup=False, soft_wrap=True)
 
 
 def _explain(console: Console, rows: list[dict[str, Any]], logs: dict[int, str]) -> bool:
     """Print the failure with its traceback and the table of what was done; whether all ended as it should."""
     for row in rows:
         if row["error"]:
-            console.print(f"\nTask {row['id']} ({safe_text(row['type'])}) failed, as tasks do; this is kept with it:", markup=False)
-            console.print(Text(format_error(row["error"]), style="red"))
+            _say(console, f"\nTask {row['id']} ({safe_text(row['type'])}) failed, as tasks do; this is kept with it:")
+            console.print(Text(format_error(row["error"]), style="red"), soft_wrap=True)
     table = Table("Task", "What", "State", "Took", "Result", title="What was done", title_justify="left")
     plain = []
     for kind, work in _WORKS.items():

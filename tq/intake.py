@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tq.errors import PayloadError, UnknownType, UsageError
-from tq.store import Draft, QueueInfo, TypeInfo
 from tq.model import DEFAULT_PRIORITY, DEFAULT_QUEUE, MAX_NAME, MAX_PAYLOAD, SHELL, Backoff, Header, pack
+from tq.store import Draft, QueueInfo, TypeInfo
 
 KINDS_KEPT = 4096
 """Resolved kinds remembered; a guess, each is some 500 bytes."""
@@ -46,7 +46,9 @@ class _Kind:
 class Intake:
     """Resolves rows; ``forget`` after types or queues have changed."""
 
-    def __init__(self, defaults: Defaults, types: Callable[[], Mapping[str, TypeInfo]], queues: Callable[[], Mapping[str, QueueInfo]]) -> None:
+    def __init__(
+        self, defaults: Defaults, types: Callable[[], Mapping[str, TypeInfo]], queues: Callable[[], Mapping[str, QueueInfo]]
+    ) -> None:
         self._defaults = defaults
         self._types = types
         self._queues = queues
@@ -105,7 +107,7 @@ class Intake:
             if line is None or not line.external:
                 raise self._unknown(name, where)
         function = name != SHELL
-        usual = {
+        usual: dict[str, Any] = {
             "priority": DEFAULT_PRIORITY,
             "retries": self._defaults.function_retries if function else 0,
             "timeout_ms": self._defaults.function_timeout_ms if function else 0,
@@ -125,11 +127,10 @@ class Intake:
     def _unknown(self, name: str, where: str) -> UnknownType:
         known = sorted({*self._types(), SHELL})
         close = difflib.get_close_matches(name, known, 1)
-        text = f"{where}type: expected one that a worker has named ({', '.join(known[:20])}{', ...' if len(known) > 20 else ''}), got {_brief(name)}."
-        return UnknownType(
-            text + _closest(close) + " Start the daemon with --app MODULE, or send it with --allow-unknown to wait for a worker that knows it.",
-            known=known, closest=close[0] if close else None,
-        )  # fmt: skip
+        some = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
+        text = f"{where}type: expected one that a worker has named ({some}), got {_brief(name)}.{_closest(close)}"
+        text += " Start the daemon with --app MODULE, or send it with --allow-unknown to wait for a worker that knows it."
+        return UnknownType(text, known=known, closest=close[0] if close else None)
 
 
 def _row(at: int, rows: Sequence[Any]) -> str:
@@ -169,9 +170,9 @@ def _bool(value: Any, where: str) -> bool:
 
 
 def _texts(value: Any, where: str) -> dict[str, str]:
-    if isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
-        if sum(len(k) + len(v) for k, v in value.items()) <= MAX_TEXTS:
-            return value
+    texts = isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, str) for k, v in value.items())
+    if texts and sum(len(k) + len(v) for k, v in value.items()) <= MAX_TEXTS:
+        return dict(value)
     raise UsageError(f"{where}expected a map of texts, {MAX_TEXTS} characters in all, got {_brief(value)}.")
 
 
@@ -184,16 +185,15 @@ def _extras(value: Any, where: str) -> dict[str, Any]:
 def _backoff(value: Any, where: str) -> Backoff:
     try:
         kind, base_ms, factor, cap_ms, jitter = value
-        good = kind in ("fixed", "linear", "exponential") and isinstance(base_ms, int) and isinstance(cap_ms, int)
-        good = good and 0 <= base_ms <= cap_ms < FAR_MS and 1 <= factor <= 1000 and isinstance(jitter, bool)
+        good = kind in {"fixed", "linear", "exponential"} and isinstance(base_ms, int) and isinstance(cap_ms, int)
+        if good and 0 <= base_ms <= cap_ms < FAR_MS and 1 <= factor <= 1000 and isinstance(jitter, bool):
+            return Backoff(kind, base_ms, float(factor), cap_ms, jitter)
     except (TypeError, ValueError):
-        good = False
-    if not good:
-        raise UsageError(
-            f"{where}expected [fixed|linear|exponential, base_ms, factor, cap_ms, jitter] with base_ms <= cap_ms and factor 1 to 1000, "
-            f"got {_brief(value)}."
-        )
-    return Backoff(kind, base_ms, float(factor), cap_ms, jitter)
+        pass  # not five values, or not numbers
+    raise UsageError(
+        f"{where}expected [fixed|linear|exponential, base_ms, factor, cap_ms, jitter] with base_ms <= cap_ms and factor 1 to 1000, "
+        f"got {_brief(value)}."
+    )
 
 
 _OPTIONS: dict[str, Callable[[Any, str], Any]] = {

@@ -1,11 +1,11 @@
 """The pool: the parent of the workers.
 
-For: spawning workers, handing out claims, taking back what was not begun, noticing death, timeouts, drain.
+For: how many there are, who is fed how far ahead, what a death means, timeouts, cancel, drain.
 Not for: deciding what becomes of a task (broker, lifecycle), reading the store, running user code.
 Runs in: the daemon, on the thread of its loop; workers are spawned (never forked) from it.
 Promises: a death is noticed at once (pidfd) and its blame is exact: tasks on the worker's board that were not answered
-have crashed, the others are released uncharged; who is running a task is decided by the kernel (a record of the socket
-pair is read once, by the worker or by ``take back``); no process outlives its end unnoticed; nothing polls.
+have crashed, the others are released uncharged; a task that a worker does not come to is taken back for one that has
+nothing to do; no process outlives its end unnoticed; nothing polls.
 
 How far ahead a worker is fed: about ``LOOKAHEAD_MS`` of work by the mean run time of each type, at most
 ``LOOKAHEAD`` tasks; one task of a type that is not measured, runs over ``SLOW_MS``, or is a command.
@@ -13,80 +13,34 @@ How far ahead a worker is fed: about ``LOOKAHEAD_MS`` of work by the mean run ti
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import signal
-import socket
-import subprocess
-import sys
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tq.board import Board, end_group, machine, start_ticks
+from tq.child import Child, Job, kill_and_wait
 from tq.loop import READ, WRITE, Loop
+from tq.model import SHELL
 from tq.store import Claimed, TypeInfo, Want
-from tq.model import SHELL, pack, unpack
 
 LOOKAHEAD_MS = 20.0
 LOOKAHEAD = 512
 SLOW_MS = 5.0
 QUICK_MS = 0.25
-"""Tasks under this share records, RECORD_MS of work in each: a system call a task would cost more than the task."""
-RECORD_MS = 1.0
-RECORD_TASKS = 64
+"""Tasks under this share records: a system call a task would cost more than the task."""
 OVERHEAD_MS = 0.01
 """What a task costs its worker beside the handler; measured on a no-op."""
-INLINE_BYTES = 64 << 10
-RECORD_BYTES = 100 << 10
+RECORDS_A_TURN = 64
 STALL_MS = 30
 """A worker that has answered nothing for so long is asked to send what it has, and loses what it has not begun to
 idle ones."""
 HELLO_MS = 60_000
 RESPAWN_MS = 1000
-BUFFER = 4 << 20
-
-
-@dataclass(slots=True)
-class Job:
-    """A task in the hands of a worker. ``ending``: we asked for its end, for this reason."""
-
-    id: int
-    claim: int
-    type: str
-    timeout_ms: int
-    sent_at: int
-    cost: float
-    alone: bool = False
-    ending: str | None = None
-    kill_at: float = math.inf
-
-
-@dataclass(slots=True, eq=False)
-class Worker:
-    """A process of the pool, as its parent sees it."""
-
-    name: str
-    process: subprocess.Popen[bytes]
-    pidfd: int
-    tasks: socket.socket
-    theirs: socket.socket  # a copy of the worker's end, to take back through
-    control: socket.socket
-    board: Board
-    started_at: int
-    state: str = "starting"  # ready, draining, ending
-    jobs: dict[int, Job] = field(default_factory=dict)  # in the order of their records
-    unsent: deque[tuple[bytes, list[int]]] = field(default_factory=deque)
-    active_at: int = 0  # the last sign of progress
-    done: int = 0
-    flushed: bool = False
-    blame: tuple[int, str] | None = None  # the task for which we end it, and what that makes of it
-    types: list[TypeInfo] = field(default_factory=list)
-    refused: str | None = None
-    only_checks: bool = False
+GRACE_MORE_MS = 100
+"""Beside the kill grace that the worker itself keeps for a command."""
 
 
 @dataclass(slots=True)
@@ -107,29 +61,28 @@ class Means:
 
 
 class Pool:
-    """All workers of one daemon."""
+    """All workers of one daemon. ``options`` is what each is told (see tq.worker); ``recycle`` 0 is never."""
 
-    def __init__(self, loop: Loop, data_dir: Path, options: Mapping[str, Any], workers: int, recycle: int, log: Callable[..., None]) -> None:
+    def __init__(self, loop: Loop, options: Mapping[str, Any], workers: int, recycle: int, log: Callable[..., None]) -> None:
         self._loop = loop
-        self._data_dir = data_dir
-        self._run = data_dir / "run"
+        self._run = Path(options["data_dir"]) / "run"
         self._run.mkdir(mode=0o700, exist_ok=True)
-        self._options = dict(options)  # what every worker is told: app, slots, limits
+        self._options = options
         self._slots = int(options["slots"])
-        self._size = workers
         self._grace_ms = int(options["grace_ms"])
+        self._size = workers
         self._recycle_after = recycle
         self._log = log
-        self._workers: dict[str, Worker] = {}
+        self._children: dict[str, Child] = {}
         self._means: dict[str, Means] = {}
         self._costs: dict[str, float] = {}
         self._rows: list[Sequence[Any]] = []
         self._respawn_at = 0.0
         self._stopping = False
         self._known: frozenset[str] = frozenset()
+        self._now = 0
         self.checked: list[tuple[str, list[TypeInfo], str | None]] = []
         """Application checks that are over: worker, its types, and why it refused (None: it did not)."""
-        self._now = 0
 
     # -- boot ------------------------------------------------------------------------------------------------------
 
@@ -145,7 +98,7 @@ class Pool:
                 pid, ticks = board.worker()
                 if pid and start_ticks(pid) == ticks:
                     self._log("orphan_ended", "warning", worker=path.stem, pid=pid)
-                    _kill_and_wait(pid, ticks)
+                    kill_and_wait(pid, ticks)
                 for pgid, since in board.commands():
                     end_group(pgid, since)
             tokens |= board.begun()
@@ -153,35 +106,20 @@ class Pool:
             path.unlink()
         return lambda task_id, claim: not certain or Board.token(task_id, claim) in tokens
 
-    def spawn(self, now: int, only_checks: bool = False) -> Worker:
-        """Start one more worker; it is fed once its hello has come."""
-        number = next(n for n in range(1, 1 << 20) if f"w{n}" not in self._workers)
-        name = f"w{number}"
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        control, their_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
-        board = Board.create(self._run / f"{name}.board")
-        told = json.dumps({"worker": name, "data_dir": str(self._data_dir), **self._options})
-        fds = (theirs.fileno(), their_control.fileno(), board.fd)
-        argv = [sys.executable, "-c", "from tq.worker import main; main()", *map(str, fds), told]
-        process = subprocess.Popen(argv, pass_fds=fds, start_new_session=True, stdin=subprocess.DEVNULL)
-        their_control.close()
-        pidfd = os.pidfd_open(process.pid)
-        board.set_worker(process.pid, start_ticks(process.pid) or 0)
-        ours.setblocking(False)
-        control.setblocking(False)
-        worker = Worker(name, process, pidfd, ours, theirs, control, board, now, active_at=now, only_checks=only_checks)
-        self._workers[name] = worker
-        self._loop.add(ours.fileno(), lambda events: self._on_tasks(worker, events))
-        self._loop.add(control.fileno(), lambda _: self._on_control(worker))
-        self._loop.add(pidfd, lambda _: self._on_death(worker))
-        return worker
+    def spawn(self, now: int, *, only_checks: bool = False) -> Child:
+        """Start one more worker; it is fed once its hello has come. ``only_checks``: it imports and ends."""
+        number = next(n for n in range(1, 1 << 20) if f"w{n}" not in self._children)
+        child = Child(f"w{number}", self._run, self._options, now, only_checks=only_checks)
+        self._children[child.name] = child
+        self._loop.add(child.tasks.fileno(), lambda events: self._on_tasks(child, events))
+        self._loop.add(child.control.fileno(), lambda _: self._on_control(child))
+        self._loop.add(child.pidfd, lambda _: self._on_death(child))
+        return child
 
     def start(self, now: int) -> None:
         """Bring the pool to its size."""
         self._now = now
-        while sum(not w.only_checks and w.state != "draining" for w in self._workers.values()) < self._size:
+        while sum(not c.only_checks and c.state != "draining" for c in self._children.values()) < self._size:
             self.spawn(now)
 
     # -- wants and grants ------------------------------------------------------------------------------------------
@@ -191,91 +129,38 @@ class Pool:
         self._now = now
         self._rebalance(now)
         wants = []
-        for worker in self._workers.values():
-            if worker.state != "ready" or worker.unsent:
+        for child in self._children.values():
+            if child.state != "ready" or child.stuffed:
                 continue
-            jobs = worker.jobs
+            jobs = child.jobs
             if self._slots > 1:
                 free = self._slots - len(jobs)
-                if free > 0 and not any(job.alone for job in jobs.values()):
-                    wants.append(Want(worker.name, min(free, LOOKAHEAD), math.inf, types=self._known))
+                if free > 0:
+                    wants.append(Want(child.name, min(free, LOOKAHEAD), math.inf, types=self._known))
                 continue
             busy = 0.0
             for job in jobs.values():
                 busy += job.cost
             if busy < LOOKAHEAD_MS / 2 and len(jobs) < LOOKAHEAD:
-                wants.append(Want(worker.name, LOOKAHEAD - len(jobs), LOOKAHEAD_MS - busy, self._costs, types=self._known))
+                wants.append(Want(child.name, LOOKAHEAD - len(jobs), LOOKAHEAD_MS - busy, self._costs, types=self._known))
         return wants
 
     def hand_out(self, want: Want, tasks: Sequence[Claimed], now: int) -> None:
         """Send granted tasks to the worker that wanted them."""
-        worker = self._workers.get(want.worker)
-        if worker is None or worker.state != "ready":
+        child = self._children.get(want.worker)
+        if child is None or child.state != "ready":
             self._rows += [_row(task.id, task.claim, "released", now) for task in tasks]
             return
-        if not worker.jobs:
-            worker.active_at = now
-        group: list[list[Any]] = []
-        size, work = 0, 0.0
-        for task in tasks:
-            kind = task.header.type
-            cost = self._costs.get(kind, math.inf)
-            quick = cost < QUICK_MS and not task.crashes and self._slots == 1
-            worker.jobs[task.id] = Job(task.id, task.claim, kind, task.header.timeout_ms, now, math.inf if task.crashes else cost, bool(task.crashes))
-            entry = [task.id, task.claim, task.attempt, task.record]
-            if not quick:
-                group, size, work = self._flush_group(worker, group)
-                self._send_one(worker, entry)
-                continue
-            if group and (work + cost > RECORD_MS or len(group) >= RECORD_TASKS or size + len(task.record) > RECORD_BYTES):
-                group, size, work = self._flush_group(worker, group)
-            group.append(entry)
-            size += len(task.record)
-            work += cost
-        self._flush_group(worker, group)
-        self._send_unsent(worker)
-
-    def _flush_group(self, worker: Worker, group: list[list[Any]]) -> tuple[list[list[Any]], int, float]:
-        if group:
-            if len(group) == 1 and len(group[0][3]) > INLINE_BYTES:
-                self._send_one(worker, group[0])
-            else:
-                worker.unsent.append((pack([True, group]), []))
-        return [], 0, 0.0
-
-    def _send_one(self, worker: Worker, entry: list[Any]) -> None:
-        """One task in a record of its own; a large specification travels as a memfd beside it."""
-        fds = []
-        if len(entry[3]) > INLINE_BYTES:
-            fd = os.memfd_create("tq-task", os.MFD_CLOEXEC)
-            view = memoryview(entry[3])
-            while view:
-                view = view[os.write(fd, view) :]
-            fds.append(fd)
-            entry[3] = None
-        worker.unsent.append((pack([False, [entry]]), fds))
-
-    def _send_unsent(self, worker: Worker) -> None:
-        """Send what the pair takes; a full one is back-pressure, and tells when it has room."""
-        unsent = worker.unsent
-        waited = len(unsent) > 0
-        while unsent:
-            record, fds = unsent[0]
-            try:
-                if fds:
-                    socket.send_fds(worker.tasks, [record], fds)
-                else:
-                    worker.tasks.send(record)
-            except BlockingIOError:
-                self._loop.change(worker.tasks.fileno(), READ | WRITE)
-                return
-            except OSError:  # it is dying: its pidfd tells
-                break
-            unsent.popleft()
-            for fd in fds:
-                os.close(fd)
-        if waited:
-            self._loop.change(worker.tasks.fileno(), READ)
+        if not child.jobs:
+            child.active_at = now
+        entries: list[tuple[list[Any], float | None]] = []
+        for task_id, claim, attempt, crashes, header, record in tasks:
+            # A task that crashed before runs alone: nothing is sent behind it, and what is before it is over by then.
+            cost = self._costs.get(header.type, math.inf) if not crashes else math.inf
+            child.jobs[task_id] = Job(task_id, claim, header.type, header.timeout_ms, now, cost)
+            entries.append(([task_id, claim, attempt, record], cost if cost < QUICK_MS and self._slots == 1 else None))
+        if not child.send(entries):
+            self._loop.change(child.tasks.fileno(), READ | WRITE)
 
     # -- what comes from workers -----------------------------------------------------------------------------------
 
@@ -288,194 +173,158 @@ class Pool:
     def waiting(self) -> bool:
         return bool(self._rows)
 
-    def _on_tasks(self, worker: Worker, events: int) -> None:
-        if events & WRITE:
-            self._send_unsent(worker)
+    def _on_tasks(self, child: Child, events: int) -> None:
+        if events & WRITE and child.send_on():
+            self._loop.change(child.tasks.fileno(), READ)
         if events & ~WRITE:
-            self._receive(worker)
+            self._receive(child, RECORDS_A_TURN)
 
-    def _receive(self, worker: Worker, most: int = 64) -> None:
-        """Take up to ``most`` records of results."""
-        jobs = worker.jobs
-        for _ in range(most):
-            try:
-                data = worker.tasks.recv(1 << 18)
-            except BlockingIOError:
-                return
-            except OSError:
-                return
-            if not data:
-                return
-            rows = unpack(data)
-            if type(rows[0]) is int:  # an end that is no success travels alone
-                rows = [rows]
-            worker.active_at, worker.flushed = self._now, False
-            total, runs, kind = 0, 0, ""
-            for row in rows:
-                job = jobs.pop(row[0], None)
-                if job is None or job.claim != row[1]:
-                    continue
-                if job.ending is not None:
-                    row = _ended(row, job)
-                self._rows.append(row)
-                if row[2] == 0:
-                    if job.type != kind:
-                        self._measure(kind, total, runs)
-                        total, runs, kind = 0, 0, job.type
-                    total += row[4] - row[3]
-                    runs += 1
-            worker.done += len(rows)
-            self._measure(kind, total, runs)
-            if worker.state == "ready" and not jobs and self._recycle(worker):
-                self.drain_worker(worker)
-
-    def _recycle(self, worker: Worker) -> bool:
-        return bool(self._recycle_after) and worker.done >= self._recycle_after
+    def _receive(self, child: Child, most: int) -> None:
+        """Take up to ``most`` records of results; what is not (or no longer) the worker's to answer is dropped."""
+        rows = child.receive(most)
+        if not rows:
+            return
+        jobs = child.jobs
+        child.active_at, child.flushed = self._now, False
+        child.done += len(rows)
+        total, runs, kind = 0, 0, ""
+        for row in rows:
+            job = jobs.get(row[0])
+            if job is None or job.claim != row[1]:
+                continue
+            del jobs[row[0]]
+            self._rows.append(row if job.ending is None else _ended(row, job))
+            if row[2] == 0:
+                if job.type != kind:
+                    self._measure(kind, total, runs)
+                    total, runs, kind = 0, 0, job.type
+                total += row[4] - row[3]
+                runs += 1
+        self._measure(kind, total, runs)
+        if self._recycle_after and child.done >= self._recycle_after and child.state == "ready":
+            self._drain(child)
 
     def _measure(self, kind: str, total_ms: int, runs: int) -> None:
         if not runs or kind == SHELL:
             return
         means = self._means.setdefault(kind, Means())
         means.add(max(total_ms, 0), runs)
-        cost = means.cost
-        if cost <= SLOW_MS:
-            self._costs[kind] = cost
+        if means.cost <= SLOW_MS:
+            self._costs[kind] = means.cost
         else:
             self._costs.pop(kind, None)
 
-    def _on_control(self, worker: Worker) -> None:
-        try:
-            data = worker.control.recv(1 << 18)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._loop.remove(worker.control.fileno())
-            return
-        word, *rest = unpack(data)
-        if word == "hello":
-            worker.types = [TypeInfo(*row) for row in rest[0]["types"]]
-            if worker.only_checks:
-                self.drain_worker(worker)
+    def _on_control(self, child: Child) -> None:
+        message = child.hear()
+        if message is None:
+            self._loop.remove(child.control.fileno())
+        elif message and message[0] == "hello":
+            child.types = [TypeInfo(*row) for row in message[1]["types"]]
+            if child.only_checks:
+                self._drain(child)
                 return
-            worker.state = "ready" if worker.state == "starting" else worker.state
-            self._known = frozenset({SHELL, *(info.name for info in worker.types)})
-            self._log("worker_started", worker=worker.name, pid=worker.process.pid, types=len(worker.types))
-        elif word == "refused":
-            worker.refused = str(rest[0])
+            child.state = "ready" if child.state == "starting" else child.state
+            self._known = frozenset({SHELL, *(info.name for info in child.types)})
+            self._log("worker_started", worker=child.name, pid=child.process.pid, types=len(child.types))
+        elif message and message[0] == "refused":
+            child.refused = str(message[1])
 
     # -- the end of a worker ---------------------------------------------------------------------------------------
 
-    def _on_death(self, worker: Worker) -> None:
-        """It is gone: settle what it answered, then say of each other task what became of it."""
-        self._receive(worker, most=1 << 20)
-        code = worker.process.wait()
-        begun = worker.board.begun()
-        clean = worker.state == "draining" and code == 0
+    def _on_death(self, child: Child) -> None:
+        """It is gone: settle what it answered, say of each other task what became of it, replace it."""
+        self._receive(child, 1 << 20)
+        code = child.process.wait()
         how = f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit code {code}"
-        for pgid, ticks in worker.board.commands():
+        for pgid, ticks in child.board.commands():
             end_group(pgid, ticks)
-        for job in list(worker.jobs.values()):
-            if Board.token(job.id, job.claim) not in begun:
-                self._rows.append(_row(job.id, job.claim, "released", self._now))
-            elif worker.blame is not None and (worker.blame[0] == job.id or job.ending):
-                self._rows.append(_ended(_row(job.id, job.claim, "failed", self._now, job.sent_at, worker=worker.name), job))
-            elif worker.blame is not None or self._stopping:
-                error = {"type": "Interrupted", "message": "its worker process was ended for another reason"}
-                self._rows.append(_row(job.id, job.claim, "interrupted", self._now, job.sent_at, error, worker.name))
-            else:
-                error = {"type": "WorkerDied", "message": f"the worker process died under it: {how}"}
-                more = 128 - code if code < 0 else None
-                self._rows.append(_row(job.id, job.claim, "crashed", self._now, job.sent_at, error, worker.name, more))
-        if not clean and not worker.only_checks:
-            self._log("worker_died", "warning", worker=worker.name, pid=worker.process.pid, how=how, tasks=len(worker.jobs), refused=worker.refused)
-            if worker.state == "starting":
+        lost = len(child.jobs)
+        self._rows += self._explain(child, how, 128 - code if code < 0 else None)
+        if child.only_checks:
+            known = child.refused is not None or child.state == "draining"
+            self.checked.append((child.name, child.types, child.refused if known else f"the worker ended with {how} before its hello"))
+        elif child.state != "draining" or code:
+            pid = child.process.pid
+            self._log("worker_died", "warning", worker=child.name, pid=pid, how=how, tasks=lost, refused=child.refused)
+            if child.state == "starting":
                 self._respawn_at = self._now + RESPAWN_MS
-        if worker.only_checks:
-            refused = worker.refused if worker.types or worker.refused else f"the worker ended with {how} before its hello"
-            self.checked.append((worker.name, worker.types, refused))
-        self._close(worker)
+        del self._children[child.name]
+        for fd in (child.tasks.fileno(), child.control.fileno(), child.pidfd):
+            self._loop.remove(fd)
+        child.close()
         if not self._stopping and self._now >= self._respawn_at:
             self.start(self._now)
 
-    def _close(self, worker: Worker) -> None:
-        del self._workers[worker.name]
-        for fd in (worker.tasks.fileno(), worker.control.fileno(), worker.pidfd):
-            self._loop.remove(fd)
-        for end in (worker.tasks, worker.theirs, worker.control):
-            end.close()
-        for _, fds in worker.unsent:
-            for fd in fds:
-                os.close(fd)
-        os.close(worker.pidfd)
-        worker.board.close()
-        (self._run / f"{worker.name}.board").unlink(missing_ok=True)
+    def _explain(self, child: Child, how: str, exit_code: int | None) -> list[Sequence[Any]]:
+        """A row for each task that a dead worker did not answer."""
+        rows: list[Sequence[Any]] = []
+        begun = child.board.begun()
+        for job in child.jobs.values():
+            if not child.has_begun(job, begun):
+                rows.append(_row(job.id, job.claim, "released", self._now))
+                continue
+            if job.ending is not None:
+                rows.append(_ended(_row(job.id, job.claim, "failed", self._now, job.sent_at, {"worker": child.name}), job))
+                continue
+            if child.blame is not None or self._stopping:
+                kind, error = "interrupted", {"type": "Interrupted", "message": "its worker process was ended for another reason"}
+            else:
+                kind, error = "crashed", {"type": "WorkerDied", "message": f"the worker process died under it: {how}"}
+            more = {"error": error, "worker": child.name, "exit_code": exit_code if kind == "crashed" else None}
+            rows.append(_row(job.id, job.claim, kind, self._now, job.sent_at, more))
+        child.jobs.clear()
+        return rows
 
     # -- taking back, timeouts, cancel -----------------------------------------------------------------------------
 
     def _rebalance(self, now: int) -> None:
         """A worker that makes no progress gives what it has not begun to those that have nothing."""
-        idle = any(w.state == "ready" and not w.jobs for w in self._workers.values())
-        for worker in self._workers.values():
-            if not worker.jobs or now - worker.active_at < STALL_MS:
+        idle = self._idle
+        for child in self._children.values():
+            if not child.jobs or now - child.active_at < STALL_MS:
                 continue
-            if not worker.flushed:
-                worker.flushed = True
-                self._tell(worker, ["flush"])
-            if idle and (len(worker.jobs) > 1 or worker.unsent):
-                self.take_back(worker)
+            if not child.flushed:
+                child.flushed = True
+                child.tell("flush")
+            if idle and (len(child.jobs) > 1 or child.stuffed):
+                self._take_back(child)
 
-    def take_back(self, worker: Worker) -> int:
-        """Read the records the worker has not read; those tasks are released, uncharged. How many."""
-        records = []
-        while True:
-            try:
-                data, fds, _, _ = socket.recv_fds(worker.theirs, 1 << 18, 1, socket.MSG_DONTWAIT)
-            except OSError:
-                break
-            for fd in fds:
-                os.close(fd)
-            if not data:
-                break
-            records.append(data)
-        while worker.unsent:
-            data, fds = worker.unsent.popleft()
-            for fd in fds:
-                os.close(fd)
-            records.append(data)
-        count = 0
-        for record in records:
-            for task_id, claim, _, _ in unpack(record)[1]:
-                if worker.jobs.pop(task_id, None) is not None:
-                    count += 1
-                    self._rows.append(_row(task_id, claim, "released", self._now))
-        return count
+    @property
+    def _idle(self) -> bool:
+        return any(child.state == "ready" and not child.jobs for child in self._children.values())
+
+    def _take_back(self, child: Child) -> None:
+        """What the worker has not read is released, uncharged."""
+        for task_id, claim in child.take_back():
+            if child.jobs.pop(task_id, None) is not None:
+                self._rows.append(_row(task_id, claim, "released", self._now))
+        if not child.stuffed:
+            self._loop.change(child.tasks.fileno(), READ)
 
     def cancel(self, task_id: int, ending: str = "stopped") -> None:
         """Ask for the end of a running task; its worker is killed if that has no effect within the grace."""
-        for worker in self._workers.values():
-            job = worker.jobs.get(task_id)
-            if job is not None and job.ending is None:
-                if Board.token(job.id, job.claim) not in worker.board.begun():
-                    self.take_back(worker)
-                    if task_id not in worker.jobs:
-                        return
+        for child in self._children.values():
+            job = child.jobs.get(task_id)
+            if job is None or job.ending is not None:
+                continue
+            if not child.has_begun(job, child.board.begun()):
+                self._take_back(child)
+            if task_id in child.jobs:
                 job.ending = ending
-                job.kill_at = self._now + self._grace_ms + 100
-                self._tell(worker, ["cancel", task_id])
+                job.kill_at = self._now + self._grace_ms + GRACE_MORE_MS
+                child.tell("cancel", task_id)
 
     def tick(self, now: int) -> None:
         """Timeouts, kills that are due, and new workers for those that could not start."""
         self._now = now
-        for worker in list(self._workers.values()):
-            if worker.state == "starting" and now - worker.started_at > HELLO_MS:
-                self._kill(worker)
-            for job in list(worker.jobs.values()):
-                if job.ending is not None and job.kill_at <= now:
-                    worker.blame = worker.blame or (job.id, job.ending)
-                    self._kill(worker)
-                elif job.ending is None and self._deadline(worker, job) <= now:
+        for child in list(self._children.values()):
+            if child.state == "starting" and now - child.started_at > HELLO_MS:
+                child.kill()
+            for job in list(child.jobs.values()):
+                if job.kill_at <= now:
+                    child.blame = child.blame or job
+                    child.kill()
+                elif self._deadline(child, job) <= now:
                     self.cancel(job.id, "timed_out")
                 if self._slots == 1:
                     break  # only the first can be running
@@ -483,79 +332,69 @@ class Pool:
             self._respawn_at = 0.0
             self.start(now)
 
-    def _deadline(self, worker: Worker, job: Job) -> float:
+    def _deadline(self, child: Child, job: Job) -> float:
         """When a job's time is up: with one slot it began, at the earliest, when the one before it was answered."""
-        if not job.timeout_ms:
+        if not job.timeout_ms or job.ending is not None:
             return math.inf
-        return max(job.sent_at, worker.active_at if self._slots == 1 else 0) + job.timeout_ms
+        return max(job.sent_at, child.active_at if self._slots == 1 else 0) + job.timeout_ms
 
     @property
     def next_due(self) -> float | None:
         """The instant (ms) at which ``tick`` or ``wants`` has something to do if nothing arrives."""
         times = [self._respawn_at] if self._respawn_at else []
-        idle = any(w.state == "ready" and not w.jobs for w in self._workers.values())
-        for worker in self._workers.values():
-            if worker.state == "starting":
-                times.append(worker.started_at + HELLO_MS)
-            for job in worker.jobs.values():
-                times.append(min(job.kill_at, self._deadline(worker, job) if job.ending is None else math.inf))
+        idle = self._idle
+        for child in self._children.values():
+            if child.state == "starting":
+                times.append(child.started_at + HELLO_MS)
+            for job in child.jobs.values():
+                times.append(min(job.kill_at, self._deadline(child, job)))
                 if self._slots == 1:
                     break
-            if worker.jobs and not worker.flushed or (idle and len(worker.jobs) > 1 and self._now - worker.active_at < STALL_MS):
-                times.append(worker.active_at + STALL_MS)
+            if child.jobs and (not child.flushed or (idle and len(child.jobs) > 1 and self._now - child.active_at < STALL_MS)):
+                times.append(child.active_at + STALL_MS)
         return min(times, default=None)
-
-    def _tell(self, worker: Worker, message: list[Any]) -> None:
-        try:
-            worker.control.send(pack(message))
-        except OSError:
-            return  # full: it is not listening, and will be killed in time; or it is dying
-
-    def _kill(self, worker: Worker) -> None:
-        worker.state = "ending"
-        worker.process.kill()
 
     # -- stopping --------------------------------------------------------------------------------------------------
 
-    def drain_worker(self, worker: Worker) -> None:
-        worker.state = "draining"
-        self.take_back(worker)
-        self._tell(worker, ["drain"])
+    def _drain(self, child: Child) -> None:
+        child.state = "draining"
+        self._take_back(child)
+        child.tell("drain")
 
     def drain(self) -> None:
         """No new work: what is not begun goes back, what runs may finish, and each worker ends when it has."""
         self._stopping = True
-        for worker in self._workers.values():
-            if worker.state == "starting":
-                self._kill(worker)
-            elif worker.state == "ready":
-                self.drain_worker(worker)
+        for child in self._children.values():
+            if child.state == "starting":
+                child.kill()
+            elif child.state == "ready":
+                self._drain(child)
 
     def kill(self) -> None:
         """End all workers now; what they had begun is interrupted."""
         self._stopping = True
-        for worker in self._workers.values():
-            self._kill(worker)
+        for child in self._children.values():
+            child.kill()
 
     @property
     def empty(self) -> bool:
-        return not self._workers
+        return not self._children
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
     @property
-    def workers(self) -> list[Worker]:
-        return list(self._workers.values())
+    def workers(self) -> list[Child]:
+        return list(self._children.values())
 
     @property
     def slots(self) -> tuple[int, int]:
         """Slots that run a task, slots in all."""
-        ready = [w for w in self._workers.values() if w.state in ("ready", "draining")]
-        return sum(min(len(w.jobs), self._slots) for w in ready), len(ready) * self._slots
+        ready = [child for child in self._children.values() if child.state in {"ready", "draining"}]
+        return sum(min(len(child.jobs), self._slots) for child in ready), len(ready) * self._slots
 
 
-def _row(task_id: int, claim: int, kind: str, now: int, since: int = 0, error: Any = None, worker: str = "", code: int | None = None) -> list[Any]:
-    return [task_id, claim, kind, since, now, False, {"error": error, "worker": worker, "exit_code": code}]
+def _row(task_id: int, claim: int, kind: str, now: int, since: int = 0, more: Mapping[str, Any] | None = None) -> list[Any]:
+    return [task_id, claim, kind, since, now, False, more or {}]
 
 
 _WHY = {"timed_out": ("TimedOut", "it ran longer than its timeout"), "stopped": ("Cancelled", "a cancel was asked")}
@@ -563,28 +402,10 @@ _WHY = {"timed_out": ("TimedOut", "it ran longer than its timeout"), "stopped": 
 
 def _ended(row: Sequence[Any], job: Job) -> Sequence[Any]:
     """A result of a task whose end we asked for: unless it succeeded after all, that is what became of it."""
-    if row[2] == 0 or job.ending is None:
+    if row[2] in (0, "released") or job.ending is None:
         return row
     name, message = _WHY[job.ending]
     if job.ending == "timed_out":
         message += f" of {job.timeout_ms / 1000:g} s"
     more = {**(row[6] or {}), "error": {"type": name, "message": message}}
     return [row[0], row[1], job.ending, row[3], row[4], row[5], more]
-
-
-def _kill_and_wait(pid: int, ticks: int) -> None:
-    """Kill a process that is not our child and wait until it is gone."""
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        if start_ticks(pid) == ticks:
-            signal.pidfd_send_signal(fd, signal.SIGKILL)
-            import select
-
-            poll = select.poll()
-            poll.register(fd, select.POLLIN)
-            poll.poll(10_000)
-    finally:
-        os.close(fd)

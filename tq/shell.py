@@ -9,7 +9,8 @@ is bounded however much it prints; it is over when its leader is, whatever backg
 is TERM, then KILL of the whole session after the grace.
 
 Exit codes as a shell gives them: 127 not found, 126 found but not to be run, 128 + n killed by signal n. The command
-finds ``TQ_TASK_ID``, ``TQ_ATTEMPT`` (counted from 1) and ``TQ_DATA_DIR`` in its environment.
+finds ``TQ_TASK_ID``, ``TQ_ATTEMPT`` (counted from 1) and ``TQ_DATA_DIR`` in its environment, and ``TQ_COMMAND``, a mark
+by which it is found if its worker dies while it starts it.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class Command:
 
     def __init__(self, spec: Spec, attempt: int, data_dir: Path, output: OutputWriter, board: Board, grace_ms: int) -> None:
         self._argv, self._cwd, self._env, self._umask = _command(spec)
-        own = {"TQ_TASK_ID": str(spec.id), "TQ_ATTEMPT": str(attempt), "TQ_DATA_DIR": str(data_dir)}
+        self._mark = int.from_bytes(os.urandom(8), "big") | 1
+        own = {"TQ_TASK_ID": str(spec.id), "TQ_ATTEMPT": str(attempt), "TQ_DATA_DIR": str(data_dir), "TQ_COMMAND": f"{self._mark:x}"}
         self._env |= {os.fsencode(name): os.fsencode(value) for name, value in own.items()}
         self._output = output
         self._board = board
@@ -74,6 +76,7 @@ class Command:
 
     def _run(self) -> Ended:
         with SPAWNING:
+            self._board.command_starting(self._mark)
             try:
                 process = subprocess.Popen(
                     self._argv,
@@ -82,9 +85,10 @@ class Command:
                     close_fds=True, start_new_session=True,
                 )  # fmt: skip
             except (OSError, ValueError) as error:
+                self._board.command_started(self._mark, 0, 0)
                 return self._not_started(error)
             ticks = start_ticks(process.pid) or 0
-            self._board.command_started(process.pid, ticks)
+            self._board.command_started(self._mark, process.pid, ticks)
         handle = os.pidfd_open(process.pid)
         try:
             self._pump(process, handle, ticks)

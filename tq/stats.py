@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from tq.store import Tally, bucket_top
 from tq.model import STATES, State
+from tq.store import Tally, bucket_top
 
 
 def percentile(times: dict[int, int], share: float) -> float | None:

@@ -55,9 +55,9 @@ def commands(group: Any, path: str = "tq") -> list[tuple[str, Any]]:
 def all_commands() -> list[tuple[str, Any]]:
     from typer.main import get_command
 
-    from tq.cli.app import app
+    from tq.cli.app import build
 
-    found = commands(get_command(app))
+    found = commands(get_command(build()))
     assert len(found) > 20
     return found
 

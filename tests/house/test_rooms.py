@@ -45,7 +45,7 @@ ENVIRONMENT = {
     "tq/demo": "its command gets the caller's environment",
     "tq/bench": "its processes get the caller's environment",
 }
-PURE = ("tq/lifecycle.py", "tq/task.py", "tq/wire.py", "tq/errors.py", "tq/store/__init__.py")
+PURE = ("tq/lifecycle.py", "tq/model.py", "tq/wire.py", "tq/errors.py", "tq/store/__init__.py")
 
 
 def allowed(path: str, rooms: Iterable[str]) -> bool:
@@ -145,7 +145,7 @@ def test_a_state_is_only_given_by_the_table_and_the_stores(modules: list[Module]
     found = [
         (module.path, call.lineno)
         for module in modules
-        if not allowed(module.path, ["tq/lifecycle", "tq/task", "tq/store"])
+        if not allowed(module.path, ["tq/lifecycle", "tq/model", "tq/store"])
         for call in module.calls()
         if dotted(call.func).split(".")[-1] in {"replace", "Status"} and any(k.arg == "state" for k in call.keywords)
     ]

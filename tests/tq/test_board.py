@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tq.board import COMMANDS, RING, SLOTS, Board, end_group, machine, start_ticks
+from tq.board import COMMANDS, RING, SLOTS, STARTING, Board, end_group, machine, start_ticks
 from tq.errors import ConfigError
 
 
@@ -80,7 +80,7 @@ def test_tokens_tell_claims_apart_and_fit_a_word(board: Board) -> None:
 
 def test_a_new_board_at_the_same_place_is_empty_and_private(board: Board, tmp_path: Path) -> None:
     board.begin(1, 1)
-    board.command_started(1234, 5)
+    board.command_starting(99)
     board.set_worker(77, 88)
     again = Board.create(tmp_path / "w1.board")
     assert (again.begun(), again.commands(), again.worker(), again.count) == (set(), [], (0, 0), 0)
@@ -113,12 +113,15 @@ def test_a_symlink_is_not_followed(tmp_path: Path) -> None:
 
 def test_commands_come_and_go_and_their_number_is_bounded(board: Board) -> None:
     for number in range(1, COMMANDS + 1):
-        board.command_started(number, number * 2)
+        board.command_starting(number)
+        assert (STARTING, number) in board.commands()
+        board.command_started(number, number, number * 2)
     with pytest.raises(ConfigError, match="at most"):
-        board.command_started(5000, 1)
+        board.command_starting(5000)
     board.command_ended(17)
     board.command_ended(999_999)
-    board.command_started(5000, 1)
+    board.command_starting(5000)
+    board.command_started(5000, 5000, 1)
     commands = board.commands()
     assert (5000, 1) in commands
     assert (17, 34) not in commands
@@ -162,3 +165,24 @@ def test_a_number_that_was_given_to_another_process_is_left_alone() -> None:
         assert end_group(stranger.pid, ticks + 1) == []
         assert alive(stranger.pid)
         assert end_group(stranger.pid, ticks) == [stranger.pid]
+
+
+def test_a_command_whose_worker_died_while_starting_it_is_found_by_its_mark(board: Board) -> None:
+    board.command_starting(0xABCDEF)
+    env = {**os.environ, "TQ_COMMAND": "abcdef"}
+    with subprocess.Popen(["sh", "-c", "sleep 60 & echo; wait"], env=env, start_new_session=True, stdout=subprocess.PIPE) as command:
+        assert command.stdout is not None
+        assert command.stdout.readline() == b"\n"
+        ((group, mark),) = board.commands()
+        assert (group, mark) == (STARTING, 0xABCDEF)
+        assert end_group(STARTING, 0xABCDE) == []
+        killed = end_group(group, mark)
+    assert command.pid in killed
+    assert len(killed) == 2
+    until(lambda: not any(alive(pid) for pid in killed))
+
+
+def test_a_command_that_could_not_start_leaves_no_entry(board: Board) -> None:
+    board.command_starting(5)
+    board.command_started(5, 0, 0)
+    assert board.commands() == []

@@ -60,7 +60,8 @@ def test_hostile_text_stays_inside_its_line(log: Log, data_dir: Path) -> None:
     fields: dict[str, Any] = {HOSTILE: HOSTILE, "number": float("nan")}
     log.event(HOSTILE, **fields)
     log.steps("succeeded", [(1, HOSTILE, HOSTILE, {"error": HOSTILE})], lambda row: row, 1000)
-    logging.getLogger("tq.pool").warning("worker says %s", HOSTILE)
+    spoken = HOSTILE.replace("\ud800", "")  # pytest keeps messages, and cannot send a lone surrogate between its processes
+    logging.getLogger("tq.pool").warning("worker says %s", spoken)
     raw = (data_dir / "daemon.log").read_bytes()
     assert raw.count(b"\n") == 3
     assert all(byte == 10 or 32 <= byte < 127 for byte in raw)
@@ -68,7 +69,7 @@ def test_hostile_text_stays_inside_its_line(log: Log, data_dir: Path) -> None:
     assert event["event"] == event[HOSTILE] == HOSTILE
     assert event["number"] == "nan"
     assert task["error"] == HOSTILE
-    assert plain["message"] == "worker says " + HOSTILE
+    assert plain["message"] == "worker says " + spoken
 
 
 def test_a_long_text_is_cut_and_says_so(log: Log, data_dir: Path) -> None:

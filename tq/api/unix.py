@@ -68,7 +68,9 @@ class UnixDoor:
         """Bind beside the place, make it private, move it there: nobody ever connects to a half-made socket."""
         path = os.fsencode(self._path)
         if len(path) > wire.MAX_SOCKET_PATH:
-            raise ConfigError(f"{self._path}: expected a socket path of at most {wire.MAX_SOCKET_PATH} bytes, got {len(path)}. Choose a shorter --data-dir.")
+            raise ConfigError(
+                f"{self._path}: expected a socket path of at most {wire.MAX_SOCKET_PATH} bytes, got {len(path)}. Choose a shorter --data-dir."
+            )
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         fresh = path[:-1] + b"-" if len(path) + 1 > wire.MAX_SOCKET_PATH else path + b"-"
         if os.path.lexists(fresh):
@@ -101,8 +103,8 @@ class UnixDoor:
             if uid not in (0, os.geteuid()):
                 self._refuse(sock, "not_allowed", f"expected user {os.geteuid()}, got user {uid}. Use a data directory of your own.")
             elif len(self._connections) >= self._max_connections:
-                text = f"the daemon serves {self._max_connections} connections at most and has them all. Try again later, or raise max_connections."
-                self._refuse(sock, "refused", text)
+                text = f"the daemon serves at most {self._max_connections} connections and has them all."
+                self._refuse(sock, "refused", text + " Try again later, or raise max_connections.")
             else:
                 self._last += 1
                 connection = Connection(self._last, sock, self._max_frame)
@@ -144,16 +146,13 @@ class UnixDoor:
         else:
             self._unread.pop(connection.id, None)
         for body in bodies:
-            try:
-                number, verb, args = wire.message(body)
-                good = isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 1 << 63
-                good = good and isinstance(verb, str) and (args is None or isinstance(args, dict))
-            except (ValueError, TypeError, RecursionError):
-                good = False
-            if not good:
-                self._reject(connection, "expected a frame that holds [number, verb, arguments] in msgpack, got something else. See tq/wire.py.")
+            request = _request(body)
+            if request is None:
+                self._reject(
+                    connection, "expected a frame that holds [number, verb, arguments] in msgpack, got something else. See tq/wire.py."
+                )
                 return
-            self._serve(connection, number, verb, args or {})
+            self._serve(connection, *request)
             if connection.id not in self._connections:
                 return
 
@@ -233,3 +232,16 @@ class UnixDoor:
             if connection.out:
                 self._flush(connection)
             self.close(connection)
+
+
+def _request(body: bytes) -> tuple[int, str, dict[str, Any]] | None:
+    """The request in a frame; None if it is something else."""
+    try:
+        number, verb, args = wire.message(body)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 1 << 63:
+        return None
+    if not isinstance(verb, str) or not isinstance(args, dict | None):
+        return None
+    return number, verb, args or {}

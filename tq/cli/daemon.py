@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 from tq.cli.hot import say
@@ -51,15 +52,14 @@ def daemon_stop(client: Client, values: dict[str, Any]) -> int:
 
 def _patience(status: dict[str, Any]) -> float:
     """Seconds in which a daemon must be gone: its own grace for running tasks, and time to end them and sync."""
-    return float((status.get("options") or {}).get("grace") or 0.0) + READY_WITHIN
+    return float(status["options"]["grace_s"]) + READY_WITHIN
 
 
 def daemon_restart(client: Client, _values: dict[str, Any]) -> int:
     status = client.status()
     client.call("check_app", {}, READY_WITHIN)  # a ConfigError with the traceback: nothing was stopped
-    options = dict(status.get("options") or {})
     stop_daemon(client, timeout=_patience(status))
-    pid = start_daemon(client.data_dir, **options)
+    pid = start_daemon(client.data_dir, **{key.removesuffix("_s"): value for key, value in status["options"].items()})
     say(f"daemon restarted: pid {pid}, {client.data_dir}")
     return 0
 
@@ -69,10 +69,10 @@ def daemon_status(client: Client, values: dict[str, Any]) -> int:
     if values["json"]:
         print(json_line(plain({**status, "started_at": instant(status["started_at"])})))
         return 0
-    uptime = (status["now"] - status["started_at"]) / 1000 if status.get("now") else None
+    uptime = datetime.now(UTC).timestamp() - status["started_at"] / 1000
     print(f"running  pid {status['pid']}  version {clean(status['version'])}  since {instant(status['started_at'])}  up {seconds(uptime)}")
-    rest = {key: value for key, value in status.items() if key not in ("pid", "version", "started_at", "now", "boot", "options")}
-    for key, value in {**rest, **(status.get("options") or {})}.items():
-        if value is not None and not isinstance(value, dict | list):
+    rest = {key: value for key, value in status.items() if key not in ("pid", "version", "started_at", "boot", "workers", "options")}
+    for key, value in {**rest, **status["options"]}.items():
+        if value is not None:
             print(f"  {key.replace('_', ' '):<12} {clean(value)}")
     return 0

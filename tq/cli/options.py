@@ -130,7 +130,6 @@ COMMANDS: dict[str, Command] = {
 
 _PRIORITIES = {"low": 0, "medium": 1, "normal": 1, "high": 2, "critical": 3}  # tq.model's, whose import costs two interpreters
 _UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_sources: dict[str, str] = {}
 
 
 def _refuse(flag: str, text: str) -> NoReturn:
@@ -139,7 +138,7 @@ def _refuse(flag: str, text: str) -> NoReturn:
 
 def duration(flag: str, value: object) -> int:
     """Milliseconds from ``10s``, ``1h30m``, a number of seconds."""
-    if type(value) is str and value.isascii() and value[:-1].isdigit() and len(value) < 8 and value[-1] in _UNITS:
+    if type(value) is str and value.isascii() and value[:-1].isdigit() and len(value) < 6 and value[-1] in _UNITS:
         return int(value[:-1]) * _UNITS[value[-1]]
     from tq.model import duration_ms
 
@@ -256,21 +255,18 @@ def task_options(values: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def source(flag: str, word: str) -> str:
-    """The text that a word stands for: ``@FILE``, ``-`` (standard input, read once), or the word itself."""
-    if word != "-" and not word.startswith("@"):
-        return word
-    if word not in _sources:
-        try:
-            if word == "-":
-                _sources[word] = sys.stdin.buffer.read().decode()
-            else:
-                with open(word[1:], "rb") as file:
-                    _sources[word] = file.read().decode()
-        except OSError as error:
-            _refuse(flag, f"expected a file that can be read, got {word[1:]!r}: {error.strerror}")
-        except UnicodeDecodeError as error:
-            _refuse(flag, f"expected UTF-8, got byte {error.object[error.start]:#04x} at {error.start}")
-    return _sources[word]
+    """The text that a word stands for: ``@FILE``, ``-`` (standard input), or the word itself."""
+    try:
+        if word == "-":
+            return sys.stdin.buffer.read().decode()
+        if not word.startswith("@"):
+            return word
+        with open(word[1:], "rb") as file:
+            return file.read().decode()
+    except OSError as error:
+        _refuse(flag, f"expected a file that can be read, got {word[1:]!r}: {error.strerror}")
+    except UnicodeDecodeError as error:
+        _refuse(flag, f"expected UTF-8, got byte {error.object[error.start]:#04x} at {error.start}")
 
 
 class _Scanning:
@@ -295,8 +291,8 @@ def json_value(flag: str, text: str) -> Any:
         value, end = make_scanner(_Scanning)(stripped, 0)  # type: ignore[arg-type]
         if end == len(stripped):
             return value
-    except (ImportError, StopIteration, ValueError, AttributeError, TypeError, RecursionError):
-        pass
+    except (ImportError, StopIteration, ValueError, AttributeError, TypeError, RecursionError, SystemError):
+        pass  # SystemError: it looks for json's own exception, which is not loaded
     import json  # the scanner is private to the standard library: whatever it says, this one decides
 
     try:

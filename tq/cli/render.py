@@ -28,7 +28,7 @@ def code_of(row: dict[str, Any] | None) -> int:
         return 66
     code, state = row["exit_code"], row["state"]
     if state == "failed":
-        if (row["error"] or {}).get("type") == "Timeout":
+        if (row["error"] or {}).get("type") == "TimedOut":
             return 124
         if isinstance(code, int) and code:
             return code & 0xFF or 1

@@ -272,9 +272,7 @@ class AsyncClient:
     async def log(self, task_id: int) -> str:
         return b"".join([data async for _, stream, data in self.log_chunks(task_id) if stream]).decode("utf-8", "replace")
 
-    async def watch(
-        self, topics: Sequence[str], ids: Sequence[int] | None = None, *, hz: float = 4, offset: int = 0
-    ) -> AsyncIterator[Body]:
+    async def watch(self, topics: Sequence[str], ids: Sequence[int] | None = None, *, hz: int = 4, offset: int = 0) -> AsyncIterator[Body]:
         reader, writer = await self._open()
         core = Core()
         args = {"topics": [*topics], "ids": None if ids is None else [*ids], "hz": hz, "offset": offset}

@@ -351,7 +351,7 @@ class Client:
         """What a task has written so far, as text; not cleaned for a terminal (``tq.model.safe_text`` does that)."""
         return b"".join(data for _, stream, data in self.log_chunks(task_id) if stream).decode("utf-8", "replace")
 
-    def watch(self, topics: Sequence[str], ids: Sequence[int] | None = None, *, hz: float = 4, offset: int = 0) -> Iterator[Body]:
+    def watch(self, topics: Sequence[str], ids: Sequence[int] | None = None, *, hz: int = 4, offset: int = 0) -> Iterator[Body]:
         """Events as they come, on a connection of their own, until the caller stops; DaemonNotRunning if it is lost."""
         link = self._opened()
         try:

@@ -285,7 +285,7 @@ def ended(row: Body) -> Any:
     if state == "succeeded":
         return decode(row["result"])
     kind: type[TaskFailed] = {"cancelled": TaskCancelled, "expired": TaskTimeout}.get(state, TaskFailed)
-    if state == "failed" and (error or {}).get("type") == "Timeout":
+    if state == "failed" and (error or {}).get("type") == "TimedOut":
         kind = TaskTimeout
     text = f"task {row['id']} ({safe_text(row['type'])}) {state}"
     raise kind(f"{text}:\n{format_error(error)}" if error else text, id=row["id"], state=state, error=error, exit_code=exit_code)

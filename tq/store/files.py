@@ -66,8 +66,7 @@ def _open(path: Path, map_size: int, *, readonly: bool = False, create: bool = F
         )  # fmt: skip
     except lmdb.Error as e:
         raise StoreDamaged(
-            f"{path}: expected an LMDB 0.9 data file, got: {e}. Nothing was changed. "
-            "Restore a backup, or choose another --data-dir."
+            f"{path}: expected an LMDB 0.9 data file, got: {e}. Nothing was changed. Restore a backup, or choose another --data-dir."
         ) from e
     for name in set(os.listdir("/proc/self/fd")) - before:  # LMDB leaves its data file open across exec
         try:

@@ -12,30 +12,25 @@ The layout is in keys.py.
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any
 
 import lmdb
 
-from tq.errors import PayloadError, Refused, StoreDamaged, StoreError, UsageError
+from tq.errors import StoreDamaged, StoreError, UsageError
 from tq.lifecycle import Transition
+from tq.model import FORMAT, HEAD, Header, State, Status, Task, first_success, header_of, pack, seal, spec_of, status_of, unpack, unseal
 from tq.store import Chore, Claimed, Draft, Limits, QueueInfo, RequestId, Success, Tally, TypeInfo, Want
 from tq.store.files import MAP_SIZE, open_store
 from tq.store.keys import COUNTERS, DUE, ENDED, EXPIRE, HISTORY, PAIR, PAST, READY, REQUEST, TIMER, U32, U64, Batch, Run
 from tq.store.lanes import Lane, Lanes
+from tq.store.leases import Leases
 from tq.store.lookup import Lookup
-from tq.model import FORMAT, HEAD, MAX_HEADER, Header, State, Status, Task, first_success, header_of, pack, seal, spec_of, status_of, unpack, unseal
+from tq.store.room import Room, kinds
 
 EMPTY_LANES_KEPT = 1024
-DISK_RESERVE = 64 << 20
-"""Free bytes of the file system below which new work is refused, so that what is there can still be settled."""
-CHECK_ROOM_MS = 1000
-"""How long a look at the free space holds."""
-
 _PENDING, _RUNNING, _SUCCEEDED = State.PENDING, State.RUNNING, State.SUCCEEDED
 
 
@@ -46,12 +41,10 @@ class LmdbStore(Lookup):
         self._path = path
         self._limits = limits
         self._env, dbs = open_store(path, map_size)
-        self._map_size = map_size
         self._db = dbs
+        self._room = Room(path, self._env, dbs, limits, map_size)
         self._txn: Any = None
         self._now = 0
-        self._room_until = 0
-        self._full: str | None = None
         self._env.reader_check()
         self._clear()
         self._load()
@@ -71,14 +64,14 @@ class LmdbStore(Lookup):
         self._lanes = Lanes()
         self._empty: dict[int, Lane] = {}
         self._running: dict[int, Run] = {}
-        self._leases: dict[int, int] = {}
-        self._lease_heap: list[tuple[int, int]] = []
+        self._leases = Leases()
         self._fresh: list[int] = []
         self._tally: dict[tuple[str, str], tuple[int, Tally]] = {}
         self._tally_of: dict[int, Tally] = {}
         self._types: dict[str, TypeInfo] = {}
         self._chores: dict[int, Chore] = {}
-        self._load_by_queue: dict[str, list[int]] = {}
+        self._room.load.clear()
+        self._finals = [0] * len(State)
         self._id = self._seq = self._batch = self._chore = 0
         self._next_timer: int | None = None
 
@@ -100,7 +93,8 @@ class LmdbStore(Lookup):
                 number, tally = U32.unpack(key)[0], Tally(*unpack(value))
                 self._tally[tally.queue, tally.type] = (number, tally)
                 self._tally_of[number] = tally
-                self._weigh(tally.queue, sum(tally.states[:5]), tally.bytes)
+                self._room.weigh(tally.queue, sum(tally.states[:5]), tally.bytes)
+                self._finals = [a + b for a, b in zip(self._finals, tally.states, strict=True)]
             ready = txn.cursor(self._db["ready"])
             for key, value in txn.cursor(self._db["lanes"]):
                 lane = self._lanes.add(U32.unpack(key)[0], tuple(unpack(value)))
@@ -132,7 +126,7 @@ class LmdbStore(Lookup):
             raise StoreError(f"the store cannot be written: {e}. Stop the daemon, check the disk, run `tq verify`.") from e
         while self._fresh:  # after a restart every lease starts anew
             task_id = self._fresh.pop()
-            self._lease(task_id, self._running[task_id][1].lease_ms)
+            self._leases.hold(task_id, now + self._running[task_id][1].lease_ms)
 
     def commit(self) -> None:
         try:
@@ -147,7 +141,7 @@ class LmdbStore(Lookup):
             self._read_next_timer(txn)
             txn.commit()
         except lmdb.Error as e:
-            raise self._trouble(e) from e
+            raise self._room.trouble(e) from e
         self._txn = None
 
     def abort(self) -> None:
@@ -165,17 +159,6 @@ class LmdbStore(Lookup):
             self._txn.abort()
             self._txn = None
         self._env.close()
-
-    def _trouble(self, e: lmdb.Error) -> Exception:
-        """A full map or disk is a refusal (nothing of the turn was stored); anything else ends the daemon."""
-        full = isinstance(e, lmdb.MapFullError | lmdb.TxnFullError)
-        if not full and isinstance(e, lmdb.DiskError) or "No space left" in str(e) or "File too large" in str(e):
-            full = True
-        if not full and self._free_bytes() < DISK_RESERVE:
-            full = True  # a short write is reported as an I/O error
-        if full:
-            return Refused(f"the store has no room: {e}. Nothing was stored; make room on its disk, then try again.", retry_after=5.0)
-        return StoreError(f"the store cannot be written: {e}. Nothing of this turn was stored. Check the disk, run `tq verify`.")
 
     def _flush(self) -> None:
         """Put what was gathered, each database in one sorted run."""
@@ -196,60 +179,6 @@ class LmdbStore(Lookup):
                 txn.delete(key, db=running)
             self._ended.clear()
 
-    # -- room ------------------------------------------------------------------------------------------------------
-
-    def _free_bytes(self) -> int:
-        found = os.statvfs(self._path)
-        return found.f_bavail * found.f_frsize
-
-    def _check_room(self) -> None:
-        """Refuse new work while the disk or the map is nearly full, so that settling always finds room."""
-        if self._now >= self._room_until:
-            self._room_until = self._now + CHECK_ROOM_MS
-            self._full = None
-            if self._free_bytes() < DISK_RESERVE:
-                self._full = f"less than {DISK_RESERVE >> 20} MiB are free on the disk of {self._path}"
-            else:
-                page = 4096
-                used = (self._env.info()["last_pgno"] + 1) * page
-                reserve = max(self._map_size // 16, 256 * page)
-                if used > self._map_size - reserve:
-                    used = sum(s["branch_pages"] + s["leaf_pages"] + s["overflow_pages"] for s in map(self._txn.stat, self._db.values())) * page
-                if used > self._map_size - reserve:
-                    self._full = f"the store's map of {self._map_size >> 20} MiB is nearly full"
-        if self._full:
-            raise Refused(f"no room for new tasks: {self._full}. Nothing was stored; make room, then try again.", retry_after=5.0)
-
-    def _weigh(self, queue: str, tasks: int, size: int) -> None:
-        load = self._load_by_queue.setdefault(queue, [0, 0])
-        load[0] += tasks
-        load[1] += size
-
-    def _check_limits(self, runs: Sequence[tuple[Header, Sequence[Draft]]]) -> None:
-        more: dict[str, list[int]] = {}
-        for header, run in runs:
-            if len(header.packed) > MAX_HEADER:
-                raise PayloadError(
-                    f"expected options and extras of at most {MAX_HEADER} bytes together, got {len(header.packed)}. "
-                    "Put large data in the payload or in a file."
-                )
-            add = more.setdefault(header.queue, [0, 0])
-            add[0] += len(run)
-            add[1] += sum(len(draft.payload) for draft in run)
-        for queue, (tasks, size) in more.items():
-            load = self._load_by_queue.get(queue, (0, 0))
-            if load[0] + tasks > self._limits.queue_tasks:
-                raise Refused(
-                    f"queue {queue!r} is full: expected at most {self._limits.queue_tasks} tasks, it has {load[0]} and {tasks} came. Try again later.",
-                    retry_after=1.0,
-                )
-            if load[1] + size > self._limits.queue_bytes:
-                raise Refused(
-                    f"queue {queue!r} is full: expected at most {self._limits.queue_bytes} bytes of payload, it has {load[1]} and {size} came. "
-                    "Try again later.",
-                    retry_after=1.0,
-                )
-
     # -- enqueue ---------------------------------------------------------------------------------------------------
 
     def enqueue(self, drafts: Sequence[Draft], request: RequestId | None = None) -> Sequence[int]:
@@ -257,15 +186,14 @@ class LmdbStore(Lookup):
             known = self._sent_before(request)
             if known is not None:
                 return known
-        self._check_room()
-        runs = list(_runs(drafts))
-        self._check_limits(runs)
+        runs = kinds(drafts)
+        self._room.check(runs, self._txn, self._now)
         now, seq, task_id = self._now, self._seq, self._id
         first = task_id + 1
         tasks, ready, timers = self._tasks, self._ready, self._timers
         for header, run in runs:
             packed, level, blocked = header.packed, 9 - header.priority, bool(header.parents)
-            lane, tally, load = self._lane(header), self._tally_for(header), self._load_by_queue[header.queue]
+            lane, tally, load = self._lane(header), self._tally_for(header), self._room.load[header.queue]
             length, size, waits = len(packed), 0, 0
             for draft in run:
                 task_id += 1
@@ -330,7 +258,7 @@ class LmdbStore(Lookup):
             found = (len(self._tally) + 1, Tally(*key))
             self._tally[key] = found
             self._tally_of[found[0]] = found[1]
-            self._load_by_queue.setdefault(header.queue, [0, 0])
+            self._room.weigh(header.queue, 0, 0)
         self._dirty[found[0]] = found[1]
         return found[1]
 
@@ -373,7 +301,7 @@ class LmdbStore(Lookup):
         txn, running = self._txn, self._running
         tasks, states = self._db["tasks"], self._db["states"]
         prefix = U32.pack(lane.number)
-        assert lane.head is not None  # a picked lane has work  # noqa: S101
+        assert lane.head is not None  # a picked lane has work
         found = ready.set_range(READY.pack(lane.number, *lane.head))
         count, size = 0, HEAD.size
         tally: Tally | None = None
@@ -404,7 +332,7 @@ class LmdbStore(Lookup):
             running[task_id] = (claim, batch, seq, len(body) - size - length, prior, header)
             taken.append(Claimed(task_id, claim, attempt, crashes, header, record))
             if batch.lease_ms:
-                self._lease(task_id, batch.lease_ms)
+                self._leases.hold(task_id, self._now + batch.lease_ms)
             batch.left += 1
             count += 1
             found = ready.delete()
@@ -439,12 +367,13 @@ class LmdbStore(Lookup):
                 header = head
                 tally = self._tally_for(header)
                 number = self._tally[header.queue, header.type][0]
-                load = self._load_by_queue[header.queue]
+                load = self._room.load[header.queue]
             key = U64.pack(task_id)
             states.append((key, first_success(claim, seq, batch.worker, started_at, finished_at, output, result)))
             history.append((HISTORY.pack(5, finished_at, task_id), ENDED.pack(number, output)))
             tally.states[3] -= 1
             tally.states[5] += 1
+            self._finals[5] += 1
             tally.succeeded += 1
             tally.bytes -= size
             load[0] -= 1
@@ -454,7 +383,7 @@ class LmdbStore(Lookup):
             if not batch.left:
                 self._ended.append(U64.pack(batch.number))
             if batch.lease_ms:
-                self._leases.pop(task_id, None)
+                self._leases.drop(task_id)
         return held
 
     def _succeed_again(self, one: Success, run: Run) -> None:
@@ -500,7 +429,7 @@ class LmdbStore(Lookup):
             txn.delete(TIMER.pack(old.due_at or task.spec.due_at, DUE, task.id), db=db["timers"])
         elif old.state is _RUNNING:
             batch = self._running.pop(task.id)[1]
-            self._leases.pop(task.id, None)
+            self._leases.drop(task.id)
             batch.left -= 1
             if not batch.left:
                 txn.delete(U64.pack(batch.number), db=db["running"])
@@ -529,9 +458,11 @@ class LmdbStore(Lookup):
         return new
 
     def _count(self, task: Task, old: Status, new: Status, event: str) -> None:
-        tally, load = self._tally_for(task.spec.header), self._load_by_queue[task.spec.header.queue]
+        tally, load = self._tally_for(task.spec.header), self._room.load[task.spec.header.queue]
         tally.states[old.state] -= 1
         tally.states[new.state] += 1
+        self._finals[old.state] -= 1
+        self._finals[new.state] += 1
         size = len(task.spec.payload)
         change = old.state.final - new.state.final  # -1: it is over, 1: it lives again
         tally.bytes += change * size
@@ -579,22 +510,14 @@ class LmdbStore(Lookup):
                 if (task.status.due_at or task.spec.due_at) == at:
                     found.append(("due", task_id))
             more = cursor.delete() and bool(cursor.key())
-        while self._lease_heap and self._lease_heap[0][0] <= self._now and len(found) < limit:
-            until, task_id = heappop(self._lease_heap)
-            if self._leases.get(task_id) == until:
-                found.append(("lease", task_id))
+        found += [("lease", task_id) for task_id in self._leases.lapsed(self._now, limit - len(found))]
         return found
-
-    def _lease(self, task_id: int, lease_ms: int) -> None:
-        until = self._now + lease_ms
-        self._leases[task_id] = until
-        heappush(self._lease_heap, (until, task_id))
 
     def extend(self, task_id: int, claim: int, lease_ms: int) -> bool:
         run = self._running.get(task_id)
         if run is None or run[0] != claim or not run[1].lease_ms:
             return False
-        self._lease(task_id, lease_ms)
+        self._leases.hold(task_id, self._now + lease_ms)
         return True
 
     # -- forgetting ------------------------------------------------------------------------------------------------
@@ -618,16 +541,14 @@ class LmdbStore(Lookup):
         txn.delete(key[9:], db=db["states"])
         tally = self._tally_of[number]
         tally.states[key[0]] -= 1
+        self._finals[key[0]] -= 1
         self._dirty[number] = tally
         return bool(output)
 
     def retain(self, limits: Limits, most: int) -> list[tuple[int, bool]]:
         failed = State.FAILED
         others = [s for s in State if s.final and s is not failed]
-        counts = [0] * len(State)
-        for tally in self._tally_of.values():
-            for state in range(State.SUCCEEDED, len(State)):
-                counts[state] += tally.states[state]
+        counts = self._finals
         gone: list[tuple[int, bool]] = []
         for states, keep_ms in (([failed], limits.keep_failed_ms), (others, limits.keep_ms)):
             over = sum(counts[s] for s in states) - limits.keep
@@ -684,14 +605,3 @@ class LmdbStore(Lookup):
     def drop_chore(self, chore_id: int) -> None:
         self._chores.pop(chore_id, None)
         self._txn.delete(U64.pack(chore_id), db=self._db["chores"])
-
-
-def _runs(drafts: Sequence[Draft]) -> Iterator[tuple[Header, Sequence[Draft]]]:
-    """The drafts in runs of one kind: nearly always a single run."""
-    start = 0
-    for at, draft in enumerate(drafts):
-        if draft.header is not drafts[start].header:
-            yield drafts[start].header, drafts[start:at]
-            start = at
-    if drafts:
-        yield drafts[start].header, drafts[start:]

@@ -16,11 +16,12 @@ from typing import Any
 
 import lmdb
 
+from tq.model import Spec, State, Status, Task, spec_of, status_of
 from tq.store import Chore, Held, Query, QueueInfo, Tally, TypeInfo
 from tq.store.files import Dbs
 from tq.store.keys import DUE, PAIR, READY, TIMER, U32, U64, Run
 from tq.store.lanes import Lanes, Line
-from tq.model import Spec, State, Status, Task, spec_of, status_of
+from tq.store.leases import Leases
 
 SLICE = 100
 """Records that ``find`` reads before it offers to pause: well under a millisecond."""
@@ -40,8 +41,7 @@ class Lookup:
     _now: int
     _lanes: Lanes
     _running: dict[int, Run]
-    _leases: dict[int, int]
-    _lease_heap: list[tuple[int, int]]
+    _leases: Leases
     _tally: dict[tuple[str, str], tuple[int, Tally]]
     _types: dict[str, TypeInfo]
     _chores: dict[int, Chore]
@@ -76,7 +76,7 @@ class Lookup:
             )  # fmt: skip
             return Task(spec, status)
         state = txn.get(key, db=self._db["states"])
-        return Task(spec, status_of(task_id, state) if state is not None else _untouched(spec))
+        return Task(spec, status_of(task_id, state) if state is not None else untouched(spec))
 
     def get(self, ids: Sequence[int]) -> list[Task | None]:
         with self._view() as txn:
@@ -211,15 +211,13 @@ class Lookup:
         return any(line.busy and not line.info.paused and not line.info.external for line in self._lanes.lines.values())
 
     def next_due(self) -> int | None:
-        while self._lease_heap and self._leases.get(self._lease_heap[0][1]) != self._lease_heap[0][0]:
-            heappop(self._lease_heap)
-        lease = self._lease_heap[0][0] if self._lease_heap else None
+        lease = self._leases.next
         if lease is None or self._next_timer is None:
             return lease if self._next_timer is None else self._next_timer
         return min(lease, self._next_timer)
 
 
-def _untouched(spec: Spec) -> Status:
+def untouched(spec: Spec) -> Status:
     """The status of a task that nothing has happened to yet."""
     if spec.seq:
         return Status(State.PENDING, seq=spec.seq, ready_at=spec.created_at)

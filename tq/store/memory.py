@@ -419,7 +419,6 @@ class MemoryStore:
             return False
         spec = mem.specs.pop(task_id)
         del mem.statuses[task_id]
-        _without(mem.timers, (spec.expires_at, "expire", task_id))
         mem.tallies[spec.header.queue, spec.header.type].states[status.state] -= 1
         return True
 

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 RECORD_MOST = 256 * 1024
 SEND_MOST = 100 * 1024
 """Bytes of results in one record: a kernel's SOCK_SEQPACKET takes no more than some 200 kB."""
+RESULT_MOST = 160 * 1024
 GATHER_MOST = 64
 GATHER_NS = 1_000_000
 ROW_BYTES = 48
@@ -90,9 +91,15 @@ class Results:
 
     def send(self) -> None:
         """Send all there is. The order in which the pool hears of ends has no meaning."""
-        rows = self._rows
-        if not rows:
+        if not self._rows:
             return
+        try:
+            self._send()
+        except ConnectionError:  # the daemon is gone: the helper thread ends the process
+            pass
+
+    def _send(self) -> None:
+        rows = self._rows
         with self._lock:
             group: list[Row] = []
             size = 0
@@ -222,7 +229,7 @@ class Worker:
                 result = calls.result_bytes(value, self._pack)
             except calls.Unpackable as error:
                 return self.raised(run, error)
-            most = self.settings.result_limit
+            most = min(self.settings.result_limit, RESULT_MOST)
             if len(result) > most:
                 note = f"the result was dropped: expected at most {most} bytes, got {len(result)}. Store it elsewhere and return where.\n"
                 run.output().write(NOTE, note.encode(), time.time_ns() // 1_000_000)

@@ -24,7 +24,7 @@ MAX_MESSAGE = 2000
 MAX_FRAMES = 20
 MAX_LINE = 200
 MAX_CHAIN = 3
-_MACHINERY = frozenset({"asyncio.runners", "asyncio.base_events"})
+_MACHINERY = frozenset({"tq.worker", "tq.worker.calls", "tq.worker.slots", "tq.shell", "asyncio.runners", "asyncio.base_events"})
 
 Details = dict[str, Any]
 
@@ -141,8 +141,7 @@ def _frames(trace: TracebackType | None) -> list[list[Any]]:
     places: list[tuple[str, int, str]] = []
     while trace is not None:
         code = trace.tb_frame.f_code
-        module = str(trace.tb_frame.f_globals.get("__name__"))
-        if module.partition(".")[0] != "tq" and module not in _MACHINERY:
+        if trace.tb_frame.f_globals.get("__name__") not in _MACHINERY:
             places.append((code.co_filename, trace.tb_lineno, code.co_qualname))
         trace = trace.tb_next
     if len(places) > MAX_FRAMES:

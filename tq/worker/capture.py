@@ -121,6 +121,9 @@ class _Stream(io.RawIOBase):
             _aside(data)
         return len(data)
 
+    def close(self) -> None:
+        """Stays open: a handler that closes ``sys.stdout`` must not silence the tasks after it."""
+
     def flush(self) -> None:
         run = running()
         if isinstance(run, Run) and not run.over:

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -26,7 +26,9 @@ FORBIDDEN = {
     "argparse", "subprocess", "logging", "pathlib", "uuid", "lmdb", "psutil", "tq.model", "tq.client", "tq.app",
 }  # fmt: skip
 
-WORDS = st.sampled_from(["a", "", "-", "42", "0", "x y", "K=V", "=", "é", "10s", "1h30m", "high", "9", "10", "exponential", "-1", "--", "@last", "@nofile"])
+WORDS = st.sampled_from(
+    ["a", "", "-", "42", "0", "x y", "K=V", "=", "é", "10s", "1h30m", "high", "9", "10", "exponential", "-1", "--", "@last", "@nofile"]
+)
 VALUES = {
     "--type": st.sampled_from(["email", "é", "a b"]),
     "--payload": st.sampled_from(["{}", '{"a": [1, 2.5, null, "\\u00e9"]}', "3", ' "x" ', "null", "[1,]", "NaN", "1 2", ""]),
@@ -85,7 +87,19 @@ class _Recorder:
         return answers.get(verb, {"states": {}, "workers": {"active": 0, "total": 0}} | dict.fromkeys(_FIGURES))
 
 
-_FIGURES = ("queue_length", "running", "completed", "failed", "success_rate", "failure_rate", "avg_process_time", "p50", "p95", "p99", "utilisation")
+_FIGURES = (
+    "queue_length",
+    "running",
+    "completed",
+    "failed",
+    "success_rate",
+    "failure_rate",
+    "avg_process_time",
+    "p50",
+    "p95",
+    "p99",
+    "utilisation",
+)
 
 
 def _outcome(run: Any) -> tuple[Any, list[bytes], str]:
@@ -109,7 +123,7 @@ def test_both_parsers_send_the_same_requests(monkeypatch: pytest.MonkeyPatch, ar
         def __init__(self, recorder: _Recorder) -> None:
             self.call = recorder.call
 
-        def __enter__(self) -> Slow:
+        def __enter__(self) -> Self:
             return self
 
         def __exit__(self, *_: object) -> None:
@@ -146,8 +160,8 @@ def test_the_thin_path_takes_the_plain_forms_of_every_hot_verb() -> None:
 
 @pytest.mark.parametrize(
     "argv",
-    [[], ["--help"], ["enqueue", "--help"], ["enqueue", "--typ", "x"], ["enqueue", "-qmail"], ["enqueue", "--type"], ["list"], ["status", "1", "2"],
-     ["wait"], ["enqueue", "--batch", "-"], ["enqueue", "--once=1"], ["enqueue", "--priority", "-1"], ["--version"], ["--data-dir"]],
+    [[], ["--help"], ["enqueue", "--help"], ["enqueue", "--typ", "x"], ["enqueue", "-qmail"], ["enqueue", "--type"], ["list"],
+     ["status", "1", "2"], ["wait"], ["enqueue", "--batch", "-"], ["enqueue", "--once=1"], ["enqueue", "--priority", "-1"], ["--version"], ["--data-dir"]],
 )  # fmt: skip
 def test_what_it_does_not_know_exactly_it_leaves_to_typer(argv: list[str]) -> None:
     assert fast.parse(argv) is None
@@ -219,10 +233,24 @@ def test_an_enqueue_of_the_thin_path_whose_answer_was_lost_is_stored_once(fake: 
     assert [args["again"] for args in fake.asked("enqueue")] == [False, True]
 
 
-def test_what_the_thin_path_read_from_standard_input_is_not_lost_on_typers_way(data_dir: Path) -> None:
-    done = _tq(data_dir, "enqueue", "--type", "email", "--payload", "-", stdin='{"n": 1')
-    assert done.returncode == 69  # nobody is there: said before standard input was looked at
-    assert "tq daemon start" in done.stderr
+@pytest.mark.parametrize(
+    "text", ['{"n": 1', "[1,]", "NaN", "", "1 2", '"\x00"', "[" * 100_000, '{"a": "\\ud800"}', "123456789012345678901234567890"]
+)
+def test_a_payload_that_is_no_json_is_refused_with_where_and_nothing_is_sent(fake: Any, data_dir: Path, text: str) -> None:
+    done = _tq(data_dir, "enqueue", "--type", "email", "--payload", "-", stdin=text)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(("tq: --payload: expected JSON", "tq: payload"))
+    assert "Traceback" not in done.stderr
+    assert not fake.requests
+
+
+def test_a_payload_from_a_file_or_standard_input_is_the_value_in_it(fake: Any, data_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text(' {"a": [1, -2.5, "\\u00e9"]}\n')
+    for word in (f"@{tmp_path}/p.json", "-"):
+        done = _tq(data_dir, "enqueue", "--type", "email", "--payload", word, stdin='{"a": [1, -2.5, "é"]}')
+        assert done.returncode == 0, done.stderr
+    assert [wire.message(payload) for _, payload, _ in fake.tasks] == [{"a": [1, -2.5, "é"]}] * 2
+    assert _tq(data_dir, "enqueue", "--type", "email", "--payload", "@/no/such").returncode == 2
 
 
 def test_without_a_daemon_every_hot_verb_says_so_and_ends_with_69(data_dir: Path) -> None:
@@ -236,7 +264,9 @@ def test_a_task_object_has_the_promised_keys_and_shapes(fake: Any, data_dir: Pat
     payload = wire.pack({"n": float("nan"), "b": b"\x00\xff", "é": [1]})
     fake.verbs["get"] = lambda _: {"tasks": [task_row(1, payload=payload, result=wire.pack(3), meta={"k": "\x1b"})]}
     one = json.loads(_tq(data_dir, "status", "1", "--json").stdout, parse_constant=pytest.fail)
-    wanted = "id type queue state priority payload attempt failures retries timeout created_at due_at started_at finished_at expires_at worker"
+    wanted = (
+        "id type queue state priority payload attempt failures retries timeout created_at due_at started_at finished_at expires_at worker"
+    )
     assert set((wanted + " progress result error exit_code label meta tenant correlation_id").split()) <= one.keys()
     assert one["payload"] == {"n": "NaN", "b": "AP8=", "é": [1]}
     assert (one["result"], one["timeout"], one["due_at"]) == (3, 300.0, None)
@@ -260,7 +290,9 @@ def test_output_into_a_closed_pipe_is_no_traceback(fake: Any, data_dir: Path) ->
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        done = subprocess.run([sys.executable, "-m", "tq", "status", "1"], env=env, stdout=writer, stderr=subprocess.PIPE, timeout=30, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "tq", "status", "1"], env=env, stdout=writer, stderr=subprocess.PIPE, timeout=30, check=False
+        )
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (141, b"")

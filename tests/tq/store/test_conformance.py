@@ -318,6 +318,11 @@ def test_another_request_gets_ids_of_its_own(store, other):
     assert store.add(request=other) != ids
 
 
+def test_a_request_that_was_not_sent_before_is_never_looked_up(store):
+    ids = store.add(request=RequestId(NONCE, 7))
+    assert store.add(request=RequestId(NONCE, 7)) != ids
+
+
 def test_a_request_whose_turn_was_lost_is_carried_out_when_repeated(store):
     with store.turn() as raw:
         raw.enqueue([store.draft()], RequestId(NONCE, 1))

@@ -55,9 +55,9 @@ def test_a_success_may_also_come_as_a_transition(store):
 )
 def test_a_stale_claim_never_changes_anything(store, event):
     (task_id,) = store.add()
-    stale = store.take(task_id)
+    stale = store.take(task_id, lease_ms=1000)
     store.settle(stale, "released")
-    task = store.get(store.take(task_id).id)
+    task = store.get(store.take(task_id, lease_ms=1000).id)
     before = store.everything()
     change = settle(task, Outcome(event, delay_ms=5), store.now, 0.5)
     assert store.apply(replace(change, claim=stale.claim)) is None

@@ -1,0 +1,380 @@
+"""`verify` names every kind of damage, and only damage."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from tq.errors import ConfigError, StoreTooNew
+from tq.lifecycle import Outcome, cancel, come_due, retry, run_out, settle
+from tq.model import Backoff, Header, State, Status, pack, seal, spec_of, status_of, unpack
+from tq.store import Chore, Draft, QueueInfo, RequestId, Success, TypeInfo, Want
+from tq.store.files import Lock, open_store
+from tq.store.keys import COUNTERS, DUE, ENDED, EXPIRE, HISTORY, PAIR, READY, REQUEST, TIMER, U32, U64
+from tq.store.lmdb import LmdbStore
+from tq.store.verify import MOST, verify
+
+NOW = 1_700_000_000_000
+ROLES = ("pending", "scheduled", "blocked", "running", "retrying", "succeeded", "failed", "cancelled", "expired", "released", "again")
+ID = {role: number for number, role in enumerate(ROLES, 1)}
+ENDS = {"retrying": "failed", "failed": "failed", "released": "released"}
+
+
+def fill(store: LmdbStore) -> None:
+    """A task in every state, each in a queue of that name; beside them what else a store can hold."""
+    store.begin(NOW)
+    for role in ROLES:
+        head = Header("t", queue=role, retries=role == "retrying", backoff=Backoff(jitter=False), parents=(1,) if role == "blocked" else ())
+        later = {"scheduled": NOW + 60_000}.get(role, 0)
+        store.enqueue([Draft(head, role.encode(), later, NOW + 3_600_000 if role == "pending" else 0)], RequestId(b"12345678", ID[role]))
+    for role in ("running", "retrying", "succeeded", "failed", "released", "again"):
+        (got,) = store.claim(Want("w1", 1, queues=frozenset({role})))
+        task = store.get([got.id])[0]
+        assert task is not None
+        if role in ENDS:
+            store.apply([settle(task, Outcome(ENDS[role], error={"type": "E", "message": "m"}), NOW, 0.5)])
+        elif role != "running":
+            store.succeed([Success(got.id, got.claim, NOW - 5, NOW, True, b"\xc0")])
+    for role, change in (("cancelled", cancel), ("expired", run_out), ("again", retry)):
+        task = store.get([ID[role]])[0]
+        assert task is not None
+        transition = change(task, NOW)
+        assert transition is not None
+        store.apply([transition])
+    store.put_types([TypeInfo("t")])
+    store.put_queue(QueueInfo("pending", weight=2))
+    store.put_chore(Chore(0, "cancel", {"queue": "pending"}))
+    store.commit()
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Path:
+    store = LmdbStore(tmp_path / "store")
+    fill(store)
+    store.close()
+    return tmp_path
+
+
+AGAIN_AND_AGAIN = """
+import sys, pathlib
+from tq.store.verify import verify
+for _ in range(8):
+    print(verify(pathlib.Path(sys.argv[1])), flush=True)
+"""
+
+
+class Surgeon:
+    """Puts a hand into a store: one write transaction, databases by name."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.env, self.dbs = open_store(data_dir / "store")
+
+    def __enter__(self) -> Self:
+        self.txn: Any = self.env.begin(write=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.txn.commit()
+        self.env.close()
+
+    def get(self, name: str, key: bytes) -> bytes:
+        value = self.txn.get(key, db=self.dbs[name])
+        assert value is not None
+        return bytes(value)
+
+    def put(self, name: str, key: bytes, value: bytes) -> None:
+        self.txn.put(key, value, db=self.dbs[name])
+
+    def drop(self, name: str, key: bytes) -> None:
+        assert self.txn.delete(key, db=self.dbs[name])
+
+    def entry(self, name: str, role: str) -> tuple[bytes, bytes]:
+        """The index entry of a role's task."""
+        for key, value in self.txn.cursor(self.dbs[name]):
+            if U64.unpack(value[:8] if name == "ready" else key[-8:])[0] == ID[role] and key[8:9] != bytes([EXPIRE]) * (name == "timers"):
+                return bytes(key), bytes(value)
+        raise AssertionError(f"no entry of {role} in {name}")
+
+    def change(self, name: str, key: bytes, at: int, by: bytes) -> None:
+        value = self.get(name, key)
+        self.put(name, key, value[:at] + by + value[at + len(by) :])
+
+    def status(self, role: str, **changes: Any) -> None:
+        key = U64.pack(ID[role])
+        self.put("states", key, replace(status_of(ID[role], self.get("states", key)), **changes).record())
+
+    def tally(self, queue: str, **changes: Any) -> None:
+        for key, value in self.txn.cursor(self.dbs["tallies"]):
+            row = unpack(value)
+            if row[0] == queue:
+                for at, to in changes.items():
+                    row[int(at[1:])] = to
+                self.put("tallies", bytes(key), pack(row))
+                return
+
+
+def key_of(role: str) -> bytes:
+    return U64.pack(ID[role])
+
+
+def _bit_in_a_payload(s: Surgeon) -> None:
+    s.change("tasks", key_of("succeeded"), -9, b"\x00")
+
+
+def _bit_in_a_status(s: Surgeon) -> None:
+    s.change("states", key_of("failed"), 3, b"\xff")
+
+
+def _status_of_a_wrong_shape(s: Surgeon) -> None:
+    s.put("states", key_of("failed"), seal(pack(["not", "a", "status"])))
+
+
+def _status_without_a_task(s: Surgeon) -> None:
+    s.put("states", U64.pack(999), Status(State.FAILED).record())
+
+
+def _lost_ready_entry(s: Surgeon) -> None:
+    s.drop("ready", s.entry("ready", "pending")[0])
+
+
+def _stray_ready_entry(s: Surgeon) -> None:
+    s.put("ready", READY.pack(1, 8, 500), PAIR.pack(ID["succeeded"], NOW))
+
+
+def _ready_entry_in_another_lane(s: Surgeon) -> None:
+    key, value = s.entry("ready", "pending")
+    s.drop("ready", key)
+    s.put("ready", U32.pack(77) + key[4:], value)
+
+
+def _ready_entry_without_its_mark(s: Surgeon) -> None:
+    key, value = s.entry("ready", "released")
+    s.put("ready", key, value[:16])
+
+
+def _lost_lane(s: Surgeon) -> None:
+    s.drop("lanes", s.entry("ready", "pending")[0][:4])
+
+
+def _two_lanes_of_one_key(s: Surgeon) -> None:
+    s.put("lanes", U32.pack(500), s.get("lanes", s.entry("ready", "pending")[0][:4]))
+
+
+def _lost_due_timer(s: Surgeon) -> None:
+    s.drop("timers", s.entry("timers", "scheduled")[0])
+
+
+def _stray_due_timer(s: Surgeon) -> None:
+    s.put("timers", TIMER.pack(NOW + 1, DUE, ID["failed"]), b"")
+
+
+def _lost_expiry(s: Surgeon) -> None:
+    s.drop("timers", TIMER.pack(NOW + 3_600_000, EXPIRE, ID["pending"]))
+
+
+def _lost_history(s: Surgeon) -> None:
+    s.drop("history", s.entry("history", "cancelled")[0])
+
+
+def _stray_history(s: Surgeon) -> None:
+    s.put("history", HISTORY.pack(State.FAILED, NOW, 998), ENDED.pack(1, 0))
+
+
+def _history_with_another_tally(s: Surgeon) -> None:
+    key, value = s.entry("history", "expired")
+    s.put("history", key, U32.pack(99) + value[4:])
+
+
+def _running_without_a_record(s: Surgeon) -> None:
+    s.status("released", state=State.RUNNING)
+
+
+def _two_live_claims(s: Surgeon) -> None:
+    s.put("running", U64.pack(2**40), seal(pack(["w2", NOW, 0, [ID["running"]], [2]])))
+
+
+def _claim_that_skips(s: Surgeon) -> None:
+    s.put("running", U64.pack(1), seal(pack(["w2", NOW, 0, [ID["released"]], [9]])))
+
+
+def _running_record_of_nothing(s: Surgeon) -> None:
+    s.put("running", U64.pack(1), seal(pack(["w2", NOW, 0, [ID["failed"]], None])))
+
+
+def _bit_in_a_running_record(s: Surgeon) -> None:
+    for key in s.txn.cursor(s.dbs["running"]).iternext(values=False):
+        s.change("running", bytes(key), 2, b"\xff")
+
+
+def _wrong_count(s: Surgeon) -> None:
+    s.tally("running", _2=[0] * 9)
+
+
+def _wrong_bytes(s: Surgeon) -> None:
+    s.tally("pending", _3=10**6)
+
+
+def _lost_tally(s: Surgeon) -> None:
+    for key, value in s.txn.cursor(s.dbs["tallies"]):
+        if unpack(value)[0] == "blocked":
+            s.drop("tallies", bytes(key))
+            return
+
+
+def _wrong_histogram(s: Surgeon) -> None:
+    s.tally("succeeded", _7=50)
+
+
+def _counters_behind(s: Surgeon) -> None:
+    ids, _, batches, chores = COUNTERS.unpack(s.get("meta", b"counters"))
+    s.put("meta", b"counters", COUNTERS.pack(ids - 1, 1, batches, chores))
+
+
+def _sequence_given_twice(s: Surgeon) -> None:
+    key = key_of("running")
+    spec = spec_of(ID["running"], s.get("tasks", key))
+    s.put("tasks", key, replace(spec, seq=spec_of(ID["pending"], s.get("tasks", key_of("pending"))).seq).record())
+
+
+def _request_for_ids_never_given(s: Surgeon) -> None:
+    s.put("requests", REQUEST.pack(1, b"12345678", 99), PAIR.pack(990, 5))
+
+
+def _chore_under_another_number(s: Surgeon) -> None:
+    s.put("chores", U64.pack(7), s.get("chores", U64.pack(1)))
+
+
+def _malformed_queue(s: Surgeon) -> None:
+    s.put("queues", b"broken", b"\xc1")
+
+
+DAMAGE: list[tuple[Callable[[Surgeon], None], str]] = [
+    (_bit_in_a_payload, "task 6: the record fails its checksum"),
+    (_bit_in_a_status, "task 7: the record fails its checksum"),
+    (_status_of_a_wrong_shape, "task 7: expected a record of its kind"),
+    (_status_without_a_task, "task 999: a status without a specification"),
+    (_lost_ready_entry, "task 1: pending, but its entry in ready .* is missing"),
+    (_stray_ready_entry, "ready: the entry .*sequence 500.* names task 6"),
+    (_ready_entry_in_another_lane, "ready: the entry .lane 77, .* names task 1"),
+    (_ready_entry_without_its_mark, "task 10: pending, but its entry in ready .* says"),
+    (_lost_lane, "task 1: pending, but the lane .* is missing"),
+    (_two_lanes_of_one_key, "lane 500: expected a queue, type, tenant and flow of its own"),
+    (_lost_due_timer, "task 2: scheduled, but its entry in timers .* is missing"),
+    (_stray_due_timer, "timers: the entry .* names task 7"),
+    (_lost_expiry, "task 1: it expires, but the timer for that is missing"),
+    (_lost_history, "task 8: cancelled, but its entry in history .* is missing"),
+    (_stray_history, "history: the entry .failed at .* names task 998"),
+    (_history_with_another_tally, "task 9: expired, but its entry in history .* says"),
+    (_running_without_a_record, "task 10: its status says running, but no running record holds it"),
+    (_two_live_claims, "task 4: two running records hold it, with the claims 1 and 2"),
+    (_claim_that_skips, "task 10: expected the claim 2 in its running record, got 9"),
+    (_running_record_of_nothing, "running record 1: expected at least one task that is not settled"),
+    (_bit_in_a_running_record, "a running record: the record fails its checksum"),
+    (_wrong_count, "queue 'running', type 't': the tally says no tasks .* a recount 1 running"),
+    (_wrong_bytes, "queue 'pending', type 't': the tally says .*1000000 bytes"),
+    (_lost_tally, "queue 'blocked', type 't': it has tasks but no tally"),
+    (_wrong_histogram, "expected a histogram of its 50 runs"),
+    (_counters_behind, "task 11: expected an id up to the counter's 10"),
+    (_sequence_given_twice, "task 4: its sequence 1 was given to another task too"),
+    (_request_for_ids_never_given, "expected ids up to 11, got 5 from 990 on"),
+    (_chore_under_another_number, "expected a record of that name"),
+    (_malformed_queue, "queues b'broken': expected a record of its kind"),
+]
+
+
+def test_a_store_with_a_task_in_every_state_is_whole(filled: Path) -> None:
+    assert verify(filled) == []
+
+
+@pytest.mark.parametrize(("damage", "words"), DAMAGE, ids=lambda case: case.__name__.strip("_") if callable(case) else "")
+def test_damage_is_named(filled: Path, damage: Callable[[Surgeon], None], words: str) -> None:
+    with Surgeon(filled) as surgeon:
+        damage(surgeon)
+    problems = verify(filled)
+    assert any(re.search(words, problem) for problem in problems), problems
+
+
+def test_a_page_that_was_overwritten_is_named_before_the_engine_sees_it(filled: Path) -> None:
+    data = filled / "store" / "data.mdb"
+    with data.open("r+b") as file:
+        file.seek(5 * 4096)
+        file.write(b"\xff" * 4096)
+    problems = verify(filled)
+    assert problems
+    assert all(problem.startswith("data file: ") for problem in problems)
+
+
+def test_a_file_that_is_no_store_is_a_problem_and_no_exception(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "data.mdb").write_bytes(b"something else entirely" * 1000)
+    (problem,) = verify(tmp_path)
+    assert "data file" in problem
+
+
+def test_a_directory_without_a_store_is_an_error_that_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="expected a store, found nothing"):
+        verify(tmp_path)
+
+
+def test_a_newer_store_is_not_judged(filled: Path) -> None:
+    with Surgeon(filled) as surgeon:
+        surgeon.put("meta", b"format", b"99")
+    with pytest.raises(StoreTooNew, match="got 99"):
+        verify(filled)
+
+
+def test_much_damage_is_counted_and_not_all_told(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path / "store")
+    store.begin(NOW)
+    store.enqueue([Draft(Header("t"), b"")] * 300)
+    store.commit()
+    store.close()
+    with Surgeon(tmp_path) as surgeon:
+        surgeon.txn.drop(surgeon.dbs["ready"], delete=False)
+    problems = verify(tmp_path)
+    assert len(problems) == MOST + 1
+    assert problems[-1] == "and 200 more problems"
+
+
+def test_verify_writes_nothing_and_leaves_the_directory_free(filled: Path) -> None:
+    before = (filled / "store" / "data.mdb").read_bytes()
+    verify(filled)
+    assert (filled / "store" / "data.mdb").read_bytes() == before
+    Lock(filled).close()
+
+
+def test_a_store_under_load_is_whole_at_every_moment(tmp_path: Path) -> None:
+    """Turns of every kind, while another process verifies again and again."""
+    store = LmdbStore(tmp_path / "store")
+    held = Lock(tmp_path)
+    with subprocess.Popen([sys.executable, "-c", AGAIN_AND_AGAIN, str(tmp_path)], stdout=subprocess.PIPE, text=True) as verifier:
+        now = NOW
+        while verifier.poll() is None:
+            now += 10
+            store.begin(now)
+            for role in ("a", "b"):
+                store.enqueue([Draft(Header("t", queue=role), b"x" * 100)] * 20)
+                store.enqueue([Draft(Header("t", queue=role), b"y", now + 50, now + 90)] * 3)
+            got = store.claim(Want("w1", 30))
+            tasks = {task.id: task for task in store.get([one.id for one in got]) if task is not None}
+            ends = zip(got, ("failed", "released", "crashed"), strict=False)
+            store.apply([settle(tasks[one.id], Outcome(end), now, 0.5) for one, end in ends])
+            store.succeed([Success(one.id, one.claim, now, now, False, None) for one in got[3:20]])
+            for what, task_id in store.due(100):
+                (task,) = store.get([task_id])
+                if task is not None and task.state is not State.RUNNING:
+                    store.apply([run_out(task, now) if what == "expire" else come_due(task, now)])
+            store.commit()
+        assert verifier.stdout is not None
+        told = verifier.stdout.read().splitlines()
+    store.close()
+    held.close()
+    assert told == ["[]"] * 8
+    assert verify(tmp_path) == []

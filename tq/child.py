@@ -1,0 +1,237 @@
+"""A worker process as its parent holds it: the process, its two socket pairs, its board.
+
+For: spawning, sending tasks as records, receiving results, taking back what was not read, ending it.
+Not for: whom to feed with what, what a death means (pool).
+Runs in: the daemon, on the thread of its loop.
+Promises: spawned, never forked: no descriptor but its own three, a session of its own; a record is read once, by the
+worker or by ``take_back``: the kernel decides; nothing here blocks.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tq.board import Board, start_ticks
+from tq.model import pack, unpack
+from tq.store import TypeInfo
+
+INLINE_BYTES = 64 << 10
+"""A larger specification travels as a memfd beside its record: a stock kernel takes no record over some 200 kB."""
+RECORD_BYTES = 100 << 10
+RECORD_TASKS = 64
+RECORD_MS = 1.0
+"""Work that shares a record: small enough that nothing long hides behind it."""
+BUFFER = 4 << 20
+"""Asked of the kernel for each pair, so that 1,600 small records fit instead of 300."""
+READ_BYTES = 1 << 18
+
+
+@dataclass(slots=True)
+class Job:
+    """A task in the hands of a worker. ``ending``: we asked for its end, for this reason."""
+
+    id: int
+    claim: int
+    type: str
+    timeout_ms: int
+    sent_at: int
+    cost: float
+    ending: str | None = None
+    kill_at: float = math.inf
+
+
+class Child:
+    """One worker process. ``jobs`` are in the order of their records; ``state``: starting, ready, draining, ending."""
+
+    def __init__(self, name: str, run: Path, options: Mapping[str, Any], now: int, *, only_checks: bool = False) -> None:
+        self.name = name
+        self.started_at = self.active_at = now
+        self.only_checks = only_checks
+        self.state = "starting"
+        self.jobs: dict[int, Job] = {}
+        self.done = 0
+        self.flushed = False
+        self.blame: Job | None = None
+        """The task for which we end this worker."""
+        self.types: list[TypeInfo] = []
+        self.refused: str | None = None
+        self._unsent: deque[tuple[bytes, list[int]]] = deque()
+        self.tasks, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.control, their_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (self.tasks, self._theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+        self._board_path = run / f"{name}.board"
+        self.board = Board.create(self._board_path)
+        fds = (self._theirs.fileno(), their_control.fileno(), self.board.fd)
+        argv = [sys.executable, "-c", "from tq.worker import main; main()", *map(str, fds), json.dumps({"worker": name, **options})]
+        self.process = subprocess.Popen(argv, pass_fds=fds, start_new_session=True, stdin=subprocess.DEVNULL)
+        their_control.close()
+        self.pidfd = os.pidfd_open(self.process.pid)
+        self.board.set_worker(self.process.pid, start_ticks(self.process.pid) or 0)
+        self.tasks.setblocking(False)
+        self.control.setblocking(False)
+
+    # -- sending ---------------------------------------------------------------------------------------------------
+
+    @property
+    def stuffed(self) -> bool:
+        """Whether records wait for the pair to have room."""
+        return bool(self._unsent)
+
+    def send(self, entries: Sequence[tuple[list[Any], float | None]]) -> bool:
+        """Send ``[id, claim, attempt, specification]`` entries in order; those with a cost (ms) share records.
+
+        Whether all of it is on its way; if not, call ``send_on`` when ``tasks`` can be written.
+        """
+        group: list[list[Any]] = []
+        size, work = 0, 0.0
+        for entry, cost in entries:
+            length = len(entry[3])
+            alone = cost is None or length > INLINE_BYTES
+            if group and (alone or work + (cost or 0) > RECORD_MS or len(group) >= RECORD_TASKS or size + length > RECORD_BYTES):
+                self._unsent.append((pack([True, group]), []))
+                group, size, work = [], 0, 0.0
+            if alone:
+                self._append_alone(entry)
+                continue
+            group.append(entry)
+            size += length
+            work += cost or 0
+        if group:
+            self._unsent.append((pack([True, group]), []))
+        return self.send_on()
+
+    def _append_alone(self, entry: list[Any]) -> None:
+        fds = []
+        if len(entry[3]) > INLINE_BYTES:
+            fds.append(os.memfd_create("tq-task", os.MFD_CLOEXEC))
+            view = memoryview(entry[3])
+            while view:
+                view = view[os.write(fds[0], view) :]
+            entry = [*entry[:3], None]
+        self._unsent.append((pack([False, [entry]]), fds))
+
+    def send_on(self) -> bool:
+        """Send what the pair takes; a full one is back-pressure."""
+        while self._unsent:
+            record, fds = self._unsent[0]
+            try:
+                if fds:
+                    socket.send_fds(self.tasks, [record], fds)
+                else:
+                    self.tasks.send(record)
+            except BlockingIOError:
+                return False
+            except OSError:  # it is dying, which its pidfd tells
+                return True
+            self._unsent.popleft()
+            _close_all(fds)
+        return True
+
+    def tell(self, *message: object) -> None:
+        """Say something on the control pair. A full one is nobody listening, who will be ended in time."""
+        try:
+            self.control.send(pack(message))
+        except OSError:
+            return
+
+    # -- receiving -------------------------------------------------------------------------------------------------
+
+    def receive(self, most: int) -> list[Sequence[Any]]:
+        """Results of at most ``most`` records."""
+        rows: list[Sequence[Any]] = []
+        for _ in range(most):
+            try:
+                data = self.tasks.recv(READ_BYTES)
+            except OSError:
+                break
+            if not data:
+                break
+            found = unpack(data)
+            if type(found[0]) is int:  # an end that is no success travels alone
+                rows.append(found)
+            else:
+                rows += found
+        return rows
+
+    def hear(self) -> list[Any] | None:
+        """One message of the control pair; None when it is closed; empty when there is none."""
+        try:
+            data = self.control.recv(READ_BYTES)
+        except BlockingIOError:
+            return []
+        except OSError:
+            return None
+        return list(unpack(data)) if data else None
+
+    def take_back(self) -> list[tuple[int, int]]:
+        """Read the records the worker has not read: (id, claim) of each task in them."""
+        records = []
+        while True:
+            try:
+                # not socket.recv_fds, which up to 3.12 at least forgets its flags and would wait here for ever
+                data, rights, _, _ = self._theirs.recvmsg(READ_BYTES, socket.CMSG_SPACE(4), socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC)
+            except OSError:
+                break
+            _close_all([int.from_bytes(fd[:4], sys.byteorder) for _, _, fd in rights])
+            if not data:
+                break
+            records.append(data)
+        while self._unsent:
+            data, fds = self._unsent.popleft()
+            _close_all(fds)
+            records.append(data)
+        return [(entry[0], entry[1]) for record in records for entry in unpack(record)[1]]
+
+    def has_begun(self, job: Job, begun: set[int]) -> bool:
+        """Whether ``job`` is among the tokens of ``board.begun()``."""
+        return Board.token(job.id, job.claim) in begun
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def kill(self) -> None:
+        self.state = "ending"
+        self.process.kill()
+
+    def close(self) -> None:
+        """After its death: let go of everything."""
+        for end in (self.tasks, self._theirs, self.control):
+            end.close()
+        while self._unsent:
+            _close_all(self._unsent.popleft()[1])
+        os.close(self.pidfd)
+        self.board.close()
+        self._board_path.unlink(missing_ok=True)
+
+
+def _close_all(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def kill_and_wait(pid: int, ticks: int) -> None:
+    """Kill a process that is not our child, if it still is the one that started at ``ticks``, and wait for its end."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if start_ticks(pid) == ticks:
+            signal.pidfd_send_signal(fd, signal.SIGKILL)
+            poll = select.poll()
+            poll.register(fd, select.POLLIN)
+            poll.poll(10_000)
+    finally:
+        os.close(fd)

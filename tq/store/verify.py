@@ -1,0 +1,385 @@
+"""Whether an LMDB store is whole: every record, every index against the records, every count against a recount.
+
+For: ``tq verify``, and the tests that kill things.
+Not for: mending anything (restore a backup), deciding.
+Runs in: a process of its own, also beside a running daemon: it reads one snapshot, which the daemon's writes pass by.
+Promises: changes nothing; says each problem in a sentence, the first ``MOST`` of them; a damaged record is a problem,
+never an exception; memory grows with what is running and with the number of lanes, not with the number of tasks
+(a bit a task aside).
+
+While no daemon holds the directory the pages of the file are checked first, byte by byte, by lmdb's own verifier:
+a file that fails there is not handed to the engine at all.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import lmdb
+import lmdb.verify as pages
+
+from tq.errors import StoreDamaged, StoreLocked, TqError
+from tq.model import Spec, State, Status, spec_of, status_of, unpack, unseal
+from tq.store import Chore, QueueInfo, Tally, TypeInfo
+from tq.store.files import Dbs, Lock, open_store
+from tq.store.keys import COUNTERS, DUE, ENDED, EXPIRE, HISTORY, PAIR, PAST, READY, REQUEST, TIMER, U32, U64
+from tq.store.lookup import untouched
+
+MOST = 100
+"""Problems that are told; of the others only how many."""
+_MALFORMED = (ValueError, TypeError, KeyError, IndexError, AttributeError, struct.error)
+_WAITS = (State.SCHEDULED, State.RETRYING)
+_BITS = 10
+
+T = TypeVar("T")
+Entry = tuple[str, bytes, bytes]
+"""What an index holds of a task: (database, key, value)."""
+
+
+def verify(data_dir: Path) -> list[str]:
+    """The problems of the store in ``data_dir``; none if it is whole. ConfigError: there is no store; StoreTooNew."""
+    store = data_dir / "store"
+    if (store / "data.mdb").is_file() and (found := _check_pages(data_dir)):
+        return found
+    try:
+        env, dbs = open_store(store, readonly=True)
+    except StoreDamaged as error:
+        return [error.message]
+    check = _Check(dbs)
+    try:
+        with env.begin() as txn:
+            check.run(txn)
+    except lmdb.Error as error:
+        check.say(f"the data file cannot be read on: {error}")
+    finally:
+        env.close()
+    return check.found()
+
+
+def _check_pages(data_dir: Path) -> list[str]:
+    """Problems of the file's pages; none while a daemon holds the lock, since it writes pages as they are read."""
+    try:
+        lock = Lock(data_dir)
+    except StoreLocked:
+        return []
+    try:
+        found: list[str] = pages.verify(str(data_dir / "store" / "data.mdb"), subdir=False)  # type: ignore[no-untyped-call]
+    except pages.VerifyError as error:
+        found = [str(error)]
+    finally:
+        lock.close()
+    return [f"data file: {problem}" for problem in found[:MOST]]
+
+
+class _Seen:
+    """Which numbers have come before, at a bit each."""
+
+    def __init__(self) -> None:
+        self._blocks: dict[int, int] = {}
+
+    def add(self, number: int) -> bool:
+        """Remember ``number``; whether it is new."""
+        block, bit = number >> _BITS, 1 << (number & (1 << _BITS) - 1)
+        old = self._blocks.get(block, 0)
+        self._blocks[block] = old | bit
+        return not old & bit
+
+
+class _Check:
+    """One pass over one snapshot."""
+
+    def __init__(self, dbs: Dbs) -> None:
+        self._db = dbs
+        self._txn: Any = None
+        self._problems: list[str] = []
+        self._more = 0
+        self._last_id = self._last_seq = self._last_batch = self._last_chore = 0
+        self._lanes: dict[tuple[Any, ...], int] = {}
+        self._tallies: dict[tuple[str, str], tuple[int, Tally]] = {}
+        self._claims: dict[int, int] = {}  # task -> the claim that a running record holds
+        self._seqs = _Seen()
+        self._unread: set[int] = set()
+        self._met = {"ready": 0, "timers": 0, "history": 0}  # entries that some task expects, as it expects them
+        self._recount: dict[tuple[str, str], list[int]] = {}
+
+    def say(self, problem: str) -> None:
+        if len(self._problems) < MOST:
+            self._problems.append(problem)
+        else:
+            self._more += 1
+
+    def found(self) -> list[str]:
+        return [*self._problems, f"and {self._more} more problems"] if self._more else self._problems
+
+    def run(self, txn: Any) -> None:
+        """Check everything that ``txn`` sees."""
+        self._txn = txn
+        self._read_counters()
+        self._read_settings()
+        self._read_lanes()
+        self._read_tallies()
+        self._read_running()
+        self._walk_tasks()
+        for name in self._met:
+            self._look_for_strays(name)
+        self._compare_tallies()
+        self._check_requests()
+
+    def _read(self, what: str, decode: Callable[..., T], *args: Any) -> T | None:
+        """What ``decode`` gives; None, and a problem, if the record is not what it should be."""
+        try:
+            return decode(*args)
+        except TqError as error:
+            self.say(error.message)
+        except _MALFORMED as error:
+            self.say(f"{what}: expected a record of its kind, got another ({type(error).__name__}: {error!s:.100}).")
+        return None
+
+    # -- the small databases ---------------------------------------------------------------------------------------
+
+    def _read_counters(self) -> None:
+        record = self._txn.get(b"counters", db=self._db["meta"])
+        counters = self._read("the counters", COUNTERS.unpack, record) if record is not None else None
+        if counters is not None:
+            self._last_id, self._last_seq, self._last_batch, self._last_chore = counters
+
+    def _read_settings(self) -> None:
+        """Types, queues and chores: each decodes, under its own name."""
+        rows: tuple[tuple[str, Any, Callable[[Any], bytes]], ...] = (
+            ("types", TypeInfo, lambda info: info.name.encode()),
+            ("queues", QueueInfo, lambda info: info.name.encode()),
+            ("chores", Chore, lambda chore: U64.pack(chore.id)),
+        )
+        for name, kind, key_of in rows:
+            for key, value in self._txn.cursor(self._db[name]):
+                what = f"{name} {key!r:.100}"
+                info = self._read(what, lambda data, make=kind: make(*unpack(data)), value)
+                if info is not None and self._read(what, key_of, info) != key:
+                    self.say(f"{what}: expected a record of that name, got that of {info!r:.100}.")
+                if isinstance(info, Chore) and info.id > self._last_chore:
+                    self.say(f"chore {info.id}: expected a number up to the counter's {self._last_chore}.")
+
+    def _read_lanes(self) -> None:
+        for key, value in self._txn.cursor(self._db["lanes"]):
+            row = self._read(f"lane {key.hex()}", _lane_of, key, value)
+            if row is None:
+                continue
+            number, lane = row
+            if lane in self._lanes:
+                self.say(f"lane {number}: expected a queue, type, tenant and flow of its own, got those of lane {self._lanes[lane]}.")
+            self._lanes.setdefault(lane, number)
+
+    def _read_tallies(self) -> None:
+        for key, value in self._txn.cursor(self._db["tallies"]):
+            row = self._read(f"tally {key.hex()}", lambda k, v: (U32.unpack(k)[0], Tally(*unpack(v))), key, value)
+            if row is None:
+                continue
+            number, tally = row
+            if (tally.queue, tally.type) in self._tallies:
+                self.say(f"tally {number}: queue {tally.queue!r:.100} and type {tally.type!r:.100} have two tallies.")
+            if tally.runs != sum(tally.times.values()):
+                self.say(f"tally {number}: expected a histogram of its {tally.runs} runs, got one of {sum(tally.times.values())}.")
+            self._tallies[tally.queue, tally.type] = row
+
+    def _check_requests(self) -> None:
+        for key, value in self._txn.cursor(self._db["requests"]):
+            row = self._read(f"request {key.hex()}", lambda k, v: (*REQUEST.unpack(k), *PAIR.unpack(v)), key, value)
+            if row is not None and not 0 < row[3] <= row[3] + row[4] - 1 <= self._last_id:
+                self.say(f"request {key.hex()}: expected ids up to {self._last_id}, got {row[4]} from {row[3]} on.")
+
+    # -- who holds what --------------------------------------------------------------------------------------------
+
+    def _read_running(self) -> None:
+        for key, value in self._txn.cursor(self._db["running"]):
+            what = f"running record {key.hex()}"
+            row = self._read(what, lambda k, v: (U64.unpack(k)[0], *unpack(unseal(v, "a running record"))), key, value)
+            if row is None:
+                continue
+            number, _, _, _, ids, claims = row
+            pairs = self._read(what, lambda i, c: [*zip(i, c or [1] * len(i), strict=True)], ids, claims) or []
+            live = [self._hold(task_id, claim) for task_id, claim in pairs]
+            if not any(live):
+                self.say(f"running record {number}: expected at least one task that is not settled, found none among {len(live)}.")
+            if number > self._last_batch:
+                self.say(f"running record {number}: expected a number up to the counter's {self._last_batch}.")
+
+    def _hold(self, task_id: int, claim: int) -> bool:
+        """Whether this claim is live; a settled one has a status that has reached it."""
+        key = U64.pack(task_id)
+        if self._txn.get(key, db=self._db["tasks"]) is None:
+            return False
+        record = self._txn.get(key, db=self._db["states"])
+        try:
+            status = status_of(task_id, record) if record is not None else None
+        except (TqError, *_MALFORMED):
+            return True  # the walk over the tasks tells
+        if status is not None and (status.claim > claim or (status.claim == claim and status.state is not State.RUNNING)):
+            return False
+        if task_id in self._claims:
+            self.say(f"task {task_id}: two running records hold it, with the claims {self._claims[task_id]} and {claim}.")
+        self._claims[task_id] = max(claim, self._claims.get(task_id, 0))
+        return True
+
+    # -- tasks -----------------------------------------------------------------------------------------------------
+
+    def _walk_tasks(self) -> None:
+        """Specifications and statuses side by side, in the order of their ids."""
+        states = self._txn.cursor(self._db["states"])
+        more = states.first()
+        for key, record in self._txn.cursor(self._db["tasks"]):
+            while more and states.key() < key:
+                self.say(f"task {_number(states.key())}: a status without a specification.")
+                more = states.next()
+            state = None
+            if more and states.key() == key:
+                state = states.value()
+                more = states.next()
+            if not self._read(f"task {_number(key)}", self._check_task, _number(key), record, state):
+                self._unread.add(_number(key))
+        while more:
+            self.say(f"task {_number(states.key())}: a status without a specification.")
+            more = states.next()
+
+    def _check_task(self, task_id: int, record: bytes, state: bytes | None) -> bool:
+        """Check one task in every respect; False if it cannot be read."""
+        spec = self._read(f"task {task_id}", spec_of, task_id, record)
+        if spec is None:
+            return False
+        status = untouched(spec) if state is None else self._read(f"task {task_id}", status_of, task_id, state)
+        if status is None:
+            return False
+        if not 0 < task_id <= self._last_id:
+            self.say(f"task {task_id}: expected an id up to the counter's {self._last_id}.")
+        for seq in {spec.seq, status.seq} - {0}:
+            if seq > self._last_seq:
+                self.say(f"task {task_id}: expected a sequence up to the counter's {self._last_seq}, got {seq}.")
+            if not self._seqs.add(seq):
+                self.say(f"task {task_id}: its sequence {seq} was given to another task too.")
+        now = self._state(spec, status, state is not None)
+        head = spec.header
+        counts = self._recount.setdefault((head.queue, head.type), [0] * (len(State) + 1))
+        counts[now] += 1
+        if not now.final:
+            counts[-1] += len(spec.payload)
+        entry = self._entry(spec, status, now, state is not None)
+        if entry is not None:
+            self._expect(spec, now, *entry)
+        elif now is State.PENDING:
+            self.say(f"task {task_id}: pending, but the lane {head.lane!r:.200} is missing.")
+        if spec.expires_at and state is None and now is not State.RUNNING and not self._has(TIMER.pack(spec.expires_at, EXPIRE, task_id)):
+            self.say(f"task {task_id}: it expires, but the timer for that is missing.")
+        return True
+
+    def _has(self, timer: bytes) -> bool:
+        return self._txn.get(timer, db=self._db["timers"]) is not None
+
+    def _state(self, spec: Spec, status: Status, touched: bool) -> State:
+        """Where the task stands, running records and status together."""
+        claim = self._claims.get(spec.id)
+        if claim is None:
+            if status.state is State.RUNNING:
+                self.say(f"task {spec.id}: its status says running, but no running record holds it.")
+            return status.state
+        if status.state not in (State.PENDING, State.RUNNING):
+            self.say(f"task {spec.id}: a running record holds it with claim {claim}, but it was {status.state.word} when it was claimed.")
+        if touched and status.state is State.PENDING and claim != status.claim + 1:
+            self.say(f"task {spec.id}: expected the claim {status.claim + 1} in its running record, got {claim}.")
+        return State.RUNNING
+
+    def _entry(self, spec: Spec, status: Status, now: State, touched: bool) -> Entry | None:
+        """The index entry that a task in this state must have; None: there is none, or no lane for it."""
+        head = spec.header
+        if now is State.PENDING:
+            lane = self._lanes.get(head.lane)
+            value = PAIR.pack(spec.id, status.ready_at or spec.created_at) + (PAST if touched else b"")
+            return None if lane is None else ("ready", READY.pack(lane, 9 - head.priority, status.seq), value)
+        if now in _WAITS:
+            return "timers", TIMER.pack(status.due_at or spec.due_at, DUE, spec.id), b""
+        if now.final:
+            number, _ = self._tallies.get((head.queue, head.type), (0, None))
+            return "history", HISTORY.pack(now, status.finished_at, spec.id), ENDED.pack(number, status.output)
+        return None
+
+    def _expect(self, spec: Spec, now: State, name: str, key: bytes, value: bytes) -> None:
+        found = self._txn.get(key, db=self._db[name])
+        if found == value:
+            self._met[name] += 1
+        elif found is None:
+            self.say(f"task {spec.id}: {now.word}, but its entry in {name} ({_words(name, key)}) is missing.")
+        else:
+            words = f"says {found.hex()}, expected {value.hex()}"
+            self.say(f"task {spec.id}: {now.word}, but its entry in {name} ({_words(name, key)}) {words}.")
+
+    # -- indexes and counts ----------------------------------------------------------------------------------------
+
+    def _look_for_strays(self, name: str) -> None:
+        """Entries that no task expects; looked for one by one only if there are more than were expected."""
+        cursor = self._txn.cursor(self._db[name])
+        if name == "timers":  # an expiry stays behind when its task is over, until it is due
+            there = sum(1 for key in cursor.iternext(values=False) if key[8:9] != bytes([EXPIRE]))
+        else:
+            there = self._txn.stat(self._db[name])["entries"]
+        if there == self._met[name]:
+            return
+        for key, value in self._txn.cursor(self._db[name]):
+            task_id = _number(value[:8] if name == "ready" else key[-8:])
+            if task_id in self._unread or (name == "timers" and key[8:9] == bytes([EXPIRE])):
+                continue
+            if not self._wanted(task_id, name, key):
+                self.say(f"{name}: the entry ({_words(name, key)}) names task {task_id}, which should have none there.")
+
+    def _wanted(self, task_id: int, name: str, key: bytes) -> bool:
+        """Whether the task expects this very entry (then what is wrong with it has been told)."""
+        id_key = U64.pack(task_id)
+        record, state = self._txn.get(id_key, db=self._db["tasks"]), self._txn.get(id_key, db=self._db["states"])
+        if record is None:
+            return False
+        spec = spec_of(task_id, record)
+        status = status_of(task_id, state) if state is not None else untouched(spec)
+        now = State.RUNNING if task_id in self._claims else status.state
+        entry = self._entry(spec, status, now, state is not None)
+        return entry is not None and entry[:2] == (name, key)
+
+    def _compare_tallies(self) -> None:
+        for kind in self._recount.keys() | self._tallies.keys():
+            found = self._recount.get(kind, [0] * (len(State) + 1))
+            said = self._tallies.get(kind)
+            what = f"queue {kind[0]!r:.100}, type {kind[1]!r:.100}"
+            if said is None:
+                self.say(f"{what}: it has tasks but no tally.")
+            elif not self._unread and [*said[1].states, said[1].bytes] != found:
+                self.say(f"{what}: the tally says {_counted([*said[1].states, said[1].bytes])}, a recount {_counted(found)}.")
+
+
+def _number(key: bytes) -> int:
+    return int.from_bytes(key, "big")
+
+
+def _lane_of(key: bytes, value: bytes) -> tuple[int, tuple[Any, ...]]:
+    queue, kind, tenant, flow = unpack(value)
+    if not all(isinstance(name, str | None) for name in (queue, kind, tenant, flow)):
+        raise ValueError("expected names")
+    return U32.unpack(key)[0], (queue, kind, tenant, flow)
+
+
+def _words(name: str, key: bytes) -> str:
+    """An index key as it is meant."""
+    try:
+        if name == "ready":
+            lane, level, seq = READY.unpack(key)
+            return f"lane {lane}, priority {9 - level}, sequence {seq}"
+        if name == "timers":
+            at, _, task_id = TIMER.unpack(key)
+            return f"due at {at}, task {task_id}"
+        state, at, task_id = HISTORY.unpack(key)
+        return f"{State(state).word} at {at}, task {task_id}"
+    except _MALFORMED:
+        return f"key {key.hex()}"
+
+
+def _counted(counts: list[int]) -> str:
+    words = [f"{count} {State(at).word}" for at, count in enumerate(counts[:-1]) if count]
+    return f"{', '.join(words) or 'no tasks'} and {counts[-1]} bytes"
