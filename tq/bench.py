@@ -271,7 +271,8 @@ def run(*, tasks: int = 20_000, workers: int = 2, as_json: bool = False, seconds
         where = machine(tempfile.gettempdir())
         found = []
         if not as_json:
-            print(f"tq {where['tq']}, Python {where['python']}, {where['cpus']} CPUs, {where['directory']} ({where['file_system']}), fsync on\n")
+            disk = f"{where['directory']} ({where['file_system']})"
+            print(f"tq {where['tq']}, Python {where['python']}, {where['cpus']} CPUs, {disk}, fsync on\n")
         for figure in figures(tasks, workers, seconds, clients):
             found.append(figure)
             if not as_json:

@@ -12,20 +12,21 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from time import monotonic
 from typing import Any
 
 from tq import lifecycle, wire
+from tq.answers import DAEMON_DIED, LAPSED, Pairs, error_answer, fitting, handed_out, outcome_of
 from tq.arguments import arguments, at_most, between, is_claim, some_names, some_states, task_ids
 from tq.errors import Refused, StoreError, TqError, UsageError
 from tq.intake import Defaults, Intake
 from tq.lifecycle import Outcome
-from tq.model import MAX_ERROR, MAX_NAME, MAX_RESULT, State, Task, spec_of
+from tq.model import MAX_ERROR, MAX_NAME, MAX_RESULT, State, Task
 from tq.stats import stats
-from tq.store import SCAN_MOST, Chore, Claimed, Draft, Limits, Query, QueueInfo, RequestId, Store, Success, TypeInfo, Want
+from tq.store import SCAN_MOST, Chore, Claimed, Limits, Query, QueueInfo, RequestId, Store, Success, TypeInfo, Want
 from tq.waiting import Claim, Request, Wait, Waiting
 
 SLICE_S = 0.002
@@ -221,7 +222,7 @@ class Broker:
         for request in requests:
             failed = self._alone(turn, partial(self._serve, request))
             if failed is not None:
-                turn.answers.append((request.conn, _error(request.number, failed)))
+                turn.answers.append((request.conn, error_answer(request.number, failed)))
         return turn
 
     def _alone(self, turn: Turn, work: Callable[[Turn], object]) -> Exception | None:
@@ -250,7 +251,7 @@ class Broker:
         except StoreError:
             raise
         except TqError as error:
-            turn.answers.append((request.conn, _error(request.number, error)))
+            turn.answers.append((request.conn, error_answer(request.number, error)))
             return
         if body is not None:
             turn.answers.append((request.conn, wire.frame([request.number, wire.ANSWER, body])))
@@ -277,7 +278,7 @@ class Broker:
             if row[2] == 0:
                 held += self._settle_rows([row], turn)
                 continue
-            outcome = _outcome(row)
+            outcome = outcome_of(row)
             task = store.get([row[0]])[0]
             if task is None or task.state is not State.RUNNING or task.status.claim != row[1]:
                 held.append(False)
@@ -335,7 +336,7 @@ class Broker:
                 turn.steps.append(("claimed", got))
 
     def _answer_claim(self, request: Request, want: Want, tasks: list[Claimed], turn: Turn) -> None:
-        body = {"tasks": [_handed_out(task, want.lease_ms) for task in tasks]}
+        body = {"tasks": [handed_out(task, want.lease_ms) for task in tasks]}
         turn.answers.append((request.conn, wire.frame([request.number, wire.ANSWER, body])))
         turn.steps.append(("claimed", tasks))
 
@@ -393,7 +394,7 @@ class Broker:
         once = RequestId(request.nonce, request.number, bool(args.get("again"))) if request.nonce else None
         ids = list(self._store.enqueue(drafts, once))
         turn.stirred = True
-        turn.steps.append(("added", list(zip(ids, drafts, strict=True)) if len(ids) < SCAN_MOST else _Pairs(ids, drafts)))
+        turn.steps.append(("added", list(zip(ids, drafts, strict=True)) if len(ids) < SCAN_MOST else Pairs(ids, drafts)))
         return {"ids": ids}
 
     def _cancel(self, request: Request, turn: Turn) -> dict[str, Any]:
@@ -503,7 +504,7 @@ class Broker:
             one = self._lists.pop(0)
             if self._advance(one, until):
                 body = {"tasks": [task.row() for task in one.tasks], "next": one.cursor}
-                turn.answers.append((one.request.conn, _fitting(one.request.number, body)))
+                turn.answers.append((one.request.conn, fitting(one.request.number, body)))
             else:
                 self._lists.append(one)
         turn.busy = turn.busy or bool(self._lists)
@@ -555,7 +556,7 @@ class Broker:
 
     def _answer_wait(self, wait: Wait, turn: Turn, *, done: bool) -> None:
         tasks = self._store.get(wait.ids)
-        turn.answers.append((wait.request.conn, _fitting(wait.request.number, {"tasks": [t and t.row() for t in tasks], "done": done})))
+        turn.answers.append((wait.request.conn, fitting(wait.request.number, {"tasks": [t and t.row() for t in tasks], "done": done})))
 
     def _watch(self, request: Request, turn: Turn) -> dict[str, Any]:
         args = arguments(request.verb, request.args, "topics", topics=list, ids=list, hz=int)
@@ -570,56 +571,3 @@ class Broker:
             else:
                 raise UsageError(f"watch: expected topics among ends, output and totals, got {topic!r:.80}.")
         return {}
-
-
-DAEMON_DIED = {"type": "Interrupted", "message": "the daemon ended while the task ran"}
-LAPSED = {"type": "LeaseLapsed", "message": "the consumer neither settled nor extended its claim in time"}
-
-
-class _Pairs(Sequence[tuple[int, Draft]]):
-    """Ids and drafts side by side without a tuple for each: the log looks at few of them."""
-
-    def __init__(self, ids: list[int], drafts: list[Draft]) -> None:
-        self._ids, self._drafts = ids, drafts
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def __getitem__(self, at: Any) -> Any:
-        if isinstance(at, slice):
-            return list(zip(self._ids[at], self._drafts[at], strict=True))
-        return self._ids[at], self._drafts[at]
-
-
-def _outcome(row: Sequence[Any]) -> Outcome:
-    """The outcome of a pool's or consumer's row that is no success."""
-    more: Mapping[str, Any] = row[6] or {}
-    return Outcome(
-        row[2], row[3], row[4], error=more.get("error"), exit_code=more.get("exit_code"), output=bool(row[5]),
-        delay_ms=more.get("delay_ms"), permanent=bool(more.get("permanent")), worker=str(more.get("worker") or ""),
-    )  # fmt: skip
-
-
-def _handed_out(task: Claimed, lease_ms: int) -> dict[str, Any]:
-    head, spec = task.header, spec_of(task.id, task.record)
-    return {
-        "id": task.id, "claim": task.claim, "type": head.type, "queue": head.queue, "payload": spec.payload,
-        "attempt": task.attempt + 1, "priority": head.priority, "timeout_ms": head.timeout_ms, "lease_ms": lease_ms,
-        "label": head.label, "meta": head.meta, "tenant": head.tenant, "correlation_id": head.correlation_id, "extras": head.extras,
-    }  # fmt: skip
-
-
-def _error(number: int, error: Exception) -> bytes:
-    if isinstance(error, TqError):
-        return wire.error(number, error.code, error.message, error.details)
-    text = f"the daemon failed at this request ({type(error).__name__}). Nothing was changed; see daemon.log."
-    return wire.error(number, "error", text)
-
-
-def _fitting(number: int, body: dict[str, Any]) -> bytes:
-    """The answer, with as many of its tasks as fit into a frame; the rest say ``cut`` and keep no payload or result."""
-    data = wire.frame([number, wire.ANSWER, body])
-    if len(data) <= wire.MAX_FRAME:
-        return data
-    tasks = [task and task | {"payload": None, "result": None, "cut": True} for task in body["tasks"]]
-    return wire.frame([number, wire.ANSWER, body | {"tasks": tasks}])

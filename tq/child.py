@@ -63,6 +63,8 @@ class Child:
         self.jobs: dict[int, Job] = {}
         self.done = 0
         self.flushed = False
+        self.offered = False
+        """Whether something was sent since the last take-back."""
         self.blame: Job | None = None
         """The task for which we end this worker."""
         self.types: list[TypeInfo] = []
@@ -95,6 +97,7 @@ class Child:
 
         Whether all of it is on its way; if not, call ``send_on`` when ``tasks`` can be written.
         """
+        self.offered = True
         group: list[list[Any]] = []
         size, work = 0, 0.0
         for entry, cost in entries:
@@ -178,6 +181,7 @@ class Child:
 
     def take_back(self) -> list[tuple[int, int]]:
         """Read the records the worker has not read: (id, claim) of each task in them."""
+        self.offered = False
         records = []
         while True:
             try:

@@ -8,12 +8,13 @@ Promises: pure; every change of state in tq is a row of ``TABLE``; a final state
 
     enqueued ──> scheduled ──came_due──> pending ──claimed──> running ──succeeded──> succeeded
        │             ^  ^                 ^  ^ ^                │ │ │
-       │             │  └──────snoozed────┼──┼─┼────────────────┘ │ ├──failed──> failed      (out of retries)
+       │             │  └──────snoozed────┼──┼─┼────────────────┘ │ ├──failed──> failed      (out of retries, timed_out too)
        ├──> blocked ─┴──────unblocked─────┘  │ └──released────────┤ ├──crashed─> failed      (the third: poison)
        │                                     │    crashed,        │ └──stopped─> cancelled   (a cancel was asked)
        └──> pending            retrying ─────┘    interrupted     │
                                   ^     came_due                  │
-                                  └─────failed, retries left──────┘
+                                  └─────failed, retries left──────┘      lapsed: as crashed
+    whatever would run again after its time to live ──> expired
     any waiting state ──cancelled──> cancelled      any waiting state ──ran_out──> expired
     any final state ──retried──> pending            any final state ──removed──> (gone)
 
@@ -58,6 +59,9 @@ def _states(*states: State) -> frozenset[State]:
     return frozenset(states)
 
 
+_ENDED = _states(S.FAILED, S.CANCELLED, S.EXPIRED)
+"""What an attempt that did not succeed may end in: out of retries or poison, a cancel was asked, its time to live is over."""
+
 TABLE: tuple[Row, ...] = (
     Row("enqueued", _states(), _states(S.SCHEDULED, S.BLOCKED, S.PENDING), "specification, seq or due time", "sender, schedule"),
     Row("came_due", _states(S.SCHEDULED, S.RETRYING), _states(S.PENDING), "seq, ready_at", "the clock"),
@@ -66,13 +70,13 @@ TABLE: tuple[Row, ...] = (
     Row("extended", RUNNING, RUNNING, "lease", "consumer"),
     Row("cancel_asked", RUNNING, RUNNING, "cancel_asked", "person"),
     Row("succeeded", RUNNING, _states(S.SUCCEEDED), "attempt + 1, result", "worker, consumer"),
-    Row("failed", RUNNING, _states(S.RETRYING, S.FAILED, S.CANCELLED), "attempt + 1, failures + 1, error, due time", "worker, consumer"),
-    Row("timed_out", RUNNING, _states(S.RETRYING, S.FAILED, S.CANCELLED), "as failed", "pool"),
-    Row("lapsed", RUNNING, _states(S.RETRYING, S.FAILED, S.CANCELLED), "as failed: the lease ran out", "the clock"),
-    Row("crashed", RUNNING, _states(S.PENDING, S.FAILED, S.CANCELLED), "attempt + 1, crashes + 1, error", "pool"),
-    Row("interrupted", RUNNING, _states(S.PENDING, S.FAILED, S.CANCELLED), "attempt + 1, interrupts + 1", "pool, restart"),
-    Row("released", RUNNING, _states(S.PENDING, S.CANCELLED), "nothing: it keeps its place", "pool, consumer"),
-    Row("snoozed", RUNNING, _states(S.SCHEDULED, S.CANCELLED), "attempt + 1, due time", "worker"),
+    Row("failed", RUNNING, _ENDED | {S.RETRYING}, "attempt + 1, failures + 1, error, due time", "worker, consumer"),
+    Row("timed_out", RUNNING, _ENDED | {S.RETRYING}, "as failed", "pool"),
+    Row("crashed", RUNNING, _ENDED | {S.PENDING}, "attempt + 1, crashes + 1, error", "pool"),
+    Row("lapsed", RUNNING, _ENDED | {S.PENDING}, "as crashed: the consumer let its lease run out", "the clock"),
+    Row("interrupted", RUNNING, _ENDED | {S.PENDING}, "attempt + 1, interrupts + 1", "pool, restart"),
+    Row("released", RUNNING, _states(S.PENDING, S.CANCELLED, S.EXPIRED), "nothing: it keeps its place", "pool, consumer"),
+    Row("snoozed", RUNNING, _states(S.SCHEDULED, S.CANCELLED, S.EXPIRED), "attempt + 1, due time", "worker"),
     Row("stopped", RUNNING, _states(S.CANCELLED), "attempt + 1", "worker"),
     Row("cancelled", WAITING, _states(S.CANCELLED), "finished_at", "person"),
     Row("ran_out", WAITING, _states(S.EXPIRED), "finished_at", "the clock"),
@@ -129,15 +133,16 @@ def backoff_ms(backoff: Backoff, failures: int, chance: float) -> int:
     return int(delay / 2 + chance * delay / 2) if backoff.jitter else int(delay)
 
 
-_ENDS = {"failed": "failed", "timed_out": "timeout", "lapsed": "failed", "stopped": "cancelled"}
+_ENDS = {"timed_out": "timeout", "lapsed": "crashed", "stopped": "cancelled"}
 
 
 def settle(task: Task, outcome: Outcome, now: int, chance: float) -> Transition:
     """What a running task becomes when its attempt or hand-out ended with ``outcome``. Pure; ``now`` in ms."""
     old, head, kind = task.status, task.spec.header, outcome.kind
+    late = 0 < task.spec.expires_at <= now  # its time to live ended while it was held
     if kind == "released":
-        asked = old.cancel_asked
-        new = replace(old, state=S.CANCELLED if asked else S.PENDING, finished_at=now if asked else 0, started_at=0, worker="")
+        state = S.CANCELLED if old.cancel_asked else S.EXPIRED if late else S.PENDING
+        new = replace(old, state=state, finished_at=now if state.final else 0, started_at=0, worker="")
         return Transition(task.id, kind, RUNNING, old.claim, new)
 
     number = old.attempt + 1
@@ -151,14 +156,14 @@ def settle(task: Task, outcome: Outcome, now: int, chance: float) -> Transition:
     due_at = 0
     if kind == "succeeded":
         end, new = S.SUCCEEDED, replace(new, result=outcome.result, error=None)
-    elif kind in ("failed", "timed_out", "lapsed"):
+    elif kind in {"failed", "timed_out"}:
         new = replace(new, failures=old.failures + 1)
         if outcome.permanent or new.failures > head.retries:
             end = S.FAILED
         else:
             delay = outcome.delay_ms if outcome.delay_ms is not None else backoff_ms(head.backoff, new.failures, chance)
             due_at = now + delay
-    elif kind == "crashed":
+    elif kind in {"crashed", "lapsed"}:
         new = replace(new, crashes=old.crashes + 1)
         end = S.FAILED if head.once or new.crashes >= MAX_CRASHES else None
     elif kind == "interrupted":
@@ -171,6 +176,8 @@ def settle(task: Task, outcome: Outcome, now: int, chance: float) -> Transition:
     else:
         raise ValueError(f"expected an event that ends an attempt, got {kind!r}")
 
+    if end is None and late:
+        end = S.EXPIRED
     if old.cancel_asked and end is not S.SUCCEEDED:
         end = S.CANCELLED
     if end is None:

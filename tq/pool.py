@@ -138,6 +138,8 @@ class Pool:
                 if free > 0:
                     wants.append(Want(child.name, min(free, LOOKAHEAD), math.inf, types=self._known))
                 continue
+            if jobs and now - child.active_at >= STALL_MS:
+                continue  # what was taken back from it would go to it again
             busy = 0.0
             for job in jobs.values():
                 busy += job.cost
@@ -278,16 +280,17 @@ class Pool:
     # -- taking back, timeouts, cancel -----------------------------------------------------------------------------
 
     def _rebalance(self, now: int) -> None:
-        """A worker that makes no progress gives what it has not begun to those that have nothing."""
+        """A worker that makes no progress gives what it has not begun to those that have nothing, and is asked last."""
         idle = self._idle
-        for child in self._children.values():
+        for child in list(self._children.values()):
             if not child.jobs or now - child.active_at < STALL_MS:
                 continue
             if not child.flushed:
                 child.flushed = True
                 child.tell("flush")
-            if idle and (len(child.jobs) > 1 or child.stuffed):
+            if idle and child.offered:
                 self._take_back(child)
+                self._children[child.name] = self._children.pop(child.name)
 
     @property
     def _idle(self) -> bool:
@@ -350,7 +353,7 @@ class Pool:
                 times.append(min(job.kill_at, self._deadline(child, job)))
                 if self._slots == 1:
                     break
-            if child.jobs and (not child.flushed or (idle and len(child.jobs) > 1 and self._now - child.active_at < STALL_MS)):
+            if child.jobs and (not child.flushed or (idle and child.offered and self._now - child.active_at < STALL_MS)):
                 times.append(child.active_at + STALL_MS)
         return min(times, default=None)
 

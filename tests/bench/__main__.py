@@ -19,7 +19,7 @@ from tq.bench import machine
 
 BENCHES: dict[str, Bench] = {
     "end_to_end": speed.end_to_end, "drain": speed.drain, "one_client": speed.one_client, "many_clients": speed.many_clients,
-    "pickup": speed.pickup, "one_worker": speed.one_worker, "commands": speed.commands, "store": scale.store, "daemon": scale.daemon,
+    "pickup": speed.pickup, "one_worker": speed.one_worker, "commands": speed.commands, "store": scale.store, "queued": scale.queued,
     "loaded": scale.loaded, "idle": steady.idle, "slots": steady.slots, "sleepers": steady.sleepers, "kills": steady.kills,
 }  # fmt: skip
 
@@ -33,11 +33,12 @@ def number(value: float | None) -> str:
 def row(bar: Bar) -> str:
     sign = ">=" if bar.least else "<="
     aim = f"{sign} {number(bar.aim)}" if bar.aim is not None else ""
-    return f"{bar.what:<70} {sign} {number(bar.must):<8} {aim:<11} {number(bar.measured):>8} {bar.unit:<4} {bar.verdict:<7} {bar.beside}".rstrip()
+    measured = f"{number(bar.measured):>8} {bar.unit:<4}"
+    return f"{bar.what:<70} {sign} {number(bar.must):<8} {aim:<11} {measured} {bar.verdict:<7} {bar.beside}".rstrip()
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure, and print each figure beside its bar.")
     parser.add_argument("names", nargs="*", metavar="name", choices=[[], *BENCHES], help=", ".join(BENCHES))
     parser.add_argument("--tiny", action="store_true", help="so little that the figures mean nothing")
     args = parser.parse_args(argv)

@@ -24,7 +24,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from zlib import crc32
 
 import msgpack
@@ -40,7 +40,7 @@ RECORD = 64
 GROUP = 500
 IN_FLIGHT = 8
 HEADER = msgpack.packb(["noop", "default", 1, 0, 300_000, False])
-PENDING, DONE = 1, 2  # what a request that is no list of tasks asks for: pause or go on, and how many are done
+SWITCH, DONE = 1, 2  # what a request that is no list of tasks asks for: pause or go on; how many are done
 
 pack = msgpack.Packer(autoreset=True).pack
 unpack = msgpack.unpackb
@@ -93,7 +93,7 @@ class Turns:
         self.running: dict[int, list[int]] = {}
         self.added: list[list[Any]] = []
         self.ended: list[Sequence[Any]] = []
-        self.workers: dict[int, tuple[socket.socket, list[int]]] = {}
+        self.workers: dict[int, tuple[socket.socket, list[int]]] = {}  # by descriptor: its socket, [how far ahead]
         for _ in range(WORKERS):
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             if not os.fork():
@@ -191,7 +191,8 @@ class Turns:
             if ahead[0] > AHEAD // 2 or not ready.first():
                 continue
             self.batch += 1
-            batch, taken = [self.batch, 0], []
+            batch = [self.batch, 0]
+            taken: list[tuple[int, bytes]] = []
             while ahead[0] + len(taken) < AHEAD and (value := ready.value()):
                 record = txn.get(value[:8], db=specifications)
                 if crc32(record[:-4]).to_bytes(4, "big") != record[-4:]:
@@ -219,7 +220,7 @@ class Bare:
         theirs.close()
         self.socket, self.buffer, self.answers = ours, bytearray(), deque[Any]()
 
-    def __enter__(self) -> Bare:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -259,8 +260,8 @@ class Bare:
         self.ask(DONE)
         return {"completed": self.answer()}
 
-    def set_queue(self, _name: str, *, paused: bool) -> None:  # noqa: ARG002 - the bare loop has one queue and one switch
-        self.ask(PENDING)
+    def set_queue(self, _name: str, *, paused: bool) -> None:
+        self.ask(SWITCH)
         self.answer()
 
 

@@ -25,8 +25,8 @@ class Bar:
     unit: str
     must: float
     aim: float | None = None
-    least: bool = True
     beside: str = ""
+    least: bool = True
 
     def meets(self, bar: float) -> bool:
         return self.measured >= bar if self.least else self.measured <= bar
@@ -36,6 +36,11 @@ class Bar:
         if not self.meets(self.must):
             return "MISSED"
         return "aim" if self.aim is not None and self.meets(self.aim) else "holds"
+
+
+def at_most(what: str, measured: float, unit: str, must: float, aim: float | None = None, beside: str = "") -> Bar:
+    """A bar that less is better for."""
+    return Bar(what, measured, unit, must, aim, beside, least=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +67,8 @@ class Size:
 
 
 TINY = Size(
-    tasks=400, drained=400, rounds=1, seconds=0.05, clients=2, pickups=5, processes=2, queued=2000, few=1000, turns=2, load_s=0.3, idle_s=0.3,
-    burns=20, naps=16, sleepers=20, killed=2000, kill_every_s=0.3,
+    tasks=400, drained=400, rounds=1, seconds=0.05, clients=2, pickups=5, processes=2, queued=2000, few=1000, turns=2,
+    load_s=0.3, idle_s=0.3, burns=20, naps=16, sleepers=20, killed=2000, kill_every_s=0.3,
 )  # fmt: skip
 
 Bench = Callable[[Size], Iterator[Bar]]

@@ -17,7 +17,7 @@ from statistics import median
 
 import psutil
 
-from tests.bench.bars import HANDLERS, Bar, Size
+from tests.bench.bars import HANDLERS, Bar, Size, at_most
 from tq.bench import instance, until_completed
 from tq.client import Client
 
@@ -51,10 +51,11 @@ def idle(size: Size) -> Iterator[Bar]:
         after = [(_wakeups(one), sum(one.cpu_times()[:2])) for one in family]
         woken = [b[0] - a[0] for a, b in zip(before, after, strict=True)]
         cpu = sum(b[1] - a[1] for a, b in zip(before, after, strict=True))
-        yield Bar("idle: wake-ups a minute, all threads of daemon and 2 workers", sum(woken) * 60 / size.idle_s, "", 2, least=False, beside=f"each {woken}")
-        yield Bar("idle: CPU", 100 * cpu / size.idle_s, "%", 0.1, least=False)
+        rate = sum(woken) * 60 / size.idle_s
+        yield at_most("idle: wake-ups a minute, all threads of daemon and 2 workers", rate, "", 2, beside=f"each {woken}")
+        yield at_most("idle: CPU", 100 * cpu / size.idle_s, "%", 0.1)
         pss = [_pss_mib(one) for one in family]
-        yield Bar("idle: PSS of daemon and 2 workers", sum(pss), "MiB", 60, 40, least=False, beside=", ".join(f"{one:.1f}" for one in pss))
+        yield at_most("idle: PSS of daemon and 2 workers", sum(pss), "MiB", 60, 40, ", ".join(f"{one:.1f}" for one in pss))
 
 
 def _seconds(client: Client, name: str, argument: float, tasks: int, workers: int = 1) -> float:
@@ -94,8 +95,8 @@ def sleepers(size: Size) -> Iterator[Bar]:
                 running = time.monotonic() - began
         until_completed(client, size.sleepers)
         took = time.monotonic() - began
-    yield Bar(f"{size.sleepers:,} tasks that sleep 1 s on 4 workers of 256 slots, all over", took, "s", 4, least=False)
-    yield Bar("  all of them running at once after", running or took, "s", 2, 0.5, least=False)
+    yield at_most(f"{size.sleepers:,} tasks that sleep 1 s on 4 workers of 256 slots, all over", took, "s", 4)
+    yield at_most("  all of them running at once after", running or took, "s", 2, 0.5)
 
 
 def kills(size: Size) -> Iterator[Bar]:
@@ -115,5 +116,6 @@ def kills(size: Size) -> Iterator[Bar]:
         explained = sum(bool(row["error"]) for row in client.list(states=["failed"], limit=500))
     told = f"{count} kills, {states['failed']} failed, {explained} of them with a reason, {left} not over"
     over = left == 0 and sum(states.values()) == size.killed and explained == min(states["failed"], 500)
-    yield Bar(f"{size.killed:,} tasks while a worker is killed every {size.kill_every_s:g} s: succeeded", 100 * states["succeeded"] / size.killed, "%", 99.9, beside=told)
+    what = f"{size.killed:,} tasks while a worker is killed every {size.kill_every_s:g} s: succeeded"
+    yield Bar(what, 100 * states["succeeded"] / size.killed, "%", 99.9, beside=told)
     yield Bar("  all final and explained", float(over), "", 1)

@@ -60,10 +60,11 @@ async def anap(seconds: float) -> float:
 
 
 @tq.task("hold")
-def hold(path: str, gate: str) -> None:
-    """Note the run, then wait until the file ``gate`` is there."""
+def hold(path: str, gate: str = "", takes: float = 0.0) -> None:
+    """Note the run, take some time, then wait until the file ``gate`` is there, if one is named."""
     _line(path, tq.current().id, tq.current().attempt, os.getpid())
-    while not Path(gate).exists():
+    time.sleep(takes)
+    while gate and not Path(gate).exists():
         time.sleep(0.01)
 
 
@@ -82,7 +83,7 @@ def speaks(lines: int, gate: str) -> None:
     """Print lines; the last only when the file ``gate`` is there."""
     for number in range(lines - 1):
         print(f"line {number}", flush=True)
-    while not Path(gate).exists():
+    while gate and not Path(gate).exists():
         time.sleep(0.01)
     print(f"line {lines - 1}", flush=True)
 

@@ -308,6 +308,7 @@ def test_watch_yields_events_until_the_daemon_is_gone(fake: Any, data_dir: Path)
     with Client(data_dir) as client:
         events = client.watch(["ends"])
         assert [next(events)["id"], next(events)["id"]] == [1, 2]
+        assert fake.asked("watch") == [{"topics": ["ends"]}]
         fake.hang_up()
         with pytest.raises(DaemonNotRunning):
             next(events)
@@ -457,7 +458,7 @@ async def test_async_watch_and_log_and_errors(fake: Any, data_dir: Path, refuse:
     async with aconnect(data_dir) as client:
         events = client.watch(["ends"])
         assert (await anext(events))["id"] == 9
-        await events.aclose()  # type: ignore[attr-defined]
+        await events.aclose()
         assert await client.log(1) == "hello"
         with pytest.raises(Refused):
             await client.enqueue_many([("email", 1)])

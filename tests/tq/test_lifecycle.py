@@ -20,7 +20,7 @@ S = State
 NOW = 5_000
 ENDS = ("succeeded", "failed", "timed_out", "lapsed", "crashed", "interrupted", "released", "snoozed", "stopped")
 PICTURE = lifecycle.__doc__.partition("``TABLE``")[2].partition("``succeeded`` of a first")[0]
-ONLY_IN_THE_TABLE = {"extended", "cancel_asked", "timed_out", "lapsed"}  # they change no state, or are drawn as ``failed``
+ONLY_IN_THE_TABLE = {"extended", "cancel_asked"}  # they change no state
 
 
 PLAIN = Header("t")
@@ -28,6 +28,12 @@ PLAIN = Header("t")
 
 def make(state: State = S.RUNNING, *, header: Header = PLAIN, **status: object) -> Task:
     return Task(Spec(1, header, b"", 1000), Status(state, **{"claim": 1, "seq": 4, "started_at": 4000, "worker": "w", **status}))
+
+
+def brief(more: dict[str, object]) -> Task:
+    """A running task whose time to live is over."""
+    task = make(**more)
+    return replace(task, spec=replace(task.spec, expires_at=NOW))
 
 
 def end(kind: str, task: Task, **outcome: object) -> Transition:
@@ -45,7 +51,7 @@ def test_every_state_and_event_stands_in_the_picture():
 
 def test_every_arrow_of_the_picture_is_a_row_of_the_table():
     drawn = set(re.findall(r"─([a-z_]+)[─,]", PICTURE)) | set(re.findall(r"(\w+) ──> scheduled", PICTURE))
-    assert drawn | ONLY_IN_THE_TABLE >= {row.event for row in TABLE} - {"crashed", "interrupted"}
+    assert drawn | ONLY_IN_THE_TABLE >= {row.event for row in TABLE} - {"crashed", "interrupted", "timed_out", "lapsed"}
     assert drawn <= BY_EVENT.keys()
     arrows = re.findall(r"─([a-z_]+)─+> ([a-z]+|\(gone\))", PICTURE)
     assert len(arrows) >= 10
@@ -130,8 +136,14 @@ DRIVEN: dict[tuple[str, State | None], Callable[[], State | None]] = {
     ("crashed", S.FAILED): lambda: end("crashed", make(crashes=MAX_CRASHES - 1)).status.state,
     ("interrupted", S.PENDING): lambda: end("interrupted", make()).status.state,
     ("interrupted", S.FAILED): lambda: end("interrupted", make(interrupts=MAX_INTERRUPTS - 1)).status.state,
-    **{(kind, S.RETRYING): lambda kind=kind: end(kind, make(**AGAIN)).status.state for kind in ("failed", "timed_out", "lapsed")},
-    **{(kind, S.FAILED): lambda kind=kind: end(kind, make()).status.state for kind in ("failed", "timed_out", "lapsed")},
+    ("lapsed", S.PENDING): lambda: end("lapsed", make()).status.state,
+    ("lapsed", S.FAILED): lambda: end("lapsed", make(crashes=MAX_CRASHES - 1)).status.state,
+    **{(kind, S.RETRYING): lambda kind=kind: end(kind, make(**AGAIN)).status.state for kind in ("failed", "timed_out")},
+    **{(kind, S.FAILED): lambda kind=kind: end(kind, make()).status.state for kind in ("failed", "timed_out")},
+    **{
+        (kind, S.EXPIRED): lambda kind=kind: settle(brief(AGAIN), Outcome(kind), NOW, 0.5).status.state
+        for kind in ("failed", "timed_out", "lapsed", "crashed", "interrupted", "released", "snoozed")
+    },
     **{
         (kind, S.CANCELLED): lambda kind=kind: end(kind, make(**ASKED, **AGAIN)).status.state
         for kind in ("failed", "timed_out", "lapsed", "crashed", "interrupted", "released", "snoozed")

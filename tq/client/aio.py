@@ -16,7 +16,7 @@ import contextlib
 import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack, cast
@@ -41,6 +41,7 @@ from tq.client.core import (
     groups,
     no_such_task,
     not_over,
+    watch_args,
     wire_options,
     wire_results,
     wire_tasks,
@@ -272,12 +273,14 @@ class AsyncClient:
     async def log(self, task_id: int) -> str:
         return b"".join([data async for _, stream, data in self.log_chunks(task_id) if stream]).decode("utf-8", "replace")
 
-    async def watch(self, topics: Sequence[str], ids: Sequence[int] | None = None, *, hz: int = 4, offset: int = 0) -> AsyncIterator[Body]:
+    async def watch(
+        self, topics: Sequence[str], ids: Sequence[int] | None = None, *, hz: int = 4, offset: int = 0
+    ) -> AsyncGenerator[Body, None]:
+        """As the blocking one, from the first step of the iteration on."""
         reader, writer = await self._open()
         core = Core()
-        args = {"topics": [*topics], "ids": None if ids is None else [*ids], "hz": hz, "offset": offset}
         try:
-            number, request = core.request("watch", args)
+            number, request = core.request("watch", watch_args(topics, ids, hz, offset))
             core.unanswered.clear()
             writer.write(core.connected() + request)
             while data := await reader.read(1 << 18):

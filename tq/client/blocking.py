@@ -16,7 +16,7 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack, cast
@@ -41,6 +41,7 @@ from tq.client.core import (
     groups,
     no_such_task,
     not_over,
+    watch_args,
     wire_options,
     wire_results,
     wire_tasks,
@@ -351,18 +352,31 @@ class Client:
         """What a task has written so far, as text; not cleaned for a terminal (``tq.model.safe_text`` does that)."""
         return b"".join(data for _, stream, data in self.log_chunks(task_id) if stream).decode("utf-8", "replace")
 
-    def watch(self, topics: Sequence[str], ids: Sequence[int] | None = None, *, hz: int = 4, offset: int = 0) -> Iterator[Body]:
-        """Events as they come, on a connection of their own, until the caller stops; DaemonNotRunning if it is lost."""
+    def watch(self, topics: Sequence[str], ids: Sequence[int] | None = None, *, hz: int = 4, offset: int = 0) -> Generator[Body]:
+        """Events as they come, from this call on, until the caller closes it; DaemonNotRunning when the connection is lost."""
         link = self._opened()
         try:
-            args = {"topics": list(topics), "ids": None if ids is None else list(ids), "hz": hz, "offset": offset}
-            number = link.send("watch", args)
+            number = link.send("watch", watch_args(topics, ids, hz, offset))
+            seen: deque[tuple[int, int, Any]] = deque()
+            while not any(got == number and kind != wire.EVENT for got, kind, _ in seen):
+                seen += link.receive(self.timeout)
+        except Lost:
+            link.close()
+            raise DaemonNotRunning(f"the daemon at {self.path} ended the connection. Start one with `tq daemon start`.") from None
+        except BaseException:
+            link.close()
+            raise
+        return self._events(link, seen)
+
+    def _events(self, link: Link, seen: Iterable[tuple[int, int, Any]]) -> Generator[Body]:
+        try:
             while True:
-                for got, kind, body in link.receive(0.0):
+                for _, kind, body in seen:
                     if kind == wire.ERROR:
                         raise error_of(body)
-                    if got == number and kind == wire.EVENT:
+                    if kind == wire.EVENT:
                         yield body
+                seen = link.receive(0.0)
         except Lost:
             raise DaemonNotRunning(f"the daemon at {self.path} ended the connection. Start one with `tq daemon start`.") from None
         finally:

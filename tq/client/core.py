@@ -313,3 +313,15 @@ def wire_results(results: Sequence[Sequence[Any]]) -> list[list[Any]]:
         packed = {**details, "result": encode(details.get("result"), "result")} if kind == "succeeded" else dict(details)
         rows.append([task_id, claim, kind, packed])
     return rows
+
+
+def watch_args(topics: Sequence[str], ids: Sequence[int] | None, hz: int, offset: int) -> Body:
+    """The arguments of ``watch``: an offset belongs to output only, a rate to totals."""
+    args: Body = {"topics": [*topics]}
+    if ids is not None:
+        args["ids"] = [*ids]
+    if "totals" in topics:
+        args["hz"] = hz
+    if "output" in topics:
+        args["offset"] = offset
+    return args

@@ -22,6 +22,13 @@ class Leases:
         self._ends[task_id] = until
         heappush(self._heap, (until, task_id))
 
+    def keep(self, task_id: int, old: Leases) -> bool:
+        """Take a lease over as it stood in ``old``, if it was there."""
+        until = old._ends.get(task_id)
+        if until is not None:
+            self.hold(task_id, until)
+        return until is not None
+
     def drop(self, task_id: int) -> None:
         self._ends.pop(task_id, None)
 

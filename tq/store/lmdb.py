@@ -31,6 +31,7 @@ from tq.store.lookup import Lookup
 from tq.store.room import Room, kinds
 
 EMPTY_LANES_KEPT = 1024
+_TIMED = (State.SCHEDULED, State.RETRYING)
 _PENDING, _RUNNING, _SUCCEEDED = State.PENDING, State.RUNNING, State.SUCCEEDED
 
 
@@ -54,11 +55,7 @@ class LmdbStore(Lookup):
     def _clear(self) -> None:
         """Nothing gathered, nothing mirrored."""
         self._tasks: list[tuple[bytes, bytes]] = []
-        self._ready: list[tuple[bytes, bytes]] = []
-        self._states: list[tuple[bytes, bytes]] = []
-        self._history: list[tuple[bytes, bytes]] = []
-        self._timers: list[tuple[bytes, bytes]] = []
-        self._requests: list[tuple[bytes, bytes]] = []
+        self._gathered: dict[str, list[tuple[bytes, bytes]]] = {n: [] for n in ("ready", "states", "history", "timers", "requests")}
         self._ended: list[bytes] = []
         self._dirty: dict[int, Tally] = {}
         self._lanes = Lanes()
@@ -149,10 +146,12 @@ class LmdbStore(Lookup):
             self._txn.abort()
             self._txn = None
         passes = {name: line.passed for name, line in self._lanes.lines.items()}
+        leases = self._leases
         self._clear()
         self._load()
         for name, line in self._lanes.lines.items():
             line.passed = passes.get(name, line.passed)
+        self._fresh = [task_id for task_id in self._fresh if not self._leases.keep(task_id, leases)]
 
     def close(self) -> None:
         if self._txn is not None:
@@ -166,10 +165,7 @@ class LmdbStore(Lookup):
         if self._tasks:
             txn.cursor(db["tasks"]).putmulti(self._tasks, append=True)
             self._tasks = []
-        for name, rows in (
-            ("ready", self._ready), ("states", self._states), ("history", self._history),
-            ("timers", self._timers), ("requests", self._requests),
-        ):  # fmt: skip
+        for name, rows in self._gathered.items():
             if rows:
                 txn.cursor(db[name]).putmulti(rows)
                 rows.clear()
@@ -190,7 +186,7 @@ class LmdbStore(Lookup):
         self._room.check(runs, self._txn, self._now)
         now, seq, task_id = self._now, self._seq, self._id
         first = task_id + 1
-        tasks, ready, timers = self._tasks, self._ready, self._timers
+        tasks, ready, timers = self._tasks, self._gathered["ready"], self._gathered["timers"]
         for header, run in runs:
             packed, level, blocked = header.packed, 9 - header.priority, bool(header.parents)
             lane, tally, load = self._lane(header), self._tally_for(header), self._room.load[header.queue]
@@ -222,7 +218,7 @@ class LmdbStore(Lookup):
         self._id, self._seq = task_id, seq
         if request is not None:
             key = REQUEST.pack(now // 60_000, request.nonce, request.number)
-            self._requests.append((key, PAIR.pack(first, len(drafts))))
+            self._gathered["requests"].append((key, PAIR.pack(first, len(drafts))))
         return range(first, task_id + 1)
 
     def _sent_before(self, request: RequestId) -> Sequence[int] | None:
@@ -347,7 +343,7 @@ class LmdbStore(Lookup):
 
     def succeed(self, results: Sequence[Success]) -> list[bool]:
         held: list[bool] = []
-        running, states, history = self._running, self._states, self._history
+        running, states, history = self._running, self._gathered["states"], self._gathered["history"]
         number = 0
         header: Header | None = None
         tally, load = Tally("", ""), [0, 0]
@@ -425,7 +421,7 @@ class LmdbStore(Lookup):
             txn.delete(READY.pack(lane.number, 9 - header.priority, old.seq), db=db["ready"])
             if lane.head == (9 - header.priority, old.seq):
                 self._find_head(txn.cursor(db["ready"]), lane)
-        elif old.state in (State.SCHEDULED, State.RETRYING):
+        elif old.state in _TIMED:
             txn.delete(TIMER.pack(old.due_at or task.spec.due_at, DUE, task.id), db=db["timers"])
         elif old.state is _RUNNING:
             batch = self._running.pop(task.id)[1]
@@ -449,7 +445,7 @@ class LmdbStore(Lookup):
             if lane.head is None or place < lane.head:
                 self._lanes.set_head(lane, place)
                 self._empty.pop(lane.number, None)
-        elif new.state in (State.SCHEDULED, State.RETRYING):
+        elif new.state in _TIMED:
             txn.put(TIMER.pack(new.due_at, DUE, task.id), b"", db=db["timers"])
         elif new.state.final:
             self._tally_for(header)
@@ -506,9 +502,8 @@ class LmdbStore(Lookup):
             task = self._read(self._txn, task_id)
             if task is not None and kind == EXPIRE and not task.state.final:
                 found.append(("expire", task_id))
-            elif task is not None and kind == DUE and task.state in (State.SCHEDULED, State.RETRYING):
-                if (task.status.due_at or task.spec.due_at) == at:
-                    found.append(("due", task_id))
+            elif task is not None and kind == DUE and task.state in _TIMED and (task.status.due_at or task.spec.due_at) == at:
+                found.append(("due", task_id))
             more = cursor.delete() and bool(cursor.key())
         found += [("lease", task_id) for task_id in self._leases.lapsed(self._now, limit - len(found))]
         return found
@@ -568,10 +563,8 @@ class LmdbStore(Lookup):
         self._flush()
         history = self._txn.cursor(self._db["history"])
         while len(gone) < most:
-            heads = []
-            for state in states:
-                if history.set_range(bytes([state])) and history.key()[0] == state:
-                    heads.append(history.key()[1:] + bytes([state]))
+            found = [history.key() for state in states if history.set_range(bytes([state])) and history.key()[0] == state]
+            heads = [key[1:] + key[:1] for key in found]
             if not heads:
                 return
             first = min(heads)

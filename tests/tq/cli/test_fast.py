@@ -161,7 +161,8 @@ def test_the_thin_path_takes_the_plain_forms_of_every_hot_verb() -> None:
 @pytest.mark.parametrize(
     "argv",
     [[], ["--help"], ["enqueue", "--help"], ["enqueue", "--typ", "x"], ["enqueue", "-qmail"], ["enqueue", "--type"], ["list"],
-     ["status", "1", "2"], ["wait"], ["enqueue", "--batch", "-"], ["enqueue", "--once=1"], ["enqueue", "--priority", "-1"], ["--version"], ["--data-dir"]],
+     ["status", "1", "2"], ["wait"], ["enqueue", "--batch", "-"], ["enqueue", "--once=1"], ["enqueue", "--priority", "-1"],
+     ["--version"], ["--data-dir"]],
 )  # fmt: skip
 def test_what_it_does_not_know_exactly_it_leaves_to_typer(argv: list[str]) -> None:
     assert fast.parse(argv) is None

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -132,12 +133,22 @@ def test_a_batch_is_stored_and_done(tq: Tq, daemon: Any, app: Path) -> None:
     assert json.loads(tq("list", "--limit", "1", "--json").stdout)["id"] == 1200
 
 
-def test_cancel_pause_resume_and_peek(tq: Tq, daemon: Any) -> None:
-    daemon()
-    assert tq("queue", "pause", "default").returncode == 0
+def test_peek_shows_what_a_busy_daemon_runs_next(tq: Tq, daemon: Any, until: Any) -> None:
+    daemon(workers=1)
+    assert tq("add", "--", "sleep", "60").stdout == "1\n"
+    until(lambda: json.loads(tq("status", "1", "--json").stdout)["state"] == "running")
     for priority in ("low", "critical", "5"):
         assert tq("add", "-p", priority, "--", "true").returncode == 0
-    assert [json.loads(line)["id"] for line in tq("peek", "--json").stdout.splitlines()] == [3, 2, 1]
+    assert [json.loads(line)["id"] for line in tq("peek", "--json").stdout.splitlines()] == [4, 3, 2]
+    assert "asked to end" in tq("cancel", "1").stderr
+    assert tq("wait", "1", "2", "--timeout", "20s").returncode == 143
+
+
+def test_cancel_pause_and_resume(tq: Tq, daemon: Any) -> None:
+    daemon()
+    assert tq("queue", "pause", "default").returncode == 0
+    for _ in range(3):
+        assert tq("add", "--", "true").returncode == 0
     assert tq("cancel", "1").returncode == 0
     assert tq("wait", "1").returncode == 143
     assert tq("cancel", "77").returncode == 66
@@ -162,7 +173,7 @@ async def _async_flow(data_dir: Path) -> list[Any]:
         return [await handle.result(20) for handle in handles]
 
 
-def test_programs_start_use_and_stop_a_daemon_of_their_own(data_dir: Path, app: Path) -> None:
+def test_programs_start_use_and_stop_a_daemon_of_their_own(data_dir: Path, app: Path, until: Any) -> None:
     pid = start_daemon(data_dir, str(app), workers=1)
     try:
         with Client(data_dir) as client:
@@ -173,16 +184,16 @@ def test_programs_start_use_and_stop_a_daemon_of_their_own(data_dir: Path, app: 
             with pytest.raises(TaskFailed, match=r"ValueError: no good"):
                 client.enqueue("boom").result(20)
             assert asyncio.run(_async_flow(data_dir)) == list(range(1, 21))
-            events = client.watch(["ends"])
-            last = client.enqueue("add", [1], delay="0.3s").id
-            assert next(event for event in events if event["id"] == last)["state"] == "succeeded"
+            with closing(client.watch(["ends"])) as events:
+                last = client.enqueue("add", [1], delay="0.3s").id
+                assert next(event for event in events if event["id"] == last)["state"] == "succeeded"
             with pytest.raises(DaemonStartError) as caught:
                 start_daemon(data_dir)
             assert caught.value.exit_code == 69
     finally:
         with Client(data_dir) as client:
             assert stop_daemon(client) == pid
-    assert not (Path("/proc") / str(pid) / "fd").exists()
+    until(lambda: not Path(f"/proc/{pid}").exists())
 
 
 def test_a_directory_that_others_may_write_is_refused_before_anything_starts(data_dir: Path) -> None:

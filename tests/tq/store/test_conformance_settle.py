@@ -349,7 +349,7 @@ def test_a_lease_that_lapsed_ends_with_its_settle(store):
     claimed = store.take(task_id, lease_ms=100)
     store.now += 100
     assert store.due() == [("lease", task_id)]
-    assert store.settle(claimed, "lapsed").state is State.RETRYING
+    assert store.settle(claimed, "lapsed").state is State.PENDING
     assert store.succeed(claimed) == [False]
 
 

@@ -1,0 +1,70 @@
+"""Answers: what the broker's outcomes look like to those who asked.
+
+For: bodies of answers and errors, tasks as they are handed to consumers, outcomes as they come from workers.
+Not for: when to answer (broker), how it is sent (doors).
+Runs in: the daemon.
+Promises: an answer fits into a frame; an error of ours travels with its code and details, any other without its text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tq import wire
+from tq.errors import TqError
+from tq.lifecycle import Outcome
+from tq.model import spec_of
+from tq.store import Claimed, Draft
+
+DAEMON_DIED = {"type": "Interrupted", "message": "the daemon ended while the task ran"}
+LAPSED = {"type": "LeaseLapsed", "message": "the consumer neither settled nor extended its claim in time"}
+
+
+class Pairs(Sequence[tuple[int, Draft]]):
+    """Ids and drafts side by side without a tuple for each: the log looks at few of them."""
+
+    def __init__(self, ids: list[int], drafts: list[Draft]) -> None:
+        self._ids, self._drafts = ids, drafts
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return list(zip(self._ids[at], self._drafts[at], strict=True))
+        return self._ids[at], self._drafts[at]
+
+
+def outcome_of(row: Sequence[Any]) -> Outcome:
+    """The outcome of a pool's or consumer's row that is no success."""
+    more: Mapping[str, Any] = row[6] or {}
+    return Outcome(
+        row[2], row[3], row[4], error=more.get("error"), exit_code=more.get("exit_code"), output=bool(row[5]),
+        delay_ms=more.get("delay_ms"), permanent=bool(more.get("permanent")), worker=str(more.get("worker") or ""),
+    )  # fmt: skip
+
+
+def handed_out(task: Claimed, lease_ms: int) -> dict[str, Any]:
+    head, spec = task.header, spec_of(task.id, task.record)
+    return {
+        "id": task.id, "claim": task.claim, "type": head.type, "queue": head.queue, "payload": spec.payload,
+        "attempt": task.attempt + 1, "priority": head.priority, "timeout_ms": head.timeout_ms, "lease_ms": lease_ms,
+        "label": head.label, "meta": head.meta, "tenant": head.tenant, "correlation_id": head.correlation_id, "extras": head.extras,
+    }  # fmt: skip
+
+
+def error_answer(number: int, error: Exception) -> bytes:
+    if isinstance(error, TqError):
+        return wire.error(number, error.code, error.message, error.details)
+    text = f"the daemon failed at this request ({type(error).__name__}). Nothing was changed; see daemon.log."
+    return wire.error(number, "error", text)
+
+
+def fitting(number: int, body: dict[str, Any]) -> bytes:
+    """The answer, with as many of its tasks as fit into a frame; the rest say ``cut`` and keep no payload or result."""
+    data = wire.frame([number, wire.ANSWER, body])
+    if len(data) <= wire.MAX_FRAME:
+        return data
+    tasks = [task and task | {"payload": None, "result": None, "cut": True} for task in body["tasks"]]
+    return wire.frame([number, wire.ANSWER, body | {"tasks": tasks}])
