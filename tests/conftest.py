@@ -96,6 +96,13 @@ def until() -> Callable[..., Any]:
     return wait_until
 
 
+def _arguments(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return "(ended)"
+
+
 def processes_of(data_dir: Path) -> list[psutil.Process]:
     """Living processes that name this directory in their arguments or environment: daemon, workers, commands."""
     found = []
@@ -182,7 +189,7 @@ class Daemon:
         deadline = time.monotonic() + END_WITHIN_S
         while (left := processes_of(self.data_dir)) and time.monotonic() < deadline:
             time.sleep(0.02)
-        names = [f"{process.pid} {' '.join(process.cmdline())[:200]}" for process in left if process.is_running()]
+        names = [f"{process.pid} {_arguments(process)[:200]}" for process in left if process.is_running()]
         for process in left:
             process.kill()
         return names
@@ -227,6 +234,6 @@ def tq(data_dir: Path) -> Iterator[Run]:
 
     yield run
     for process in processes_of(data_dir):
-        if "tq.daemon" in process.cmdline() and process.ppid() != os.getpid():
+        if " tq.daemon " in _arguments(process) and process.ppid() != os.getpid():
             process.terminate()
             process.wait(END_WITHIN_S)

@@ -34,7 +34,8 @@ from tq.errors import TaskTimeout, TqError
 
 PAYLOAD = "x" * 98
 """100 bytes when packed."""
-LATER = "1h"
+LATER = 3600.0
+"""Seconds: long enough that no task comes due while something is measured."""
 CLIENTS = 32
 ROUNDS = 5
 WITHIN_S = 120.0

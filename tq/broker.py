@@ -95,8 +95,8 @@ class Broker:
         self._retain_at = 0
         self.followed: set[int] = set()
         """Tasks whose end the daemon wants to see in ``Turn.ended``."""
-        self.slots = (0, 0)
-        """Slots that run a task, slots in all; the daemon says so before a turn."""
+        self.slots: Callable[[], tuple[int, int]] = lambda: (0, 0)
+        """Slots that run a task, slots in all: the daemon's to say."""
         self._reads: dict[str, Callable[[Request, Turn], dict[str, Any] | None]] = {
             "get": self._get, "find": self._find, "peek": self._peek, "wait": self._wait, "stats": self._stats,
             "queues": self._queues, "types": self._types, "chores": self._chores_list, "watch": self._watch,
@@ -480,10 +480,10 @@ class Broker:
         return {"tasks": [task.row() for task in self._store.peek(limit, args.get("queue"))]}
 
     def _stats(self, request: Request, turn: Turn) -> dict[str, Any]:
-        return stats(self._store.tallies(), *self.slots)
+        return stats(self._store.tallies(), *self.slots())
 
     def _queues(self, request: Request, turn: Turn) -> dict[str, Any]:
-        counted = stats(self._store.tallies(), *self.slots)["queues"]
+        counted = stats(self._store.tallies(), *self.slots())["queues"]
         infos = {name: QueueInfo(name) for name in counted} | self._store.queues()
         rows = [dict(zip(("name", "paused", "weight", "external"), info.row(), strict=True)) for info in infos.values()]
         return {
@@ -551,7 +551,7 @@ class Broker:
             else:
                 self._answer_wait(one, turn, done=False)
         for conn, number in waiting.totals_due(self._now):
-            event = {"topic": "totals", **stats(self._store.tallies(), *self.slots)}
+            event = {"topic": "totals", **stats(self._store.tallies(), *self.slots())}
             turn.answers.append((conn, wire.frame([number, wire.EVENT, event])))
 
     def _answer_wait(self, wait: Wait, turn: Turn, *, done: bool) -> None:

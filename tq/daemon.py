@@ -109,6 +109,7 @@ class Daemon:
             "grace_ms": int(settings.kill_grace_s * 1000),
         }  # fmt: skip
         self._pool = Pool(self._loop, told, settings.workers, settings.worker_recycle, self._log.event)
+        self._broker.slots = lambda: self._pool.slots
         self._watchdog = Watchdog(self._log)
         self._started_at = now_ms()
         self._boot = os.urandom(8).hex()
@@ -199,7 +200,6 @@ class Daemon:
         wants = [] if self._draining else pool.wants(now)
         if pool.waiting:
             broker.settled(pool.settled())
-        broker.slots = pool.slots
         broker.followed = self._followers.tasks
         turn = broker.turn(now, wants)
         for conn, data in turn.answers:

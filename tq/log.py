@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 from tq.model import safe_text
 
 STEPS_A_SECOND = 1000
+HOLD_MS = 50
 FILE_BYTES = 10 << 20
 FILES = 3
 MAX_TEXT = 2000
@@ -51,6 +52,8 @@ class Log:
         self._second = -1
         self._room = 0
         self._left_out: dict[str, int] = {}
+        self._held: list[dict[str, object]] = []
+        self._held_since = 0
         self.set_level(level)
 
     def set_level(self, level: str) -> None:
@@ -62,6 +65,7 @@ class Log:
         """Write that something happened to the daemon itself. ``fields`` are numbers, texts, lists or maps of them."""
         number = logging.getLevelNamesMapping()[level.upper()]
         if self._logger.isEnabledFor(number):
+            self.flush()
             self._write([{"event": event, **fields}], number)
 
     def steps(self, event: str, rows: Sequence[Row], describe: Callable[[Row], Step], now_ms: int) -> None:
@@ -80,21 +84,34 @@ class Log:
             self._left_out[event] = self._left_out.get(event, 0) + len(rows) - len(write)
         if write:
             self._room -= len(write)
-            self._write([_step(event, describe(row)) for row in write], logging.INFO, now_ms)
+            if not self._held:
+                self._held_since = now_ms
+            self._held += [_step(event, describe(row), now_ms) for row in write]
+
+    def flush(self) -> None:
+        """Write the steps that are held: they are gathered for ``HOLD_MS``, since a write a step costs more than the step."""
+        if self._held:
+            held, self._held = self._held, []
+            self._write(held, logging.INFO)
 
     @property
     def due_at(self) -> int | None:
         """The instant (ms) at which ``turn_second`` has something to say, if nothing else happens until then; None: never."""
-        return (self._second + 1) * 1000 if self._left_out else None
+        owed = (self._second + 1) * 1000 if self._left_out else None
+        return self._held_since + HOLD_MS if self._held else owed
 
     def turn_second(self, now_ms: int) -> None:
-        """If a second is over in which steps were left out, say how many."""
+        """Write what has been held long enough; if a second is over in which steps were left out, say how many."""
+        if self._held and now_ms >= self._held_since + HOLD_MS:
+            self.flush()
         if self._left_out and now_ms // 1000 != self._second:
             left_out, self._left_out = self._left_out, {}
+            self.flush()
             self._write([{"event": "steps_not_written", "number": sum(left_out.values()), "of": left_out}], logging.INFO, now_ms)
 
     def close(self) -> None:
         """Write what is still owed and close the file."""
+        self.flush()
         self.turn_second((self._second + 1) * 1000)
         self._logger.removeHandler(self._handler)
         self._handler.close()
@@ -109,9 +126,9 @@ class Log:
         self._logger.handle(record)
 
 
-def _step(event: str, step: Step) -> dict[str, object]:
+def _step(event: str, step: Step, now_ms: int) -> dict[str, object]:
     task_id, kind, queue, more = step
-    line: dict[str, object] = {"event": event, "task": task_id, "type": kind, "queue": queue}
+    line: dict[str, object] = {"at": _instant(now_ms / 1000), "event": event, "task": task_id, "type": kind, "queue": queue}
     return {**line, **more} if more else line
 
 
@@ -177,9 +194,15 @@ class _Words(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         head = f"{_instant(record.created)[11:23]} {record.levelname.lower():<7}"
         return "\n".join(
-            " ".join([head, str(line.pop("event")), *(f"{_word(name)}={_word(value)}" for name, value in line.items())])
+            " ".join([_clock(line, head), str(line.pop("event")), *(f"{_word(name)}={_word(value)}" for name, value in line.items())])
             for line in map(_plain, _lines(record, self))
         )
+
+
+def _clock(line: dict[str, object], head: str) -> str:
+    """The head of a line of words, with the line's own time if it has one."""
+    at = line.pop("at", None)
+    return f"{str(at)[11:23]}{head[12:]}" if at else head
 
 
 def _lines(record: logging.LogRecord, formatter: logging.Formatter) -> list[dict[str, object]]:

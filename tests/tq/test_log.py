@@ -60,6 +60,7 @@ def test_hostile_text_stays_inside_its_line(log: Log, data_dir: Path) -> None:
     fields: dict[str, Any] = {HOSTILE: HOSTILE, "number": float("nan")}
     log.event(HOSTILE, **fields)
     log.steps("succeeded", [(1, HOSTILE, HOSTILE, {"error": HOSTILE})], lambda row: row, 1000)
+    log.flush()
     spoken = HOSTILE.replace("\ud800", "")  # pytest keeps messages, and cannot send a lone surrogate between its processes
     logging.getLogger("tq.pool").warning("worker says %s", spoken)
     raw = (data_dir / "daemon.log").read_bytes()
@@ -81,6 +82,7 @@ def test_a_long_text_is_cut_and_says_so(log: Log, data_dir: Path) -> None:
 def test_each_step_of_a_task_is_a_line_with_the_time_it_was_given(log: Log, data_dir: Path) -> None:
     log.steps("claimed", [1, 2], step, 1_700_000_000_123)
     log.steps("failed", [1], lambda n: (n, "email", "mail", {"error": "Bad"}), 1_700_000_000_124)
+    log.flush()
     assert lines(data_dir) == [
         {"at": "2023-11-14T22:13:20.123Z", "level": "info", "event": "claimed", "task": 1, "type": "email", "queue": "mail"},
         {"at": "2023-11-14T22:13:20.123Z", "level": "info", "event": "claimed", "task": 2, "type": "email", "queue": "mail"},
@@ -98,6 +100,7 @@ def test_beyond_a_thousand_a_second_steps_are_counted_and_not_described(log: Log
     log.steps("enqueued", range(900), describe, 5000)
     log.steps("claimed", range(900), describe, 5400)
     log.steps("succeeded", range(50), describe, 5999)
+    log.flush()
     assert len(described) == STEPS_A_SECOND
     due_at = log.due_at
     log.turn_second(5999)
@@ -111,11 +114,13 @@ def test_beyond_a_thousand_a_second_steps_are_counted_and_not_described(log: Log
 def test_a_new_second_says_what_the_old_left_out_and_writes_again(log: Log, data_dir: Path) -> None:
     log.steps("enqueued", range(1001), step, 5000)
     log.steps("claimed", [1], step, 7000)
+    log.flush()
     assert [line["event"] for line in lines(data_dir)[-2:]] == ["steps_not_written", "claimed"]
 
 
 def test_what_is_owed_is_written_at_the_end(log: Log, data_dir: Path) -> None:
     log.steps("enqueued", range(1002), step, 5000)
+    log.flush()
     log.close()
     assert lines(data_dir)[-1]["number"] == 2
 
@@ -125,9 +130,11 @@ def test_the_level_can_be_changed_while_it_runs(log: Log, data_dir: Path) -> Non
     log.set_level("warning")
     log.event("hidden")
     log.steps("hidden", [1], step, 1000)
+    log.flush()
     log.set_level("debug")
     log.event("detail", level="debug")
     log.steps("shown", [1], step, 1000)
+    log.flush()
     assert [line["event"] for line in lines(data_dir)] == ["detail", "shown"]
 
 
@@ -161,6 +168,7 @@ def test_a_full_disk_loses_lines_which_the_next_one_counts(log: Log, data_dir: P
     monkeypatch.setattr(log._file, "_fd", full)
     log.event("lost")
     log.steps("lost", [1, 2], step, 1000)
+    log.flush()
     monkeypatch.setattr(log._file, "_fd", real)
     os.close(full)
     log.event("after")

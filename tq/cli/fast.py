@@ -186,7 +186,7 @@ def try_fast(argv: Sequence[str]) -> int | None:
 
 def main() -> NoReturn:
     """The ``tq`` command. Leaves by ``_exit``: taking an interpreter apart is a fifth of a bare start."""
-    import posix
+    import os  # site has loaded it
 
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
@@ -206,4 +206,4 @@ def main() -> NoReturn:
         code = 141  # whoever read our output is gone, as for any command of a pipe: 128 + SIGPIPE
     except KeyboardInterrupt:
         code = 130
-    posix._exit(code)
+    os._exit(code)

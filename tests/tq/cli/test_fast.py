@@ -185,12 +185,12 @@ def test_the_thin_paths_short_cuts_agree_with_the_nouns() -> None:
 def _loaded_by(data_dir: Path, *argv: str) -> tuple[set[str], str]:
     """The modules that a command line had loaded when it left, and what it printed."""
     script = (
-        "import sys, posix\n"
+        "import os, sys\n"
         "def leave(code):\n"
         "    sys.stderr.write('\\nMODULES ' + ' '.join(sorted(sys.modules)))\n"
         "    sys.stderr.flush()\n"
-        "    import os; os.kill(os.getpid(), 9)\n"
-        "posix._exit = leave\n"
+        "    kill(os.getpid(), 9)\n"
+        "kill, os._exit = os.kill, leave\n"
         f"sys.argv = ['tq', *{list(argv)!r}]\n"
         "from tq.cli.fast import main\n"
         "main()\n"
