@@ -31,6 +31,9 @@ from tq.waiting import Claim, Request, Wait, Waiting
 
 SLICE_S = 0.002
 """How long a turn may work on chores, and on long reads."""
+TURN_S = 0.004
+"""How long a turn serves requests before it commits; the rest is the next group."""
+OWED_MS = 1000
 DUE_MOST = 256
 CLOCK_BACK_MS = 3_600_000
 """A clock that steps back less than this stands still until it has caught up; further, it is followed."""
@@ -89,6 +92,8 @@ class Broker:
         self._intake = Intake(defaults, store.types, store.queues)
         self._inbox: list[Request] = []
         self._settles: list[Sequence[Any]] = []
+        self._owed: list[Sequence[Any]] = []  # ends for which the store had no room, and when to try again
+        self._owed_at = 0
         self._lists: list[_List] = []
         self._waiting = Waiting()
         self._now = 0
@@ -174,6 +179,8 @@ class Broker:
         self._now = now
         settles, self._settles = self._settles, []
         requests, self._inbox = self._inbox, []
+        if self._owed and now >= self._owed_at:
+            settles, self._owed = [*self._owed, *settles], []
         turn = Turn()
         try:
             self._work(turn, settles, requests, wants)
@@ -183,6 +190,7 @@ class Broker:
             if not isinstance(error, Refused):
                 _log.exception("a turn failed and is done again one request at a time")
             self._store.abort()
+            self._inbox.clear()  # what was left for the next turn is among the requests
             turn = self._one_by_one(settles, requests)
         for change in turn.later:
             change()
@@ -201,8 +209,12 @@ class Broker:
             store.begin(now)
         if settles:
             self._settle_rows(settles, turn)
-        for request in requests:
+        until = self._clock() + TURN_S
+        for at, request in enumerate(requests):
             self._serve(request, turn)
+            if self._clock() > until:
+                self._inbox = [*requests[at + 1 :], *self._inbox]  # the next turn's: nobody waits long for a commit
+                break
         if not changes:
             return
         if due is not None and due <= now:
@@ -218,7 +230,9 @@ class Broker:
         """The same, each in a transaction of its own, settles first; what still fails is answered so."""
         turn = Turn(stirred=True, busy=True)
         for one in settles:
-            self._alone(turn, partial(self._settle_rows, [one]))
+            if isinstance(self._alone(turn, partial(self._settle_rows, [one])), Refused):  # no room: an end is never lost
+                self._owed.append(one)
+                self._owed_at = self._now + OWED_MS
         for request in requests:
             failed = self._alone(turn, partial(self._serve, request))
             if failed is not None:
@@ -259,7 +273,7 @@ class Broker:
     @property
     def next_due(self) -> float | None:
         """The instant (ms) at which a turn is needed if nothing arrives; None: never."""
-        times = [at for at in (self._waiting.next_due, self._store.next_due()) if at is not None]
+        times = [at for at in (self._waiting.next_due, self._store.next_due(), self._owed_at if self._owed else None) if at is not None]
         return min(times, default=None)
 
     # -- settling --------------------------------------------------------------------------------------------------

@@ -93,7 +93,12 @@ def commands(size: Size) -> Iterator[Bar]:
             "stats": [*tq, "stats"],
         }
         # An installed tq has its byte code; a checkout may have stale one, or an environment that forbids writing it.
-        ours = {"TQ_DATA_DIR": client.data_dir, "TQ_AUTOSTART": "0", "PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": f"{client.data_dir}/code"}
+        ours = {
+            "TQ_DATA_DIR": client.data_dir,
+            "TQ_AUTOSTART": "0",
+            "PYTHONPATH": str(ROOT),
+            "PYTHONPYCACHEPREFIX": f"{client.data_dir}/code",
+        }
         env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | ours
         lines = {"pass": [sys.executable, "-c", "pass"], **lines}
         times: dict[str, list[float]] = {name: [] for name in lines}

@@ -10,13 +10,9 @@ from typing import Any
 import pytest
 
 from tq.client import Client
-from tq.model import Backoff
 
 pytestmark = pytest.mark.flow
 QUEUE = "letters"
-SOON = Backoff("fixed", 10, jitter=False)
-
-Until = Callable[..., Any]
 
 
 @pytest.fixture
@@ -82,9 +78,9 @@ def test_a_claim_that_waits_is_served_as_a_task_arrives_and_answers_empty_when_i
 
 
 def test_a_lease_that_runs_out_gives_the_task_to_another_and_the_first_may_change_nothing(
-    post: Any, client: Client, until: Until
+    post: Any, client: Client
 ) -> None:
-    (task_id,) = send(client, "a", retries=1, backoff=SOON)
+    (task_id,) = send(client, "a")
     (stale,) = client.claim([QUEUE], lease=0.2)
     (fresh,) = client.claim([QUEUE], wait=10, lease=30)
     assert (fresh["id"], fresh["claim"], fresh["attempt"]) == (task_id, 2, 2)
@@ -96,16 +92,17 @@ def test_a_lease_that_runs_out_gives_the_task_to_another_and_the_first_may_chang
     assert client.get(task_id) == before
     assert client.settle([(task_id, fresh["claim"], "succeeded", {"result": "fresh"})]) == [True]
     row = client.get(task_id)
-    assert (row["state"], row["result"], row["attempt"], row["failures"]) == ("succeeded", "fresh", 2, 1)
+    assert (row["state"], row["result"], row["attempt"], row["crashes"]) == ("succeeded", "fresh", 2, 1)
     assert row["attempts"][0][5]["type"] == "LeaseLapsed"
 
 
-def test_a_lapse_after_the_last_retry_fails_the_task_and_says_why(post: Any, client: Client) -> None:
-    (task_id,) = send(client, "a", retries=0)
-    assert client.claim([QUEUE], lease=0.1)
+def test_a_task_whose_consumers_vanish_three_times_is_failed_as_poison(post: Any, client: Client) -> None:
+    (task_id,) = send(client, "a", retries=10)
+    claims = [client.claim([QUEUE], wait=10, lease=0.1)[0]["claim"] for _ in range(3)]
     (row,) = client.wait([task_id], 10)
     assert row is not None
-    assert (row["state"], row["error"]["type"], row["failures"]) == ("failed", "LeaseLapsed", 1)
+    assert claims == [1, 2, 3]
+    assert (row["state"], row["error"]["type"], row["crashes"], row["failures"]) == ("failed", "LeaseLapsed", 3, 0)
 
 
 def test_extending_keeps_the_task_for_as_long_as_it_goes_on(post: Any, client: Client) -> None:
@@ -139,7 +136,7 @@ def test_a_failure_with_a_delay_of_its_own_waits_that_long(post: Any, client: Cl
 
 def test_a_claim_outlives_the_daemon(post: Any, client: Client) -> None:
     """Kill -9: the consumer knows nothing of it, and its token is as good as before; its lease starts anew."""
-    settled, lapsed = send(client, "a", "b", retries=0)
+    settled, lapsed = send(client, "a", "b", once=True)
     claims = {task["id"]: task["claim"] for task in client.claim([QUEUE], limit=2, lease=1.0)}
     post.kill()
     post.start()
