@@ -20,6 +20,8 @@ from tq.store import Claimed, Draft
 DAEMON_DIED = {"type": "Interrupted", "message": "the daemon ended while the task ran"}
 LAPSED = {"type": "LeaseLapsed", "message": "the consumer neither settled nor extended its claim in time"}
 
+BAD_RESULT = {"type": "BadResult", "message": "the worker's answer cannot be stored; see daemon.log"}
+
 
 class Pairs(Sequence[tuple[int, Draft]]):
     """Ids and drafts side by side without a tuple for each: the log looks at few of them."""
@@ -61,10 +63,33 @@ def error_answer(number: int, error: Exception) -> bytes:
     return wire.error(number, "error", text)
 
 
-def fitting(number: int, body: dict[str, Any]) -> bytes:
-    """The answer, with as many of its tasks as fit into a frame; the rest say ``cut`` and keep no payload or result."""
+LEAST = 2 << 10
+"""Bytes of a task without what may be large: seven names of MAX_NAME bytes, keys and numbers."""
+_LARGE = {"payload": None, "result": None, "error": None, "meta": None, "attempts": [], "cut": True}
+
+
+def answer(number: int, body: dict[str, Any]) -> bytes:
+    """The answer; an error instead of one that no client would take, which only verbs that read can have."""
+    if "tasks" in body:
+        return fitting(number, body)
     data = wire.frame([number, wire.ANSWER, body])
     if len(data) <= wire.MAX_FRAME:
         return data
-    tasks = [task and task | {"payload": None, "result": None, "cut": True} for task in body["tasks"]]
+    return wire.error(number, "usage", f"expected an answer of at most {wire.MAX_FRAME} bytes, it has {len(data)}. Ask for less.")
+
+
+def fitting(number: int, body: dict[str, Any]) -> bytes:
+    """The answer, with as many of its tasks whole as fit into a frame; the others say ``cut`` and miss what may be large."""
+    data = wire.frame([number, wire.ANSWER, body])
+    if len(data) <= wire.MAX_FRAME:
+        return data
+    tasks: list[dict[str, Any] | None] = []
+    room = wire.MAX_FRAME - LEAST * (1 + len(body["tasks"]))
+    for task in body["tasks"]:
+        size = max(len(wire.pack(task)) - LEAST, 0)
+        if task is not None and size > room:
+            task = task | _LARGE  # noqa: PLW2901 - the rest of the loop sees the short one
+            size = 0
+        room -= size
+        tasks.append(task)
     return wire.frame([number, wire.ANSWER, body | {"tasks": tasks}])

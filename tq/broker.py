@@ -12,21 +12,23 @@ from __future__ import annotations
 
 import logging
 import math
+import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import itemgetter
 from time import monotonic
 from typing import Any
 
 from tq import lifecycle, wire
-from tq.answers import DAEMON_DIED, LAPSED, Pairs, error_answer, fitting, handed_out, outcome_of
-from tq.arguments import arguments, at_most, between, is_claim, some_names, some_states, task_ids
-from tq.errors import Refused, StoreError, TqError, UsageError
+from tq.answers import BAD_RESULT, DAEMON_DIED, LAPSED, Pairs, answer, error_answer, fitting, handed_out, outcome_of
+from tq.arguments import arguments, between, claim_of, claims_of, results_of, some_names, some_states, task_ids
+from tq.errors import ConfigError, Refused, StoreDamaged, StoreError, TqError, UsageError
 from tq.intake import Defaults, Intake
 from tq.lifecycle import Outcome
-from tq.model import MAX_ERROR, MAX_NAME, MAX_RESULT, State, Task
+from tq.model import State, Task, is_name
 from tq.stats import stats
-from tq.store import SCAN_MOST, Chore, Claimed, Limits, Query, QueueInfo, RequestId, Store, Success, TypeInfo, Want
+from tq.store import SCAN_MOST, Chore, Claimed, Limits, Query, QueueInfo, RequestId, Store, TypeInfo, Want
 from tq.waiting import Claim, Request, Wait, Waiting
 
 SLICE_S = 0.002
@@ -40,8 +42,15 @@ CLOCK_BACK_MS = 3_600_000
 RETAIN_EVERY_MS = 3_600_000
 LEASE_MS = 30_000
 MAX_LEASE_MS = 86_400_000
-KINDS = ("succeeded", "failed")
+CLAIM_BYTES = wire.MAX_FRAME - (16 << 10)
+CLAIM_FIRST = 8
+"""A consumer's claim is looked up in growing steps, so that few tasks are read beyond what its answer holds."""
+TASK_BYTES = 512
+"""What an answer to a claim says of a task beside its record."""
+CHORES_MOST = LISTS_MOST = 1000
 
+_SUCCESS = itemgetter(0, 1, 3, 4, 5, 6)
+"""A worker's row as the store takes it (see Success)."""
 _log = logging.getLogger("tq.broker")
 
 
@@ -98,6 +107,8 @@ class Broker:
         self._waiting = Waiting()
         self._now = 0
         self._retain_at = 0
+        self._again_at = 0
+        self._walks: dict[int, Iterator[tuple[Task, bytes] | None]] = {}  # where chores go on, while nothing was aborted
         self.followed: set[int] = set()
         """Tasks whose end the daemon wants to see in ``Turn.ended``."""
         self.slots: Callable[[], tuple[int, int]] = lambda: (0, 0)
@@ -110,10 +121,7 @@ class Broker:
             "enqueue": self._enqueue, "claim": self._claim, "extend": self._extend, "settle": self._settle,
             "release": self._release, "cancel": self._cancel, "set_queue": self._set_queue,
         }  # fmt: skip
-
-    @property
-    def verbs(self) -> frozenset[str]:
-        return frozenset(self._reads) | frozenset(self._writes)
+        self.verbs = frozenset(self._reads) | frozenset(self._writes)
 
     # -- what arrives ----------------------------------------------------------------------------------------------
 
@@ -126,9 +134,15 @@ class Broker:
         self._settles.extend(rows)
 
     def gone(self, conn: int) -> None:
-        """A connection is closed: nobody waits there any more. What it asked for before still happens."""
+        """A connection is closed: nobody waits there any more. What it asked to be changed before still is."""
+        self._inbox = [one for one in self._inbox if one.conn != conn or (one.verb in self._writes and one.verb != "claim")]
         self._lists = [one for one in self._lists if one.request.conn != conn]
         self._waiting.gone(conn)
+
+    def holds(self, conn: int) -> bool:
+        """Whether the connection has an answer or events to expect."""
+        mine = any(one.conn == conn for one in self._inbox) or any(one.request.conn == conn for one in self._lists)
+        return mine or self._waiting.holds(conn)
 
     @property
     def waiting(self) -> bool:
@@ -137,6 +151,9 @@ class Broker:
 
     def put_types(self, types: Sequence[TypeInfo], now: int) -> None:
         """Remember what the application's hello named; its own commit, since the daemon waits for it."""
+        for info in types:
+            if not is_name(info.name) or not (info.queue is None or is_name(info.queue)):
+                raise ConfigError(f"task {info.name!r:.80}: expected a name and a queue of 1 to 200 bytes. Give shorter ones.")
         self._store.begin(max(now, self._now))
         self._store.put_types(types)
         self._store.commit()
@@ -176,6 +193,9 @@ class Broker:
         """One turn at ``now`` (ms since the epoch); ``wants`` are the pool's free slots. StoreError ends the daemon."""
         if now < self._now and self._now - now < CLOCK_BACK_MS:
             now = self._now
+        elif now < self._now:
+            self._waiting.stepped(now - self._now)
+            self._retain_at = self._again_at = 0
         self._now = now
         settles, self._settles = self._settles, []
         requests, self._inbox = self._inbox, []
@@ -260,15 +280,17 @@ class Broker:
 
     def _serve(self, request: Request, turn: Turn) -> None:
         verb = self._writes.get(request.verb) or self._reads[request.verb]
+        later = len(turn.later)
         try:
             body = verb(request, turn)
-        except StoreError:
-            raise
         except TqError as error:
+            if isinstance(error, StoreError) and not (isinstance(error, StoreDamaged) and request.verb in self._reads):
+                raise
+            del turn.later[later:]
             turn.answers.append((request.conn, error_answer(request.number, error)))
             return
         if body is not None:
-            turn.answers.append((request.conn, wire.frame([request.number, wire.ANSWER, body])))
+            turn.answers.append((request.conn, answer(request.number, body)))
 
     @property
     def next_due(self) -> float | None:
@@ -281,16 +303,18 @@ class Broker:
     def _settle_rows(self, rows: Sequence[Sequence[Any]], turn: Turn) -> list[bool]:
         """Settle each row: successes in one batch, the rest by the table; whether each claim was still held."""
         store = self._store
-        if all(row[2] == 0 for row in rows):
-            held = store.succeed([Success(r[0], r[1], r[3], r[4], r[5], r[6]) for r in rows])
-            if self._waiting.for_ends or self.followed:
-                turn.ended += [(r[0], "succeeded", None) for r, ok in zip(rows, held, strict=True) if ok]
-            turn.steps.append(("succeeded", rows))
-            return held
+        wins = [row for row in rows if row[2] == 0]
+        won = iter(store.succeed(list(map(_SUCCESS, wins))) if wins else ())
+        if wins:
+            turn.steps.append(("succeeded", wins))
+        if len(wins) == len(rows) and not self._waiting.for_ends and not self.followed:
+            return list(won)
         held = []
         for row in rows:
             if row[2] == 0:
-                held += self._settle_rows([row], turn)
+                held.append(next(won))
+                if held[-1]:
+                    turn.ended.append((row[0], "succeeded", None))
                 continue
             outcome = outcome_of(row)
             task = store.get([row[0]])[0]
@@ -329,17 +353,18 @@ class Broker:
         turn.busy = turn.busy or len(fired) == DUE_MOST
 
     def _retain(self, turn: Turn, most: int) -> None:
-        self._retain_at = self._now + RETAIN_EVERY_MS
         gone = self._store.retain(self._limits, most)
         turn.removed += [task_id for task_id, output in gone if output]
-        turn.busy = turn.busy or len(gone) >= most
+        more = len(gone) >= most
+        self._retain_at = self._now + (0 if more else RETAIN_EVERY_MS)
+        turn.busy = turn.busy or more
 
     # -- claims ----------------------------------------------------------------------------------------------------
 
     def _grant(self, turn: Turn, wants: Sequence[Want]) -> None:
         """Claims for consumers that wait, then for the pool's slots."""
         for claim in self._waiting.claims:
-            tasks = self._store.claim(claim.want)
+            tasks = self._take(claim.want, turn)
             if tasks:
                 self._answer_claim(claim.request, claim.want, tasks, turn)
                 turn.later.append(partial(self._waiting.served, claim))
@@ -348,6 +373,24 @@ class Broker:
             if got:
                 turn.grants.append((want, got))
                 turn.steps.append(("claimed", got))
+
+    def _take(self, want: Want, turn: Turn) -> list[Claimed]:
+        """Claim for a consumer, no more than its answer holds; what was read beyond that goes back uncharged."""
+        taken: list[Claimed] = []
+        step, size, fit = CLAIM_FIRST, 0, 0
+        while len(taken) < want.limit and fit == len(taken):
+            most = min(step, want.limit - len(taken))
+            got = self._store.claim(replace(want, limit=most))
+            taken += got
+            for task in got:
+                size += len(task.record) + TASK_BYTES
+                fit += size <= CLAIM_BYTES or not fit
+            if len(got) < most:
+                break
+            step *= 2
+        if taken[fit:]:
+            self._settle_rows([[task.id, task.claim, "released", 0, self._now, False, None] for task in taken[fit:]], turn)
+        return taken[:fit]
 
     def _answer_claim(self, request: Request, want: Want, tasks: list[Claimed], turn: Turn) -> None:
         body = {"tasks": [handed_out(task, want.lease_ms) for task in tasks]}
@@ -362,11 +405,12 @@ class Broker:
         if not queues and not types:
             raise UsageError("claim: expected queues or types, at least one name, got neither.")
         names = some_names(queues, "queues"), some_names(types, "types")
+        wait_ms = between(args.get("wait_ms", 0), 0, MAX_LEASE_MS, "wait_ms")
+        self._waiting.check(request.conn)
         want = Want(f"consumer-{request.conn}", limit, math.inf, queues=names[0], types=names[1], lease_ms=lease_ms)
-        tasks = self._store.claim(want)
-        if not tasks and args.get("wait_ms"):
-            until = self._now + between(args["wait_ms"], 1, MAX_LEASE_MS, "wait_ms")
-            turn.later.append(partial(self._waiting.park, Claim(request, want, until)))
+        tasks = self._take(want, turn)
+        if not tasks and wait_ms:
+            turn.later.append(partial(self._waiting.park, Claim(request, want, self._now + wait_ms)))
             return None
         self._answer_claim(request, want, tasks, turn)
         return None
@@ -374,29 +418,20 @@ class Broker:
     def _extend(self, request: Request, turn: Turn) -> dict[str, Any]:
         args = arguments(request.verb, request.args, "id", "claim", id=int, claim=int, lease_ms=int)
         lease_ms = between(args.get("lease_ms", LEASE_MS), 100, MAX_LEASE_MS, "lease_ms")
-        return {"ok": self._store.extend(args["id"], args["claim"], lease_ms)}
+        return {"ok": self._store.extend(*claim_of("extend", args["id"], args["claim"]), lease_ms)}
 
     def _settle(self, request: Request, turn: Turn) -> dict[str, Any]:
+        results = results_of(arguments(request.verb, request.args, "results", results=list)["results"])
+        tasks = self._store.get([task_id for task_id, *_ in results])
         rows: list[Sequence[Any]] = []
-        for row in at_most(arguments(request.verb, request.args, "results", results=list)["results"], "results"):
-            if not (isinstance(row, list) and len(row) == 4 and is_claim(row) and row[2] in KINDS and isinstance(row[3] or {}, dict)):
-                raise UsageError(f"settle: expected [id, claim, {' or '.join(KINDS)}, details], got {row!r:.80}.")
-            details = row[3] or {}
-            result, error = details.get("result"), details.get("error")
-            if not isinstance(result, bytes | None) or (result and len(result) > MAX_RESULT):
-                raise UsageError(f"settle: result: expected at most {MAX_RESULT} bytes of packed msgpack, got {result!r:.80}.")
-            if not isinstance(error, dict | None) or len(wire.pack(error)) > MAX_ERROR:
-                raise UsageError(f"settle: error: expected a map with type and message, at most {MAX_ERROR} bytes, got {error!r:.80}.")
-            since = next((h.claimed_at for h in self._store.held() if h.id == row[0]), self._now) if len(rows) < 8 else self._now
-            value = result if row[2] == "succeeded" else details
-            rows.append([row[0], row[1], 0 if row[2] == "succeeded" else row[2], since, self._now, False, value])
+        for (task_id, claim, kind, details), task in zip(results, tasks, strict=True):
+            since = task.status.started_at if task is not None else self._now
+            won = kind == "succeeded"
+            rows.append([task_id, claim, 0 if won else kind, since, self._now, False, details["result"] if won else details])
         return {"settled": self._settle_rows(rows, turn) if rows else []}
 
     def _release(self, request: Request, turn: Turn) -> dict[str, Any]:
-        claims = at_most(arguments(request.verb, request.args, "claims", claims=list)["claims"], "claims")
-        for pair in claims:
-            if not (isinstance(pair, list) and len(pair) == 2 and is_claim(pair)):
-                raise UsageError(f"release: expected [id, claim], got {pair!r:.80}.")
+        claims = claims_of(request.verb, arguments(request.verb, request.args, "claims", claims=list)["claims"])
         rows = [[task_id, claim, "released", 0, self._now, False, None] for task_id, claim in claims]
         return {"released": self._settle_rows(rows, turn) if rows else []}
 
@@ -417,7 +452,11 @@ class Broker:
             if not args:
                 raise UsageError("cancel: expected ids, or a queue, type or states to choose them by, got nothing.")
             some_states(args.get("states"))
+            if len(self._store.chores()) >= CHORES_MOST:
+                raise Refused(f"expected at most {CHORES_MOST} chores, they are all taken. See `chores`; try again later.", retry_after=5.0)
             return {"chore": self._store.put_chore(Chore(0, "cancel", args)).id}
+        if len(args) > 1:
+            raise UsageError("cancel: expected ids, or a queue, type and states, got both. Drop one.")
         return {"outcomes": [self._cancel_one(task_id, turn) for task_id in task_ids(args["ids"])]}
 
     def _cancel_one(self, task_id: int, turn: Turn) -> str:
@@ -435,8 +474,6 @@ class Broker:
 
     def _set_queue(self, request: Request, turn: Turn) -> dict[str, Any]:
         args = arguments(request.verb, request.args, "name", name=str, paused=bool, external=bool, weight=int)
-        if not 0 < len(args["name"]) <= MAX_NAME:
-            raise UsageError(f"set_queue: name: expected 1 to {MAX_NAME} characters, got {args['name']!r:.80}.")
         between(args.get("weight", 1), 1, 100, "weight")
         old = self._store.queues().get(args["name"], QueueInfo(args["name"]))
         self._store.put_queue(replace(old, **args))
@@ -452,24 +489,23 @@ class Broker:
         args, seen, changed, cursor = chore.args, chore.seen, chore.changed, chore.cursor
         states = some_states(args.get("states")) or frozenset(s for s in State if not s.final)
         states = states - {s for s in states if s.final}
-        # Walk by id, downwards: cancelling a task moves it out of every index but that one.
-        query = Query(None, args.get("queue"), args.get("type"), limit=SCAN_MOST, before=cursor)
-        over = True
-        for one in self._store.find(query):
+        # Walk by id, downwards: cancelling a task moves it out of every index but that one. The walk itself is kept, since
+        # a slice may find nothing that matches; after a restart it begins again at the last that did.
+        query = Query(None, args.get("queue"), args.get("type"), limit=1 << 62, before=cursor)
+        walk = self._walks.pop(chore.id, None) or self._store.find(query)
+        for one in walk:
+            if one is not None:
+                task, cursor = one
+                seen += 1
+                if task.state in states:
+                    changed += self._cancel_one(task.id, turn) in ("cancelled", "asked")
             if self._clock() > until or seen - chore.seen >= SCAN_MOST:
-                over = False
+                self._store.put_chore(Chore(chore.id, chore.verb, args, cursor, seen, changed))
+                turn.later.append(lambda: self._walks.update({chore.id: walk}))
                 break
-            if one is None:
-                continue
-            task, cursor = one
-            seen += 1
-            if task.state in states:
-                changed += self._cancel_one(task.id, turn) in ("cancelled", "asked")
-        if over and seen - chore.seen < SCAN_MOST:
+        else:
             self._store.drop_chore(chore.id)
             turn.steps.append(("chore_done", [(chore.id, chore.verb, seen, changed)]))
-        else:
-            self._store.put_chore(Chore(chore.id, chore.verb, args, cursor, seen, changed))
         turn.busy = True
 
     # -- reading verbs ---------------------------------------------------------------------------------------------
@@ -482,10 +518,9 @@ class Broker:
         args = arguments(request.verb, request.args, states=list, queue=str, type=str, tenant=str, label=str, limit=int, before=bytes)
         limit = between(args.get("limit", 50), 1, SCAN_MOST, "limit")
         rest = {key: args.get(key) for key in ("queue", "type", "tenant", "label")}
-        before = args.get("before")
-        if before is not None and len(before) != 8:
-            raise UsageError("find: before: expected a cursor as it was given, got other bytes.")
-        query = Query(some_states(args.get("states")), **rest, limit=limit, before=before)
+        query = Query(some_states(args.get("states")), **rest, limit=limit, before=args.get("before"))
+        if len(self._lists) >= LISTS_MOST:
+            raise Refused(f"find: expected at most {LISTS_MOST} at once, they are all under way. Try again later.")
         turn.later.append(lambda: self._lists.append(_List(request, self._store.find(query), limit)))
 
     def _peek(self, request: Request, turn: Turn) -> dict[str, Any]:
@@ -516,7 +551,13 @@ class Broker:
         until = self._clock() + SLICE_S
         while self._lists and self._clock() < until:
             one = self._lists.pop(0)
-            if self._advance(one, until):
+            try:
+                over = self._advance(one, until)
+            except (StoreDamaged, struct.error, TypeError, ValueError) as error:
+                wrong = error if isinstance(error, TqError) else UsageError("find: before: expected a cursor as it was given, got other bytes.")
+                turn.answers.append((one.request.conn, error_answer(one.request.number, wrong)))
+                continue
+            if over:
                 body = {"tasks": [task.row() for task in one.tasks], "next": one.cursor}
                 turn.answers.append((one.request.conn, fitting(one.request.number, body)))
             else:
@@ -542,10 +583,11 @@ class Broker:
         ids, every = task_ids(args["ids"]), not args.get("any")
         tasks = self._store.get(ids)
         left = {task.id for task in tasks if task is not None and not task.state.final}
-        over = not left if every else len(left) < len(set(ids))
+        over = not left if every or not ids else len(left) < len(set(ids))
         timeout = args.get("timeout_ms")
         if over or (timeout is not None and timeout <= 0):
             return {"tasks": [task and task.row() for task in tasks], "done": over}
+        self._waiting.check(request.conn)
         until = math.inf if timeout is None else self._now + timeout
         turn.later.append(partial(self._waiting.park, Wait(request, ids, left, not every, until)))
         return None
@@ -567,14 +609,20 @@ class Broker:
         for conn, number in waiting.totals_due(self._now):
             event = {"topic": "totals", **stats(self._store.tallies(), *self.slots())}
             turn.answers.append((conn, wire.frame([number, wire.EVENT, event])))
+        if turn.grants:
+            waiting.changed()  # once they are handed out, more slots run a task
 
     def _answer_wait(self, wait: Wait, turn: Turn, *, done: bool) -> None:
-        tasks = self._store.get(wait.ids)
-        turn.answers.append((wait.request.conn, fitting(wait.request.number, {"tasks": [t and t.row() for t in tasks], "done": done})))
+        try:
+            found = fitting(wait.request.number, {"tasks": [task and task.row() for task in self._store.get(wait.ids)], "done": done})
+        except StoreDamaged as error:
+            found = error_answer(wait.request.number, error)
+        turn.answers.append((wait.request.conn, found))
 
     def _watch(self, request: Request, turn: Turn) -> dict[str, Any]:
         args = arguments(request.verb, request.args, "topics", topics=list, ids=list, hz=int)
         key = (request.conn, request.number)
+        self._waiting.check(request.conn)
         for topic in args["topics"]:
             if topic == "ends":
                 ids = frozenset(task_ids(args["ids"])) if args.get("ids") is not None else None

@@ -62,6 +62,8 @@ class Child:
         self.state = "starting"
         self.jobs: dict[int, Job] = {}
         self.done = 0
+        self.seen = 0
+        """How many tasks it had begun when last looked at."""
         self.flushed = False
         self.offered = False
         """Whether something was sent since the last take-back."""

@@ -109,6 +109,7 @@ class Daemon:
             "grace_ms": int(settings.kill_grace_s * 1000),
         }  # fmt: skip
         self._pool = Pool(self._loop, told, settings.workers, settings.worker_recycle, self._log.event)
+        self._loop.woke = lambda: self._pool.tick(now_ms())
         self._broker.slots = lambda: self._pool.slots
         self._watchdog = Watchdog(self._log)
         self._started_at = now_ms()
@@ -158,7 +159,6 @@ class Daemon:
                 self._broker.put_types(ready.types, now_ms())
                 return
             self._loop.poll(1.0)
-            self._pool.tick(now_ms())
 
     def _refusal(self, why: str) -> str:
         return f"the application {self._settings.app!r} cannot be used by workers:\n{why}"
@@ -174,7 +174,6 @@ class Daemon:
         while not (self._draining and self._pool.empty and not self._pool.waiting):
             self._loop.poll(self._sleep_s(turn))
             now = now_ms()
-            self._pool.tick(now)
             if now >= self._kill_at:
                 self._kill_at = math.inf
                 self._pool.kill()

@@ -15,13 +15,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from tq.errors import PayloadError, UnknownType, UsageError
-from tq.model import DEFAULT_PRIORITY, DEFAULT_QUEUE, MAX_NAME, MAX_PAYLOAD, SHELL, Backoff, Header, pack
+from tq.model import DEFAULT_PRIORITY, DEFAULT_QUEUE, MAX_DURATION_MS, MAX_NAME, MAX_PAYLOAD, SHELL, Backoff, Header, is_name, pack
 from tq.store import Draft, QueueInfo, TypeInfo
 
 KINDS_KEPT = 4096
-"""Resolved kinds remembered; a guess, each is some 500 bytes."""
+KINDS_BYTES = 2 << 20
+"""Resolved kinds remembered, and the bytes of their options together: commands bring their whole environment."""
+TASKS_MOST = 10_000
+"""Tasks of one request: a fifth of a second of one turn."""
+NAMES_TOLD = 100
 MAX_TEXTS = 4096
-FAR_MS = 1 << 62
+MAX_EXTRAS = 60_000
+"""Packed; with the names and texts it stays under the 64 KiB that a record has for its header."""
+LAST_MS = 253_402_300_799_999
+"""The end of the year 9999, the last instant that people's calendars write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +60,18 @@ class Intake:
         self._types = types
         self._queues = queues
         self._kinds: dict[tuple[str, bytes | None], _Kind] = {}
+        self._kinds_bytes = 0
 
     def forget(self) -> None:
         self._kinds.clear()
+        self._kinds_bytes = 0
 
     def drafts(self, rows: Sequence[Any], now: int) -> list[Draft]:
         """Drafts for ``[type, payload, options]`` rows; UsageError (or a kind of it) names the first bad one."""
         if not isinstance(rows, list) or not rows:
             raise UsageError("enqueue: expected tasks, a list of at least one [type, payload, options], got none.")
+        if len(rows) > TASKS_MOST:
+            raise UsageError(f"enqueue: expected at most {TASKS_MOST} tasks, got {len(rows)}. Send the rest in another request.")
         kinds, most = self._kinds, self._defaults.max_payload
         drafts = []
         for at, row in enumerate(rows):
@@ -72,8 +83,9 @@ class Intake:
                 raise UsageError(f"{_row(at, rows)}expected [type, payload, options], got {_brief(row)}.") from None
             if kind is None:
                 kind = self._resolve(name, options, _row(at, rows))
-                if len(kinds) >= KINDS_KEPT:
-                    kinds.clear()
+                self._kinds_bytes += len(key[1] or b"")
+                if len(kinds) >= KINDS_KEPT or self._kinds_bytes > KINDS_BYTES:
+                    self.forget()
                 kinds[key] = kind
             if type(payload) is not bytes:
                 if payload is not None:
@@ -89,8 +101,7 @@ class Intake:
         return drafts
 
     def _resolve(self, name: object, options: object, where: str) -> _Kind:
-        if not isinstance(name, str) or not name or len(name) > MAX_NAME:
-            raise UsageError(f"{where}type: expected a name of 1 to {MAX_NAME} characters, got {_brief(name)}.")
+        name = _name(name, f"{where}type: ")
         if options is None:
             options = {}
         if not isinstance(options, dict):
@@ -100,6 +111,8 @@ class Intake:
                 close = difflib.get_close_matches(str(key), _OPTIONS, 1)
                 raise UsageError(f"{where}expected an option ({', '.join(_OPTIONS)}), got {_brief(key)}." + _closest(close))
         got = {key: check(value, f"{where}{key}: ") for key, check in _OPTIONS.items() if (value := options.get(key)) is not None}
+        if got.get("delay_ms") and got.get("due_at"):
+            raise UsageError(f"{where}expected either delay_ms or due_at, got both. Drop one.")
         known = self._types().get(name)
         queue = got.get("queue") or (known and known.queue) or DEFAULT_QUEUE
         if known is None and name != SHELL and not got.get("allow_unknown"):
@@ -130,7 +143,7 @@ class Intake:
         some = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
         text = f"{where}type: expected one that a worker has named ({some}), got {_brief(name)}.{_closest(close)}"
         text += " Start the daemon with --app MODULE, or send it with --allow-unknown to wait for a worker that knows it."
-        return UnknownType(text, known=known, closest=close[0] if close else None)
+        return UnknownType(text, known=known[:NAMES_TOLD], closest=close[0] if close else None)
 
 
 def _row(at: int, rows: Sequence[Any]) -> str:
@@ -151,16 +164,16 @@ def _whole(low: int, high: int, unit: str) -> Callable[[Any, str], int]:
     def check(value: Any, where: str) -> int:
         if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
             return value
-        most = "" if high == FAR_MS else f" to {high}"
-        raise UsageError(f"{where}expected a whole number of {unit} from {low}{most}, got {_brief(value)}.")
+        raise UsageError(f"{where}expected a whole number of {unit} from {low} to {high}, got {_brief(value)}.")
 
     return check
 
 
-def _text(value: Any, where: str) -> str:
-    if isinstance(value, str) and 0 < len(value) <= MAX_NAME:
+def _name(value: Any, where: str) -> str:
+    if isinstance(value, str) and is_name(value):
         return value
-    raise UsageError(f"{where}expected a text of 1 to {MAX_NAME} characters, got {_brief(value)}.")
+    size = f" ({len(value.encode())} bytes)" if isinstance(value, str) else ""
+    raise UsageError(f"{where}expected a text of 1 to {MAX_NAME} bytes, got {_brief(value)}{size}.")
 
 
 def _bool(value: Any, where: str) -> bool:
@@ -171,22 +184,22 @@ def _bool(value: Any, where: str) -> bool:
 
 def _texts(value: Any, where: str) -> dict[str, str]:
     texts = isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, str) for k, v in value.items())
-    if texts and sum(len(k) + len(v) for k, v in value.items()) <= MAX_TEXTS:
+    if texts and len(pack(value)) <= MAX_TEXTS:
         return dict(value)
-    raise UsageError(f"{where}expected a map of texts, {MAX_TEXTS} characters in all, got {_brief(value)}.")
+    raise UsageError(f"{where}expected a map of texts, {MAX_TEXTS} bytes in all, got {_brief(value)}.")
 
 
 def _extras(value: Any, where: str) -> dict[str, Any]:
-    if isinstance(value, dict) and len(pack(value)) <= 65_000:
+    if isinstance(value, dict) and len(pack(value)) <= MAX_EXTRAS:
         return value
-    raise UsageError(f"{where}expected a map of at most 65,000 bytes when packed, got {_brief(value)}.")
+    raise UsageError(f"{where}expected a map of at most {MAX_EXTRAS} bytes when packed, got {_brief(value)}.")
 
 
 def _backoff(value: Any, where: str) -> Backoff:
     try:
         kind, base_ms, factor, cap_ms, jitter = value
-        good = kind in {"fixed", "linear", "exponential"} and isinstance(base_ms, int) and isinstance(cap_ms, int)
-        if good and 0 <= base_ms <= cap_ms < FAR_MS and 1 <= factor <= 1000 and isinstance(jitter, bool):
+        good = kind in {"fixed", "linear", "exponential"} and type(base_ms) is int and type(cap_ms) is int
+        if good and 0 <= base_ms <= cap_ms <= MAX_DURATION_MS and 1 <= factor <= 1000 and isinstance(jitter, bool):
             return Backoff(kind, base_ms, float(factor), cap_ms, jitter)
     except (TypeError, ValueError):
         pass  # not five values, or not numbers
@@ -197,20 +210,20 @@ def _backoff(value: Any, where: str) -> Backoff:
 
 
 _OPTIONS: dict[str, Callable[[Any, str], Any]] = {
-    "queue": _text,
+    "queue": _name,
     "priority": _whole(0, 9, "priority (higher runs first)"),
-    "delay_ms": _whole(0, FAR_MS, "milliseconds"),
-    "due_at": _whole(0, FAR_MS, "milliseconds since 1970"),
-    "ttl_ms": _whole(1, FAR_MS, "milliseconds"),
+    "delay_ms": _whole(0, MAX_DURATION_MS, "milliseconds"),
+    "due_at": _whole(0, LAST_MS, "milliseconds since 1970"),
+    "ttl_ms": _whole(1, MAX_DURATION_MS, "milliseconds"),
     "retries": _whole(0, 1_000_000, "runs after the first"),
     "backoff": _backoff,
-    "timeout_ms": _whole(0, FAR_MS, "milliseconds"),
+    "timeout_ms": _whole(0, MAX_DURATION_MS, "milliseconds"),
     "once": _bool,
-    "label": _text,
+    "label": _name,
     "meta": _texts,
-    "tenant": _text,
-    "flow": _text,
-    "correlation_id": _text,
+    "tenant": _name,
+    "flow": _name,
+    "correlation_id": _name,
     "extras": _extras,
     "allow_unknown": _bool,
 }

@@ -25,6 +25,8 @@ class Loop:
         self._epoll = select.epoll()
         self._handlers: dict[int, Handler] = {}
         self._signals: dict[int, Callable[[], None]] = {}
+        self.woke: Callable[[], None] = lambda: None
+        """Called after each sleep, before the handlers: the time is another one."""
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.add(self._wake_read, self._on_signal)
 
@@ -54,7 +56,9 @@ class Loop:
 
     def poll(self, timeout_s: float | None) -> None:
         """Sleep at most ``timeout_s`` (None: for ever), then call the handlers of what is ready."""
-        for fd, events in self._epoll.poll(-1 if timeout_s is None else max(timeout_s, 0.0)):
+        ready = self._epoll.poll(-1 if timeout_s is None else max(timeout_s, 0.0))
+        self.woke()
+        for fd, events in ready:
             handler = self._handlers.get(fd)
             if handler is not None:
                 handler(events)

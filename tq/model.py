@@ -55,6 +55,12 @@ MAX_NAME = 200
 MAX_HEADER = 0xFFFF
 """Bytes of a packed header: its length has two bytes in the record."""
 
+
+def is_name(value: object) -> bool:
+    """Whether ``value`` is a text that every store takes as a key: 1 to MAX_NAME bytes of UTF-8."""
+    return isinstance(value, str) and 0 < len(value) <= MAX_NAME and len(value.encode(errors="surrogatepass")) <= MAX_NAME
+
+
 pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 """Packs one value; not thread-safe, so for the one busy thread of a process only."""
 
@@ -231,12 +237,12 @@ def seal(record: bytes) -> bytes:
     return record + zlib.crc32(record).to_bytes(4, "big")
 
 
-def unseal(record: bytes, what: str) -> bytes:
-    """The record without its CRC-32; StoreDamaged if they do not agree."""
+def unseal(record: bytes, what: str, number: int | str = "") -> bytes:
+    """The record without its CRC-32; StoreDamaged, which names it, if they do not agree."""
     body = record[:-4]
     if zlib.crc32(body).to_bytes(4, "big") != record[-4:]:
         raise StoreDamaged(
-            f"{what}: the record fails its checksum. Expected an intact record; the disk or another program changed it. "
+            f"{what} {number}".rstrip() + ": the record fails its checksum. Expected an intact record; the disk or another program changed it. "
             "Run `tq verify`, then restore a backup."
         )
     return body
@@ -261,7 +267,7 @@ class Spec:
 
 def spec_of(task_id: int, record: bytes) -> Spec:
     """Decode a specification; StoreDamaged or StoreTooNew if it is not a whole one of this format."""
-    body = unseal(record, f"task {task_id}")
+    body = unseal(record, "task", task_id)
     version, created_at, seq, due_at, expires_at, size = HEAD.unpack_from(body)
     if version != FORMAT:
         raise StoreTooNew(f"task {task_id}: expected record format {FORMAT}, got {version}. Use a tq that knows it.")
@@ -327,7 +333,7 @@ class Status:
 
 def status_of(task_id: int, record: bytes) -> Status:
     """Decode a status; StoreDamaged if it is not whole."""
-    row = unpack(unseal(record, f"task {task_id}"))
+    row = unpack(unseal(record, "task", task_id))
     row[0] = State(row[0])
     if len(row) > 15:
         row[17] = tuple(Attempt(*a) for a in row[17])

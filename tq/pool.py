@@ -285,6 +285,9 @@ class Pool:
         for child in list(self._children.values()):
             if not child.jobs or now - child.active_at < STALL_MS:
                 continue
+            if child.board.count != child.seen:  # it has begun others since: it works, its answers are on their way
+                child.seen, child.active_at, child.flushed = child.board.count, now, False
+                continue
             if not child.flushed:
                 child.flushed = True
                 child.tell("flush")

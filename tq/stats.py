@@ -3,16 +3,21 @@
 For: the body of ``stats``: totals, and the same for each queue and type; percentiles from histograms.
 Not for: counting (stores do), showing (cli, monitor).
 Runs in: the daemon.
-Promises: costs O(queues x types), never O(tasks); run times are seconds, percentiles within 19 % (see bucket_of).
+Promises: costs one look at each (queue, type), never O(tasks); run times are seconds, percentiles within 19 % (see
+bucket_of); the body fits into a frame: beyond MOST queues or types it shows those with the most tasks, and says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from tq.model import STATES, State
 from tq.store import Tally, bucket_top
+
+MOST = 400
+"""Queues, and types, that are shown one by one: each takes up to a kilobyte of the answer."""
 
 
 def percentile(times: dict[int, int], share: float) -> float | None:
@@ -61,10 +66,22 @@ def _summary(tallies: Iterable[Tally]) -> dict[str, Any]:
 
 def stats(tallies: list[Tally], active: int, total: int) -> dict[str, Any]:
     """The whole body; ``active`` of ``total`` slots are running a task."""
+    queues, more_queues = _by(lambda tally: tally.queue, tallies)
+    types, more_types = _by(lambda tally: tally.type, tallies)
     return {
         **_summary(tallies),
         "workers": {"active": active, "total": total},
         "utilisation": active / total if total else 0.0,
-        "queues": {name: _summary(t for t in tallies if t.queue == name) for name in sorted({t.queue for t in tallies})},
-        "types": {name: _summary(t for t in tallies if t.type == name) for name in sorted({t.type for t in tallies})},
+        "queues": queues,
+        "types": types,
+        "not_shown": {"queues": more_queues, "types": more_types},
     }
+
+
+def _by(name_of: Callable[[Tally], str], tallies: list[Tally]) -> tuple[dict[str, Any], int]:
+    """A summary for each name, in their order, and how many names are left out."""
+    groups: defaultdict[str, list[Tally]] = defaultdict(list)
+    for tally in tallies:
+        groups[name_of(tally)].append(tally)
+    largest = sorted(groups, key=lambda name: -sum(sum(tally.states) for tally in groups[name]))[:MOST]
+    return {name: _summary(groups[name]) for name in sorted(largest)}, len(groups) - len(largest)

@@ -4,18 +4,25 @@ For: requests that are answered later (``wait``, ``claim`` with a wait) and conn
 Not for: what the answers say (broker), who is connected (doors).
 Runs in: the daemon, in the broker's memory; nothing of it outlives the daemon.
 Promises: a task's end finds those who wait for it without looking at the others; a connection that is gone is
-forgotten everywhere; each waiting request is given out exactly once, by its event or by its deadline.
+forgotten everywhere, at the cost of what it had; each waiting request is given out exactly once, by its event or by
+its deadline; totals are due only after something has changed; what one connection may have waiting is bounded.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Any, NamedTuple
 
+from tq.errors import Refused
 from tq.store import Want
+
+MOST = 100_000
+"""Tasks and names that one connection may have waiting: some 20 MB; an event loop that awaits ten thousand tasks fits."""
+DEAD_MOST = 64
 
 
 class Request(NamedTuple):
@@ -37,6 +44,11 @@ class Wait:
     left: set[int]
     any: bool
     until: float
+    over: bool = False
+
+    @property
+    def weight(self) -> int:
+        return 1 + len(self.ids)
 
 
 @dataclass(slots=True, eq=False)
@@ -46,55 +58,91 @@ class Claim:
     request: Request
     want: Want
     until: float
+    over: bool = False
+
+    @property
+    def weight(self) -> int:
+        return 1 + len(self.want.queues or ()) + len(self.want.types or ())
 
 
 Watcher = tuple[int, int]
 """(connection, request number)."""
 
 
+@dataclass(slots=True)
+class _Totals:
+    """One watcher of the totals: how often at most, when next, and which version it has seen."""
+
+    every_ms: int
+    at: float
+    seen: int = -1
+
+
 class Waiting:
     """All that wait and watch. Times are instants in ms; infinity waits for ever."""
 
     def __init__(self) -> None:
-        self.claims: list[Claim] = []
-        self._waits: dict[int, list[Wait]] = {}
+        self.claims: dict[Claim, None] = {}
+        """Consumers that wait, the first one first."""
+        self._waits: dict[int, dict[Wait, None]] = {}  # by task
+        self._parked: dict[int, dict[Wait | Claim, None]] = {}  # by connection
+        self._load: Counter[int] = Counter()  # by connection
         self._ends: dict[Watcher, frozenset[int] | None] = {}
-        self._totals: dict[Watcher, tuple[int, float]] = {}  # interval, next instant
+        self._totals: dict[Watcher, _Totals] = {}
         self._deadlines: list[tuple[float, int, Wait | Claim]] = []
+        self._dead = 0  # deadlines of what is over
         self._ticket = 0
+        self._version = 0
 
     @property
     def for_ends(self) -> bool:
         """Whether anybody wants to know which tasks ended."""
         return bool(self._waits or self._ends)
 
+    def check(self, conn: int) -> None:
+        """Refused if the connection has so much waiting that it may not add to it."""
+        if self._load[conn] >= MOST:
+            raise Refused(
+                f"expected at most {MOST} tasks and names that one connection waits for or watches, it has {self._load[conn]}. "
+                "Wait for some of them first, or use another connection."
+            )
+
+    def holds(self, conn: int) -> bool:
+        """Whether the connection has anything to expect."""
+        return self._load[conn] > 0
+
     def park(self, one: Wait | Claim) -> None:
         """Keep a request until its event or its deadline."""
+        conn = one.request.conn
+        self._parked.setdefault(conn, {})[one] = None
+        self._load[conn] += one.weight
         if isinstance(one, Claim):
-            self.claims.append(one)
+            self.claims[one] = None
         else:
             for task_id in one.left:
-                self._waits.setdefault(task_id, []).append(one)
+                self._waits.setdefault(task_id, {})[one] = None
         if one.until != math.inf:
             self._ticket += 1
             heappush(self._deadlines, (one.until, self._ticket, one))
 
     def watch_ends(self, watcher: Watcher, ids: frozenset[int] | None) -> None:
         """Tell ``watcher`` of ends; ``ids`` None: of all."""
+        self._load[watcher[0]] += 1 + len(ids or ())
         self._ends[watcher] = ids
 
     def watch_totals(self, watcher: Watcher, every_ms: int, now: float) -> None:
-        self._totals[watcher] = (every_ms, now)
+        """Tell ``watcher`` the totals now, and then when they have changed, at most every ``every_ms``."""
+        self._load[watcher[0]] += 1
+        self._totals[watcher] = _Totals(every_ms, now)
 
     def served(self, claim: Claim) -> None:
         """A waiting consumer got tasks."""
-        if claim in self.claims:
-            self.claims.remove(claim)
+        self._forget(claim)
 
     def ended(self, task_id: int) -> list[Wait]:
         """The waits that a task's end fulfils; they are forgotten."""
         over = []
-        for wait in self._waits.pop(task_id, ()):
+        for wait in list(self._waits.pop(task_id, ())):
             wait.left.discard(task_id)
             if wait.any or not wait.left:
                 self._forget(wait)
@@ -109,41 +157,76 @@ class Waiting:
         found: list[Wait | Claim] = []
         while self._deadlines and self._deadlines[0][0] <= now:
             one = heappop(self._deadlines)[2]
-            if isinstance(one, Claim) and one in self.claims:
-                self.claims.remove(one)
-                found.append(one)
-            elif isinstance(one, Wait) and one.left:
-                self._forget(one)
+            if one.over:
+                self._dead -= 1
+            else:
+                self._forget(one, timed=False)
                 found.append(one)
         return found
 
+    # -- totals ----------------------------------------------------------------------------------------------------
+
+    def changed(self) -> None:
+        """The totals are not what they were."""
+        self._version += 1
+
     def totals_due(self, now: float) -> list[Watcher]:
         """Who is to be told the totals now."""
-        due = [(watcher, every) for watcher, (every, at) in self._totals.items() if at <= now]
-        for watcher, every in due:
-            self._totals[watcher] = (every, now + every)
+        due = [(watcher, one) for watcher, one in self._totals.items() if one.at <= now and one.seen != self._version]
+        for _, one in due:
+            one.at, one.seen = now + one.every_ms, self._version
         return [watcher for watcher, _ in due]
 
     @property
     def next_due(self) -> float | None:
         """The instant at which somebody's time is up or totals are due."""
+        while self._deadlines and self._deadlines[0][2].over:
+            heappop(self._deadlines)
+            self._dead -= 1
         times = [self._deadlines[0][0]] if self._deadlines else []
-        return min([*times, *(at for _, at in self._totals.values())], default=None)
+        return min([*times, *(one.at for one in self._totals.values() if one.seen != self._version)], default=None)
+
+    def stepped(self, ms: int) -> None:
+        """The clock was put forward (or back, if less than 0) by so much: waits last as long as they would have."""
+        for _, _, one in self._deadlines:
+            one.until += ms
+        self._deadlines = [(one.until, ticket, one) for _, ticket, one in self._deadlines]
+        for totals in self._totals.values():
+            totals.at += ms
+
+    # -- forgetting ------------------------------------------------------------------------------------------------
 
     def gone(self, conn: int) -> None:
         """A connection is closed."""
-        self.claims = [claim for claim in self.claims if claim.request.conn != conn]
-        self._ends = {watcher: ids for watcher, ids in self._ends.items() if watcher[0] != conn}
-        self._totals = {watcher: when for watcher, when in self._totals.items() if watcher[0] != conn}
-        waits = {id(wait): wait for found in self._waits.values() for wait in found if wait.request.conn == conn}
-        for wait in waits.values():
-            self._forget(wait)
+        for one in list(self._parked.get(conn, ())):
+            self._forget(one)
+        if self._load.pop(conn, 0):
+            self._ends = {watcher: ids for watcher, ids in self._ends.items() if watcher[0] != conn}
+            self._totals = {watcher: one for watcher, one in self._totals.items() if watcher[0] != conn}
 
-    def _forget(self, wait: Wait) -> None:
-        for task_id in wait.left:
-            waits = self._waits.get(task_id, [])
-            if wait in waits:
-                waits.remove(wait)
-            if not waits:
-                self._waits.pop(task_id, None)
-        wait.left = set()
+    def _forget(self, one: Wait | Claim, *, timed: bool = True) -> None:
+        if one.over:
+            return
+        one.over = True
+        conn = one.request.conn
+        parked = self._parked[conn]
+        del parked[one]
+        if not parked:
+            del self._parked[conn]
+        self._load[conn] -= one.weight
+        if not self._load[conn]:
+            del self._load[conn]
+        if isinstance(one, Claim):
+            del self.claims[one]
+        else:
+            for task_id in one.left:
+                waits = self._waits[task_id]
+                del waits[one]
+                if not waits:
+                    del self._waits[task_id]
+        if timed and one.until != math.inf:
+            self._dead += 1
+            if self._dead > DEAD_MOST and 2 * self._dead > len(self._deadlines):
+                self._deadlines = [entry for entry in self._deadlines if not entry[2].over]
+                heapify(self._deadlines)
+                self._dead = 0

@@ -113,7 +113,7 @@ def test_commands_end_with_the_grace_and_all_their_processes(
 ) -> None:
     one = daemon(workers=2, grace=0.2)
     task = client.enqueue("shell", {"argv": ["sh", "-c", "trap '' TERM; echo up; sleep 1000 & sleep 1000"]})
-    until(lambda: task.log(), what="the command")
+    until(task.log, what="the command")
     assert one.stop() == 0
     assert instance.alive() == {}
     one.start()

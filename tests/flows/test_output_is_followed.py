@@ -81,7 +81,7 @@ def test_with_several_slots_each_task_has_its_own_output(
     daemon(app=app, workers=1, slots=4)
     tasks = [client.enqueue("speaks", {"lines": lines, "gate": str(gate)}) for lines in (2, 3, 4)]
     followers = [Follower(data_dir, task.id) for task in tasks]
-    until(lambda: all(one.text().count("line") == count for one, count in zip(followers, (1, 2, 3), strict=True)), what="what they said so far")
+    until(lambda: [one.text().count("line") for one in followers] == [1, 2, 3], what="what they said so far")
     gate.touch()
     for follower, lines in zip(followers, (2, 3, 4), strict=True):
         follower.finish()

@@ -22,15 +22,17 @@ import lmdb
 from tq.errors import StoreDamaged, StoreError, UsageError
 from tq.lifecycle import Transition
 from tq.model import FORMAT, HEAD, Header, State, Status, Task, first_success, header_of, pack, seal, spec_of, status_of, unpack, unseal
-from tq.store import Chore, Claimed, Draft, Limits, QueueInfo, RequestId, Success, Tally, TypeInfo, Want
+from tq.store import Chore, Claimed, Draft, Limits, QueueInfo, RequestId, Success, SuccessRow, Tally, TypeInfo, Want
 from tq.store.files import MAP_SIZE, open_store
 from tq.store.keys import COUNTERS, DUE, ENDED, EXPIRE, HISTORY, PAIR, PAST, READY, REQUEST, TIMER, U32, U64, Batch, Run
 from tq.store.lanes import Lane, Lanes
 from tq.store.leases import Leases
 from tq.store.lookup import Lookup
+from tq.store.retention import Ended, drop_requests, forget, take_oldest
 from tq.store.room import Room, kinds
 
 EMPTY_LANES_KEPT = 1024
+_KEPT_ALIKE = (State.SUCCEEDED, State.CANCELLED, State.EXPIRED)
 _TIMED = (State.SCHEDULED, State.RETRYING)
 _PENDING, _RUNNING, _SUCCEEDED = State.PENDING, State.RUNNING, State.SUCCEEDED
 
@@ -294,45 +296,43 @@ class LmdbStore(Lookup):
 
     def _take(self, ready: Any, lane: Lane, until: tuple[int, int] | None, most: int, batch: Batch, taken: list[Claimed]) -> int:
         """Take up to ``most`` tasks from the front of ``lane``, as long as it comes before ``until``."""
-        txn, running = self._txn, self._running
-        tasks, states = self._db["tasks"], self._db["states"]
-        prefix = U32.pack(lane.number)
-        assert lane.head is not None  # a picked lane has work
-        found = ready.set_range(READY.pack(lane.number, *lane.head))
-        count, size = 0, HEAD.size
-        tally: Tally | None = None
+        prefix, found = U32.pack(lane.number), ready.set_range(READY.pack(lane.number, *(lane.head or (0, 0))))
         head: tuple[int, int] | None = None
+        places: list[tuple[int, bytes]] = []  # seq, and the entry's value
         while found:
             key, value = ready.item()
             if key[:4] != prefix:
                 break
             _, level, seq = READY.unpack(key)
-            if count >= most or (count and until is not None and (level, seq) >= until):
+            if len(places) >= most or (places and until is not None and (level, seq) >= until):
                 head = (level, seq)
                 break
-            task_key = value[:8]
-            task_id = U64.unpack(task_key)[0]
-            record = txn.get(task_key, db=tasks)
-            body = unseal(record, f"task {task_id}")
+            places.append((seq, value))
+            found = ready.delete() and bool(ready.key())
+        count = len(places)
+        running, claimed_by_lease = self._running, batch.lease_ms
+        records = self._txn.cursor(self._db["tasks"]).getmulti([value[:8] for _, value in places])
+        if len(records) != count:
+            raise StoreDamaged(f"lane {lane.number}: expected {count} tasks behind its entries, found {len(records)}. Run `tq verify`.")
+        tally: Tally | None = None
+        for (seq, value), (key, record) in zip(places, records, strict=True):
+            task_id = U64.unpack(key)[0]
+            body = unseal(record, "task", task_id)
             version, _, _, _, _, length = HEAD.unpack_from(body)
             if version != FORMAT:
                 raise StoreDamaged(f"task {task_id}: expected record format {FORMAT}, got {version}.")
-            header = header_of(body[size : size + length])
-            prior = None
-            claim = attempt = crashes = 0
+            header = header_of(body[HEAD.size : HEAD.size + length])
+            prior, claim, attempt, crashes = None, 1, 0, 0
             if len(value) > 16:
-                prior = status_of(task_id, txn.get(task_key, db=states))
-                claim, attempt, crashes = prior.claim, prior.attempt, prior.crashes
-            claim += 1
-            tally = tally or self._tally_for(header)
-            running[task_id] = (claim, batch, seq, len(body) - size - length, prior, header)
+                prior = status_of(task_id, self._txn.get(key, db=self._db["states"]))
+                claim, attempt, crashes = prior.claim + 1, prior.attempt, prior.crashes
+            if tally is None:
+                tally = self._tally_for(header)
+            running[task_id] = (claim, batch, seq, len(body) - HEAD.size - length, prior, header)
             taken.append(Claimed(task_id, claim, attempt, crashes, header, record))
-            if batch.lease_ms:
-                self._leases.hold(task_id, self._now + batch.lease_ms)
-            batch.left += 1
-            count += 1
-            found = ready.delete()
-            found = found and bool(ready.key())
+            if claimed_by_lease:
+                self._leases.hold(task_id, self._now + claimed_by_lease)
+        batch.left += count
         self._lanes.set_head(lane, head)
         if head is None:
             self._empty[lane.number] = lane
@@ -341,14 +341,13 @@ class LmdbStore(Lookup):
             tally.states[3] += count
         return count
 
-    def succeed(self, results: Sequence[Success]) -> list[bool]:
+    def succeed(self, results: Sequence[SuccessRow]) -> list[bool]:
         held: list[bool] = []
         running, states, history = self._running, self._gathered["states"], self._gathered["history"]
-        number = 0
+        sums: dict[int, tuple[Tally, list[int], dict[int, int]]] = {}  # by tally: [tasks, payload bytes], how many ran how long
         header: Header | None = None
-        tally, load = Tally("", ""), [0, 0]
-        for one in results:
-            task_id, claim, started_at, finished_at, output, result = one
+        number, done, took = 0, [0, 0], dict[int, int]()
+        for task_id, claim, started_at, finished_at, output, result in results:
             run = running.get(task_id)
             if run is None or run[0] != claim:
                 held.append(False)
@@ -356,30 +355,35 @@ class LmdbStore(Lookup):
             held.append(True)
             _, batch, seq, size, prior, head = run
             if prior is not None:
-                self._succeed_again(one, run)
+                self._succeed_again(Success(task_id, claim, started_at, finished_at, output, result), run)
                 continue
             del running[task_id]
             if head is not header:
                 header = head
                 tally = self._tally_for(header)
                 number = self._tally[header.queue, header.type][0]
-                load = self._room.load[header.queue]
+                _, done, took = sums.setdefault(number, (tally, [0, 0], {}))
             key = U64.pack(task_id)
             states.append((key, first_success(claim, seq, batch.worker, started_at, finished_at, output, result)))
             history.append((HISTORY.pack(5, finished_at, task_id), ENDED.pack(number, output)))
-            tally.states[3] -= 1
-            tally.states[5] += 1
-            self._finals[5] += 1
-            tally.succeeded += 1
-            tally.bytes -= size
-            load[0] -= 1
-            load[1] -= size
-            tally.ran(finished_at - started_at)
+            done[0] += 1
+            done[1] += size
+            ms = finished_at - started_at
+            took[ms] = took.get(ms, 0) + 1
             batch.left -= 1
             if not batch.left:
                 self._ended.append(U64.pack(batch.number))
             if batch.lease_ms:
                 self._leases.drop(task_id)
+        for tally, (count, size), ran in sums.values():
+            tally.states[_RUNNING] -= count
+            tally.states[_SUCCEEDED] += count
+            self._finals[_SUCCEEDED] += count
+            tally.succeeded += count
+            tally.bytes -= size
+            self._room.weigh(tally.queue, -count, -size)
+            for ms, runs in ran.items():
+                tally.ran(ms, runs)
         return held
 
     def _succeed_again(self, one: Success, run: Run) -> None:
@@ -524,55 +528,34 @@ class LmdbStore(Lookup):
             task = self._read(self._txn, task_id)
             gone.append(task is not None and task.state.final)
             if task is not None and task.state.final:
-                self._forget(HISTORY.pack(task.state, task.status.finished_at, task_id))
+                key = HISTORY.pack(task.state, task.status.finished_at, task_id)
+                self._forget([(key, self._txn.pop(key, db=self._db["history"]))])
         return gone
 
-    def _forget(self, key: bytes) -> bool:
-        """Forget the finished task of one history key; whether it had output."""
-        txn, db = self._txn, self._db
-        value = txn.pop(key, db=db["history"])
-        number, output = ENDED.unpack(value)
-        txn.delete(key[9:], db=db["tasks"])
-        txn.delete(key[9:], db=db["states"])
-        tally = self._tally_of[number]
-        tally.states[key[0]] -= 1
-        self._finals[key[0]] -= 1
-        self._dirty[number] = tally
-        return bool(output)
+    def _forget(self, ended: Sequence[Ended]) -> list[tuple[int, bool]]:
+        """Forget the finished tasks of these history entries: (id, had output)."""
+        forget(self._txn, self._db, ended)
+        gone = []
+        for key, value in ended:
+            number, output = ENDED.unpack(value)
+            self._finals[key[0]] -= 1
+            tally = self._tally_of[number]
+            tally.states[key[0]] -= 1
+            self._dirty[number] = tally
+            gone.append((U64.unpack(key[9:])[0], bool(output)))
+        return gone
 
     def retain(self, limits: Limits, most: int) -> list[tuple[int, bool]]:
-        failed = State.FAILED
-        others = [s for s in State if s.final and s is not failed]
-        counts = self._finals
-        gone: list[tuple[int, bool]] = []
-        for states, keep_ms in (([failed], limits.keep_failed_ms), (others, limits.keep_ms)):
-            over = sum(counts[s] for s in states) - limits.keep
-            self._retain([s for s in states if counts[s]], over, self._now - keep_ms, most, gone)
-        cursor = self._txn.cursor(self._db["requests"])
-        oldest = (self._now - limits.keep_requests_ms) // 60_000 - 1
-        for _ in range(most if cursor.first() else 0):
-            if not cursor.key() or U32.unpack(cursor.key()[:4])[0] >= oldest:
-                break
-            cursor.delete()
-        return gone
-
-    def _retain(self, states: list[State], over: int, oldest: int, most: int, gone: list[tuple[int, bool]]) -> None:
-        """Forget the oldest ends in ``states`` while they are ``over`` the count or finished before ``oldest``."""
-        if not states:
-            return
         self._flush()
-        history = self._txn.cursor(self._db["history"])
-        while len(gone) < most:
-            found = [history.key() for state in states if history.set_range(bytes([state])) and history.key()[0] == state]
-            heads = [key[1:] + key[:1] for key in found]
-            if not heads:
-                return
-            first = min(heads)
-            if over <= 0 and U64.unpack(first[:8])[0] >= oldest:
-                return
-            key = first[16:] + first[:16]
-            gone.append((U64.unpack(key[9:])[0], self._forget(key)))
-            over -= 1
+        counts, cursor = self._finals, self._txn.cursor(self._db["history"])
+        ended: list[Ended] = []
+        for states, keep_ms in (((State.FAILED,), limits.keep_failed_ms), (_KEPT_ALIKE, limits.keep_ms)):
+            there = [s for s in states if counts[s]]
+            over = sum(counts[s] for s in there) - limits.keep
+            ended += take_oldest(cursor, there, over, self._now - keep_ms, most - len(ended))
+        oldest = (self._now - limits.keep_requests_ms) // 60_000 - 1
+        drop_requests(self._txn.cursor(self._db["requests"]), oldest, most)
+        return self._forget(ended) if ended else []
 
     # -- settings --------------------------------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ from tq.store import (
     QueueInfo,
     RequestId,
     Success,
+    SuccessRow,
     Tally,
     TypeInfo,
     Want,
@@ -341,10 +342,10 @@ class MemoryStore:
             else:
                 heads[name] = following
 
-    def succeed(self, results: Sequence[Success]) -> list[bool]:
+    def succeed(self, results: Sequence[SuccessRow]) -> list[bool]:
         mem, _ = self._turn()
         answers = []
-        for end in results:
+        for end in map(Success._make, results):
             old = mem.statuses.get(end.id)
             holds = old is not None and old.state is State.RUNNING and old.claim == end.claim
             answers.append(holds)

@@ -60,7 +60,8 @@ def test_a_first_start_that_was_cut_short_is_made_again_from_the_beginning(tmp_p
                     os.kill(os.getpid(), signal.SIGKILL)
                 return real(*args, **more)
             return call
-        for owner, name in [(files.shutil, "rmtree"), (files.Path, "mkdir"), (files.lmdb, "open"), (files.os, "fsync"), (files.os, "rename")]:
+        steps = [(files.shutil, "rmtree"), (files.Path, "mkdir"), (files.lmdb, "open"), (files.os, "fsync"), (files.os, "rename")]
+        for owner, name in steps:
             setattr(owner, name, die(name, getattr(owner, name)))
         files.open_store(Path(sys.argv[1]))
         print("made")
@@ -97,7 +98,7 @@ def test_a_file_that_is_no_store_is_refused_and_left_as_it_is(tmp_path: Path, co
     (tmp_path / "store").mkdir()
     data = tmp_path / "store" / "data.mdb"
     data.write_bytes(content)
-    with pytest.raises(StoreDamaged, match="expected .*(Restore|choose) "):
+    with pytest.raises(StoreDamaged, match=r"expected .*(Restore|choose) "):
         open_store(tmp_path / "store")
     assert data.read_bytes() == content
 
@@ -177,8 +178,8 @@ def test_no_descriptor_of_the_store_or_the_lock_reaches_a_child(tmp_path: Path) 
     env, _ = open_store(tmp_path / "store")
     try:
         # By exec without closing anything: only close-on-exec keeps a descriptor back.
-        listing = [sys.executable, "-c", "import os\nfor fd in os.listdir('/proc/self/fd'):\n    print(os.path.realpath(f'/proc/self/fd/{fd}'))"]
-        seen = subprocess.run(listing, close_fds=False, capture_output=True, text=True, check=True).stdout
+        listing = "import os\nfor fd in os.listdir('/proc/self/fd'):\n    print(os.path.realpath(f'/proc/self/fd/{fd}'))"
+        seen = subprocess.run([sys.executable, "-c", listing], close_fds=False, capture_output=True, text=True, check=True).stdout
     finally:
         env.close()
         lock.close()

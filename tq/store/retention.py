@@ -1,0 +1,65 @@
+"""Retention: the oldest ends of the history, and forgetting what stands behind them.
+
+For: walking the history from its oldest end in each state, deleting in runs.
+Not for: how long and how many (Limits), counting (lmdb.py).
+Runs in: the daemon, inside the LMDB store, in the transaction of a turn.
+Promises: costs O(forgotten), whatever is kept; records are deleted in the order of their ids, page by page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tq.model import State
+from tq.store.files import Dbs
+from tq.store.keys import U32, U64
+
+Ended = tuple[bytes, bytes]
+"""A history key and its value."""
+
+
+def take_oldest(history: Any, states: Sequence[State], over: int, before: int, most: int) -> list[Ended]:
+    """Delete from the history the oldest ends in ``states``, up to ``most``, and give them.
+
+    As long as there are ``over`` too many, or they ended before the instant ``before`` (ms).
+    """
+    taken: list[Ended] = []
+    limit = U64.pack(max(before, 0))
+    while len(taken) < most:
+        oldest = ((state, history.key()) for state in states if history.set_range(bytes((state,))))
+        heads = sorted((key[1:], state) for state, key in oldest if key[0] == state)
+        if not heads:
+            break
+        until = heads[1][0] if len(heads) > 1 else b"\xff"  # another state's oldest end is older from there on
+        state = heads[0][1]
+        more = history.set_range(bytes((state,)))
+        start = len(taken)
+        while more and len(taken) < most:
+            key, value = history.item()
+            if key[0] != state or key[1:] > until or (over <= 0 and key[1:9] >= limit):
+                break
+            taken.append((key, value))
+            over -= 1
+            more = history.delete() and bool(history.key())
+        if len(taken) == start:
+            break
+    return taken
+
+
+def forget(txn: Any, db: Dbs, ended: Sequence[Ended]) -> None:
+    """Delete the specifications and statuses of these ends."""
+    ids = sorted(key[9:] for key, _ in ended)
+    for name in ("tasks", "states"):
+        cursor = txn.cursor(db[name])
+        for key in ids:
+            if cursor.set_key(key):
+                cursor.delete()
+
+
+def drop_requests(requests: Any, before_minute: int, most: int) -> None:
+    """Delete up to ``most`` remembered requests older than a minute of the epoch."""
+    more = requests.first()
+    while more and most > 0 and U32.unpack(requests.key()[:4])[0] < before_minute:
+        more = requests.delete() and bool(requests.key())
+        most -= 1
