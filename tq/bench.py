@@ -64,12 +64,27 @@ def instance(application: str = "tq.bench:app", *, workers: int = 2, slots: int 
     home = Path(tempfile.mkdtemp(prefix="tq-bench-", dir=room))
     try:
         (home / "tq.toml").write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items()), "utf-8")
-        start_daemon(home, application, workers=workers, slots=slots)
+        with _uninterrupted():  # a daemon that has not answered yet could not be found to be ended
+            start_daemon(home, application, workers=workers, slots=slots)
         with Client(home) as client:
             yield client
     finally:
         _end(home)
         shutil.rmtree(home, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until the end of this. Main thread only."""
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def _end(home: Path) -> None:
@@ -109,15 +124,21 @@ class Commits:
             txn.put(self._number.to_bytes(8, "big"), bytes(140), db=self._records, append=True)
 
 
-def rate(call: Callable[[], object], seconds: float) -> float:
-    """Calls per second, one after the other, for ``seconds``."""
+def calls(call: Callable[[], object], seconds: float) -> tuple[int, float, float]:
+    """One call after the other for ``seconds``: how many, and when the first began and the last ended."""
     began = now = time.monotonic()
     count = 0
     while now - began < seconds:
         call()
         count += 1
         now = time.monotonic()
-    return count / (now - began)
+    return count, began, now
+
+
+def rate(call: Callable[[], object], seconds: float) -> float:
+    """Calls per second, one after the other."""
+    count, began, ended = calls(call, seconds)
+    return count / (ended - began)
 
 
 def beside(commits: Commits, measure: Callable[[], float], seconds: float, rounds: int = ROUNDS) -> tuple[float, float]:
@@ -146,8 +167,10 @@ def many_clients(client: Client, clients: int, seconds: float) -> float:
     """Enqueues per second of ``clients`` processes, each with one task of the future a call."""
     command = [sys.executable, "-c", "from tq.bench import sender; sender()", client.data_dir, str(seconds)]
     with contextlib.ExitStack() as stack:
-        senders = [stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)) for _ in range(clients)]
-        for one in senders:
+        senders = []
+        for _ in range(clients):  # in sessions of their own: a Ctrl-C is for the bench, which ends them
+            one = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+            senders.append(stack.enter_context(one))
             stack.callback(one.kill)
         if not all(one.stdout and one.stdout.readline() for one in senders):
             raise TqError("expected every client process to start, and one did not. Its own words are on stderr.")
@@ -165,9 +188,7 @@ def sender() -> None:
         client.status()
         print(flush=True)
         sys.stdin.read()
-        one, began = enqueue_one(client, delay=LATER), time.monotonic()
-        count = round(rate(one, float(sys.argv[2])) * (time.monotonic() - began))
-        print(count, began, time.monotonic())
+        print(*calls(enqueue_one(client, delay=LATER), float(sys.argv[2])))
 
 
 def end_to_end(client: Client, tasks: int) -> float:
@@ -229,7 +250,7 @@ class Figure:
     commits: float | None = None
 
 
-def figures(tasks: int, workers: int, seconds: float, clients: int = CLIENTS) -> Iterator[Figure]:
+def figures(tasks: int, workers: int, seconds: float, clients: int = CLIENTS) -> Generator[Figure]:
     """Every measure, one after the other, on an instance of its own; per-call measures take ``seconds`` a round."""
     with instance(workers=workers) as client, Commits(client.data_dir) as commits:
         yield Figure("commits", "bare LMDB commits of one record", median(rate(commits.one, seconds / ROUNDS) for _ in range(ROUNDS)), "/s")
@@ -274,10 +295,11 @@ def run(*, tasks: int = 20_000, workers: int = 2, as_json: bool = False, seconds
         if not as_json:
             disk = f"{where['directory']} ({where['file_system']})"
             print(f"tq {where['tq']}, Python {where['python']}, {where['cpus']} CPUs, {disk}, fsync on\n")
-        for figure in figures(tasks, workers, seconds, clients):
-            found.append(figure)
-            if not as_json:
-                print(line(figure), flush=True)
+        with contextlib.closing(figures(tasks, workers, seconds, clients)) as measured:
+            for figure in measured:
+                found.append(figure)
+                if not as_json:
+                    print(line(figure), flush=True)
         if as_json:
             print(json.dumps({"machine": where, "tasks": tasks, "workers": workers, "figures": [asdict(figure) for figure in found]}))
     except KeyboardInterrupt:

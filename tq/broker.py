@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import math
-import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,6 +25,7 @@ from tq.arguments import arguments, between, claim_of, claims_of, results_of, so
 from tq.errors import ConfigError, Refused, StoreDamaged, StoreError, TqError, UsageError
 from tq.intake import Defaults, Intake
 from tq.lifecycle import Outcome
+from tq.lists import Lists
 from tq.model import State, Task, is_name
 from tq.stats import stats
 from tq.store import SCAN_MOST, Chore, Claimed, Limits, Query, QueueInfo, RequestId, Store, TypeInfo, Want
@@ -35,7 +35,8 @@ SLICE_S = 0.002
 """How long a turn may work on chores, and on long reads."""
 TURN_S = 0.004
 """How long a turn serves requests before it commits; the rest is the next group."""
-OWED_MS = 1000
+AGAIN_MS = 1000
+"""Until what could not be committed is tried again: ends without room, or a turn's own work."""
 DUE_MOST = 256
 CLOCK_BACK_MS = 3_600_000
 """A clock that steps back less than this stands still until it has caught up; further, it is followed."""
@@ -47,7 +48,7 @@ CLAIM_FIRST = 8
 """A consumer's claim is looked up in growing steps, so that few tasks are read beyond what its answer holds."""
 TASK_BYTES = 512
 """What an answer to a claim says of a task beside its record."""
-CHORES_MOST = LISTS_MOST = 1000
+CHORES_MOST = 1000
 
 _SUCCESS = itemgetter(0, 1, 3, 4, 5, 6)
 """A worker's row as the store takes it (see Success)."""
@@ -72,17 +73,6 @@ class Turn:
     later: list[Callable[[], None]] = field(default_factory=list)  # changes of the broker's own memory, after the commit
 
 
-@dataclass(slots=True, eq=False)
-class _List:
-    """A long read, done in slices."""
-
-    request: Request
-    found: Iterator[tuple[Task, bytes] | None]
-    limit: int
-    tasks: list[Task] = field(default_factory=list)
-    cursor: bytes | None = None
-
-
 class Broker:
     """The deciding object. ``submit`` and ``settled`` gather; ``turn`` does the work."""
 
@@ -101,13 +91,12 @@ class Broker:
         self._intake = Intake(defaults, store.types, store.queues)
         self._inbox: list[Request] = []
         self._settles: list[Sequence[Any]] = []
-        self._owed: list[Sequence[Any]] = []  # ends for which the store had no room, and when to try again
-        self._owed_at = 0
-        self._lists: list[_List] = []
+        self._owed: list[Sequence[Any]] = []  # ends for which the store had no room
+        self._again_at = 0
+        self._lists = Lists(clock)
         self._waiting = Waiting()
         self._now = 0
         self._retain_at = 0
-        self._again_at = 0
         self._walks: dict[int, Iterator[tuple[Task, bytes] | None]] = {}  # where chores go on, while nothing was aborted
         self.followed: set[int] = set()
         """Tasks whose end the daemon wants to see in ``Turn.ended``."""
@@ -136,13 +125,12 @@ class Broker:
     def gone(self, conn: int) -> None:
         """A connection is closed: nobody waits there any more. What it asked to be changed before still is."""
         self._inbox = [one for one in self._inbox if one.conn != conn or (one.verb in self._writes and one.verb != "claim")]
-        self._lists = [one for one in self._lists if one.request.conn != conn]
+        self._lists.gone(conn)
         self._waiting.gone(conn)
 
     def holds(self, conn: int) -> bool:
         """Whether the connection has an answer or events to expect."""
-        mine = any(one.conn == conn for one in self._inbox) or any(one.request.conn == conn for one in self._lists)
-        return mine or self._waiting.holds(conn)
+        return any(one.conn == conn for one in self._inbox) or self._lists.holds(conn) or self._waiting.holds(conn)
 
     @property
     def waiting(self) -> bool:
@@ -172,17 +160,8 @@ class Broker:
             for one in held[start : start + SCAN_MOST]:
                 cut = begun(one.id, one.claim)
                 interrupted += cut
-                rows.append(
-                    [
-                        one.id,
-                        one.claim,
-                        "interrupted" if cut else "released",
-                        one.claimed_at,
-                        now,
-                        False,
-                        {"error": DAEMON_DIED if cut else None},
-                    ]
-                )
+                kind, error = ("interrupted", DAEMON_DIED) if cut else ("released", None)
+                rows.append([one.id, one.claim, kind, one.claimed_at, now, False, {"error": error}])
             self._settles = [*rows]
             self.turn(now, ())
         return interrupted, len(held) - interrupted
@@ -199,7 +178,7 @@ class Broker:
         self._now = now
         settles, self._settles = self._settles, []
         requests, self._inbox = self._inbox, []
-        if self._owed and now >= self._owed_at:
+        if self._owed and now >= self._again_at:
             settles, self._owed = [*self._owed, *settles], []
         turn = Turn()
         try:
@@ -210,12 +189,14 @@ class Broker:
             if not isinstance(error, Refused):
                 _log.exception("a turn failed and is done again one request at a time")
             self._store.abort()
+            self._walks.clear()
             self._inbox.clear()  # what was left for the next turn is among the requests
             turn = self._one_by_one(settles, requests)
         for change in turn.later:
             change()
         self._publish(turn)
-        self._read_on(turn)
+        turn.answers += self._lists.read_on(SLICE_S)
+        turn.busy = turn.busy or bool(self._lists)
         return turn
 
     def _work(self, turn: Turn, settles: Sequence[Sequence[Any]], requests: Sequence[Request], wants: Sequence[Want]) -> None:
@@ -223,8 +204,9 @@ class Broker:
         store, now = self._store, self._now
         due = store.next_due()
         chores = store.chores()
-        changes = bool(settles or chores) or (due is not None and due <= now) or any(r.verb in self._writes for r in requests)
-        changes = changes or now >= self._retain_at or bool(wants and store.ready())
+        own = now >= self._again_at  # else its own work could not be committed a moment ago
+        changes = own and (bool(chores) or (due is not None and due <= now) or now >= self._retain_at or bool(wants and store.ready()))
+        changes = changes or bool(settles) or any(r.verb in self._writes for r in requests)
         if changes:
             store.begin(now)
         if settles:
@@ -237,22 +219,32 @@ class Broker:
                 break
         if not changes:
             return
-        if due is not None and due <= now:
-            self._come_due(turn)
-        if chores:
-            self._work_off(chores[0], turn)
-        self._grant(turn, wants)
-        if settles or turn.ended or now >= self._retain_at:
-            self._retain(turn, 2 * len(settles) + 64)
+        if own:
+            if due is not None and due <= now:
+                self._come_due(turn)
+            if chores:
+                self._work_off(chores[0], turn)
+            self._grant(turn, wants)
+            if settles or turn.ended or now >= self._retain_at:
+                self._retain(turn, 2 * len(settles) + 64)
         store.commit()
+        if turn.steps or turn.stirred or turn.removed:
+            self._waiting.changed()
 
     def _one_by_one(self, settles: Sequence[Sequence[Any]], requests: Sequence[Request]) -> Turn:
         """The same, each in a transaction of its own, settles first; what still fails is answered so."""
-        turn = Turn(stirred=True, busy=True)
-        for one in settles:
-            if isinstance(self._alone(turn, partial(self._settle_rows, [one])), Refused):  # no room: an end is never lost
-                self._owed.append(one)
-                self._owed_at = self._now + OWED_MS
+        turn = Turn(stirred=True, busy=bool(settles or requests))
+        if not turn.busy:  # it was the turn's own work that failed: at once it would fail again
+            self._again_at = self._now + AGAIN_MS
+        for at, one in enumerate(settles):
+            failed = self._alone(turn, partial(self._settle_rows, [one]))
+            if isinstance(failed, Refused):  # no room: an end is never lost, and the next would fare no better
+                self._owed += settles[at:]
+                self._again_at = self._now + AGAIN_MS
+                break
+            if failed is not None:  # not what a worker may answer, and it would not become better
+                row = [one[0], one[1], "crashed", 0, self._now, False, {"error": BAD_RESULT}]
+                self._alone(turn, partial(self._settle_rows, [row]))
         for request in requests:
             failed = self._alone(turn, partial(self._serve, request))
             if failed is not None:
@@ -276,6 +268,7 @@ class Broker:
         turn.steps += part.steps
         turn.ended += part.ended
         turn.later += part.later
+        self._waiting.changed()
         return None
 
     def _serve(self, request: Request, turn: Turn) -> None:
@@ -295,8 +288,10 @@ class Broker:
     @property
     def next_due(self) -> float | None:
         """The instant (ms) at which a turn is needed if nothing arrives; None: never."""
-        times = [at for at in (self._waiting.next_due, self._store.next_due(), self._owed_at if self._owed else None) if at is not None]
-        return min(times, default=None)
+        own = self._store.next_due()
+        if self._owed or (own is not None and own < self._again_at):
+            own = self._again_at
+        return min((at for at in (self._waiting.next_due, own) if at is not None), default=None)
 
     # -- settling --------------------------------------------------------------------------------------------------
 
@@ -307,7 +302,7 @@ class Broker:
         won = iter(store.succeed(list(map(_SUCCESS, wins))) if wins else ())
         if wins:
             turn.steps.append(("succeeded", wins))
-        if len(wins) == len(rows) and not self._waiting.for_ends and not self.followed:
+        if len(wins) == len(rows) and not (self._waiting.for_ends or self.followed or turn.later):  # who is about to wait is in later
             return list(won)
         held = []
         for row in rows:
@@ -519,9 +514,8 @@ class Broker:
         limit = between(args.get("limit", 50), 1, SCAN_MOST, "limit")
         rest = {key: args.get(key) for key in ("queue", "type", "tenant", "label")}
         query = Query(some_states(args.get("states")), **rest, limit=limit, before=args.get("before"))
-        if len(self._lists) >= LISTS_MOST:
-            raise Refused(f"find: expected at most {LISTS_MOST} at once, they are all under way. Try again later.")
-        turn.later.append(lambda: self._lists.append(_List(request, self._store.find(query), limit)))
+        self._lists.check()
+        turn.later.append(lambda: self._lists.add(request, self._store.find(query), limit))
 
     def _peek(self, request: Request, turn: Turn) -> dict[str, Any]:
         args = arguments(request.verb, request.args, limit=int, queue=str)
@@ -545,36 +539,6 @@ class Broker:
 
     def _chores_list(self, request: Request, turn: Turn) -> dict[str, Any]:
         return {"chores": [{"id": c.id, "verb": c.verb, "seen": c.seen, "changed": c.changed} for c in self._store.chores()]}
-
-    def _read_on(self, turn: Turn) -> None:
-        """A slice of the long reads, in turn."""
-        until = self._clock() + SLICE_S
-        while self._lists and self._clock() < until:
-            one = self._lists.pop(0)
-            try:
-                over = self._advance(one, until)
-            except (StoreDamaged, struct.error, TypeError, ValueError) as error:
-                wrong = error if isinstance(error, TqError) else UsageError("find: before: expected a cursor as it was given, got other bytes.")
-                turn.answers.append((one.request.conn, error_answer(one.request.number, wrong)))
-                continue
-            if over:
-                body = {"tasks": [task.row() for task in one.tasks], "next": one.cursor}
-                turn.answers.append((one.request.conn, fitting(one.request.number, body)))
-            else:
-                self._lists.append(one)
-        turn.busy = turn.busy or bool(self._lists)
-
-    def _advance(self, one: _List, until: float) -> bool:
-        """Read on until the time is up (False) or the page is full or nothing is left (True)."""
-        for found in one.found:
-            if found is not None:
-                one.tasks.append(found[0])
-                if len(one.tasks) == one.limit:
-                    one.cursor = found[1]
-                    return True
-            elif self._clock() >= until:
-                return False
-        return True
 
     # -- waiting and watching --------------------------------------------------------------------------------------
 

@@ -61,6 +61,8 @@ class Child:
         self.only_checks = only_checks
         self.state = "starting"
         self.jobs: dict[int, Job] = {}
+        self._work = 0.0
+        self._slow = 0  # jobs of which nobody knows how long they take, or too long
         self.done = 0
         self.seen = 0
         """How many tasks it had begun when last looked at."""
@@ -86,6 +88,35 @@ class Child:
         self.board.set_worker(self.process.pid, start_ticks(self.process.pid) or 0)
         self.tasks.setblocking(False)
         self.control.setblocking(False)
+
+    # -- jobs ------------------------------------------------------------------------------------------------------
+
+    def take(self, job: Job) -> None:
+        """``job`` is this worker's now."""
+        self.jobs[job.id] = job
+        if job.cost == math.inf:
+            self._slow += 1
+        else:
+            self._work += job.cost
+
+    def drop(self, task_id: int, claim: int) -> Job | None:
+        """The job is its no more; None if it was not (or not under this claim)."""
+        job = self.jobs.get(task_id)
+        if job is None or job.claim != claim:
+            return None
+        del self.jobs[task_id]
+        if job.cost == math.inf:
+            self._slow -= 1
+        else:
+            self._work -= job.cost
+        if not self.jobs:
+            self._work = 0.0  # no rounding error stays
+        return job
+
+    @property
+    def work_ms(self) -> float:
+        """How long its jobs will take, as far as one can tell."""
+        return math.inf if self._slow else self._work
 
     # -- sending ---------------------------------------------------------------------------------------------------
 

@@ -26,8 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from tq import __version__, output, wire
+from tq.answers import error_answer
 from tq.api.follow import Followers
-from tq.api.unix import Connection, UnixDoor
+from tq.api.unix import DEAF_S, Connection, UnixDoor
 from tq.broker import Broker, Turn
 from tq.child import Child
 from tq.config import data_dir_of, load_settings, prepare_data_dir
@@ -118,7 +119,7 @@ class Daemon:
         self._kill_at = math.inf
         self._checks: dict[str, tuple[int, int]] = {}
         self._door: UnixDoor | None = None
-        self._followers = Followers(self._loop, self._logs, self._send)
+        self._followers = Followers(self._loop, self._logs, self._send, lambda conn: self._door.unsent(conn) if self._door else 0)
         self._verbs: dict[str, Callable[[Connection, int, dict[str, Any]], dict[str, Any] | None]] = {
             "hello": self._hello, "status": self._status, "workers": self._workers, "log": self._log_verb,
             "set_log": self._set_log, "check_app": self._check_app, "stop": self._stop,
@@ -136,7 +137,8 @@ class Daemon:
         self._pool.start(now_ms())
         self._await_hello()
         max_frame, connections = self._settings.max_frame, self._settings.max_connections
-        self._door = UnixDoor(self._loop, self._dir / wire.SOCKET, self._serve, self._gone, max_frame, connections)
+        path, drained = self._dir / wire.SOCKET, self._followers.drained
+        self._door = UnixDoor(self._loop, path, self._serve, self._gone, max_frame, connections, drained)
         self._watchdog.start()
         self._log.event(
             "daemon_started", version=__version__, pid=os.getpid(), data_dir=str(self._dir), app=self._settings.app,
@@ -177,8 +179,9 @@ class Daemon:
             if now >= self._kill_at:
                 self._kill_at = math.inf
                 self._pool.kill()
-            if self._door is not None and self._door.unread:
+            if self._door is not None:
                 self._door.read_on()
+                self._door.hear()
             turn = self._turn(now)
         self._turn(now_ms())
         self._log.event("daemon_stopped", pid=os.getpid())
@@ -191,6 +194,8 @@ class Daemon:
             return 0.0
         times = [at for at in (self._broker.next_due, self._pool.next_due, self._log.due_at) if at is not None]
         due = min([*times, self._kill_at])
+        if self._door is not None and self._door.deaf:
+            due = min(due, now_ms() + DEAF_S * 1000)
         return None if due == math.inf else min((due - now_ms()) / 1000, 86_400.0)
 
     def _turn(self, now: int) -> Turn:
@@ -219,6 +224,8 @@ class Daemon:
         for task_id in turn.removed:
             output.remove(self._logs, task_id)
         self._answer_checks()
+        if self._door is not None:
+            self._door.let_go(self._holds)
         self._watchdog.end()
         return turn
 
@@ -258,7 +265,8 @@ class Daemon:
             if not connection.greeted and verb != "hello":
                 raise ProtocolError(f"expected hello as the first request, got {verb!r:.80}. See tq/wire.py.")
             own = self._verbs.get(verb)
-            if verb == "watch" and "output" in (args.get("topics") or ()):
+            topics = args.get("topics")
+            if verb == "watch" and isinstance(topics, list) and "output" in topics:
                 own = self._follow
             if own is not None:
                 body = own(connection, number, args)
@@ -275,6 +283,13 @@ class Daemon:
             self._broker.submit(Request(connection.id, number, verb, args, connection.nonce))
         except TqError as error:
             self._send(connection.id, wire.error(number, error.code, error.message, error.details))
+        except Exception as error:  # noqa: BLE001 - a bug in one verb must not end the daemon
+            self._log.event("request_failed", "error", verb=verb, error=repr(error))
+            self._send(connection.id, error_answer(number, error))
+
+    def _holds(self, conn: int) -> bool:
+        """Whether a connection has anything to expect."""
+        return self._broker.holds(conn) or self._followers.holds(conn) or any(asked == conn for asked, _ in self._checks.values())
 
     def _gone(self, conn: int) -> None:
         self._broker.gone(conn)
@@ -344,8 +359,8 @@ class Daemon:
         if args.get("topics") != ["output"] or not isinstance(ids, list) or len(ids) != 1 or not isinstance(offset, int) or offset < 0:
             raise UsageError("watch: expected the topic output alone, with one id and an offset from 0 on.")
         task = self._task(ids[0])
-        self._send(connection.id, wire.frame([number, wire.ANSWER, {}]))
         self._followers.add(connection.id, number, task.id, offset, task.state.final)
+        self._send(connection.id, wire.frame([number, wire.ANSWER, {}]))
 
     def _set_log(self, connection: Connection, number: int, args: dict[str, Any]) -> dict[str, Any]:
         level = args.get("level")
@@ -355,6 +370,8 @@ class Daemon:
         return {}
 
     def _check_app(self, connection: Connection, number: int, args: dict[str, Any]) -> None:
+        if self._checks:
+            raise Refused("expected one check of the application at a time, another is under way. Try again later.")
         worker = self._pool.spawn(now_ms(), only_checks=True)
         self._checks[worker.name] = (connection.id, number)
 

@@ -140,9 +140,7 @@ class Pool:
                 continue
             if jobs and now - child.active_at >= STALL_MS:
                 continue  # what was taken back from it would go to it again
-            busy = 0.0
-            for job in jobs.values():
-                busy += job.cost
+            busy = child.work_ms
             if busy < LOOKAHEAD_MS / 2 and len(jobs) < LOOKAHEAD:
                 wants.append(Want(child.name, LOOKAHEAD - len(jobs), LOOKAHEAD_MS - busy, self._costs, types=self._known))
         return wants
@@ -159,7 +157,7 @@ class Pool:
         for task_id, claim, attempt, crashes, header, record in tasks:
             # A task that crashed before runs alone: nothing is sent behind it, and what is before it is over by then.
             cost = self._costs.get(header.type, math.inf) if not crashes else math.inf
-            child.jobs[task_id] = Job(task_id, claim, header.type, header.timeout_ms, now, cost)
+            child.take(Job(task_id, claim, header.type, header.timeout_ms, now, cost))
             entries.append(([task_id, claim, attempt, record], cost if cost < QUICK_MS and self._slots == 1 else None))
         if not child.send(entries):
             self._loop.change(child.tasks.fileno(), READ | WRITE)
@@ -186,15 +184,13 @@ class Pool:
         rows = child.receive(most)
         if not rows:
             return
-        jobs = child.jobs
         child.active_at, child.flushed = self._now, False
         child.done += len(rows)
         total, runs, kind = 0, 0, ""
         for row in rows:
-            job = jobs.get(row[0])
-            if job is None or job.claim != row[1]:
+            job = child.drop(row[0], row[1])
+            if job is None:
                 continue
-            del jobs[row[0]]
             self._rows.append(row if job.ending is None else _ended(row, job))
             if row[2] == 0:
                 if job.type != kind:
@@ -302,7 +298,7 @@ class Pool:
     def _take_back(self, child: Child) -> None:
         """What the worker has not read is released, uncharged."""
         for task_id, claim in child.take_back():
-            if child.jobs.pop(task_id, None) is not None:
+            if child.drop(task_id, claim) is not None:
                 self._rows.append(_row(task_id, claim, "released", self._now))
         if not child.stuffed:
             self._loop.change(child.tasks.fileno(), READ)

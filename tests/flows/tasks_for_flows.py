@@ -83,11 +83,6 @@ def speaks(lines: int, gate: str) -> None:
     """Print lines; the last only when the file ``gate`` is there."""
     for number in range(lines - 1):
         print(f"line {number}", flush=True)
-    while gate and not Path(gate).exists():
+    while not Path(gate).exists():
         time.sleep(0.01)
     print(f"line {lines - 1}", flush=True)
-
-
-@tq.task("fails", retries=0)
-def fails() -> None:
-    raise ValueError("as it should")

@@ -22,6 +22,11 @@ pytestmark = pytest.mark.flow
 NAMES = {"commits", "pickup_p50", "pickup_p99", "one", "one_busy", "many", "batch", "end_to_end", "drain"}
 
 
+def begun_daemon(place: Path) -> Path | None:
+    """The directory of a daemon that is being started."""
+    return next((path.parent for path in place.glob("*/lock")), None)
+
+
 @pytest.fixture
 def place(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where temporary directories are made, so that a test sees what is left there."""
@@ -49,12 +54,13 @@ def test_words_are_an_aligned_table_with_ratios_to_bare_commits(place: Path, cap
     assert rate.index("/s") == latency.index("ms")
 
 
-def test_an_interrupted_bench_leaves_no_process_and_no_directory(place: Path, until: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT], ids=["term", "int"])
+def test_a_bench_interrupted_as_its_daemon_starts_leaves_nothing(place: Path, until: Callable[..., Any], sign: signal.Signals) -> None:
     command = [sys.executable, "-c", "from tq.bench import run; raise SystemExit(run())"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ)
     try:
-        home = until(lambda: next(place.glob("*/tq.sock"), None), 20, "a daemon").parent
-        process.send_signal(signal.SIGTERM)
+        home = until(lambda: begun_daemon(place), 20, "a daemon that starts")
+        process.send_signal(sign)
         _, words = process.communicate(timeout=30)
     finally:
         process.kill()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from tq.loop import Loop
 
 PIECE = 64 << 10
 PIECES_A_TURN = 8
+BEHIND = 256 << 10
+"""Unsent bytes at which a follower waits until its client has read them."""
 _EVENT = struct.Struct("iIII")
 _MODIFY, _MOVED_TO, _CREATE = 0x2, 0x80, 0x100
 
@@ -58,40 +61,63 @@ class _Inotify:
         return found
 
 
-class Followers:
-    """All followers of one daemon. ``send(conn, frame)`` is the door's."""
+@dataclass(slots=True, eq=False)
+class _Follower:
+    """One follower: how far it is, and whether the task is over, so that it ends where the output does."""
 
-    def __init__(self, loop: Loop, logs: Path, send: Callable[[int, bytes], None]) -> None:
+    conn: int
+    number: int
+    task_id: int
+    offset: int
+    over: bool
+
+
+class Followers:
+    """All followers of one daemon. ``send(conn, frame)`` and ``unsent(conn)``, in bytes, are the door's."""
+
+    def __init__(self, loop: Loop, logs: Path, send: Callable[[int, bytes], None], unsent: Callable[[int], int]) -> None:
         self._loop = loop
         self._logs = logs
         self._send = send
+        self._unsent = unsent
         self._inotify: _Inotify | None = None
-        self._at: dict[tuple[int, int, int], int] = {}  # (connection, request number, task) -> offset
-        self._grown: set[int] = set()  # tasks whose files changed
+        self._all: dict[int, list[_Follower]] = {}  # by task
+        self._ready: dict[_Key, _Follower] = {}  # those for whom there is (or may be) something to push
+        self._behind: dict[_Key, _Follower] = {}  # those that would be, if their clients read faster
         self._watches: dict[int, int] = {}  # inotify number -> task, 0 for a directory
+        self._shards: dict[int, int] = {}  # shard -> inotify number of its directory
 
     @property
     def waiting(self) -> bool:
-        return bool(self._grown)
+        return bool(self._ready)
 
     @property
     def tasks(self) -> set[int]:
-        return {task_id for _, _, task_id in self._at}
+        return set(self._all)
+
+    def holds(self, conn: int) -> bool:
+        """Whether the connection follows anything."""
+        return any(one.conn == conn for followers in self._all.values() for one in followers)
 
     def add(self, conn: int, number: int, task_id: int, offset: int, over: bool) -> None:
         """Follow ``task_id`` from ``offset``; ``over``: it has ended, so push what there is and finish."""
-        self._at[conn, number, task_id] = offset
-        if over:
-            self.ended(task_id)
-            return
+        if not over:
+            self._watch(task_id)
+        one = _Follower(conn, number, task_id, offset, over)
+        self._all.setdefault(task_id, []).append(one)
+        self._ready[_key(one)] = one
+
+    def _watch(self, task_id: int) -> None:
         if self._inotify is None:
             self._inotify = _Inotify()
             self._loop.add(self._inotify.fd, self._changed)
-        shard = self._logs / str(task_id // 1000)
-        shard.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._watches[self._inotify.watch(shard, _CREATE | _MOVED_TO)] = 0
+        shard = task_id // 1000
+        directory = self._logs / str(shard)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if shard not in self._shards:
+            self._shards[shard] = self._inotify.watch(directory, _CREATE | _MOVED_TO)
+            self._watches[self._shards[shard]] = 0
         self._watch_files(task_id)
-        self._grown.add(task_id)
 
     def _watch_files(self, task_id: int) -> None:
         for name in ("head", "tail"):
@@ -100,52 +126,80 @@ class Followers:
                 self._watches[number] = task_id
 
     def _changed(self, _: int) -> None:
-        followed = self.tasks
         for number, name in self._inotify.read() if self._inotify else ():
             task_id = self._watches.get(number, -1)
-            if task_id == 0 and name.split(".")[0].isdigit() and int(name.split(".")[0]) in followed:
-                task_id = int(name.split(".")[0])
+            named = name.split(".")[0]
+            if task_id == 0 and named.isdigit() and int(named) in self._all:
+                task_id = int(named)
                 self._watch_files(task_id)
-            if task_id > 0:
-                self._grown.add(task_id)
+            if number < 0:  # more happened than the kernel keeps: any file may have grown
+                self._ready |= {_key(one): one for followers in self._all.values() for one in followers}
+            self._ready |= {_key(one): one for one in self._all.get(task_id, ())}
 
     def push(self) -> None:
-        """Push what has grown; more than a turn's share is left for the next."""
-        grown, self._grown = self._grown, set()
-        for key in [k for k in self._at if k[2] in grown]:
-            if not self._push(key, PIECES_A_TURN):
-                self._grown.add(key[2])
+        """Push what has grown; more than a turn's share is left for the next, and who is behind waits for ``drained``."""
+        ready, self._ready = self._ready, {}
+        for key, one in ready.items():
+            if self._unsent(one.conn) > BEHIND:
+                self._behind[key] = one
+            elif not self._push(one):
+                self._ready[key] = one
+            elif one.over:
+                self._event(one, [], end=True)
+                self._leave(one)
 
-    def _push(self, key: tuple[int, int, int], pieces: int, end: bool = False) -> bool:
-        """Push up to ``pieces`` events; whether the reader has reached the end of what is written."""
-        conn, number, task_id = key
-        for _ in range(pieces):
-            offset = self._at.get(key)
-            if offset is None:
+    def _push(self, one: _Follower) -> bool:
+        """Push a turn's share; whether the reader has reached the end of what is written."""
+        for _ in range(PIECES_A_TURN):
+            chunks, after = output.read(self._logs, one.task_id, one.offset, PIECE)
+            if after == one.offset and not chunks:
                 return True
-            chunks, after = output.read(self._logs, task_id, offset, PIECE)
-            if after == offset and not chunks:
-                return True
-            self._at[key] = after
-            self._event(conn, number, {"id": task_id, "chunks": [list(chunk) for chunk in chunks], "next": after, "end": False})
+            one.offset = after
+            self._event(one, [list(chunk) for chunk in chunks], end=False)
         return False
 
-    def _event(self, conn: int, number: int, body: dict[str, Any]) -> None:
-        self._send(conn, wire.frame([number, wire.EVENT, {"topic": "output", **body}]))
+    def _event(self, one: _Follower, chunks: list[Any], *, end: bool) -> None:
+        body = {"topic": "output", "id": one.task_id, "chunks": chunks, "next": one.offset, "end": end}
+        self._send(one.conn, wire.frame([one.number, wire.EVENT, body]))
 
     def ended(self, task_id: int) -> None:
-        """The task is over: push the rest and say so."""
-        for key in [k for k in self._at if k[2] == task_id]:
-            self._push(key, 1 << 20)
-            after = self._at.pop(key, None)
-            if after is not None:
-                self._event(key[0], key[1], {"id": task_id, "chunks": [], "next": after, "end": True})
-        self._grown.discard(task_id)
-        for number in [n for n, followed in self._watches.items() if followed == task_id]:
-            del self._watches[number]
-            if self._inotify is not None:
-                self._inotify.forget(number)
+        """The task is over: push the rest, as fast as each client reads, and say so."""
+        for one in self._all.get(task_id, ()):
+            one.over = True
+            if _key(one) not in self._behind:
+                self._ready[_key(one)] = one
+
+    def drained(self, conn: int) -> None:
+        """The connection's client has taken all that waited for it."""
+        for key in [key for key in self._behind if key[0] == conn]:
+            self._ready[key] = self._behind.pop(key)
 
     def gone(self, conn: int) -> None:
-        for key in [k for k in self._at if k[0] == conn]:
-            del self._at[key]
+        for one in [one for followers in self._all.values() for one in followers if one.conn == conn]:
+            self._leave(one)
+
+    def _leave(self, one: _Follower) -> None:
+        """Forget a follower, and what only it needed watched."""
+        self._ready.pop(_key(one), None)
+        self._behind.pop(_key(one), None)
+        self._all[one.task_id].remove(one)
+        if self._all[one.task_id]:
+            return
+        del self._all[one.task_id]
+        for number in [number for number, task_id in self._watches.items() if task_id == one.task_id]:
+            self._forget(number)
+        shard = one.task_id // 1000
+        if shard in self._shards and not any(task_id // 1000 == shard for task_id in self._all):
+            self._forget(self._shards.pop(shard))
+
+    def _forget(self, number: int) -> None:
+        del self._watches[number]
+        if self._inotify is not None:
+            self._inotify.forget(number)
+
+
+_Key = tuple[int, int, int]
+
+
+def _key(one: _Follower) -> _Key:
+    return one.conn, one.number, one.task_id

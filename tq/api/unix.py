@@ -4,7 +4,8 @@ For: accepting local clients, cutting their bytes into requests, and sending ans
 Not for: what a verb does: requests go to ``serve``, which is the daemon's.
 Runs in: the daemon, on the thread of its loop.
 Promises: only this user (and root) gets in; what one connection sends or does not read costs bounded memory; a frame
-that is no request gets one error and ends its connection; a live daemon's socket is never stolen (the lock is taken
+that is no request gets one error and ends its connection; a client that has said its last word (``shutdown``) still gets
+its answers; without a free descriptor a client is told so; a live daemon's socket is never stolen (the lock is taken
 before, so a socket found here is a dead one's).
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import struct
 from collections.abc import Callable
@@ -27,15 +29,20 @@ FRAMES_A_TURN = 256
 OUT_MOST = 8 << 20
 """Unsent answer bytes at which a connection that does not read is closed."""
 BACKLOG = 512
+DEAF_S = 1.0
+"""How long nobody is let in when the system has no descriptor left, not even the spare one."""
 _CREDENTIALS = struct.Struct("3i")
 
 Serve = Callable[["Connection", int, str, dict[str, Any]], None]
 
 
 class Connection:
-    """One client. ``nonce`` names it across connections; ``id`` is never given twice in a daemon's life."""
+    """One client. ``nonce`` names it across connections; ``id`` is never given twice in a daemon's life.
 
-    __slots__ = ("frames", "greeted", "id", "nonce", "out", "sock", "waits_to_write")
+    ``reads`` is READ, or 0 once it has said its last word.
+    """
+
+    __slots__ = ("frames", "greeted", "id", "nonce", "out", "reads", "sock", "waits_to_write")
 
     def __init__(self, number: int, sock: socket.socket, max_frame: int) -> None:
         self.id = number
@@ -44,23 +51,40 @@ class Connection:
         self.nonce: bytes | None = None
         self.greeted = False
         self.out = bytearray()
+        self.reads = READ
         self.waits_to_write = False
 
 
 class UnixDoor:
-    """Listens on ``path``; gives each request to ``serve`` and each closed connection's id to ``gone``."""
+    """Listens on ``path``; gives each request to ``serve`` and the id of each closed connection to ``gone``.
 
-    def __init__(self, loop: Loop, path: Path, serve: Serve, gone: Callable[[int], None], max_frame: int, max_connections: int) -> None:
+    ``drained`` gets the id of a connection whose client has taken all that waited for it.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        path: Path,
+        serve: Serve,
+        gone: Callable[[int], None],
+        max_frame: int,
+        max_connections: int,
+        drained: Callable[[int], None],
+    ) -> None:
         self._loop = loop
         self._path = path
         self._serve = serve
         self._gone = gone
+        self._drained = drained
         self._max_frame = max_frame
         self._max_connections = max_connections
         self._connections: dict[int, Connection] = {}
         self._last = 0
         self._unread: dict[int, Connection] = {}
-        self._deaf = False
+        self._leaving: dict[int, Connection] = {}  # those that have said their last word
+        self._spare: int | None = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self.deaf = False
+        """Whether the system has no descriptor left: call ``hear`` after DEAF_S."""
         self._listener = self._listen()
         loop.add(self._listener.fileno(), self._accept)
 
@@ -69,7 +93,8 @@ class UnixDoor:
         path = os.fsencode(self._path)
         if len(path) > wire.MAX_SOCKET_PATH:
             raise ConfigError(
-                f"{self._path}: expected a socket path of at most {wire.MAX_SOCKET_PATH} bytes, got {len(path)}. Choose a shorter --data-dir."
+                f"{self._path}: expected a socket path of at most {wire.MAX_SOCKET_PATH} bytes, got {len(path)}. "
+                "Choose a shorter --data-dir."
             )
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         fresh = path[:-1] + b"-" if len(path) + 1 > wire.MAX_SOCKET_PATH else path + b"-"
@@ -90,14 +115,13 @@ class UnixDoor:
         while True:
             try:
                 sock, _address = self._listener.accept()
-            except BlockingIOError:
-                return
             except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE):  # no descriptor left: listen again when one is free
+                if error.errno in (errno.EMFILE, errno.ENFILE) and not self._turn_away():
+                    self.deaf = True
                     self._loop.remove(self._listener.fileno())
-                    self._deaf = True
-                    return
-                continue
+                if error.errno in (errno.ECONNABORTED, errno.EMFILE, errno.ENFILE) and not self.deaf:
+                    continue
+                return  # nobody is left, or it is offered again
             sock.setblocking(False)
             uid = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[1]
             if uid not in (0, os.geteuid()):
@@ -111,6 +135,35 @@ class UnixDoor:
                 self._connections[connection.id] = connection
                 self._loop.add(sock.fileno(), lambda events, c=connection: self._ready(c, events))  # type: ignore[misc]
 
+    def _turn_away(self) -> bool:
+        """With no descriptor left, take one client on the spare one and tell it so; False: not even that is possible."""
+        if self._spare is None:
+            return False
+        os.close(self._spare)
+        self._spare = None
+        try:
+            sock, _address = self._listener.accept()
+            self._refuse(sock, "refused", "the daemon has no file descriptor left. Try again later, or raise its limit (ulimit -n).")
+            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        except BlockingIOError:  # it has left
+            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        return True
+
+    def hear(self) -> None:
+        """Let clients in again."""
+        if not self.deaf:
+            return
+        self.deaf = False
+        if self._spare is None:
+            try:
+                self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                self.deaf = True
+                return
+        self._loop.add(self._listener.fileno(), self._accept)
+
     def _refuse(self, sock: socket.socket, code: str, text: str) -> None:
         try:
             sock.send(wire.error(0, code, text))
@@ -121,18 +174,32 @@ class UnixDoor:
     def _ready(self, connection: Connection, events: int) -> None:
         if events & WRITE:
             self._flush(connection)
-        if events & ~WRITE and connection.id in self._connections:
-            try:
-                data = connection.sock.recv(READ_BYTES)
-            except BlockingIOError:
-                return
-            except OSError:
-                data = b""
-            if not data:
-                self.close(connection)
-                return
+        if not events & ~WRITE or connection.id not in self._connections or connection.id in self._unread:
+            return  # what it has sent already comes first, so that its buffer is bounded
+        try:
+            data = connection.sock.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
             connection.frames.feed(data)
             self._cut(connection)
+        elif events & (select.EPOLLHUP | select.EPOLLERR):
+            self.close(connection)
+        else:  # it has only ended its own side
+            connection.reads = 0
+            self._leaving[connection.id] = connection
+            self._listen_to(connection)
+
+    def _listen_to(self, connection: Connection) -> None:
+        self._loop.change(connection.sock.fileno(), connection.reads | (WRITE if connection.waits_to_write else 0))
+
+    def let_go(self, holds: Callable[[int], bool]) -> None:
+        """Close those that have said their last word and have all their answers; ``holds(id)``: more is to come."""
+        for connection in list(self._leaving.values()):
+            if not connection.out and connection.id not in self._unread and not holds(connection.id):
+                self.close(connection)
 
     def _cut(self, connection: Connection) -> None:
         """Serve whole frames, a bounded number a turn."""
@@ -193,7 +260,7 @@ class UnixDoor:
                 self.close(connection)
             elif not connection.waits_to_write:
                 connection.waits_to_write = True
-                self._loop.change(connection.sock.fileno(), READ | WRITE)
+                self._listen_to(connection)
 
     def _flush(self, connection: Connection) -> None:
         try:
@@ -206,17 +273,22 @@ class UnixDoor:
         del connection.out[:sent]
         if not connection.out:
             connection.waits_to_write = False
-            self._loop.change(connection.sock.fileno(), READ)
+            self._listen_to(connection)
+            self._drained(connection.id)
+
+    def unsent(self, conn: int) -> int:
+        """Bytes that wait until the client takes them."""
+        connection = self._connections.get(conn)
+        return len(connection.out) if connection is not None else 0
 
     def close(self, connection: Connection) -> None:
         if self._connections.pop(connection.id, None) is None:
             return
         self._unread.pop(connection.id, None)
+        self._leaving.pop(connection.id, None)
         self._loop.remove(connection.sock.fileno())
         connection.sock.close()
-        if self._deaf:
-            self._deaf = False
-            self._loop.add(self._listener.fileno(), self._accept)
+        self.hear()
         self._gone(connection.id)
 
     @property
@@ -225,8 +297,11 @@ class UnixDoor:
 
     def shut(self) -> None:
         """Stop listening, send what can be sent at once, close all."""
+        self.deaf = False
         self._loop.remove(self._listener.fileno())
         self._listener.close()
+        if self._spare is not None:
+            os.close(self._spare)
         self._path.unlink(missing_ok=True)
         for connection in list(self._connections.values()):
             if connection.out:

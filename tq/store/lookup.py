@@ -88,7 +88,7 @@ class Lookup:
         if query.states == _PENDING:
             yield from self._find_pending(query)
             return
-        before = U64.unpack(query.before)[0] if query.before else self._id + 1
+        before = min(U64.unpack(query.before)[0] if query.before else self._id + 1, self._id + 1)
         ids = iter(range(before - 1, 0, -1)) if query.states is None else self._ids(query.states, before)
         left = query.limit
         while left > 0:
