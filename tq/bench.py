@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -250,7 +250,7 @@ class Figure:
     commits: float | None = None
 
 
-def figures(tasks: int, workers: int, seconds: float, clients: int = CLIENTS) -> Generator[Figure]:
+def figures(tasks: int, workers: int, seconds: float, clients: int = CLIENTS) -> Generator[Figure, None, None]:
     """Every measure, one after the other, on an instance of its own; per-call measures take ``seconds`` a round."""
     with instance(workers=workers) as client, Commits(client.data_dir) as commits:
         yield Figure("commits", "bare LMDB commits of one record", median(rate(commits.one, seconds / ROUNDS) for _ in range(ROUNDS)), "/s")

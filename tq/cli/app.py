@@ -49,7 +49,7 @@ def verb_of(name: str) -> Verb:
     if room is None:
         hot = VERBS[name]
         return lambda client, values: hot(client.call, values)
-    verb: Verb = getattr(import_module(f"tq.cli.{room}"), name.replace(" ", "_") + ("_tasks" if name == "list" else ""))
+    verb: Verb = getattr(import_module(f"tq.cli.{room}"), name.replace(" ", "_").replace("-", "_") + ("_tasks" if name == "list" else ""))
     return verb
 
 

@@ -1,4 +1,4 @@
-"""``tq daemon start|stop|restart|status``.
+"""``tq daemon start|stop|restart|status|log-level``.
 
 For: the life of an instance's daemon, for people.
 Not for: starting and stopping themselves (client.start), or what a daemon does (tq.daemon).
@@ -61,6 +61,11 @@ def daemon_restart(client: Client, _values: dict[str, Any]) -> int:
     stop_daemon(client, timeout=_patience(status))
     pid = start_daemon(client.data_dir, **{key.removesuffix("_s"): value for key, value in status["options"].items()})
     say(f"daemon restarted: pid {pid}, {client.data_dir}")
+    return 0
+
+
+def daemon_log_level(client: Client, values: dict[str, Any]) -> int:
+    client.call("set_log", {"level": values["level"]})
     return 0
 
 

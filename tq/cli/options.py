@@ -49,7 +49,7 @@ JSON = Option("--json", "Print JSON: an object, or one a line where there may be
 QUEUE = Option("--queue -q", "Queue.")
 TYPE = Option("--type -t", "Type: the name of a handler.")
 LABEL = Option("--label -l", "A word of your own to find the task by.")
-TENANT = Option("--tenant", "Whose task it is; the tenants of a queue take turns.")
+TENANT = Option("--tenant", "Whose task it is; `tq list --tenant` shows theirs.")
 LIMIT = Option("--limit -n", "At most so many.")
 WAIT = Option("--wait", "Wait until it is over and exit with its code.", "flag")
 WITHIN = Option("--timeout", "Give up waiting after this time (exit code 124).")
@@ -117,6 +117,7 @@ COMMANDS: dict[str, Command] = {
     "daemon start": Command("Start the daemon.", options=START),
     "daemon stop": Command("Let running tasks finish, then end the daemon.", options=(Option("--now", "Do not wait for them.", "flag"),)),
     "daemon restart": Command("Stop it and start it with the same options; a broken application leaves it as it is."),
+    "daemon log-level": Command("Change what a running daemon writes to daemon.log: debug, info, warning or error.", "level", "one"),
     "daemon status": Command("Whether it runs, since when, with what.", options=(JSON,)),
     "queue list": Command("Queues and what stands in them.", options=(JSON,)),
     "queue set": Command("Change a queue.", "name", "one", (

@@ -50,6 +50,13 @@ def test_a_daemon_is_started_asked_restarted_and_stopped(tq: Tq, data_dir: Path,
     first = json.loads(tq("daemon", "status", "--json").stdout)
     assert tq("enqueue", "--type", "add", "--payload", '{"a": 1, "b": 2}', "--wait").stdout == "1\n"
 
+    assert tq("daemon", "log-level", "error").returncode == 0
+    quiet = (data_dir / "daemon.log").read_text()
+    assert tq("add", "--", "true").returncode == 0
+    assert (data_dir / "daemon.log").read_text() == quiet
+    refused = tq("daemon", "log-level", "loud")
+    assert (refused.returncode, "expected debug, info, warning or error" in refused.stderr) == (2, True)
+
     second = tq("daemon", "start")
     assert second.returncode == 69
     assert len(second.stderr.strip().splitlines()) == 1
