@@ -65,7 +65,7 @@ def error_answer(number: int, error: Exception) -> bytes:
 
 LEAST = 2 << 10
 """Bytes of a task without what may be large: seven names of MAX_NAME bytes, keys and numbers."""
-_LARGE = {"payload": None, "result": None, "error": None, "meta": None, "attempts": [], "cut": True}
+_LARGE: dict[str, Any] = {"payload": None, "result": None, "error": None, "meta": None, "attempts": [], "cut": True}
 
 
 def answer(number: int, body: dict[str, Any]) -> bytes:

@@ -30,7 +30,7 @@ def arguments(verb: str, given: dict[str, Any], *needed: str, **kinds: type) -> 
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise UsageError(f"{verb}: {name}: expected {kind.__name__}, got {value!r:.80}.")
         if kind is str and not is_name(value):
-            raise UsageError(f"{verb}: {name}: expected a name of 1 to {MAX_NAME} bytes, got {value!r:.80} ({len(value.encode())} bytes).")
+            raise UsageError(f"{verb}: {name}: expected a name of 1 to {MAX_NAME} bytes, got {value!r:.80}.")
     for name in needed:
         if name not in args:
             raise UsageError(f"{verb}: expected the argument {name}, got none.")
@@ -76,7 +76,7 @@ def some_states(values: list[Any] | None) -> frozenset[State] | None:
     try:
         return frozenset(state_named(str(value)) for value in values)
     except ValueError as error:
-        raise UsageError(f"states: {error:.300}.") from None
+        raise UsageError(f"states: {str(error):.300}.") from None
 
 
 def claim_of(verb: str, task_id: object, claim: object) -> tuple[int, int]:

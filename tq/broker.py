@@ -449,6 +449,7 @@ class Broker:
             some_states(args.get("states"))
             if len(self._store.chores()) >= CHORES_MOST:
                 raise Refused(f"expected at most {CHORES_MOST} chores, they are all taken. See `chores`; try again later.", retry_after=5.0)
+            turn.busy = True
             return {"chore": self._store.put_chore(Chore(0, "cancel", args)).id}
         if len(args) > 1:
             raise UsageError("cancel: expected ids, or a queue, type and states, got both. Drop one.")

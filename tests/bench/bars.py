@@ -60,7 +60,7 @@ class Size:
     load_s: float = 10.0
     idle_s: float = 60.0
     burns: int = 400
-    naps: int = 200
+    naps: int = 100
     sleepers: int = 1000
     killed: int = 100_000
     kill_every_s: float = 1.0
@@ -68,7 +68,7 @@ class Size:
 
 TINY = Size(
     tasks=400, drained=400, rounds=1, seconds=0.05, clients=2, pickups=5, processes=2, queued=2000, few=1000, turns=2,
-    load_s=0.3, idle_s=0.3, burns=20, naps=16, sleepers=20, killed=2000, kill_every_s=0.3,
+    load_s=0.3, idle_s=0.3, burns=20, naps=8, sleepers=20, killed=2000, kill_every_s=0.3,
 )  # fmt: skip
 
 Bench = Callable[[Size], Iterator[Bar]]

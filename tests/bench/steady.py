@@ -78,7 +78,7 @@ def slots(size: Size) -> Iterator[Bar]:
     alone = 0.0
     for count in (1, 2, 4, 8):
         with instance(HANDLERS, workers=1, slots=count) as client:
-            rate = size.naps / _seconds(client, "nap", 0.02, size.naps)
+            rate = size.naps * count / _seconds(client, "nap", 0.02, size.naps * count)
         alone = alone or rate
         yield Bar(f"tasks of 20 ms of sleep, {count} slots: share of linear", rate / alone / count, "x", 0.9, beside=f"{rate:,.0f}/s")
 

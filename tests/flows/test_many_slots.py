@@ -65,20 +65,20 @@ def test_a_killed_worker_is_blamed_for_every_task_it_had_begun_and_for_no_other(
 
 
 def test_a_drain_waits_for_all_slots(
-    daemon: Callable[..., Any], app: str, client: Client, account: Any, gate: Path, until: Until
+    daemon: Callable[..., Any], app: str, client: Client, account: Any, gate: Path, rows: Rows, until: Until
 ) -> None:
     one = daemon(app=app, workers=1, slots=8)
     held = client.enqueue_many([("hold", {"path": str(account), "gate": str(gate)})] * 4)
     naps = client.enqueue_many([("anap", {"seconds": 0.3})] * 4)
     until(lambda: len(account.lines()) == 4, what="four tasks under way")
-    until(lambda: all(row and row["state"] == "running" for row in client.get_many(naps)), what="four coroutines under way")
+    until(lambda: all(row and row["state"] == "running" for row in client.get_many(naps)), what="four coroutines handed out")
     one.process.terminate()
     until(lambda: client.status()["draining"], what="the drain")
     gate.touch()
     assert one.process.wait(20) == 0
     one.start()
-    found = [row or {} for row in client.get_many([*held, *naps])]
-    assert {(row["state"], row["attempt"], row["interrupts"]) for row in found} == {("succeeded", 1, 0)}
+    assert {(row or {})["state"] for row in client.get_many(held)} == {"succeeded"}
+    assert {(row["state"], row["attempt"], row["interrupts"]) for row in rows([*held, *naps])} == {("succeeded", 1, 0)}
 
 
 def test_a_cancelled_coroutine_ends_at_once_and_its_neighbours_go_on(

@@ -20,7 +20,7 @@ import pytest
 
 from tq.client import Client
 from tq.client.blocking import Link
-from tq.errors import DaemonError, TqError
+from tq.errors import DaemonError, Refused, TqError
 
 pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(600)]
 ROUNDS = int(os.environ.get("TQ_KILL_ROUNDS", "40"))
@@ -28,6 +28,7 @@ SEED = int(os.environ.get("TQ_KILL_SEED", "0")) or random.randrange(1, 1 << 32)
 GONE_WITHIN_S = 2.0
 LIVES_S = 0.25
 BOOTS_S = 0.6
+DRAINS_S = 0.05
 A_ROUND = 300
 """Tasks that clients send in a round at the most: all are still kept at the end, whatever ``TQ_KILL_ROUNDS``."""
 
@@ -53,7 +54,7 @@ class Clients:
         with Client(self.data_dir) as q:
             try:
                 work(q, rng)
-            except DaemonError as error:
+            except (DaemonError, Refused) as error:  # it is dead, or it drains
                 self._told(error)
 
     def _told(self, answer: TqError | list[int], notes: bool = False) -> None:
@@ -101,6 +102,9 @@ def test_nothing_accepted_is_lost_and_nothing_survives(
     for number in range(ROUNDS):
         threads = clients.start(rng)
         time.sleep(rng.uniform(0, LIVES_S))
+        if number % 4 == 2:  # a daemon that dies as it drains
+            one.process.terminate()
+            time.sleep(rng.uniform(0, DRAINS_S))
         one.kill()
         orphans = instance.alive()
         for thread in threads:
