@@ -25,7 +25,7 @@ from typing import Any
 
 from tq.board import Board, start_ticks
 from tq.model import pack, unpack
-from tq.store import TypeInfo
+from tq.store import TypeInfo, Want
 
 INLINE_BYTES = 64 << 10
 """A larger specification travels as a memfd beside its record: a stock kernel takes no record over some 200 kB."""
@@ -63,6 +63,8 @@ class Child:
         self.jobs: dict[int, Job] = {}
         self._work = 0.0
         self._slow = 0  # jobs of which nobody knows how long they take, or too long
+        self.want: Want | None = None
+        """What it would like when it has nothing."""
         self.done = 0
         self.seen = 0
         """How many tasks it had begun when last looked at."""

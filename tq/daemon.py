@@ -209,7 +209,7 @@ class Daemon:
         for conn, data in turn.answers:
             self._send(conn, data)
         for want, tasks in turn.grants:
-            pool.hand_out(want, tasks, now)
+            pool.hand_out(want, tasks, now_ms())  # the commit may have taken long, which is not the worker's delay
         for event, rows in turn.steps:
             if event == "cancel_asked":
                 for task in rows:

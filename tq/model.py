@@ -200,6 +200,8 @@ class Header:
     parents: tuple[int, ...] = ()
     extras: Mapping[str, Any] | None = None
     packed: bytes = field(default=b"", repr=False, compare=False)
+    lane: tuple[str, str, str | None, str | None] = field(default=("", "", None, None), repr=False, compare=False)
+    """What decides which tasks stop and go together: queue, type, tenant, flow."""
 
     def __post_init__(self) -> None:
         row: list[Any] = [self.type, self.queue, self.priority, self.retries, self.timeout_ms, self.once]
@@ -209,11 +211,7 @@ class Header:
         while rest and rest[-1] is None:
             rest.pop()
         object.__setattr__(self, "packed", msgpack.packb(row + rest, use_bin_type=True))
-
-    @property
-    def lane(self) -> tuple[str, str, str | None, str | None]:
-        """What decides which tasks stop and go together."""
-        return (self.queue, self.type, self.tenant, self.flow)
+        object.__setattr__(self, "lane", (self.queue, self.type, self.tenant, self.flow))
 
 
 _DEFAULT_BACKOFF = Backoff()

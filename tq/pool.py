@@ -145,6 +145,14 @@ class Pool:
                 wants.append(Want(child.name, LOOKAHEAD - len(jobs), LOOKAHEAD_MS - busy, self._costs, types=self._known))
         return wants
 
+    def _whole_want(self, child: Child) -> Want:
+        """The want of a worker that has nothing: made once, since an idle pool shows it at every turn."""
+        want = child.want
+        if want is None or want.types is not self._known:
+            limit, budget = (LOOKAHEAD, LOOKAHEAD_MS) if self._slots == 1 else (min(self._slots, LOOKAHEAD), math.inf)
+            want = child.want = Want(child.name, limit, budget, self._costs, types=self._known)
+        return want
+
     def hand_out(self, want: Want, tasks: Sequence[Claimed], now: int) -> None:
         """Send granted tasks to the worker that wanted them."""
         child = self._children.get(want.worker)
@@ -322,7 +330,9 @@ class Pool:
         for child in list(self._children.values()):
             if child.state == "starting" and now - child.started_at > HELLO_MS:
                 child.kill()
-            for job in list(child.jobs.values()):
+            if not child.jobs:
+                continue
+            for job in child.jobs.values() if self._slots == 1 else list(child.jobs.values()):
                 if job.kill_at <= now:
                     child.blame = child.blame or job
                     child.kill()
@@ -346,6 +356,8 @@ class Pool:
         times = [self._respawn_at] if self._respawn_at else []
         idle = self._idle
         for child in self._children.values():
+            if not child.jobs and child.state == "ready":
+                continue
             if child.state == "starting":
                 times.append(child.started_at + HELLO_MS)
             for job in child.jobs.values():

@@ -82,7 +82,7 @@ class UnixDoor:
         self._last = 0
         self._unread: dict[int, Connection] = {}
         self._leaving: dict[int, Connection] = {}  # those that have said their last word
-        self._spare: int | None = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._spare = _open_spare()
         self.deaf = False
         """Whether the system has no descriptor left: call ``hear`` after DEAF_S."""
         self._listener = self._listen()
@@ -116,10 +116,7 @@ class UnixDoor:
             try:
                 sock, _address = self._listener.accept()
             except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE) and not self._turn_away():
-                    self.deaf = True
-                    self._loop.remove(self._listener.fileno())
-                if error.errno in (errno.ECONNABORTED, errno.EMFILE, errno.ENFILE) and not self.deaf:
+                if error.errno == errno.ECONNABORTED or (error.errno in (errno.EMFILE, errno.ENFILE) and self._turn_away()):
                     continue
                 return  # nobody is left, or it is offered again
             sock.setblocking(False)
@@ -136,33 +133,30 @@ class UnixDoor:
                 self._loop.add(sock.fileno(), lambda events, c=connection: self._ready(c, events))  # type: ignore[misc]
 
     def _turn_away(self) -> bool:
-        """With no descriptor left, take one client on the spare one and tell it so; False: not even that is possible."""
-        if self._spare is None:
-            return False
-        os.close(self._spare)
-        self._spare = None
+        """With no descriptor left, take one client on the spare one and tell it so; False: there is none, or it cannot be done."""
+        if self._spare is not None:
+            os.close(self._spare)
+            self._spare = None
         try:
             sock, _address = self._listener.accept()
             self._refuse(sock, "refused", "the daemon has no file descriptor left. Try again later, or raise its limit (ulimit -n).")
-            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        except BlockingIOError:  # it has left
-            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            found = True
+        except BlockingIOError:  # accept wants a descriptor before it looks whether anybody is there
+            found = False
         except OSError:
+            self.deaf = True
+            self._loop.remove(self._listener.fileno())
             return False
-        return True
+        self._spare = _open_spare()
+        return found
 
     def hear(self) -> None:
         """Let clients in again."""
-        if not self.deaf:
-            return
-        self.deaf = False
-        if self._spare is None:
-            try:
-                self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-            except OSError:
-                self.deaf = True
-                return
-        self._loop.add(self._listener.fileno(), self._accept)
+        if self.deaf:
+            self._spare = _open_spare()
+            self.deaf = self._spare is None
+            if not self.deaf:
+                self._loop.add(self._listener.fileno(), self._accept)
 
     def _refuse(self, sock: socket.socket, code: str, text: str) -> None:
         try:
@@ -307,6 +301,14 @@ class UnixDoor:
             if connection.out:
                 self._flush(connection)
             self.close(connection)
+
+
+def _open_spare() -> int | None:
+    """A descriptor to give up when there is no other; None if there is none already."""
+    try:
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
 
 
 def _request(body: bytes) -> tuple[int, str, dict[str, Any]] | None:

@@ -12,10 +12,11 @@ Promises: keys are big-endian, so their order is the index.
     running   batch u64                           [worker, claimed_at, lease_ms, [id...], [claim...] or nil] and CRC
     timers    at u64 | kind u8 | id u64           nothing
     history   state u8 | finished_at u64 | id u64 tally u32 | had output u8
-    tallies   number u32                          a Tally's row
+    tallies   number u32                          a Tally's row; at COUNTED, beside them in one page: the last id, seq,
+                                                  batch and chore given
     requests  minute u32 | nonce | number u64     first id u64 | how many u64
     types, queues, chores                         rows (tq.store), by name or number
-    meta      "format", "engine", "counters"      the last id, seq, batch and chore given
+    meta      "format", "engine"
 
 A task is running if its newest batch names a claim that its status has not reached: settling writes a status with
 that claim, so a batch record is written once, and deleted when its last task is settled.
@@ -35,6 +36,7 @@ TIMER = struct.Struct(">QBQ")
 HISTORY = struct.Struct(">BQQ")
 ENDED = struct.Struct(">IB")
 COUNTERS = struct.Struct(">QQQQ")
+COUNTED = b"\xff\xff\xff\xff"
 REQUEST = struct.Struct(">I8sQ")
 DUE, EXPIRE = 0, 1
 PAST = b"\x01"

@@ -24,7 +24,7 @@ from tq.lifecycle import Transition
 from tq.model import FORMAT, HEAD, Header, State, Status, Task, first_success, header_of, pack, seal, spec_of, status_of, unpack, unseal
 from tq.store import Chore, Claimed, Draft, Limits, QueueInfo, RequestId, Success, SuccessRow, Tally, TypeInfo, Want
 from tq.store.files import MAP_SIZE, open_store
-from tq.store.keys import COUNTERS, DUE, ENDED, EXPIRE, HISTORY, PAIR, PAST, READY, REQUEST, TIMER, U32, U64, Batch, Run
+from tq.store.keys import COUNTED, COUNTERS, DUE, ENDED, EXPIRE, HISTORY, PAIR, PAST, READY, REQUEST, TIMER, U32, U64, Batch, Run
 from tq.store.lanes import Lane, Lanes
 from tq.store.leases import Leases
 from tq.store.lookup import Lookup
@@ -77,7 +77,7 @@ class LmdbStore(Lookup):
     def _load(self) -> None:
         """Fill the mirrors from what is committed: O(lanes + running + types), never O(tasks)."""
         with self._env.begin() as txn:
-            counters = txn.get(b"counters", db=self._db["meta"])
+            counters = txn.get(COUNTED, db=self._db["tallies"])
             if counters:
                 self._id, self._seq, self._batch, self._chore = COUNTERS.unpack(counters)
             for key, value in txn.cursor(self._db["queues"]):
@@ -89,6 +89,8 @@ class LmdbStore(Lookup):
                 chore = Chore(*unpack(value))
                 self._chores[chore.id] = chore
             for key, value in txn.cursor(self._db["tallies"]):
+                if key == COUNTED:
+                    continue
                 number, tally = U32.unpack(key)[0], Tally(*unpack(value))
                 self._tally[tally.queue, tally.type] = (number, tally)
                 self._tally_of[number] = tally
@@ -134,7 +136,7 @@ class LmdbStore(Lookup):
             for number, tally in self._dirty.items():
                 txn.put(U32.pack(number), pack(tally.row()), db=db["tallies"])
             self._dirty.clear()
-            txn.put(b"counters", COUNTERS.pack(self._id, self._seq, self._batch, self._chore), db=db["meta"])
+            txn.put(COUNTED, COUNTERS.pack(self._id, self._seq, self._batch, self._chore), db=db["tallies"])
             if len(self._empty) > EMPTY_LANES_KEPT:
                 self._drop_lanes()
             self._read_next_timer(txn)

@@ -54,25 +54,21 @@ class Room:
             self._full = self._look(txn)
         if self._full:
             raise Refused(f"no room for new tasks: {self._full}. Nothing was stored; make room, then try again.", retry_after=5.0)
-        more: dict[str, list[int]] = {}
+        more: dict[str, tuple[int, int]] = {}
         for header, run in runs:
             if len(header.packed) > MAX_HEADER:
                 raise PayloadError(
                     f"expected options and extras of at most {MAX_HEADER} bytes together, got {len(header.packed)}. "
                     "Put large data in the payload or in a file."
                 )
-            add = more.setdefault(header.queue, [0, 0])
-            add[0] += len(run)
-            add[1] += sum(len(draft.payload) for draft in run)
+            tasks, size = more.get(header.queue, (0, 0))
+            more[header.queue] = tasks + len(run), size + sum([len(draft.payload) for draft in run])
         for queue, (tasks, size) in more.items():
-            have = self.load.get(queue, (0, 0))
-            for unit, limit, old, new in (
-                ("tasks", self._limits.queue_tasks, have[0], tasks),
-                ("bytes of payload", self._limits.queue_bytes, have[1], size),
-            ):
-                if old + new > limit:
-                    text = f"queue {queue!r} is full: expected at most {limit} {unit}, it has {old} and {new} came. Try again later."
-                    raise Refused(text, retry_after=1.0)
+            old_tasks, old_size = self.load.get(queue, (0, 0))
+            if old_tasks + tasks > self._limits.queue_tasks:
+                raise _full(queue, self._limits.queue_tasks, "tasks", old_tasks, tasks)
+            if old_size + size > self._limits.queue_bytes:
+                raise _full(queue, self._limits.queue_bytes, "bytes of payload", old_size, size)
 
     def _free_bytes(self) -> int:
         found = os.statvfs(self._path)
@@ -98,8 +94,15 @@ class Room:
         return StoreError(f"the store cannot be written: {error}. Nothing of this turn was stored. Check the disk, run `tq verify`.")
 
 
+def _full(queue: str, limit: int, unit: str, have: int, came: int) -> Refused:
+    text = f"queue {queue!r} is full: expected at most {limit} {unit}, it has {have} and {came} came. Try again later."
+    return Refused(text, retry_after=1.0)
+
+
 def kinds(drafts: Sequence[Draft]) -> list[tuple[Header, Sequence[Draft]]]:
     """The drafts in runs of one kind: nearly always a single run."""
+    if len(drafts) == 1:
+        return [(drafts[0].header, drafts)]
     runs: list[tuple[Header, Sequence[Draft]]] = []
     start = 0
     for at, draft in enumerate(drafts):

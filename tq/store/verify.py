@@ -25,7 +25,7 @@ from tq.errors import StoreDamaged, StoreLocked, TqError
 from tq.model import Spec, State, Status, spec_of, status_of, unpack, unseal
 from tq.store import Chore, QueueInfo, Tally, TypeInfo
 from tq.store.files import Dbs, Lock, open_store
-from tq.store.keys import COUNTERS, DUE, ENDED, EXPIRE, HISTORY, PAIR, PAST, READY, REQUEST, TIMER, U32, U64
+from tq.store.keys import COUNTED, COUNTERS, DUE, ENDED, EXPIRE, HISTORY, PAIR, PAST, READY, REQUEST, TIMER, U32, U64
 from tq.store.lookup import untouched
 
 MOST = 100
@@ -141,7 +141,7 @@ class _Check:
     # -- the small databases ---------------------------------------------------------------------------------------
 
     def _read_counters(self) -> None:
-        record = self._txn.get(b"counters", db=self._db["meta"])
+        record = self._txn.get(COUNTED, db=self._db["tallies"])
         counters = self._read("the counters", COUNTERS.unpack, record) if record is not None else None
         if counters is not None:
             self._last_id, self._last_seq, self._last_batch, self._last_chore = counters
@@ -174,6 +174,8 @@ class _Check:
 
     def _read_tallies(self) -> None:
         for key, value in self._txn.cursor(self._db["tallies"]):
+            if key == COUNTED:
+                continue
             row = self._read(f"tally {key.hex()}", lambda k, v: (U32.unpack(k)[0], Tally(*unpack(v))), key, value)
             if row is None:
                 continue
