@@ -63,8 +63,8 @@ def error_answer(number: int, error: Exception) -> bytes:
     return wire.error(number, "error", text)
 
 
-LEAST = 2 << 10
-"""Bytes of a task without what may be large: seven names of MAX_NAME bytes, keys and numbers."""
+LEAST = 2000
+"""Bytes of a task without what may be large: seven names of MAX_NAME bytes, keys and numbers. 500 of them fit a frame."""
 _LARGE: dict[str, Any] = {"payload": None, "result": None, "error": None, "meta": None, "attempts": [], "cut": True}
 
 
@@ -83,13 +83,11 @@ def fitting(number: int, body: dict[str, Any]) -> bytes:
     data = wire.frame([number, wire.ANSWER, body])
     if len(data) <= wire.MAX_FRAME:
         return data
-    tasks: list[dict[str, Any] | None] = []
-    room = wire.MAX_FRAME - LEAST * (1 + len(body["tasks"]))
-    for task in body["tasks"]:
-        size = max(len(wire.pack(task)) - LEAST, 0)
-        if task is not None and size > room:
-            task = task | _LARGE  # noqa: PLW2901 - the rest of the loop sees the short one
-            size = 0
-        room -= size
-        tasks.append(task)
+    tasks = [task and task | _LARGE for task in body["tasks"]]
+    room = wire.MAX_FRAME - len(wire.frame([number, wire.ANSWER, body | {"tasks": tasks}]))
+    for at, task in enumerate(body["tasks"]):
+        more = len(wire.pack(task)) - len(wire.pack(tasks[at]))
+        if more <= room:
+            tasks[at] = task
+            room -= more
     return wire.frame([number, wire.ANSWER, body | {"tasks": tasks}])

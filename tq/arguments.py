@@ -13,7 +13,7 @@ from typing import Any
 
 from tq import wire
 from tq.errors import UsageError
-from tq.model import MAX_DURATION_MS, MAX_ERROR, MAX_NAME, MAX_RESULT, State, is_name, state_named
+from tq.model import MAX_DURATION_MS, MAX_ERROR, MAX_NAME, MAX_RESULT, State, brief, is_name, state_named
 from tq.store import SCAN_MOST
 
 KINDS = ("succeeded", "failed")
@@ -23,14 +23,14 @@ def arguments(verb: str, given: dict[str, Any], *needed: str, **kinds: type) -> 
     """The arguments that are given (nil counts as absent), each of its kind, texts being names; UsageError says which is not."""
     for name in given:
         if name not in kinds:
-            raise UsageError(f"{verb}: expected the arguments {', '.join(kinds)}, got {name!r:.80}.")
+            raise UsageError(f"{verb}: expected the arguments {', '.join(kinds)}, got {brief(name)}.")
     args = {name: value for name, value in given.items() if value is not None}
     for name, value in args.items():
         kind = kinds[name]
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise UsageError(f"{verb}: {name}: expected {kind.__name__}, got {value!r:.80}.")
+            raise UsageError(f"{verb}: {name}: expected {kind.__name__}, got {brief(value)}.")
         if kind is str and not is_name(value):
-            raise UsageError(f"{verb}: {name}: expected a name of 1 to {MAX_NAME} bytes, got {value!r:.80}.")
+            raise UsageError(f"{verb}: {name}: expected a name of 1 to {MAX_NAME} bytes, got {brief(value)}.")
     for name in needed:
         if name not in args:
             raise UsageError(f"{verb}: expected the argument {name}, got none.")
@@ -56,7 +56,7 @@ def _is_number(value: object) -> bool:
 def task_ids(values: list[Any]) -> list[int]:
     for value in at_most(values, "ids"):
         if not _is_number(value):
-            raise UsageError(f"ids: expected task numbers, got {value!r:.80}.")
+            raise UsageError(f"ids: expected task numbers, got {brief(value)}.")
     return values
 
 
@@ -64,7 +64,7 @@ def some_names(values: list[Any] | None, name: str) -> frozenset[str] | None:
     """The names; None (any) if there are none."""
     for value in at_most(values or [], name):
         if not is_name(value):
-            raise UsageError(f"{name}: expected names of 1 to {MAX_NAME} bytes, got {value!r:.80}.")
+            raise UsageError(f"{name}: expected names of 1 to {MAX_NAME} bytes, got {brief(value)}.")
     return frozenset(values) if values else None
 
 
@@ -83,14 +83,14 @@ def claim_of(verb: str, task_id: object, claim: object) -> tuple[int, int]:
     """The fencing token; UsageError unless both are numbers above 0."""
     if isinstance(task_id, int) and isinstance(claim, int) and _is_number(task_id) and _is_number(claim):
         return task_id, claim
-    raise UsageError(f"{verb}: expected an id and a claim, numbers above 0, got {task_id!r:.40} and {claim!r:.40}.")
+    raise UsageError(f"{verb}: expected an id and a claim, numbers above 0, got {brief(task_id)} and {brief(claim)}.")
 
 
 def claims_of(verb: str, rows: list[Any]) -> list[tuple[int, int]]:
     """``[[id, claim], ...]``, at most SCAN_MOST."""
     for row in at_most(rows, "claims"):
         if not isinstance(row, list) or len(row) != 2:
-            raise UsageError(f"{verb}: expected [id, claim], got {row!r:.80}.")
+            raise UsageError(f"{verb}: expected [id, claim], got {brief(row)}.")
     return [claim_of(verb, *row) for row in rows]
 
 
@@ -99,7 +99,7 @@ def results_of(rows: list[Any]) -> list[tuple[int, int, str, dict[str, Any]]]:
     found = []
     for row in at_most(rows, "results"):
         if not (isinstance(row, list) and len(row) == 4 and row[2] in KINDS and isinstance(row[3], dict | None)):
-            raise UsageError(f"settle: expected [id, claim, {' or '.join(KINDS)}, details], got {row!r:.80}.")
+            raise UsageError(f"settle: expected [id, claim, {' or '.join(KINDS)}, details], got {brief(row)}.")
         details = row[3] or {}
         checked = {"result": _result(details.get("result"))} if row[2] == "succeeded" else _failure(details)
         found.append((*claim_of("settle", *row[:2]), str(row[2]), checked))
@@ -109,7 +109,7 @@ def results_of(rows: list[Any]) -> list[tuple[int, int, str, dict[str, Any]]]:
 def _result(value: object) -> bytes | None:
     if value is None or (isinstance(value, bytes) and len(value) <= MAX_RESULT):
         return value
-    raise UsageError(f"settle: result: expected at most {MAX_RESULT} bytes of packed msgpack, got {value!r:.80}.")
+    raise UsageError(f"settle: result: expected at most {MAX_RESULT} bytes of packed msgpack, got {brief(value)}.")
 
 
 def _failure(details: dict[str, Any]) -> dict[str, Any]:
@@ -118,10 +118,10 @@ def _failure(details: dict[str, Any]) -> dict[str, Any]:
     if error is not None:
         sound = isinstance(error, dict) and error.keys() == {"type", "message"} and all(isinstance(text, str) for text in error.values())
         if not sound or len(wire.pack(error)) > MAX_ERROR:
-            raise UsageError(f"settle: error: expected a map of the texts type and message, at most {MAX_ERROR} bytes, got {error!r:.80}.")
+            raise UsageError(f"settle: error: expected a map of the texts type and message, at most {MAX_ERROR} bytes, got {brief(error)}.")
     for name, value, low, high in (("delay_ms", delay_ms, 0, MAX_DURATION_MS), ("exit_code", exit_code, -255, 255)):
         if value is not None and not (isinstance(value, int) and not isinstance(value, bool) and low <= value <= high):
-            raise UsageError(f"settle: {name}: expected a number from {low} to {high}, got {value!r:.80}.")
+            raise UsageError(f"settle: {name}: expected a number from {low} to {high}, got {brief(value)}.")
     if not isinstance(permanent, bool | None):
-        raise UsageError(f"settle: permanent: expected true or false, got {permanent!r:.80}.")
+        raise UsageError(f"settle: permanent: expected true or false, got {brief(permanent)}.")
     return {"error": error, "delay_ms": delay_ms, "exit_code": exit_code, "permanent": bool(permanent)}

@@ -137,6 +137,17 @@ class Broker:
         """Whether a turn has something to do now."""
         return bool(self._inbox or self._settles)
 
+    def in_hurry(self, now: int) -> bool:
+        """Whether ends that have come in must be stored now: somebody waits for them, or there is other work for a turn."""
+        due = self.next_due
+        return (
+            bool(self._inbox or self._lists or self.followed)
+            or self._waiting.for_ends
+            or self._store.ready()
+            or bool(self._store.chores())
+            or (due is not None and due <= now)
+        )
+
     def put_types(self, types: Sequence[TypeInfo], now: int) -> None:
         """Remember what the application's hello named; its own commit, since the daemon waits for it."""
         for info in types:

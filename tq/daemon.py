@@ -46,6 +46,8 @@ from tq.waiting import Request
 
 STALL_S = 5.0
 """A turn that takes longer is reported by the watchdog: the disk does not answer."""
+GATHER_MS = 2
+"""How long ends may wait for company when nobody waits for them: a commit less for each task of a trickle."""
 EXIT_STORE = 74
 """The exit code when the store cannot be written (EX_IOERR)."""
 
@@ -117,6 +119,7 @@ class Daemon:
         self._boot = os.urandom(8).hex()
         self._draining = False
         self._kill_at = math.inf
+        self._gather_until = 0
         self._checks: dict[str, tuple[int, int]] = {}
         self._door: UnixDoor | None = None
         self._followers = Followers(self._loop, self._logs, self._send, lambda conn: self._door.unsent(conn) if self._door else 0)
@@ -182,18 +185,34 @@ class Daemon:
             if self._door is not None:
                 self._door.read_on()
                 self._door.hear()
-            turn = self._turn(now)
+            if turn.busy or not self._gathers(now):
+                turn = self._turn(now)
         self._turn(now_ms())
         self._log.event("daemon_stopped", pid=os.getpid())
         self.close()
         return 0
 
+    def _gathers(self, now: int) -> bool:
+        """Whether all there is to do is to store ends that nobody waits for: a moment later they share a commit."""
+        if not self._pool.waiting or self._broker.in_hurry(now) or self._draining:
+            self._gather_until = 0
+            return False
+        self._gather_until = self._gather_until or now + GATHER_MS
+        if now < self._gather_until:
+            return True
+        self._gather_until = 0
+        return False
+
     def _sleep_s(self, turn: Turn) -> float | None:
         """How long nothing needs to be done, unless something arrives."""
+        if self._gather_until and not turn.busy:
+            return max(self._gather_until - now_ms(), 0) / 1000
         if turn.busy or self._pool.waiting or self._broker.waiting or self._followers.waiting or (self._door and self._door.unread):
             return 0.0
-        times = [at for at in (self._broker.next_due, self._pool.next_due, self._log.due_at) if at is not None]
-        due = min([*times, self._kill_at])
+        due = self._kill_at
+        for at in (self._broker.next_due, self._pool.next_due, self._log.due_at):
+            if at is not None and at < due:
+                due = at
         if self._door is not None and self._door.deaf:
             due = min(due, now_ms() + DEAF_S * 1000)
         return None if due == math.inf else min((due - now_ms()) / 1000, 86_400.0)

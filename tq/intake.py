@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tq.errors import PayloadError, UnknownType, UsageError
-from tq.model import DEFAULT_PRIORITY, DEFAULT_QUEUE, MAX_DURATION_MS, MAX_NAME, MAX_PAYLOAD, SHELL, Backoff, Header, is_name, pack
+from tq.model import DEFAULT_PRIORITY, DEFAULT_QUEUE, MAX_DURATION_MS, MAX_NAME, MAX_PAYLOAD, SHELL, Backoff, Header, brief, is_name, pack
 from tq.store import Draft, QueueInfo, TypeInfo
 
 KINDS_KEPT = 4096
@@ -80,12 +80,13 @@ class Intake:
                 key = (name, None if options is None else pack(options))
                 kind = kinds.get(key)
             except (TypeError, ValueError):
-                raise UsageError(f"{_row(at, rows)}expected [type, payload, options], got {_brief(row)}.") from None
+                raise UsageError(f"{_row(at, rows)}expected [type, payload, options], got {brief(row)}.") from None
             if kind is None:
                 kind = self._resolve(name, options, _row(at, rows))
-                self._kinds_bytes += len(key[1] or b"")
-                if len(kinds) >= KINDS_KEPT or self._kinds_bytes > KINDS_BYTES:
+                size = len(key[1] or b"")
+                if len(kinds) >= KINDS_KEPT or self._kinds_bytes + size > KINDS_BYTES:
                     self.forget()
+                self._kinds_bytes += size
                 kinds[key] = kind
             if type(payload) is not bytes:
                 if payload is not None:
@@ -105,11 +106,11 @@ class Intake:
         if options is None:
             options = {}
         if not isinstance(options, dict):
-            raise UsageError(f"{where}options: expected a map, got {_brief(options)}.")
+            raise UsageError(f"{where}options: expected a map, got {brief(options)}.")
         for key in options:
             if key not in _OPTIONS:
                 close = difflib.get_close_matches(str(key), _OPTIONS, 1)
-                raise UsageError(f"{where}expected an option ({', '.join(_OPTIONS)}), got {_brief(key)}." + _closest(close))
+                raise UsageError(f"{where}expected an option ({', '.join(_OPTIONS)}), got {brief(key)}." + _closest(close))
         got = {key: check(value, f"{where}{key}: ") for key, check in _OPTIONS.items() if (value := options.get(key)) is not None}
         if got.get("delay_ms") and got.get("due_at"):
             raise UsageError(f"{where}expected either delay_ms or due_at, got both. Drop one.")
@@ -141,7 +142,7 @@ class Intake:
         known = sorted({*self._types(), SHELL})
         close = difflib.get_close_matches(name, known, 1)
         some = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
-        text = f"{where}type: expected one that a worker has named ({some}), got {_brief(name)}.{_closest(close)}"
+        text = f"{where}type: expected one that a worker has named ({some}), got {brief(name)}.{_closest(close)}"
         text += " Start the daemon with --app MODULE, or send it with --allow-unknown to wait for a worker that knows it."
         return UnknownType(text, known=known[:NAMES_TOLD], closest=close[0] if close else None)
 
@@ -155,16 +156,11 @@ def _closest(close: list[str]) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
-def _brief(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
 def _whole(low: int, high: int, unit: str) -> Callable[[Any, str], int]:
     def check(value: Any, where: str) -> int:
         if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
             return value
-        raise UsageError(f"{where}expected a whole number of {unit} from {low} to {high}, got {_brief(value)}.")
+        raise UsageError(f"{where}expected a whole number of {unit} from {low} to {high}, got {brief(value)}.")
 
     return check
 
@@ -173,26 +169,26 @@ def _name(value: Any, where: str) -> str:
     if isinstance(value, str) and is_name(value):
         return value
     size = f" ({len(value.encode())} bytes)" if isinstance(value, str) else ""
-    raise UsageError(f"{where}expected a text of 1 to {MAX_NAME} bytes, got {_brief(value)}{size}.")
+    raise UsageError(f"{where}expected a text of 1 to {MAX_NAME} bytes, got {brief(value)}{size}.")
 
 
 def _bool(value: Any, where: str) -> bool:
     if isinstance(value, bool):
         return value
-    raise UsageError(f"{where}expected true or false, got {_brief(value)}.")
+    raise UsageError(f"{where}expected true or false, got {brief(value)}.")
 
 
 def _texts(value: Any, where: str) -> dict[str, str]:
     texts = isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, str) for k, v in value.items())
     if texts and len(pack(value)) <= MAX_TEXTS:
         return dict(value)
-    raise UsageError(f"{where}expected a map of texts, {MAX_TEXTS} bytes in all, got {_brief(value)}.")
+    raise UsageError(f"{where}expected a map of texts, {MAX_TEXTS} bytes in all, got {brief(value)}.")
 
 
 def _extras(value: Any, where: str) -> dict[str, Any]:
     if isinstance(value, dict) and len(pack(value)) <= MAX_EXTRAS:
         return value
-    raise UsageError(f"{where}expected a map of at most {MAX_EXTRAS} bytes when packed, got {_brief(value)}.")
+    raise UsageError(f"{where}expected a map of at most {MAX_EXTRAS} bytes when packed, got {brief(value)}.")
 
 
 def _backoff(value: Any, where: str) -> Backoff:
@@ -205,7 +201,7 @@ def _backoff(value: Any, where: str) -> Backoff:
         pass  # not five values, or not numbers
     raise UsageError(
         f"{where}expected [fixed|linear|exponential, base_ms, factor, cap_ms, jitter] with base_ms <= cap_ms and factor 1 to 1000, "
-        f"got {_brief(value)}."
+        f"got {brief(value)}."
     )
 
 

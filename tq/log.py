@@ -20,6 +20,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import pairwise
 from math import isfinite
 from pathlib import Path
@@ -216,13 +217,17 @@ def _lines(record: logging.LogRecord, formatter: logging.Formatter) -> list[dict
     return [line]
 
 
+@lru_cache(maxsize=64)
 def _instant(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _plain(value: Any) -> Any:
     """``value`` as JSON takes it, with long texts cut; what JSON does not know becomes its text."""
-    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and isfinite(value)):
+    kind = type(value)
+    if kind is str and len(value) <= MAX_TEXT:
+        return value
+    if value is None or kind is int or isinstance(value, bool | int) or (kind is float and isfinite(value)):
         return value
     if isinstance(value, Mapping):
         return {_plain(str(name)): _plain(item) for name, item in value.items()}

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import enum
 import re
+import reprlib
 import struct
 import zlib
 from collections.abc import Mapping
@@ -136,6 +137,16 @@ def safe_text(text: str, newlines: bool = False) -> str:
     return text.encode("utf-8", "backslashreplace").decode().translate(_UNSAFE_BUT_LINES if newlines else _UNSAFE)
 
 
+_repr = reprlib.Repr()
+_repr.maxlevel, _repr.maxstring, _repr.maxother = 3, 60, 60
+
+
+def brief(value: object) -> str:
+    """``value`` for an error's text: at most 80 characters of its repr, however large or deep it is."""
+    text = _repr.repr(value[:60] if isinstance(value, bytes) else value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhdw])\s*)+", re.ASCII)
 MAX_DURATION_MS = 100 * 366 * 86_400_000
@@ -240,7 +251,8 @@ def unseal(record: bytes, what: str, number: int | str = "") -> bytes:
     body = record[:-4]
     if zlib.crc32(body).to_bytes(4, "big") != record[-4:]:
         raise StoreDamaged(
-            f"{what} {number}".rstrip() + ": the record fails its checksum. Expected an intact record; the disk or another program changed it. "
+            f"{what} {number}".rstrip()
+            + ": the record fails its checksum. Expected an intact record; the disk or another program changed it. "
             "Run `tq verify`, then restore a backup."
         )
     return body

@@ -132,17 +132,16 @@ class Pool:
         for child in self._children.values():
             if child.state != "ready" or child.stuffed:
                 continue
-            jobs = child.jobs
-            if self._slots > 1:
-                free = self._slots - len(jobs)
-                if free > 0:
-                    wants.append(Want(child.name, min(free, LOOKAHEAD), math.inf, types=self._known))
-                continue
-            if jobs and now - child.active_at >= STALL_MS:
+            has = len(child.jobs)
+            if not has:
+                wants.append(self._whole_want(child))
+            elif self._slots > 1:
+                if has < self._slots:
+                    wants.append(Want(child.name, min(self._slots - has, LOOKAHEAD), math.inf, types=self._known))
+            elif now - child.active_at >= STALL_MS:
                 continue  # what was taken back from it would go to it again
-            busy = child.work_ms
-            if busy < LOOKAHEAD_MS / 2 and len(jobs) < LOOKAHEAD:
-                wants.append(Want(child.name, LOOKAHEAD - len(jobs), LOOKAHEAD_MS - busy, self._costs, types=self._known))
+            elif has < LOOKAHEAD and (busy := child.work_ms) < LOOKAHEAD_MS / 2:
+                wants.append(Want(child.name, LOOKAHEAD - has, LOOKAHEAD_MS - busy, self._costs, types=self._known))
         return wants
 
     def _whole_want(self, child: Child) -> Want:
@@ -285,7 +284,6 @@ class Pool:
 
     def _rebalance(self, now: int) -> None:
         """A worker that makes no progress gives what it has not begun to those that have nothing, and is asked last."""
-        idle = self._idle
         for child in list(self._children.values()):
             if not child.jobs or now - child.active_at < STALL_MS:
                 continue
@@ -295,7 +293,7 @@ class Pool:
             if not child.flushed:
                 child.flushed = True
                 child.tell("flush")
-            if idle and child.offered:
+            if child.offered and self._idle:
                 self._take_back(child)
                 self._children[child.name] = self._children.pop(child.name)
 

@@ -386,8 +386,8 @@ last.connect(sys.argv[1] + "/tq.sock")
 home.turn(2)
 assert home.door.deaf
 home.turn(3)  # nobody spins: the listener is not looked at
-for fd in filler:
-    os.close(fd)
+for one in held[-4:]:
+    one.close()
 home.door.hear()
 last.send(request(3))
 home.turn(3)
