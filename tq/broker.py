@@ -40,6 +40,8 @@ AGAIN_MS = 1000
 DUE_MOST = 256
 CLOCK_BACK_MS = 3_600_000
 """A clock that steps back less than this stands still until it has caught up; further, it is followed."""
+RETAIN_EACH = 64
+"""Ends after which a turn looks at what is kept: looking at each would cost a trickle as much as storing it."""
 RETAIN_EVERY_MS = 3_600_000
 LEASE_MS = 30_000
 MAX_LEASE_MS = 86_400_000
@@ -97,6 +99,7 @@ class Broker:
         self._waiting = Waiting()
         self._now = 0
         self._retain_at = 0
+        self._unkept = 0  # ends and requests since retention was last looked at
         self._walks: dict[int, Iterator[tuple[Task, bytes] | None]] = {}  # where chores go on, while nothing was aborted
         self.followed: set[int] = set()
         """Tasks whose end the daemon wants to see in ``Turn.ended``."""
@@ -136,6 +139,11 @@ class Broker:
     def waiting(self) -> bool:
         """Whether a turn has something to do now."""
         return bool(self._inbox or self._settles)
+
+    @property
+    def asking(self) -> int:
+        """How many connections have a request in the next group."""
+        return len({request.conn for request in self._inbox}) if self._inbox else 0
 
     def in_hurry(self, now: int) -> bool:
         """Whether ends that have come in must be stored now: somebody waits for them, or there is other work for a turn."""
@@ -236,8 +244,9 @@ class Broker:
             if chores:
                 self._work_off(chores[0], turn)
             self._grant(turn, wants)
-            if settles or turn.ended or now >= self._retain_at:
-                self._retain(turn, 2 * len(settles) + 64)
+            self._unkept += len(settles) + len(turn.ended) + len(requests)
+            if self._unkept >= RETAIN_EACH or now >= self._retain_at:
+                self._retain(turn, 2 * self._unkept)
         store.commit()
         if turn.steps or turn.stirred or turn.removed:
             self._waiting.changed()
@@ -359,7 +368,8 @@ class Broker:
         turn.busy = turn.busy or len(fired) == DUE_MOST
 
     def _retain(self, turn: Turn, most: int) -> None:
-        gone = self._store.retain(self._limits, most)
+        self._unkept = 0
+        gone = self._store.retain(self._limits, max(most, RETAIN_EACH))
         turn.removed += [task_id for task_id, output in gone if output]
         more = len(gone) >= most
         self._retain_at = self._now + (0 if more else RETAIN_EVERY_MS)

@@ -36,6 +36,7 @@ RECORD_MS = 1.0
 BUFFER = 4 << 20
 """Asked of the kernel for each pair, so that 1,600 small records fit instead of 300."""
 READ_BYTES = 1 << 18
+SHORT_BYTES = 1 << 10
 
 
 @dataclass(slots=True)
@@ -202,6 +203,8 @@ class Child:
                 rows.append(found)
             else:
                 rows += found
+            if len(data) < SHORT_BYTES:  # surely the last for now; if not, the loop offers it again
+                break
         return rows
 
     def hear(self) -> list[Any] | None:

@@ -186,11 +186,11 @@ class Pool:
         if events & ~WRITE:
             self._receive(child, RECORDS_A_TURN)
 
-    def _receive(self, child: Child, most: int) -> None:
-        """Take up to ``most`` records of results; what is not (or no longer) the worker's to answer is dropped."""
+    def _receive(self, child: Child, most: int) -> bool:
+        """Take up to ``most`` records of results (False: there is none); what is not the worker's to answer is dropped."""
         rows = child.receive(most)
         if not rows:
-            return
+            return False
         child.active_at, child.flushed = self._now, False
         child.done += len(rows)
         total, runs, kind = 0, 0, ""
@@ -208,6 +208,7 @@ class Pool:
         self._measure(kind, total, runs)
         if self._recycle_after and child.done >= self._recycle_after and child.state == "ready":
             self._drain(child)
+        return True
 
     def _measure(self, kind: str, total_ms: int, runs: int) -> None:
         if not runs or kind == SHELL:
@@ -238,7 +239,8 @@ class Pool:
 
     def _on_death(self, child: Child) -> None:
         """It is gone: settle what it answered, say of each other task what became of it, replace it."""
-        self._receive(child, 1 << 20)
+        while self._receive(child, RECORDS_A_TURN):
+            pass  # to the last of them: what it answered is not to blame
         code = child.process.wait()
         how = f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit code {code}"
         for pgid, ticks in child.board.commands():

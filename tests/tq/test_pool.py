@@ -1,0 +1,301 @@
+"""The pool with real workers: who is fed, what a death means, and that what was not begun is never charged."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tq.child import Child
+from tq.loop import Loop
+from tq.model import Header, Spec, pack
+from tq.pool import LOOKAHEAD, STALL_MS, Means, Pool
+from tq.store import Claimed, Want
+
+APP = """
+import os, signal, time
+import tq
+
+@tq.task
+def quick(value=None):
+    return value
+
+@tq.task
+def slow(seconds):
+    time.sleep(seconds)
+    return "slept"
+
+@tq.task
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+@tq.task
+def boom():
+    raise ValueError("no")
+"""
+Until = Callable[..., Any]
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Yard:
+    """A pool and its loop; ``rows`` are the results that came, by task."""
+
+    def __init__(self, folder: Path, workers: int = 1, slots: int = 1, recycle: int = 0, app: str = APP, grace_ms: int = 200) -> None:
+        (folder / "logs").mkdir(exist_ok=True)
+        (folder / "app.py").write_text(app)
+        told = {
+            "data_dir": str(folder), "app": str(folder / "app.py"), "slots": slots, "log_limit": 1 << 20, "result_limit": 1 << 16,
+            "grace_ms": grace_ms,
+        }  # fmt: skip
+        self.loop = Loop()
+        self.log: list[tuple[str, dict[str, Any]]] = []
+        self.pool = Pool(self.loop, told, workers, recycle, lambda event, level="info", **more: self.log.append((event, more)))
+        self.rows: dict[int, list[Any]] = {}
+        self.last = 0
+
+    def turn(self) -> None:
+        self.loop.poll(0.01)
+        self.pool.tick(now_ms())
+        self.pool.wants(now_ms())
+        for row in self.pool.settled():
+            assert row[0] not in self.rows, row
+            self.rows[row[0]] = list(row)
+
+    def until(self, condition: Callable[[], Any], what: str, within_s: float = 30.0) -> None:
+        deadline = time.monotonic() + within_s
+        while not condition():
+            assert time.monotonic() < deadline, (what, self.rows, self.log)
+            self.turn()
+
+    def start(self) -> None:
+        self.pool.start(now_ms())
+        self.until(lambda: self.pool.workers and all(child.state == "ready" for child in self.pool.workers), "all workers are ready")
+
+    def give(self, kind: str, *args: Any, worker: str | None = None, count: int = 1, timeout_ms: int = 0, crashes: int = 0) -> list[int]:
+        """Hand tasks of one kind to a worker (the first); their ids. The claim number of each is 1."""
+        tasks = []
+        for _ in range(count):
+            self.last += 1
+            header = Header(kind, timeout_ms=timeout_ms)
+            record = Spec(self.last, header, pack([*args]), 1, 1).record()
+            tasks.append(Claimed(self.last, 1, 0, crashes, header, record))
+        self.pool.hand_out(Want(worker or self.pool.workers[0].name, count), tasks, now_ms())
+        return [task.id for task in tasks]
+
+    def results(self, *ids: int) -> list[Any]:
+        """What became of the tasks: 0 or the word, once each has come back."""
+        self.until(lambda: all(task_id in self.rows for task_id in ids), f"{ids} come back")
+        return [self.rows[task_id][2] for task_id in ids]
+
+    def begun(self, task_id: int) -> None:
+        """Wait until a worker has begun it."""
+
+        def has() -> bool:
+            return any(child.has_begun(child.jobs[task_id], child.board.begun()) for child in self.pool.workers if task_id in child.jobs)
+
+        self.until(has, f"{task_id} has begun")
+
+    def end(self) -> list[int]:
+        """End the pool; the pids that outlived it."""
+        pids = [child.process.pid for child in self.pool.workers]
+        self.pool.kill()
+        self.until(lambda: self.pool.empty, "all workers are gone")
+        self.loop.close()
+        return [pid for pid in pids if psutil.pid_exists(pid)]
+
+
+@pytest.fixture
+def yard(data_dir: Path) -> Iterator[Callable[..., Yard]]:
+    made: list[Yard] = []
+
+    def make(**options: Any) -> Yard:
+        made.append(Yard(data_dir, **options))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for one in made:
+        assert one.end() == []
+    assert list((data_dir / "run").iterdir()) == []
+
+
+def first(yard: Yard) -> Child:
+    return yard.pool.workers[0]
+
+
+def test_results_come_back_once_each_and_the_pool_learns_what_a_type_costs(yard: Callable[..., Yard]) -> None:
+    one = yard()
+    assert one.pool.slots == (0, 1)
+    (want,) = one.pool.wants(now_ms())
+    assert (want.limit, want.types) == (LOOKAHEAD, frozenset({"shell", "quick", "slow", "die", "boom"}))
+    assert "quick" not in want.costs
+    ids = one.give("quick", 7, count=50)
+    assert one.pool.slots == (1, 1)
+    assert set(one.results(*ids)) == {0}
+    assert one.rows[ids[0]][6] == pack(7)
+    assert one.pool.slots == (0, 1)
+    (want,) = one.pool.wants(now_ms())
+    assert want.costs["quick"] < 1
+    (bad,) = one.give("boom")
+    assert one.results(bad) == ["failed"]
+    assert one.rows[bad][6]["error"]["type"] == "ValueError"
+
+
+def test_a_payload_larger_than_a_record_arrives_whole(yard: Callable[..., Yard]) -> None:
+    one = yard()
+    big = "x" * 250_000
+    ids = [*one.give("quick", [len(big)]), *one.give("quick", big), *one.give("quick", "after")]
+    assert one.results(*ids) == [0, 0, 0] or one.rows[ids[1]][2] == "failed"
+    assert one.rows[ids[2]][6] == pack("after")
+
+
+def test_a_worker_that_dies_is_replaced_and_only_the_task_it_had_begun_has_crashed(yard: Callable[..., Yard]) -> None:
+    one = yard()
+    done = one.give("quick", 1, count=5)
+    one.results(*done)
+    pid = first(one).process.pid
+    (fatal,) = one.give("die")
+    behind = one.give("quick", 1, count=20)
+    assert one.results(fatal) == ["crashed"]
+    assert set(one.results(*behind)) == {"released"}
+    error = one.rows[fatal][6]
+    assert (error["error"]["type"], error["exit_code"], error["worker"]) == ("WorkerDied", 137, "w1")
+    assert "SIGKILL" in error["error"]["message"]
+    one.until(lambda: [c.state for c in one.pool.workers] == ["ready"], "another one is ready")
+    assert first(one).process.pid != pid
+    assert one.results(*one.give("quick", 2)) == [0]
+    assert [event for event, _ in one.log] == ["worker_started", "worker_died", "worker_started"]
+
+
+def test_a_stopped_worker_loses_what_it_has_not_begun_to_one_that_is_idle(yard: Callable[..., Yard]) -> None:
+    one = yard(workers=2)
+    stopped, idle = one.pool.workers
+    (begun,) = one.give("slow", 20, worker=stopped.name)
+    one.begun(begun)
+    behind = one.give("quick", 1, worker=stopped.name, count=10)
+    os.kill(stopped.process.pid, signal.SIGSTOP)
+    assert set(one.results(*behind)) == {"released"}
+    assert begun not in one.rows
+    assert [want.worker for want in one.pool.wants(now_ms() + STALL_MS)] == [idle.name]
+    os.kill(stopped.process.pid, signal.SIGCONT)
+
+
+def test_a_task_over_its_timeout_is_stopped_or_its_worker_killed_and_its_neighbours_are_not_blamed(yard: Callable[..., Yard]) -> None:
+    one = yard()
+    (late,) = one.give("slow", 60, timeout_ms=300)
+    one.begun(late)
+    behind = one.give("quick", 1, count=3)
+    assert one.results(late) == ["timed_out"]
+    assert one.rows[late][6]["error"] == {"type": "TimedOut", "message": "it ran longer than its timeout of 0.3 s"}
+    assert set(one.results(*behind)) <= {"released", 0}
+    one.until(lambda: [c.state for c in one.pool.workers] == ["ready"], "a worker is ready")
+    assert one.results(*one.give("quick", 2)) == [0]
+
+
+def test_a_cancel_ends_what_runs_and_takes_back_what_does_not(yard: Callable[..., Yard]) -> None:
+    one = yard()
+    (running,) = one.give("slow", 60)
+    one.begun(running)
+    (waiting,) = one.give("slow", 60)
+    one.pool.cancel(waiting)
+    assert one.results(waiting) == ["released"]
+    one.pool.cancel(running)
+    one.pool.cancel(running)  # asking twice is asking once
+    one.pool.cancel(12345)
+    assert one.results(running) == ["stopped"]
+
+
+def test_a_drain_gives_back_what_is_not_begun_and_lets_the_rest_finish(yard: Callable[..., Yard]) -> None:
+    one = yard()
+    (running,) = one.give("slow", 0.3)
+    one.begun(running)
+    behind = one.give("quick", 1, count=5)
+    one.pool.drain()
+    assert set(one.results(*behind)) == {"released"}
+    assert one.results(running) == [0]
+    one.until(lambda: one.pool.empty, "the worker has left")
+    assert [event for event, _ in one.log] == ["worker_started"]
+    one.pool.hand_out(Want("w1", 1), [Claimed(99, 1, 0, 0, Header("quick"), b"")], now_ms())
+    one.turn()
+    assert one.rows[99][2] == "released"  # came too late for a worker that is gone
+
+
+def test_a_kill_interrupts_what_had_begun(yard: Callable[..., Yard]) -> None:
+    one = yard()
+    (running,) = one.give("slow", 60)
+    one.begun(running)
+    behind = one.give("slow", 60, count=2)
+    one.pool.kill()
+    assert one.results(running, *behind) == ["interrupted", "released", "released"]
+    one.until(lambda: one.pool.empty, "the worker is gone")
+
+
+def test_a_worker_is_recycled_after_so_many_tasks(yard: Callable[..., Yard]) -> None:
+    one = yard(recycle=10)
+    pid = first(one).process.pid
+    ids = one.give("quick", 1, count=10)
+    assert set(one.results(*ids)) == {0}
+    one.until(lambda: [c.process.pid for c in one.pool.workers if c.state == "ready"] not in ([], [pid]), "a fresh one is ready")
+    assert [event for event, _ in one.log] == ["worker_started", "worker_started"]
+
+
+def test_a_check_imports_the_application_again_and_leaves_the_workers_alone(yard: Callable[..., Yard], data_dir: Path) -> None:
+    one = yard()
+    pid = first(one).process.pid
+    for text, types, says in (
+        (APP + "\n@tq.task\ndef fresh(): ...\n", {"quick", "slow", "die", "boom", "fresh"}, None), ("import nothing_here\n", set(), "nothing_here"),
+        ("import os; os._exit(4)\n", set(), "exit code 4 before its hello"),
+    ):  # fmt: skip
+        (data_dir / "app.py").write_text(text)
+        one.pool.spawn(now_ms(), only_checks=True)
+        one.until(lambda: one.pool.checked, "the check is over")
+        ((_, infos, refused),) = one.pool.checked
+        one.pool.checked.clear()
+        assert (refused is None) == (says is None)
+        assert says is None or (refused and says in refused)
+        assert says is not None or {info.name for info in infos} == types
+    assert [child.process.pid for child in one.pool.workers] == [pid]
+    assert one.results(*one.give("quick", 2)) == [0]
+
+
+def test_what_a_dead_daemon_left_is_ended_and_what_had_begun_is_known(data_dir: Path) -> None:
+    dead = Yard(data_dir)
+    dead.start()
+    (running,) = dead.give("slow", 60)
+    dead.begun(running)
+    (waiting,) = dead.give("slow", 60)
+    child = first(dead)
+    os.kill(child.process.pid, signal.SIGSTOP)  # so that it cannot leave by itself
+    for end in (child.tasks, child._theirs, child.control):
+        end.close()  # the daemon is gone
+    heir = Yard(data_dir)
+    begun = heir.pool.bury()
+    assert child.process.wait(10) == -signal.SIGKILL
+    assert [event for event, _ in heir.log] == ["orphan_ended"]
+    assert (begun(running, 1), begun(waiting, 1), begun(running, 2)) == (True, False, False)
+    assert list((data_dir / "run").iterdir()) == []
+    assert not heir.pool.bury()(running, 1)
+    for yard in (dead, heir):
+        yard.loop.close()
+    os.close(child.pidfd)
+    child.board.close()
+
+
+@pytest.mark.parametrize("runs", [1, 10, 300])
+def test_a_mean_follows_what_is_recent_and_starts_with_a_margin(runs: int) -> None:
+    means = Means()
+    means.add(10 * runs, runs)
+    assert means.mean == 10
+    assert means.cost >= 10 + 2 / runs
+    for _ in range(20):
+        means.add(100, 100)
+    assert means.mean < 2
