@@ -52,7 +52,7 @@ class Means:
 
     def add(self, total_ms: int, runs: int) -> None:
         self.runs += runs
-        self.mean += (total_ms / runs - self.mean) * max(min(1.0, runs / 256), 1 / self.runs)
+        self.mean += (total_ms / runs - self.mean) * min(1.0, runs / min(self.runs, 256))
 
     @property
     def cost(self) -> float:

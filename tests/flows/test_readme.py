@@ -15,8 +15,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = [(match[1], match[2]) for match in re.finditer(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)]
-OF_THE_CI = {"pip install .", "pip install -e '.[dev]'", "python -m pytest -n 2"}
-"""These install and test the whole: `.ci/run` runs the last two as they stand, and a wheel test the first."""
+OF_THE_CI = {
+    "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/tq demo",
+    "python3 -m venv .venv && .venv/bin/pip install -e '.[dev]' && .venv/bin/python -m pytest -n 2",
+}
+"""These install and test the whole: `.ci/run` runs the second as it stands, and a wheel test does what the first does."""
 
 pytestmark = [pytest.mark.flow, pytest.mark.slow]
 
@@ -60,6 +63,11 @@ def test_every_command_of_the_readme_works_in_its_order(shell: Callable[..., sub
     finally:
         shell(["bash", "-c"], "tq daemon stop --now")
     assert ran > 40
+
+
+def test_the_two_commands_stand_at_the_top() -> None:
+    first = [text.strip() for _, text in BLOCKS[:2]]
+    assert set(first) == OF_THE_CI
 
 
 def test_the_readmes_first_function_is_the_one_of_the_example() -> None:

@@ -1,0 +1,123 @@
+"""The daemon's own part: its verbs, what a bug in one of them costs, the watchdog, and how a start ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tq.client import Client
+from tq.config import load_settings
+from tq.daemon import Daemon, Watchdog, main
+from tq.errors import ConfigError, NoSuchTask, Refused, TqError, UsageError
+from tq.log import Log
+
+Until = Callable[..., Any]
+
+
+@pytest.fixture
+def running(data_dir: Path) -> Iterator[tuple[Daemon, Client]]:
+    """A daemon without workers on this thread's signals, its loop on another; ended by its own verb."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    umask = os.umask(0o077)
+    one = Daemon(load_settings({"data_dir": str(data_dir), "workers": 0}, {}))
+    one.start()
+    thread = threading.Thread(target=one.run)
+    signal.set_wakeup_fd(-1)
+    client = Client(data_dir, timeout=20)
+    # the loop closes what it opened on its own thread, but only the main thread may touch the wake-up descriptor
+    one._loop.close = lambda: None  # type: ignore[method-assign]
+    thread.start()
+    yield one, client
+    client.stop()
+    thread.join(20)
+    assert not thread.is_alive()
+    client.close()
+    os.umask(umask)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_bug_in_one_verb_is_an_error_for_who_asked_and_not_the_end(
+    running: tuple[Daemon, Client], data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, client = running
+
+    def broken(*_: object) -> None:
+        raise KeyError("a secret")
+
+    monkeypatch.setitem(one._verbs, "workers", broken)
+    with pytest.raises(TqError, match="KeyError") as caught:
+        client.call("workers", {})
+    assert "secret" not in str(caught.value)
+    assert client.status()["draining"] is False
+    assert "a secret" in (data_dir / "daemon.log").read_text()
+
+
+def test_the_daemons_own_verbs_check_what_they_are_given(running: tuple[Daemon, Client]) -> None:
+    _, client = running
+    (task_id,) = client.call("enqueue", {"tasks": [["x", b"", {"allow_unknown": True}]]})["ids"]
+    wrong: list[tuple[str, dict[str, Any], type[TqError]]] = [
+        ("log", {"id": 99}, NoSuchTask), ("log", {"id": task_id, "offset": -1}, UsageError), ("log", {"id": task_id, "limit": 1 << 30}, UsageError),
+        ("log", {"id": True}, UsageError), ("set_log", {"level": "loud"}, UsageError), ("watch", {"topics": ["output", "ends"]}, UsageError),
+        ("watch", {"topics": ["output"], "ids": [1, 2]}, UsageError), ("watch", {"topics": ["output"], "ids": [task_id], "offset": -1}, UsageError),
+        ("watch", {"topics": {"output": 1}}, UsageError),
+    ]  # fmt: skip
+    for verb, args, error in wrong:
+        with pytest.raises(error):
+            client.call(verb, args)
+    assert client.call("log", {"id": task_id}) == {"chunks": [], "next": 0, "end": False}
+    far = client.call("log", {"id": task_id, "offset": 1 << 62})
+    assert (far["chunks"], far["next"]) == ([], 1 << 62)
+    assert client.call("workers", {}) == {"workers": []}
+    client.call("set_log", {"level": "debug"})
+    assert client.status()["last_id"] == task_id
+
+
+def test_one_application_check_at_a_time(running: tuple[Daemon, Client], monkeypatch: pytest.MonkeyPatch) -> None:
+    one, client = running
+    monkeypatch.setitem(one._checks, "w1", (12345, 1))
+    with pytest.raises(Refused, match="another is under way"):
+        client.call("check_app", {})
+    monkeypatch.delitem(one._checks, "w1")
+    assert isinstance(client.call("check_app", {}, 30)["types"], list)
+
+
+def test_a_turn_that_does_not_end_is_reported(data_dir: Path, monkeypatch: pytest.MonkeyPatch, until: Until) -> None:
+    monkeypatch.setattr("tq.daemon.STALL_S", 0.02)
+    log = Log(data_dir, "info")
+    dog = Watchdog(log)
+    dog.start()
+    dog.begin()
+    until(lambda: "turn_stalled" in (data_dir / "daemon.log").read_text(), 10, "the report")
+    dog.end()
+    until(lambda: not dog._awake.is_set(), 10, "the watchdog's sleep")
+    log.close()
+
+
+def test_a_start_that_fails_tells_whoever_waits_for_it_why_and_with_which_code(data_dir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    umask = os.umask(0o077)
+    for argv, code, says in (
+        (["--data-dir", str(data_dir), "--workers", "-1"], ConfigError.exit_code, "workers"),
+        (["--data-dir", str(data_dir / ("x" * 100))], ConfigError.exit_code, "107 bytes"),
+    ):
+        reader, writer = os.pipe()
+        assert main([*argv, "--ready-fd", str(writer)]) == code
+        assert os.read(reader, 4096).decode().startswith(f"error {code} ")
+        os.close(reader)
+        assert main([*argv, "--foreground"]) == code
+        assert says in capfd.readouterr().err
+    os.umask(umask)
+
+
+def test_time_is_read_once_and_as_whole_milliseconds() -> None:
+    from tq.daemon import now_ms
+
+    before = time.time()
+    assert before - 0.002 <= now_ms() / 1000 <= time.time()
