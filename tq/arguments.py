@@ -76,7 +76,7 @@ def some_states(values: list[Any] | None) -> frozenset[State] | None:
     try:
         return frozenset(state_named(str(value)) for value in values)
     except ValueError as error:
-        raise UsageError(f"states: {str(error):.300}.") from None
+        raise UsageError(f"states: {error!s:.300}.") from None
 
 
 def claim_of(verb: str, task_id: object, claim: object) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import itemgetter
@@ -22,13 +22,14 @@ from typing import Any
 from tq import lifecycle, wire
 from tq.answers import BAD_RESULT, DAEMON_DIED, LAPSED, Pairs, answer, error_answer, fitting, handed_out, outcome_of
 from tq.arguments import arguments, between, claim_of, claims_of, results_of, some_names, some_states, task_ids
+from tq.chores import Chores
 from tq.errors import ConfigError, Refused, StoreDamaged, StoreError, TqError, UsageError
 from tq.intake import Defaults, Intake
 from tq.lifecycle import Outcome
 from tq.lists import Lists
-from tq.model import State, Task, is_name
+from tq.model import State, is_name
 from tq.stats import stats
-from tq.store import SCAN_MOST, Chore, Claimed, Limits, Query, QueueInfo, RequestId, Store, TypeInfo, Want
+from tq.store import SCAN_MOST, Claimed, Limits, Query, QueueInfo, RequestId, Store, TypeInfo, Want
 from tq.waiting import Claim, Request, Wait, Waiting
 
 SLICE_S = 0.002
@@ -50,7 +51,6 @@ CLAIM_FIRST = 8
 """A consumer's claim is looked up in growing steps, so that few tasks are read beyond what its answer holds."""
 TASK_BYTES = 512
 """What an answer to a claim says of a task beside its record."""
-CHORES_MOST = 1000
 
 _SUCCESS = itemgetter(0, 1, 3, 4, 5, 6)
 """A worker's row as the store takes it (see Success)."""
@@ -96,11 +96,11 @@ class Broker:
         self._owed: list[Sequence[Any]] = []  # ends for which the store had no room
         self._again_at = 0
         self._lists = Lists(clock)
+        self._chores = Chores(store, clock)
         self._waiting = Waiting()
         self._now = 0
         self._retain_at = 0
         self._unkept = 0  # ends and requests since retention was last looked at
-        self._walks: dict[int, Iterator[tuple[Task, bytes] | None]] = {}  # where chores go on, while nothing was aborted
         self.followed: set[int] = set()
         """Tasks whose end the daemon wants to see in ``Turn.ended``."""
         self.slots: Callable[[], tuple[int, int]] = lambda: (0, 0)
@@ -208,7 +208,7 @@ class Broker:
             if not isinstance(error, Refused):
                 _log.exception("a turn failed and is done again one request at a time")
             self._store.abort()
-            self._walks.clear()
+            self._chores.aborted()
             self._inbox.clear()  # what was left for the next turn is among the requests
             turn = self._one_by_one(settles, requests)
         for change in turn.later:
@@ -242,7 +242,9 @@ class Broker:
             if due is not None and due <= now:
                 self._come_due(turn)
             if chores:
-                self._work_off(chores[0], turn)
+                over = self._chores.work(chores[0], SLICE_S, lambda task: self._cancel_one(task.id, turn) != "over", turn.later)
+                turn.steps += [("chore_done", [(over.id, over.verb, over.seen, over.changed)])] if over else []
+                turn.busy = True
             self._grant(turn, wants)
             self._unkept += len(settles) + len(turn.ended) + len(requests)
             if self._unkept >= RETAIN_EACH or now >= self._retain_at:
@@ -264,7 +266,9 @@ class Broker:
                 break
             if failed is not None:  # not what a worker may answer, and it would not become better
                 row = [one[0], one[1], "crashed", 0, self._now, False, {"error": BAD_RESULT}]
-                self._alone(turn, partial(self._settle_rows, [row]))
+                if self._alone(turn, partial(self._settle_rows, [row])) is not None:
+                    self._owed.append(row)
+                    self._again_at = self._now + AGAIN_MS
         for request in requests:
             failed = self._alone(turn, partial(self._serve, request))
             if failed is not None:
@@ -368,8 +372,8 @@ class Broker:
         turn.busy = turn.busy or len(fired) == DUE_MOST
 
     def _retain(self, turn: Turn, most: int) -> None:
-        self._unkept = 0
-        gone = self._store.retain(self._limits, max(most, RETAIN_EACH))
+        self._unkept, most = 0, max(most, RETAIN_EACH)
+        gone = self._store.retain(self._limits, most)
         turn.removed += [task_id for task_id, output in gone if output]
         more = len(gone) >= most
         self._retain_at = self._now + (0 if more else RETAIN_EVERY_MS)
@@ -468,10 +472,8 @@ class Broker:
             if not args:
                 raise UsageError("cancel: expected ids, or a queue, type or states to choose them by, got nothing.")
             some_states(args.get("states"))
-            if len(self._store.chores()) >= CHORES_MOST:
-                raise Refused(f"expected at most {CHORES_MOST} chores, they are all taken. See `chores`; try again later.", retry_after=5.0)
             turn.busy = True
-            return {"chore": self._store.put_chore(Chore(0, "cancel", args)).id}
+            return {"chore": self._chores.accept("cancel", args)}
         if len(args) > 1:
             raise UsageError("cancel: expected ids, or a queue, type and states, got both. Drop one.")
         return {"outcomes": [self._cancel_one(task_id, turn) for task_id in task_ids(args["ids"])]}
@@ -497,33 +499,6 @@ class Broker:
         turn.later.append(self._intake.forget)
         turn.stirred = True
         return {}
-
-    # -- chores ----------------------------------------------------------------------------------------------------
-
-    def _work_off(self, chore: Chore, turn: Turn) -> None:
-        """One slice of the oldest chore; each item is guarded, the cursor moves in the same transaction."""
-        until = self._clock() + SLICE_S
-        args, seen, changed, cursor = chore.args, chore.seen, chore.changed, chore.cursor
-        states = some_states(args.get("states")) or frozenset(s for s in State if not s.final)
-        states = states - {s for s in states if s.final}
-        # Walk by id, downwards: cancelling a task moves it out of every index but that one. The walk itself is kept, since
-        # a slice may find nothing that matches; after a restart it begins again at the last that did.
-        query = Query(None, args.get("queue"), args.get("type"), limit=1 << 62, before=cursor)
-        walk = self._walks.pop(chore.id, None) or self._store.find(query)
-        for one in walk:
-            if one is not None:
-                task, cursor = one
-                seen += 1
-                if task.state in states:
-                    changed += self._cancel_one(task.id, turn) in ("cancelled", "asked")
-            if self._clock() > until or seen - chore.seen >= SCAN_MOST:
-                self._store.put_chore(Chore(chore.id, chore.verb, args, cursor, seen, changed))
-                turn.later.append(lambda: self._walks.update({chore.id: walk}))
-                break
-        else:
-            self._store.drop_chore(chore.id)
-            turn.steps.append(("chore_done", [(chore.id, chore.verb, seen, changed)]))
-        turn.busy = True
 
     # -- reading verbs ---------------------------------------------------------------------------------------------
 

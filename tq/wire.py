@@ -30,7 +30,7 @@ hello      {protocol: 1, client: text, nonce: 8 random bytes or nil}
            -> {protocol, version, boot, pid, now, max_frame}
            The nonce names this client's requests: after a lost answer, connect again with the same nonce and send
            the same ``enqueue`` with its old number and ``again: true``: it returns the same ids (for ten minutes).
-enqueue    {tasks: [[type, payload, options], ...], again: bool}  -> {ids: [...]}      all or nothing
+enqueue    {tasks: [[type, payload, options], ...], again: bool}  -> {ids: [...]}      all or nothing; at most 10,000
            options (all optional, or nil for none): queue, priority (0..9, higher first), delay_ms or due_at, ttl_ms,
            retries, backoff [kind, base_ms, factor, cap_ms, jitter], timeout_ms, once, label, meta {text: text},
            tenant, flow, correlation_id, allow_unknown, extras (a map for the handler: for ``shell`` see tq.shell).
@@ -43,7 +43,7 @@ wait       {ids: [...], timeout_ms, any: bool}    -> {tasks: [task or nil, ...],
 chores     {}                                     -> {chores: [{id, verb, seen, changed}, ...]}
 log        {id, offset, limit}                    -> {chunks: [[at, stream, bytes], ...], next: offset, end: bool}
            stream 1 is standard output, 2 standard error, 0 a note of tq's own (so many bytes were dropped).
-stats      {}                                     -> totals; see ``tq.broker.stats``
+stats      {}                                     -> totals; see ``tq.stats.stats``
 queues     {}                                     -> {queues: [{name, paused, weight, external, states}, ...]}
 types      {}                                     -> {types: [{name, queue, retries, timeout_ms, ...}, ...]}
 set_queue  {name, external: bool, paused: bool, weight: 1..100}    -> {}                absent keys stay as they are
@@ -66,20 +66,24 @@ release    {claims: [[id, claim], ...]}           -> {released: [bool, ...]}    
 
 Watching (each event is a map with ``topic``):
 
-watch      {topics: [...], ids: [...] or nil, hz: 4}               -> {} and then events
+watch      {topics: [...], ids: [...] or nil, hz: 4, offset: 0}    -> {} and then events
            "ends": {id, state, exit_code} as tasks end; "output": {id, chunks, next, end} for the one id named, from
            ``offset`` on, until the task is over; "totals": the body of ``stats`` at most hz times a second, when changed.
 
 Errors     code: one of the words in ``tq.errors``; ``refused`` may be tried again after details.retry_after seconds.
            A frame that is not a request closes the connection after one ``protocol`` error with number 0.
            A connection that stops reading while answers pile up (8 MiB) is closed.
+           A client may shut down its sending side after its last request: it still gets its answers, then the end.
+           Names (queue, type, label, ...) are texts of 1 to 200 bytes, lists hold at most 500 unless said otherwise.
+           An answer with tasks that would not fit a frame marks some with ``cut: true``: they miss what may be large
+           (payload, result, error, meta, attempts); ask for those alone.
 
 BETWEEN POOL AND WORKER
 =======================
 
 Two SOCK_SEQPACKET pairs; each record is one msgpack value; no framing. Never part of the public protocol.
 
-tasks      pool -> worker   [quick, [[id, claim, attempt, specification], ...]]   ``quick``: results may be gathered
+tasks      pool -> worker   [quick, [[id, claim, runs before, specification], ...]]   ``quick``: gather results
            (a specification over 64 KiB is nil and travels as a memfd beside the record, alone in it)
            worker -> pool   [[id, claim, 0, started_at, finished_at, output, result], ...]          a success
                             [id, claim, kind, started_at, finished_at, output, outcome map]         anything else

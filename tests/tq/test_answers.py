@@ -74,7 +74,8 @@ def test_a_claimed_task_says_all_that_a_consumer_needs() -> None:
     spec = Spec(5, header, b"data", 1)
     body = handed_out(Claimed(5, 3, 2, 0, header, spec.record()), 30_000)
     assert body == {
-        "id": 5, "claim": 3, "type": "t", "queue": "q", "payload": b"data", "attempt": 3, "priority": 7, "timeout_ms": 9, "lease_ms": 30_000,
+        "id": 5, "claim": 3, "type": "t", "queue": "q", "payload": b"data", "attempt": 3,
+        "priority": 7, "timeout_ms": 9, "lease_ms": 30_000,
         "label": "l", "meta": {"a": "b"}, "tenant": "x", "correlation_id": "c", "extras": {"argv": ["ls"]},
     }  # fmt: skip
 

@@ -12,7 +12,7 @@ from tests.tq.broker_driver import ANY, Driver
 from tq import wire
 from tq.errors import ConfigError, Refused, StoreDamaged, StoreError
 from tq.model import MAX_NAME, MAX_PAYLOAD, pack
-from tq.store import Limits, TypeInfo, Want
+from tq.store import Limits, TypeInfo, Want, lookup
 
 BIG = b"x" * (200 << 10)
 
@@ -203,15 +203,18 @@ LONG = "ü" * (MAX_NAME // 2 + 1)
     [
         ("get", {}, "ids"), ("get", {"ids": 5}, "ids: expected list"), ("get", {"ids": [0]}, "task numbers"),
         ("get", {"ids": [True]}, "task numbers"), ("get", {"ids": [1 << 63]}, "task numbers"), ("get", {"ids": [1] * 501}, "at most 500"),
-        ("get", {"ids": [1], "more": 1}, "'more'"), ("find", {"limit": 0}, "from 1 to 500"), ("find", {"limit": True}, "limit: expected int"),
-        ("find", {"states": ["lost"]}, "expected a state"), ("find", {"states": []}, "at least one state"), ("find", {"queue": ""}, "name of 1"),
+        ("get", {"ids": [1], "more": 1}, "'more'"), ("find", {"limit": 0}, "from 1 to 500"),
+        ("find", {"limit": True}, "limit: expected int"),
+        ("find", {"states": ["lost"]}, "expected a state"), ("find", {"states": []}, "at least one state"),
+        ("find", {"queue": ""}, "name of 1"),
         ("find", {"queue": LONG}, "200 bytes"), ("peek", {"limit": 501}, "from 1 to 500"), ("wait", {"ids": ["1"]}, "task numbers"),
         ("claim", {}, "at least one name"), ("claim", {"queues": [5]}, "names of 1"), ("claim", {"queues": [LONG]}, "200 bytes"),
         ("claim", {"queues": []}, "at least one name"), ("claim", {"queues": ["q"], "wait_ms": -1}, "wait_ms"),
         ("claim", {"queues": ["q"], "lease_ms": 1}, "lease_ms"), ("claim", {"queues": ["q"], "limit": 501}, "limit"),
         ("claim", {"queues": ["q"] * 501}, "at most 500"), ("extend", {"id": -1, "claim": 1}, "numbers above 0"),
         ("extend", {"id": 1}, "claim"), ("settle", {"results": [[1, 1, "succeeded"]]}, "[id, claim"),
-        ("settle", {"results": [[1, 1, "crashed", None]]}, "succeeded or failed"), ("settle", {"results": [[-1, 1, "failed", None]]}, "above 0"),
+        ("settle", {"results": [[1, 1, "crashed", None]]}, "succeeded or failed"),
+        ("settle", {"results": [[-1, 1, "failed", None]]}, "above 0"),
         ("settle", {"results": [[1, 1, "succeeded", {"result": "text"}]]}, "packed msgpack"),
         ("settle", {"results": [[1, 1, "succeeded", {"result": b"x" * 65537}]]}, "65536"),
         ("settle", {"results": [[1, 1, "failed", {"error": {"type": 5, "message": ""}}]]}, "texts type and message"),
@@ -223,7 +226,8 @@ LONG = "ü" * (MAX_NAME // 2 + 1)
         ("settle", {"results": [[1, 1, "failed", {"permanent": 3}]]}, "true or false"),
         ("settle", {"results": [[1, 1, "failed", None]] * 501}, "at most 500"), ("release", {"claims": [[1]]}, "[id, claim]"),
         ("cancel", {}, "got nothing"), ("cancel", {"states": []}, "at least one state"), ("cancel", {"queue": ""}, "name of 1"),
-        ("cancel", {"ids": [1], "queue": "q"}, "got both"), ("set_queue", {"name": ""}, "name of 1"), ("set_queue", {"name": LONG}, "200 bytes"),
+        ("cancel", {"ids": [1], "queue": "q"}, "got both"), ("set_queue", {"name": ""}, "name of 1"),
+        ("set_queue", {"name": LONG}, "200 bytes"),
         ("set_queue", {"name": "q", "weight": 0}, "from 1 to 100"), ("set_queue", {"name": "q", "paused": 1}, "expected bool"),
         ("watch", {"topics": ["everything"]}, "ends, output and totals"), ("watch", {"topics": ["totals"], "hz": 99}, "hz"),
     ],
@@ -510,6 +514,27 @@ def test_a_list_is_read_in_slices_page_by_page_and_others_are_served_meanwhile(d
     assert ([task["id"] for task in rest["tasks"]], rest["next"]) == (list(range(400, 0, -1)), None)
 
 
+def test_a_list_of_what_is_next_reads_each_task_once_however_rare_its_matches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    d = Driver("lmdb", tmp_path / "store")
+    for _ in range(3):
+        d.add(1000)
+    d.add(kind="u")
+    taken, take = [0], lookup.Order.take
+
+    def counting(order: lookup.Order, txn: Any, count: int) -> list[int]:
+        ids = take(order, txn, count)
+        taken.append(len(ids))
+        return ids
+
+    monkeypatch.setattr(lookup.Order, "take", counting)
+    number = d.submit("find", states=["pending"], type="u")
+    d.settle_down()
+    assert [task["id"] for task in d.answer(number)["tasks"]] == [3001]
+    assert sum(taken) == 3001
+    assert max(taken) <= lookup.SLICE
+    d.store.close()
+
+
 @pytest.mark.parametrize("verb", ["get", "find", "peek", "wait"])
 def test_tasks_that_do_not_fit_into_a_frame_are_cut_and_say_so(d: Driver, verb: str) -> None:
     for _ in range(10):
@@ -613,7 +638,7 @@ def test_a_chore_whose_slice_is_lost_starts_again_where_it_was(d: Driver) -> Non
 
 
 def test_chores_are_bounded(d: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tq.broker.CHORES_MOST", 2)
+    monkeypatch.setattr("tq.chores.MOST", 2)
     numbers = [d.submit("cancel", queue="q") for _ in range(3)]
     d.turn()
     assert [d.answer(number) is not None for number in numbers] == [True, True, False]

@@ -23,7 +23,14 @@ APP = "import tq\n\n@tq.task\ndef quick(value=None):\n    return value\n"
 def spawn(data_dir: Path) -> Iterator[Callable[[], Child]]:
     (data_dir / "app.py").write_text(APP)
     (data_dir / "run").mkdir()
-    options = {"data_dir": str(data_dir), "app": str(data_dir / "app.py"), "slots": 1, "log_limit": 1 << 20, "result_limit": 1 << 16, "grace_ms": 99}
+    options = {
+        "data_dir": str(data_dir),
+        "app": str(data_dir / "app.py"),
+        "slots": 1,
+        "log_limit": 1 << 20,
+        "result_limit": 1 << 16,
+        "grace_ms": 99,
+    }
     made: list[Child] = []
 
     def make() -> Child:

@@ -111,9 +111,11 @@ def test_names_are_bounded_in_bytes_at_any_place(intake: Intake) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"priority": 10}, "priority: "), ({"priority": True}, "priority: "), ({"priority": "high"}, "priority: "), ({"retries": -1}, "retries: "),
+        ({"priority": 10}, "priority: "), ({"priority": True}, "priority: "), ({"priority": "high"}, "priority: "),
+        ({"retries": -1}, "retries: "),
         ({"delay_ms": 1.5}, "delay_ms: "), ({"delay_ms": MAX_DURATION_MS + 1}, "delay_ms: "), ({"due_at": LAST_MS + 1}, "due_at: "),
-        ({"ttl_ms": 0}, "ttl_ms: "), ({"timeout_ms": -1}, "timeout_ms: "), ({"once": 1}, "true or false"), ({"allow_unknown": "yes"}, "true or"),
+        ({"ttl_ms": 0}, "ttl_ms: "), ({"timeout_ms": -1}, "timeout_ms: "), ({"once": 1}, "true or false"),
+        ({"allow_unknown": "yes"}, "true or"),
         ({"meta": {"k": 1}}, "map of texts"), ({"meta": {"k": "v" * 5000}}, "4096"), ({"meta": ["k"]}, "map of texts"),
         ({"extras": [1]}, "extras: "), ({"extras": {"x": b"y" * 70_000}}, "60000 bytes"), ({"backoff": "fixed"}, "base_ms"),
         ({"backoff": ["fixed", 5, 2, 1, True]}, "base_ms <= cap_ms"), ({"backoff": [["fixed"], 1, 2, 3, True]}, "backoff: "),
@@ -161,6 +163,6 @@ def test_a_request_has_at_least_one_task_and_not_too_many(intake: Intake) -> Non
 
 
 def test_whatever_passes_fits_a_records_header(intake: Intake) -> None:
-    full = {key: "x" * MAX_NAME for key in ("queue", "label", "tenant", "flow", "correlation_id")}
+    full = dict.fromkeys(("queue", "label", "tenant", "flow", "correlation_id"), "x" * MAX_NAME)
     options = {**full, "meta": {"k": "v" * 4090}, "extras": {"x": b"y" * 59_990}, "backoff": ["exponential", 1, 1.5, MAX_DURATION_MS, True]}
     assert len(one(intake, "x" * MAX_NAME, b"", {**options, "allow_unknown": True}).header.packed) <= MAX_HEADER

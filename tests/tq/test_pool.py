@@ -252,7 +252,8 @@ def test_a_check_imports_the_application_again_and_leaves_the_workers_alone(yard
     one = yard()
     pid = first(one).process.pid
     for text, types, says in (
-        (APP + "\n@tq.task\ndef fresh(): ...\n", {"quick", "slow", "die", "boom", "fresh"}, None), ("import nothing_here\n", set(), "nothing_here"),
+        (APP + "\n@tq.task\ndef fresh(): ...\n", {"quick", "slow", "die", "boom", "fresh"}, None),
+        ("import nothing_here\n", set(), "nothing_here"),
         ("import os; os._exit(4)\n", set(), "exit code 4 before its hello"),
     ):  # fmt: skip
         (data_dir / "app.py").write_text(text)

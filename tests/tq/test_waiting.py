@@ -74,7 +74,7 @@ def test_it_gives_out_what_a_plain_list_would_and_each_only_once(seed: int) -> N
     assert empty(waiting)
 
 
-def test_watchers_hear_of_the_tasks_they_named_or_of_all(seed: int = 0) -> None:
+def test_watchers_hear_of_the_tasks_they_named_or_of_all() -> None:
     waiting = Waiting()
     waiting.watch_ends((1, 1), None)
     waiting.watch_ends((2, 1), frozenset({5}))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 from typing import Any
 
@@ -20,7 +20,7 @@ from tq.model import Spec, State, Status, Task, spec_of, status_of
 from tq.store import Chore, Held, Query, QueueInfo, Tally, TypeInfo
 from tq.store.files import Dbs
 from tq.store.keys import DUE, PAIR, READY, TIMER, U32, U64, Run
-from tq.store.lanes import Lanes, Line
+from tq.store.lanes import Lanes
 from tq.store.leases import Leases
 
 SLICE = 100
@@ -105,11 +105,18 @@ class Lookup:
     def _find_pending(self, query: Query) -> Iterator[tuple[Task, bytes] | None]:
         """Pending tasks in the order of their lanes' queue; the cursor counts them."""
         skip = U64.unpack(query.before)[0] if query.before else 0
-        at, left = skip, query.limit
+        order = self._in_order(query.queue, every=True)
+        at, left = 0, query.limit
+        while at < skip:
+            with self._view() as txn:
+                passed = len(order.take(txn, min(SLICE, skip - at)))
+            if not passed:
+                return
+            at += passed
+            yield None
         while left > 0:
             with self._view() as txn:
-                ids = [task_id for _, task_id in zip(range(at + SLICE), self._in_order(txn, query.queue, every=True), strict=False)]
-                seen = [self._read(txn, task_id) for task_id in ids[at:]]
+                seen = [self._read(txn, task_id) for task_id in order.take(txn, SLICE)]
             if not seen:
                 return
             for task in seen:
@@ -134,7 +141,7 @@ class Lookup:
             return list(self._running)
         with self._view() as txn:
             if state is State.PENDING:
-                return list(self._in_order(txn, None, every=True))
+                return self._in_order(None, every=True).take(txn, 1 << 62)
             if state.final:
                 cursor, prefix = txn.cursor(self._db["history"]), bytes([state])
                 found = cursor.set_range(prefix)
@@ -151,38 +158,20 @@ class Lookup:
 
     def peek(self, limit: int, queue: str | None = None) -> list[Task]:
         with self._view() as txn:
-            ids = [task_id for _, task_id in zip(range(limit), self._in_order(txn, queue), strict=False)]
+            ids = self._in_order(queue).take(txn, limit)
             return [task for task in (self._read(txn, task_id) for task_id in ids) if task is not None]
 
-    def _in_order(self, txn: Any, queue: str | None, *, every: bool = False) -> Iterator[int]:
-        """Ids in the order a claim would take them; ``every``: as if no queue were paused or external."""
+    def _in_order(self, queue: str | None, *, every: bool = False) -> Order:
+        """What is next, from the first on; ``every``: as if no queue were paused or external."""
         if every:
             lines = [line for line in self._lanes.lines.values() if line.busy and queue in (None, line.info.name)]
         else:
             lines = self._lanes.open_lines(frozenset({queue}) if queue is not None else None)
-        turns = [(line.passed, line.info.name, line, self._walk(txn, line)) for line in lines]
-        while turns:
-            passed, name, line, walk = turn = min(turns, key=lambda one: one[:2])
-            turns.remove(turn)
-            task_id = next(walk, None)
-            if task_id is not None:
-                yield task_id
-                turns.append((passed + 1 / line.info.weight, name, line, walk))
-
-    def _walk(self, txn: Any, line: Line) -> Iterator[int]:
-        """The ids of one queue in order: the heads in a heap, each replaced by the next of its lane."""
-        heads = {(*lane.head, lane.number) for lane in self._lanes.by_key.values() if lane.line is line and lane.head is not None}
-        heap = list(heads)
-        heapify(heap)
-        cursor = txn.cursor(self._db["ready"])
-        while heap:
-            level, seq, number = heappop(heap)
-            if not cursor.set_key(READY.pack(number, level, seq)):
-                continue
-            yield PAIR.unpack(cursor.value()[:16])[0]
-            if cursor.set_key(READY.pack(number, level, seq)) and cursor.next() and cursor.key()[:4] == U32.pack(number):
-                _, level, seq = READY.unpack(cursor.key())
-                heappush(heap, (level, seq, number))
+        heads: dict[str, list[tuple[int, int, int]]] = {line.info.name: [] for line in lines}
+        for lane in self._lanes.by_key.values():
+            if lane.head is not None and lane.line.info.name in heads:
+                heads[lane.line.info.name].append((*lane.head, lane.number))
+        return Order(self._db["ready"], [_Turn(line.passed, line.info.name, line.info.weight, heads[line.info.name]) for line in lines])
 
     # -- the rest, from memory -------------------------------------------------------------------------------------
 
@@ -215,6 +204,58 @@ class Lookup:
         if lease is None or self._next_timer is None:
             return lease if self._next_timer is None else self._next_timer
         return min(lease, self._next_timer)
+
+
+@dataclass(slots=True)
+class _Turn:
+    """A queue whose turn it may be: its pass, and the next place (level, sequence, lane) of each of its lanes as a heap."""
+
+    passed: float
+    name: str
+    weight: int
+    heads: list[tuple[int, int, int]]
+
+
+class Order:
+    """Ids in the order a claim would take them. It holds no transaction: each ``take`` goes on where the last one ended."""
+
+    def __init__(self, db: Any, turns: list[_Turn]) -> None:
+        self._db = db
+        self._turns = turns
+        for turn in turns:
+            heapify(turn.heads)
+
+    def take(self, txn: Any, count: int) -> list[int]:
+        """The next ``count`` ids, fewer at the end. What was claimed since the last call is passed over."""
+        cursor = txn.cursor(self._db)
+        ids: list[int] = []
+        while self._turns and len(ids) < count:
+            turn = min(self._turns, key=lambda one: (one.passed, one.name)) if len(self._turns) > 1 else self._turns[0]
+            task_id = self._next(cursor, turn.heads)
+            if task_id is None:
+                self._turns.remove(turn)
+                continue
+            turn.passed += 1 / turn.weight
+            ids.append(task_id)
+        return ids
+
+    def _next(self, cursor: Any, heads: list[tuple[int, int, int]]) -> int | None:
+        while heads:
+            place = heappop(heads)
+            level, seq, number = place
+            lane = U32.pack(number)
+            if not cursor.set_range(READY.pack(number, level, seq)) or cursor.key()[:4] != lane:
+                continue
+            _, level, seq = READY.unpack(cursor.key())
+            if (level, seq, number) != place:  # it is gone: the next of its lane may not be the next of all
+                heappush(heads, (level, seq, number))
+                continue
+            task_id = PAIR.unpack(cursor.value()[:16])[0]
+            if cursor.next() and cursor.key()[:4] == lane:
+                _, level, seq = READY.unpack(cursor.key())
+                heappush(heads, (level, seq, number))
+            return int(task_id)
+        return None
 
 
 def untouched(spec: Spec) -> Status:

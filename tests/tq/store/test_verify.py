@@ -17,7 +17,7 @@ from tq.lifecycle import Outcome, cancel, come_due, retry, run_out, settle
 from tq.model import Backoff, Header, State, Status, pack, seal, spec_of, status_of, unpack
 from tq.store import Chore, Draft, QueueInfo, RequestId, Success, TypeInfo, Want
 from tq.store.files import Lock, open_store
-from tq.store.keys import COUNTERS, DUE, ENDED, EXPIRE, HISTORY, PAIR, READY, REQUEST, TIMER, U32, U64
+from tq.store.keys import COUNTED, COUNTERS, DUE, ENDED, EXPIRE, HISTORY, PAIR, READY, REQUEST, TIMER, U32, U64
 from tq.store.lmdb import LmdbStore
 from tq.store.verify import MOST, verify
 
@@ -233,8 +233,8 @@ def _wrong_histogram(s: Surgeon) -> None:
 
 
 def _counters_behind(s: Surgeon) -> None:
-    ids, _, batches, chores = COUNTERS.unpack(s.get("meta", b"counters"))
-    s.put("meta", b"counters", COUNTERS.pack(ids - 1, 1, batches, chores))
+    ids, _, batches, chores = COUNTERS.unpack(s.get("tallies", COUNTED))
+    s.put("tallies", COUNTED, COUNTERS.pack(ids - 1, 1, batches, chores))
 
 
 def _sequence_given_twice(s: Surgeon) -> None:
