@@ -140,11 +140,6 @@ class Broker:
         """Whether a turn has something to do now."""
         return bool(self._inbox or self._settles)
 
-    @property
-    def asking(self) -> int:
-        """How many connections have a request in the next group."""
-        return len({request.conn for request in self._inbox}) if self._inbox else 0
-
     def in_hurry(self, now: int) -> bool:
         """Whether ends that have come in must be stored now: somebody waits for them, or there is other work for a turn."""
         due = self.next_due

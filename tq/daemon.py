@@ -48,12 +48,6 @@ STALL_S = 5.0
 """A turn that takes longer is reported by the watchdog: the disk does not answer."""
 GATHER_MS = 2
 """How long ends may wait for company when nobody waits for them: a commit less for each task of a trickle."""
-COMPANY = 0.5
-COMPANY_LEAST = 4
-COMPANY_S = 0.0001
-COMPANY_TRIES = 5
-"""A group waits for half of the clients of the last one, if those were four or more, for half a millisecond at
-most: about a commit. Measured with 32 clients, one request each."""
 EXIT_STORE = 74
 """The exit code when the store cannot be written (EX_IOERR)."""
 
@@ -126,7 +120,6 @@ class Daemon:
         self._draining = False
         self._kill_at = math.inf
         self._gather_until = 0
-        self._group = 0  # clients that asked in the last groups
         self._checks: dict[str, tuple[int, int]] = {}
         self._door: UnixDoor | None = None
         self._followers = Followers(self._loop, self._logs, self._send, lambda conn: self._door.unsent(conn) if self._door else 0)
@@ -192,30 +185,12 @@ class Daemon:
             if self._door is not None:
                 self._door.read_on()
                 self._door.hear()
-            self._let_others_come()
             if turn.busy or not self._gathers(now):
                 turn = self._turn(now)
         self._turn(now_ms())
         self._log.event("daemon_stopped", pid=os.getpid())
         self.close()
         return 0
-
-    def _let_others_come(self) -> None:
-        """If the last group was answered to many clients, give them a moment to come again: one commit for all of them.
-
-        Without it the first few that are back get a commit to themselves, and all others wait for that one first.
-        """
-        asking = self._broker.asking
-        if 0 < asking < self._group * COMPANY:
-            for _ in range(COMPANY_TRIES):
-                time.sleep(COMPANY_S)
-                self._loop.poll(0)
-                asking = self._broker.asking
-                if asking >= self._group * COMPANY:
-                    break
-        self._group = max(asking, self._group // 2) if asking else self._group
-        if self._group < COMPANY_LEAST:
-            self._group = 0
 
     def _gathers(self, now: int) -> bool:
         """Whether all there is to do is to store ends that nobody waits for: a moment later they share a commit."""
