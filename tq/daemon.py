@@ -53,7 +53,13 @@ EXIT_STORE = 74
 
 
 def now_ms() -> int:
+    """The wall clock: for what is stored and shown."""
     return time.time_ns() // 1_000_000
+
+
+def ticks_ms() -> int:
+    """A clock that never steps: for how long something takes."""
+    return time.monotonic_ns() // 1_000_000
 
 
 class Watchdog(threading.Thread):
@@ -112,7 +118,7 @@ class Daemon:
             "grace_ms": int(settings.kill_grace_s * 1000),
         }  # fmt: skip
         self._pool = Pool(self._loop, told, settings.workers, settings.worker_recycle, self._log.event)
-        self._loop.woke = lambda: self._pool.tick(now_ms())
+        self._loop.woke = lambda: self._pool.tick(ticks_ms())
         self._broker.slots = lambda: self._pool.slots
         self._watchdog = Watchdog(self._log)
         self._started_at = now_ms()
@@ -137,7 +143,7 @@ class Daemon:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         begun = self._pool.bury()
         interrupted, released = self._broker.recover(begun, now_ms())
-        self._pool.start(now_ms())
+        self._pool.start(ticks_ms())
         self._await_hello()
         max_frame, connections = self._settings.max_frame, self._settings.max_connections
         path, drained = self._dir / wire.SOCKET, self._followers.drained
@@ -179,7 +185,7 @@ class Daemon:
         while not (self._draining and self._pool.empty and not self._pool.waiting):
             self._loop.poll(self._sleep_s(turn))
             now = now_ms()
-            if now >= self._kill_at:
+            if ticks_ms() >= self._kill_at:
                 self._kill_at = math.inf
                 self._pool.kill()
             if self._door is not None:
@@ -197,8 +203,9 @@ class Daemon:
         if not self._pool.waiting or self._broker.in_hurry(now) or self._draining:
             self._gather_until = 0
             return False
-        self._gather_until = self._gather_until or now + GATHER_MS
-        if now < self._gather_until:
+        ticks = ticks_ms()
+        self._gather_until = self._gather_until or ticks + GATHER_MS
+        if ticks < self._gather_until:
             return True
         self._gather_until = 0
         return False
@@ -206,21 +213,22 @@ class Daemon:
     def _sleep_s(self, turn: Turn) -> float | None:
         """How long nothing needs to be done, unless something arrives."""
         if self._gather_until and not turn.busy:
-            return max(self._gather_until - now_ms(), 0) / 1000
+            return max(self._gather_until - ticks_ms(), 0) / 1000
         if turn.busy or self._pool.waiting or self._broker.waiting or self._followers.waiting or (self._door and self._door.unread):
             return 0.0
-        due = self._kill_at
-        for at in (self._broker.next_due, self._pool.next_due, self._log.due_at):
-            if at is not None and at < due:
-                due = at
+        now, ticks = now_ms(), ticks_ms()
+        left = self._kill_at - ticks
+        for at, clock in ((self._broker.next_due, now), (self._log.due_at, now), (self._pool.next_due, ticks)):
+            if at is not None and at - clock < left:
+                left = at - clock
         if self._door is not None and self._door.deaf:
-            due = min(due, now_ms() + DEAF_S * 1000)
-        return None if due == math.inf else min((due - now_ms()) / 1000, 86_400.0)
+            left = min(left, DEAF_S * 1000)
+        return None if left == math.inf else min(max(left, 0) / 1000, 86_400.0)
 
     def _turn(self, now: int) -> Turn:
         broker, pool = self._broker, self._pool
         self._watchdog.begin()
-        wants = [] if self._draining else pool.wants(now)
+        wants = [] if self._draining else pool.wants(ticks_ms())
         if pool.waiting:
             broker.settled(pool.settled())
         broker.followed = self._followers.tasks
@@ -228,7 +236,7 @@ class Daemon:
         for conn, data in turn.answers:
             self._send(conn, data)
         for want, tasks in turn.grants:
-            pool.hand_out(want, tasks, now_ms())  # the commit may have taken long, which is not the worker's delay
+            pool.hand_out(want, tasks, ticks_ms())  # the commit may have taken long, which is not the worker's delay
         for event, rows in turn.steps:
             if event == "cancel_asked":
                 for task in rows:
@@ -274,7 +282,7 @@ class Daemon:
             self._log.event("drain_started", grace_s=grace_s, running=self._pool.slots[0])
             self._draining = True
             self._pool.drain()
-        self._kill_at = min(self._kill_at, now_ms() + int(grace_s * 1000))
+        self._kill_at = min(self._kill_at, ticks_ms() + int(grace_s * 1000))
 
     # -- requests --------------------------------------------------------------------------------------------------
 
@@ -352,10 +360,11 @@ class Daemon:
         except psutil.Error:
             cpu, memory = 0.0, 0
         running = list(worker.jobs)[: self._settings.slots]
+        past = now_ms() - ticks_ms()
         return {
             "id": worker.name, "hostname": socket.gethostname(), "pid": worker.process.pid, "state": _worker_state(worker),
-            "started_at": worker.started_at, "last_heartbeat": worker.active_at, "tasks": running, "ahead": len(worker.jobs) - len(running),
-            "done": worker.done, "cpu_s": cpu, "memory": memory,
+            "started_at": past + worker.started_at, "last_heartbeat": past + worker.active_at, "tasks": running,
+            "ahead": len(worker.jobs) - len(running), "done": worker.done, "cpu_s": cpu, "memory": memory,
         }  # fmt: skip
 
     def _task(self, task_id: object) -> Task:
@@ -391,7 +400,7 @@ class Daemon:
     def _check_app(self, connection: Connection, number: int, args: dict[str, Any]) -> None:
         if self._checks:
             raise Refused("expected one check of the application at a time, another is under way. Try again later.")
-        worker = self._pool.spawn(now_ms(), only_checks=True)
+        worker = self._pool.spawn(ticks_ms(), only_checks=True)
         self._checks[worker.name] = (connection.id, number)
 
     def _answer_checks(self) -> None:

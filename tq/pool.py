@@ -3,6 +3,7 @@
 For: how many there are, who is fed how far ahead, what a death means, timeouts, cancel, drain.
 Not for: deciding what becomes of a task (broker, lifecycle), reading the store, running user code.
 Runs in: the daemon, on the thread of its loop; workers are spawned (never forked) from it.
+Times here are milliseconds of a clock that never steps (time.monotonic), so no change of the wall clock ends a task.
 Promises: a death is noticed at once (pidfd) and its blame is exact: tasks on the worker's board that were not answered
 have crashed, the others are released uncharged; a task that a worker does not come to is taken back for one that has
 nothing to do; no process outlives its end unnoticed; nothing polls.
@@ -156,7 +157,7 @@ class Pool:
         """Send granted tasks to the worker that wanted them."""
         child = self._children.get(want.worker)
         if child is None or child.state != "ready":
-            self._rows += [_row(task.id, task.claim, "released", now) for task in tasks]
+            self._rows += [_row(task.id, task.claim, "released") for task in tasks]
             return
         if not child.jobs:
             child.active_at = now
@@ -268,17 +269,17 @@ class Pool:
         begun = child.board.begun()
         for job in child.jobs.values():
             if not child.has_begun(job, begun):
-                rows.append(_row(job.id, job.claim, "released", self._now))
+                rows.append(_row(job.id, job.claim, "released"))
                 continue
             if job.ending is not None:
-                rows.append(_ended(_row(job.id, job.claim, "failed", self._now, job.sent_at, {"worker": child.name}), job))
+                rows.append(_ended(_row(job.id, job.claim, "failed", {"worker": child.name}), job))
                 continue
             if child.blame is not None or self._stopping:
                 kind, error = "interrupted", {"type": "Interrupted", "message": "its worker process was ended for another reason"}
             else:
                 kind, error = "crashed", {"type": "WorkerDied", "message": f"the worker process died under it: {how}"}
             more = {"error": error, "worker": child.name, "exit_code": exit_code if kind == "crashed" else None}
-            rows.append(_row(job.id, job.claim, kind, self._now, job.sent_at, more))
+            rows.append(_row(job.id, job.claim, kind, more))
         child.jobs.clear()
         return rows
 
@@ -307,7 +308,7 @@ class Pool:
         """What the worker has not read is released, uncharged."""
         for task_id, claim in child.take_back():
             if child.drop(task_id, claim) is not None:
-                self._rows.append(_row(task_id, claim, "released", self._now))
+                self._rows.append(_row(task_id, claim, "released"))
         if not child.stuffed:
             self._loop.change(child.tasks.fileno(), READ)
 
@@ -407,8 +408,9 @@ class Pool:
         return sum(min(len(child.jobs), self._slots) for child in ready), len(ready) * self._slots
 
 
-def _row(task_id: int, claim: int, kind: str, now: int, since: int = 0, more: Mapping[str, Any] | None = None) -> list[Any]:
-    return [task_id, claim, kind, since, now, False, more or {}]
+def _row(task_id: int, claim: int, kind: str, more: Mapping[str, Any] | None = None) -> list[Any]:
+    """A result that the pool gives in a worker's stead; its times are the broker's to fill in."""
+    return [task_id, claim, kind, 0, 0, False, more or {}]
 
 
 _WHY = {"timed_out": ("TimedOut", "it ran longer than its timeout"), "stopped": ("Cancelled", "a cancel was asked")}

@@ -77,9 +77,7 @@ def test_a_claim_that_waits_is_served_as_a_task_arrives_and_answers_empty_when_i
     assert [task["id"] for task in got] == [task_id]
 
 
-def test_a_lease_that_runs_out_gives_the_task_to_another_and_the_first_may_change_nothing(
-    post: Any, client: Client
-) -> None:
+def test_a_lease_that_runs_out_gives_the_task_to_another_and_the_first_may_change_nothing(post: Any, client: Client) -> None:
     (task_id,) = send(client, "a")
     (stale,) = client.claim([QUEUE], lease=0.2)
     (fresh,) = client.claim([QUEUE], wait=10, lease=30)

@@ -116,9 +116,7 @@ def test_a_task_that_is_over_is_followed_to_its_end_at_once(daemon: Callable[...
     assert follower.text() == "here\n"
 
 
-def test_output_that_is_more_than_a_log_keeps_says_how_much_was_dropped(
-    daemon: Callable[..., Any], client: Client, data_dir: Path
-) -> None:
+def test_output_that_is_more_than_a_log_keeps_says_how_much_was_dropped(daemon: Callable[..., Any], client: Client, data_dir: Path) -> None:
     daemon(workers=1)
     task = client.enqueue("shell", {"argv": ["sh", "-c", "echo begin; head -c 3000000 /dev/zero | tr '\\0' x; echo; echo finish"]})
     assert task.wait(30) == "succeeded"

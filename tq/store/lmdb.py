@@ -11,6 +11,7 @@ The layout is in keys.py.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,12 +29,13 @@ from tq.store.keys import COUNTED, COUNTERS, DUE, ENDED, EXPIRE, HISTORY, PAIR, 
 from tq.store.lanes import Lane, Lanes
 from tq.store.leases import Leases
 from tq.store.lookup import Lookup
-from tq.store.retention import Ended, drop_requests, forget, take_oldest
+from tq.store.retention import Ended, drop_requests, forget, sent_before, take_oldest
 from tq.store.room import Room, kinds
 
 EMPTY_LANES_KEPT = 1024
 _KEPT_ALIKE = (State.SUCCEEDED, State.CANCELLED, State.EXPIRED)
 _TIMED = (State.SCHEDULED, State.RETRYING)
+_log = logging.getLogger("tq.store")
 _PENDING, _RUNNING, _SUCCEEDED = State.PENDING, State.RUNNING, State.SUCCEEDED
 
 
@@ -183,8 +185,9 @@ class LmdbStore(Lookup):
 
     def enqueue(self, drafts: Sequence[Draft], request: RequestId | None = None) -> Sequence[int]:
         if request is not None and request.again:
-            known = self._sent_before(request)
-            if known is not None:
+            self._flush()
+            minutes = self._limits.keep_requests_ms // 60_000 + 2
+            if known := sent_before(self._txn, self._db["requests"], request, self._now // 60_000, minutes):
                 return known
         runs = kinds(drafts)
         self._room.check(runs, self._txn, self._now)
@@ -224,16 +227,6 @@ class LmdbStore(Lookup):
             key = REQUEST.pack(now // 60_000, request.nonce, request.number)
             self._gathered["requests"].append((key, PAIR.pack(first, len(drafts))))
         return range(first, task_id + 1)
-
-    def _sent_before(self, request: RequestId) -> Sequence[int] | None:
-        self._flush()
-        minute = self._now // 60_000
-        for back in range(self._limits.keep_requests_ms // 60_000 + 2):
-            found = self._txn.get(REQUEST.pack(minute - back, request.nonce, request.number), db=self._db["requests"])
-            if found:
-                first, count = PAIR.unpack(found)
-                return range(first, first + count)
-        return None
 
     def _lane(self, header: Header) -> Lane:
         lane = self._lanes.by_key.get(header.lane)
@@ -311,37 +304,59 @@ class LmdbStore(Lookup):
                 break
             places.append((seq, value))
             found = ready.delete() and bool(ready.key())
-        count = len(places)
-        running, claimed_by_lease = self._running, batch.lease_ms
-        records = self._txn.cursor(self._db["tasks"]).getmulti([value[:8] for _, value in places])
-        if len(records) != count:
-            raise StoreDamaged(f"lane {lane.number}: expected {count} tasks behind its entries, found {len(records)}. Run `tq verify`.")
+        self._lanes.set_head(lane, head)
+        if head is None:
+            self._empty[lane.number] = lane
+        return self._hand_over(lane, places, batch, taken)
+
+    def _hand_over(self, lane: Lane, places: list[tuple[int, bytes]], batch: Batch, taken: list[Claimed]) -> int:
+        """The tasks of these ready entries are running from now on; how many (a damaged one is set aside)."""
+        running, lease_ms, count = self._running, batch.lease_ms, 0
+        records = dict(self._txn.cursor(self._db["tasks"]).getmulti([value[:8] for _, value in places]))
         tally: Tally | None = None
-        for (seq, value), (key, record) in zip(places, records, strict=True):
+        for seq, value in places:
+            key = value[:8]
             task_id = U64.unpack(key)[0]
-            body = unseal(record, "task", task_id)
-            version, _, _, _, _, length = HEAD.unpack_from(body)
-            if version != FORMAT:
-                raise StoreDamaged(f"task {task_id}: expected record format {FORMAT}, got {version}.")
-            header = header_of(body[HEAD.size : HEAD.size + length])
             prior, claim, attempt, crashes = None, 1, 0, 0
-            if len(value) > 16:
-                prior = status_of(task_id, self._txn.get(key, db=self._db["states"]))
-                claim, attempt, crashes = prior.claim + 1, prior.attempt, prior.crashes
+            try:
+                record = records[key]
+                body = unseal(record, "task", task_id)
+                version, _, _, _, _, length = HEAD.unpack_from(body)
+                if version != FORMAT:
+                    raise StoreDamaged(f"task {task_id}: expected record format {FORMAT}, got {version}.")
+                header = header_of(body[HEAD.size : HEAD.size + length])
+                if len(value) > 16:
+                    prior = status_of(task_id, self._txn.get(key, db=self._db["states"]))
+                    claim, attempt, crashes = prior.claim + 1, prior.attempt, prior.crashes
+            except (StoreDamaged, KeyError, TypeError) as error:  # the last two: a record is gone
+                self._set_aside(task_id, lane, error)
+                continue
             if tally is None:
                 tally = self._tally_for(header)
             running[task_id] = (claim, batch, seq, len(body) - HEAD.size - length, prior, header)
             taken.append(Claimed(task_id, claim, attempt, crashes, header, record))
-            if claimed_by_lease:
-                self._leases.hold(task_id, self._now + claimed_by_lease)
+            if lease_ms:
+                self._leases.hold(task_id, self._now + lease_ms)
+            count += 1
         batch.left += count
-        self._lanes.set_head(lane, head)
-        if head is None:
-            self._empty[lane.number] = lane
         if tally is not None:
-            tally.states[2] -= count
-            tally.states[3] += count
+            tally.states[_PENDING] -= count
+            tally.states[_RUNNING] += count
         return count
+
+    def _set_aside(self, task_id: int, lane: Lane, error: Exception) -> None:
+        """A pending task whose records cannot be read ends as failed: it must not stop those behind it, nor the daemon."""
+        _log.error("task %d cannot be read and is failed: %s", task_id, error)
+        status = Status(State.FAILED, claim=1, finished_at=self._now, error={"type": "StoreDamaged", "message": str(error)})
+        tally = self._tally_for(Header(lane.key[1], lane.key[0]))
+        self._txn.put(U64.pack(task_id), status.record(), db=self._db["states"])
+        number = self._tally[tally.queue, tally.type][0]
+        self._txn.put(HISTORY.pack(State.FAILED, self._now, task_id), ENDED.pack(number, False), db=self._db["history"])
+        tally.states[_PENDING] -= 1
+        tally.states[State.FAILED] += 1
+        tally.failed += 1
+        self._finals[State.FAILED] += 1
+        self._room.weigh(tally.queue, -1, 0)
 
     def succeed(self, results: Sequence[SuccessRow]) -> list[bool]:
         held: list[bool] = []
@@ -516,10 +531,10 @@ class LmdbStore(Lookup):
 
     def extend(self, task_id: int, claim: int, lease_ms: int) -> bool:
         run = self._running.get(task_id)
-        if run is None or run[0] != claim or not run[1].lease_ms:
-            return False
-        self._leases.hold(task_id, self._now + lease_ms)
-        return True
+        held = run is not None and run[0] == claim and run[1].lease_ms > 0
+        if held:
+            self._leases.hold(task_id, self._now + lease_ms)
+        return held
 
     # -- forgetting ------------------------------------------------------------------------------------------------
 

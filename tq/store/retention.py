@@ -1,6 +1,6 @@
 """Retention: the oldest ends of the history, and forgetting what stands behind them.
 
-For: walking the history from its oldest end in each state, deleting in runs.
+For: walking the history from its oldest end in each state, deleting in runs; requests and for how long they are known.
 Not for: how long and how many (Limits), counting (lmdb.py).
 Runs in: the daemon, inside the LMDB store, in the transaction of a turn.
 Promises: costs O(forgotten), whatever is kept; records are deleted in the order of their ids, page by page.
@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from tq.model import State
+from tq.store import RequestId
 from tq.store.files import Dbs
-from tq.store.keys import U32, U64
+from tq.store.keys import PAIR, REQUEST, U32, U64
 
 Ended = tuple[bytes, bytes]
 """A history key and its value."""
@@ -55,6 +56,16 @@ def forget(txn: Any, db: Dbs, ended: Sequence[Ended]) -> None:
         for key in ids:
             if cursor.set_key(key):
                 cursor.delete()
+
+
+def sent_before(txn: Any, requests: Any, request: RequestId, minute: int, minutes: int) -> range | None:
+    """The ids that a request got when it was sent before, in one of the last ``minutes``; None: it was not."""
+    for back in range(minutes):
+        found = txn.get(REQUEST.pack(minute - back, request.nonce, request.number), db=requests)
+        if found:
+            first, count = PAIR.unpack(found)
+            return range(first, first + count)
+    return None
 
 
 def drop_requests(requests: Any, before_minute: int, most: int) -> None:

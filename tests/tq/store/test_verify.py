@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import Any, Self
 
 import pytest
 
-from tq.errors import ConfigError, StoreTooNew
+from tq.errors import ConfigError, StoreDamaged, StoreTooNew
 from tq.lifecycle import Outcome, cancel, come_due, retry, run_out, settle
 from tq.model import Backoff, Header, State, Status, pack, seal, spec_of, status_of, unpack
 from tq.store import Chore, Draft, QueueInfo, RequestId, Success, TypeInfo, Want
@@ -378,3 +379,26 @@ def test_a_store_under_load_is_whole_at_every_moment(tmp_path: Path) -> None:
     held.close()
     assert told == ["[]"] * 8
     assert verify(tmp_path) == []
+
+
+def test_a_damaged_task_is_failed_and_those_behind_it_run(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path / "store")
+    store.begin(1000)
+    ids = list(store.enqueue([Draft(Header("t"), b"payload")] * 4))
+    store.commit()
+    store.close()
+    with Surgeon(tmp_path) as s:
+        record = s.get("tasks", U64.pack(ids[0]))
+        s.put("tasks", U64.pack(ids[0]), record[:40] + bytes([record[40] ^ 1]) + record[41:])
+        s.drop("tasks", U64.pack(ids[2]))
+    store = LmdbStore(tmp_path / "store")
+    store.begin(2000)
+    claimed = store.claim(Want("w", 10, math.inf))
+    store.commit()
+    assert [one.id for one in claimed] == [ids[1], ids[3]]
+    (tally,) = store.tallies()
+    assert (tally.states[State.PENDING], tally.states[State.RUNNING], tally.states[State.FAILED]) == (0, 2, 2)
+    assert not store.ready()
+    with pytest.raises(StoreDamaged):
+        store.get([ids[0]])
+    store.close()
