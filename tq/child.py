@@ -69,7 +69,8 @@ class Child:
         self.done = 0
         self.seen = 0
         """How many tasks it had begun when last looked at."""
-        self.flushed = False
+        self.flushed = False  # asked, since its last sign of progress, to send what it has
+        self.judged = False  # looked at since then for being alive at all
         self.offered = False
         """Whether something was sent since the last take-back."""
         self.blame: Job | None = None

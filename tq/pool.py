@@ -38,6 +38,8 @@ RECORDS_A_TURN = 64
 STALL_MS = 30
 """A worker that has answered nothing for so long is asked to send what it has, and loses what it has not begun to
 idle ones."""
+DEAF_MS = 5000
+"""A worker that has not even begun what it was handed so long ago does not answer: it is replaced."""
 HELLO_MS = 60_000
 RESPAWN_MS = 1000
 GRACE_MORE_MS = 100
@@ -160,7 +162,7 @@ class Pool:
             self._rows += [_row(task.id, task.claim, "released") for task in tasks]
             return
         if not child.jobs:
-            child.active_at = now
+            child.active_at, child.judged = now, False
         entries: list[tuple[list[Any], float | None]] = []
         for task_id, claim, attempt, crashes, header, record in tasks:
             # A task that crashed before runs alone: nothing is sent behind it, and what is before it is over by then.
@@ -192,7 +194,7 @@ class Pool:
         rows = child.receive(most)
         if not rows:
             return False
-        child.active_at, child.flushed = self._now, False
+        child.active_at, child.flushed, child.judged = self._now, False, False
         child.done += len(rows)
         total, runs, kind = 0, 0, ""
         for row in rows:
@@ -291,7 +293,7 @@ class Pool:
             if not child.jobs or now - child.active_at < STALL_MS:
                 continue
             if child.board.count != child.seen:  # it has begun others since: it works, its answers are on their way
-                child.seen, child.active_at, child.flushed = child.board.count, now, False
+                child.seen, child.active_at, child.flushed, child.judged = child.board.count, now, False, False
                 continue
             if not child.flushed:
                 child.flushed = True
@@ -333,6 +335,8 @@ class Pool:
                 child.kill()
             if not child.jobs:
                 continue
+            if not child.judged and now - child.active_at >= DEAF_MS:
+                self._judge(child)
             for job in child.jobs.values() if self._slots == 1 else list(child.jobs.values()):
                 if job.kill_at <= now:
                     child.blame = child.blame or job
@@ -344,6 +348,14 @@ class Pool:
         if self._respawn_at and now >= self._respawn_at and not self._stopping:
             self._respawn_at = 0.0
             self.start(now)
+
+    def _judge(self, child: Child) -> None:
+        """End a worker that holds jobs and has begun none of them; one that works is judged by its tasks' timeouts only."""
+        child.judged = True
+        begun = child.board.begun()
+        if child.state == "ready" and not any(child.has_begun(job, begun) for job in child.jobs.values()):
+            self._log("worker_deaf", "warning", worker=child.name, pid=child.process.pid, tasks=len(child.jobs))
+            child.kill()
 
     def _deadline(self, child: Child, job: Job) -> float:
         """When a job's time is up: with one slot it began, at the earliest, when the one before it was answered."""
@@ -367,6 +379,8 @@ class Pool:
                     break
             if child.jobs and (not child.flushed or (idle and child.offered and self._now - child.active_at < STALL_MS)):
                 times.append(child.active_at + STALL_MS)
+            if child.jobs and not child.judged:
+                times.append(child.active_at + DEAF_MS)
         return min(times, default=None)
 
     # -- stopping --------------------------------------------------------------------------------------------------

@@ -111,3 +111,16 @@ def test_a_long_task_does_not_hoard_what_stands_behind_it(
     assert client.get(held)["state"] == "running"
     gate.touch()
     assert rows([held])[0]["attempt"] == 1
+
+
+def test_a_worker_that_does_not_answer_at_all_is_replaced_and_its_task_is_not_charged(
+    daemon: Callable[..., Any], app: str, client: Client, account: Any, ready: Callable[..., Any], stop: Stop, rows: Callable[..., Any]
+) -> None:
+    daemon(app=app, workers=1)
+    ready(1)
+    (worker,) = client.workers()
+    stop(worker["pid"])
+    handed = client.enqueue("hold", {"path": str(account), "takes": 0.001}).id
+    (found,) = rows([handed], 20.0)
+    assert (found["state"], found["attempt"], found["crashes"], found["interrupts"]) == ("succeeded", 1, 0, 0)
+    assert client.workers()[0]["pid"] != worker["pid"]
