@@ -62,9 +62,14 @@ class Board:
 
     @classmethod
     def create(cls, path: Path) -> Board:
-        """A new, empty board at ``path``; one that was there is emptied."""
+        """A new, empty board at ``path``; one that was there is emptied. OSError: there is no room for it."""
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        os.ftruncate(fd, SIZE)
+        try:
+            os.posix_fallocate(fd, 0, SIZE)  # with its blocks: on a full disk the first word into a hole would be a SIGBUS
+        except OSError:
+            os.close(fd)
+            path.unlink()
+            raise
         board = cls(fd)
         board._words[_BOOT] = machine()
         board._words[0] = MAGIC
@@ -86,7 +91,9 @@ class Board:
             board.close()
         else:
             os.close(fd)
-        raise ConfigError(f"expected a worker's board of {SIZE} bytes, got another file of {size}. Remove it from the run directory.")
+        raise ConfigError(
+            f"expected a worker's board of {SIZE} bytes, got a file of {size} that is none. Remove it from the run directory."
+        )
 
     def close(self) -> None:
         self._words.release()

@@ -93,6 +93,7 @@ class Broker:
         self._intake = Intake(defaults, store.types, store.queues)
         self._inbox: list[Request] = []
         self._settles: list[Sequence[Any]] = []
+        self._removed: list[int] = []  # tasks with output that were forgotten before anybody listened
         self._owed: list[Sequence[Any]] = []  # ends for which the store had no room
         self._again_at = 0
         self._lists = Lists(clock)
@@ -140,6 +141,11 @@ class Broker:
         """Whether a turn has something to do now."""
         return bool(self._inbox or self._settles)
 
+    @property
+    def owes(self) -> bool:
+        """Whether ends that came in are not stored yet, for want of room."""
+        return bool(self._owed)
+
     def in_hurry(self, now: int) -> bool:
         """Whether ends that have come in must be stored now: somebody waits for them, or there is other work for a turn."""
         due = self.next_due
@@ -177,7 +183,7 @@ class Broker:
                 kind, error = ("interrupted", DAEMON_DIED) if cut else ("released", None)
                 rows.append([one.id, one.claim, kind, one.claimed_at, now, False, {"error": error}])
             self._settles = [*rows]
-            self.turn(now, ())
+            self._removed += self.turn(now, ()).removed
         return interrupted, len(held) - interrupted
 
     # -- the turn --------------------------------------------------------------------------------------------------
@@ -197,10 +203,10 @@ class Broker:
         turn = Turn()
         try:
             self._work(turn, settles, requests, wants)
-        except StoreError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever one request did to the group, each is done again on its own
-            if not isinstance(error, Refused):
+        except Exception as error:
+            if isinstance(error, StoreError) and not isinstance(error, StoreDamaged):
+                raise
+            if not isinstance(error, Refused | StoreDamaged):
                 _log.exception("a turn failed and is done again one request at a time")
             self._store.abort()
             self._chores.aborted()
@@ -259,7 +265,7 @@ class Broker:
                 self._owed += settles[at:]
                 self._again_at = self._now + AGAIN_MS
                 break
-            if failed is not None:  # not what a worker may answer, and it would not become better
+            if failed is not None and not isinstance(failed, StoreDamaged):  # not what a worker may answer, nor would it become so
                 row = [one[0], one[1], "crashed", 0, self._now, False, {"error": BAD_RESULT}]
                 if self._alone(turn, partial(self._settle_rows, [row])) is not None:
                     self._owed.append(row)
@@ -276,9 +282,9 @@ class Broker:
             self._store.begin(self._now)
             work(part)
             self._store.commit()
-        except StoreError:
-            raise
-        except Exception as error:  # noqa: BLE001 - it is answered to whoever asked, and logged
+        except Exception as error:
+            if isinstance(error, StoreError) and not isinstance(error, StoreDamaged):
+                raise
             self._store.abort()
             if not isinstance(error, TqError):
                 _log.exception("a request failed")
@@ -286,7 +292,9 @@ class Broker:
         turn.answers += part.answers
         turn.steps += part.steps
         turn.ended += part.ended
-        turn.later += part.later
+        turn.removed += part.removed
+        for change in part.later:  # it is committed: what comes next may need it
+            change()
         self._waiting.changed()
         return None
 
@@ -308,8 +316,8 @@ class Broker:
     def next_due(self) -> float | None:
         """The instant (ms) at which a turn is needed if nothing arrives; None: never."""
         own = self._store.next_due()
-        if self._owed or (own is not None and own < self._again_at):
-            own = self._again_at
+        if self._owed or self._again_at > self._now:  # what could not be done a moment ago, timer or claim
+            own = self._again_at if own is None or self._owed else max(own, self._again_at)
         return min((at for at in (self._waiting.next_due, own) if at is not None), default=None)
 
     # -- settling --------------------------------------------------------------------------------------------------
@@ -318,15 +326,14 @@ class Broker:
         """Settle each row: successes in one batch, the rest by the table; whether each claim was still held."""
         store = self._store
         wins = [row for row in rows if row[2] == 0]
-        won = iter(store.succeed(list(map(_SUCCESS, wins))) if wins else ())
-        if wins:
-            turn.steps.append(("succeeded", wins))
+        won = store.succeed(list(map(_SUCCESS, wins))) if wins else []
+        turn.steps.append(("succeeded", wins if all(won) else [row for row, ok in zip(wins, won, strict=True) if ok]))
         if len(wins) == len(rows) and not (self._waiting.for_ends or self.followed or turn.later):  # who is about to wait is in later
-            return list(won)
-        held = []
+            return won
+        next_won, held = iter(won), []
         for row in rows:
             if row[2] == 0:
-                held.append(next(won))
+                held.append(next(next_won))
                 if held[-1]:
                     turn.ended.append((row[0], "succeeded", None))
                 continue
@@ -369,7 +376,8 @@ class Broker:
     def _retain(self, turn: Turn, most: int) -> None:
         self._unkept, most = 0, max(most, RETAIN_EACH)
         gone = self._store.retain(self._limits, most)
-        turn.removed += [task_id for task_id, output in gone if output]
+        turn.removed += [*self._removed, *(task_id for task_id, output in gone if output)]
+        self._removed.clear()
         more = len(gone) >= most
         self._retain_at = self._now + (0 if more else RETAIN_EVERY_MS)
         turn.busy = turn.busy or more

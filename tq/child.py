@@ -19,6 +19,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ class Job:
     timeout_ms: int
     sent_at: int
     cost: float
+    lonely: bool = False  # it crashed before: it runs with nothing beside it
     ending: str | None = None
     kill_at: float = math.inf
 
@@ -73,23 +75,31 @@ class Child:
         self.judged = False  # looked at since then for being alive at all
         self.offered = False
         """Whether something was sent since the last take-back."""
-        self.blame: Job | None = None
-        """The task for which we end this worker."""
         self.types: list[TypeInfo] = []
         self.refused: str | None = None
+        self.known: frozenset[str] = frozenset()
+        """The types it may be given, once it has said so."""
+        self.alone: deque[list[Any]] = deque()
+        """Entries of tasks that crashed before, while others run here: each is sent when nothing else does."""
+        self.lonely = 0  # jobs that crashed before
         self._unsent: deque[tuple[bytes, list[int]]] = deque()
-        self.tasks, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.control, their_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        for end in (self.tasks, self._theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
         self._board_path = run / f"{name}.board"
-        self.board = Board.create(self._board_path)
-        fds = (self._theirs.fileno(), their_control.fileno(), self.board.fd)
-        argv = [sys.executable, "-c", "from tq.worker import main; main()", *map(str, fds), json.dumps({"worker": name, **options})]
-        self.process = subprocess.Popen(argv, pass_fds=fds, start_new_session=True, stdin=subprocess.DEVNULL)
-        their_control.close()
-        self.pidfd = os.pidfd_open(self.process.pid)
-        self.board.set_worker(self.process.pid, start_ticks(self.process.pid) or 0)
+        with ExitStack() as opened:  # what was opened is closed again if the rest fails: no descriptors, no room, no process
+            self.tasks, self._theirs = map(opened.enter_context, socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            self.control, theirs = map(opened.enter_context, socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            for end in (self.tasks, self._theirs):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+            self.board = Board.create(self._board_path)
+            opened.callback(self.board.close)
+            fds = (self._theirs.fileno(), theirs.fileno(), self.board.fd)
+            argv = [sys.executable, "-c", "from tq.worker import main; main()", *map(str, fds), json.dumps({"worker": name, **options})]
+            self.process = subprocess.Popen(argv, pass_fds=fds, start_new_session=True, stdin=subprocess.DEVNULL)
+            opened.callback(self.process.wait)
+            opened.callback(self.process.kill)
+            self.pidfd = os.pidfd_open(self.process.pid)
+            self.board.set_worker(self.process.pid, start_ticks(self.process.pid) or 0)
+            opened.pop_all()
+        theirs.close()
         self.tasks.setblocking(False)
         self.control.setblocking(False)
 
@@ -98,6 +108,7 @@ class Child:
     def take(self, job: Job) -> None:
         """``job`` is this worker's now."""
         self.jobs[job.id] = job
+        self.lonely += job.lonely
         if job.cost == math.inf:
             self._slow += 1
         else:
@@ -109,6 +120,7 @@ class Child:
         if job is None or job.claim != claim:
             return None
         del self.jobs[task_id]
+        self.lonely -= job.lonely
         if job.cost == math.inf:
             self._slow -= 1
         else:
@@ -174,8 +186,10 @@ class Child:
                     self.tasks.send(record)
             except BlockingIOError:
                 return False
-            except OSError:  # it is dying, which its pidfd tells
+            except (BrokenPipeError, ConnectionResetError):  # it is dying, which its pidfd tells
                 return True
+            except OSError:  # ENOBUFS and the like: later
+                return False
             self._unsent.popleft()
             _close_all(fds)
         return True
@@ -236,7 +250,9 @@ class Child:
             data, fds = self._unsent.popleft()
             _close_all(fds)
             records.append(data)
-        return [(entry[0], entry[1]) for record in records for entry in unpack(record)[1]]
+        entries = [entry for record in records for entry in unpack(record)[1]] + list(self.alone)
+        self.alone.clear()
+        return [(entry[0], entry[1]) for entry in entries]
 
     def has_begun(self, job: Job, begun: set[int]) -> bool:
         """Whether ``job`` is among the tokens of ``board.begun()``."""
@@ -256,7 +272,12 @@ class Child:
             _close_all(self._unsent.popleft()[1])
         os.close(self.pidfd)
         self.board.close()
-        self._board_path.unlink(missing_ok=True)
+
+    def keep_board(self) -> Path:
+        """Give the board of a dead worker a name of its own: what it says must outlive us until it is stored."""
+        kept = self._board_path.with_name(f"{self.name}.{self.process.pid}.dead.board")
+        self._board_path.rename(kept)
+        return kept
 
 
 def _close_all(fds: Sequence[int]) -> None:

@@ -33,7 +33,7 @@ class Chores:
         """Write a new chore; its id. Refused if there are too many."""
         if len(self._store.chores()) >= MOST:
             raise Refused(f"expected at most {MOST} chores, they are all taken. See `chores`; try again later.", retry_after=5.0)
-        return self._store.put_chore(Chore(0, verb, args)).id
+        return self._store.put_chore(Chore(0, verb, {**args, "below": self._store.last_id() + 1})).id
 
     def work(self, chore: Chore, seconds: float, act: Callable[[Task], bool], later: list[Callable[[], None]]) -> Chore | None:
         """One slice: ``act`` on each task it is about, which says whether it changed it. The chore as it ended, None: it goes on.
@@ -51,7 +51,7 @@ class Chores:
             if one is not None:
                 task, cursor = one
                 seen += 1
-                if task.state in states and not task.state.final:
+                if task.id < chore.args.get("below", task.id + 1) and task.state in states and not task.state.final:  # none accepted after it
                     changed += act(task)
             if self._clock() > until or seen - chore.seen >= SCAN_MOST:
                 self._store.put_chore(replace(chore, cursor=cursor, seen=seen, changed=changed))

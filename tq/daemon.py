@@ -16,6 +16,7 @@ import gc
 import math
 import os
 import random
+import resource
 import signal
 import socket
 import sys
@@ -118,7 +119,7 @@ class Daemon:
             "grace_ms": int(settings.kill_grace_s * 1000),
         }  # fmt: skip
         self._pool = Pool(self._loop, told, settings.workers, settings.worker_recycle, self._log.event)
-        self._loop.woke = lambda: self._pool.tick(ticks_ms())
+        self._loop.woke = lambda: self._pool.wake(ticks_ms())
         self._broker.slots = lambda: self._pool.slots
         self._watchdog = Watchdog(self._log)
         self._started_at = now_ms()
@@ -143,6 +144,7 @@ class Daemon:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         begun = self._pool.bury()
         interrupted, released = self._broker.recover(begun, now_ms())
+        self._remove_boards(self._pool.closed)
         self._pool.start(ticks_ms())
         self._await_hello()
         max_frame, connections = self._settings.max_frame, self._settings.max_connections
@@ -170,6 +172,7 @@ class Daemon:
                 self._broker.put_types(ready.types, now_ms())
                 return
             self._loop.poll(1.0)
+            self._pool.tick(ticks_ms())
 
     def _refusal(self, why: str) -> str:
         return f"the application {self._settings.app!r} cannot be used by workers:\n{why}"
@@ -184,6 +187,7 @@ class Daemon:
         turn = Turn(busy=True)
         while not (self._draining and self._pool.empty and not self._pool.waiting):
             self._loop.poll(self._sleep_s(turn))
+            self._pool.tick(ticks_ms())  # after what has arrived: an answer that is there is not late
             now = now_ms()
             if ticks_ms() >= self._kill_at:
                 self._kill_at = math.inf
@@ -229,10 +233,16 @@ class Daemon:
         broker, pool = self._broker, self._pool
         self._watchdog.begin()
         wants = [] if self._draining else pool.wants(ticks_ms())
+        boards = pool.closed
         if pool.waiting:
             broker.settled(pool.settled())
+        if pool.hellos:
+            broker.put_types([info for types in pool.hellos for info in types], now)
+            pool.hellos.clear()
         broker.followed = self._followers.tasks
         turn = broker.turn(now, wants)
+        if boards and not broker.owes:
+            self._remove_boards(boards)
         for conn, data in turn.answers:
             self._send(conn, data)
         for want, tasks in turn.grants:
@@ -255,6 +265,11 @@ class Daemon:
             self._door.let_go(self._holds)
         self._watchdog.end()
         return turn
+
+    def _remove_boards(self, boards: list[Path]) -> None:
+        """What dead workers' boards say is stored."""
+        while boards:
+            boards.pop().unlink(missing_ok=True)
 
     def close(self) -> None:
         if self._door is not None:
@@ -470,8 +485,16 @@ def _tell(fd: int | None, text: str) -> None:
         pass  # it did not wait
 
 
+def _raise_limits() -> None:
+    """As many descriptors as the system allows: each client takes one and each worker five."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Start, run, stop; the process's exit code."""
+    _raise_limits()
     args = vars(_parser().parse_args(argv))
     ready_fd, foreground = args.pop("ready_fd"), args.pop("foreground")
     daemon = None

@@ -23,6 +23,7 @@ from typing import Any
 
 from tq.board import Board, end_group, machine, start_ticks
 from tq.child import Child, Job, kill_and_wait
+from tq.errors import ConfigError
 from tq.loop import READ, WRITE, Loop
 from tq.model import SHELL
 from tq.store import Claimed, TypeInfo, Want
@@ -82,19 +83,31 @@ class Pool:
         self._rows: list[Sequence[Any]] = []
         self._respawn_at = 0.0
         self._stopping = False
-        self._known: frozenset[str] = frozenset()
         self._now = 0
+        self.closed: list[Path] = []
+        """Boards of dead workers, to be removed when what they say is stored."""
+        self.hellos: list[list[TypeInfo]] = []
+        """Types that workers named since they were last taken."""
         self.checked: list[tuple[str, list[TypeInfo], str | None]] = []
         """Application checks that are over: worker, its types, and why it refused (None: it did not)."""
 
     # -- boot ------------------------------------------------------------------------------------------------------
 
     def bury(self) -> Callable[[int, int], bool]:
-        """End what a dead daemon left running; a function that says whether (id, claim) had been begun."""
+        """End what a dead daemon left running; a function that says whether (id, claim) had been begun.
+
+        The boards stay, in ``closed``, until what they say is stored.
+        """
         tokens: set[int] = set()
         certain = True
         for path in sorted(self._run.glob("*.board")):
-            board = Board.open(path)
+            try:
+                board = Board.open(path)
+            except (ConfigError, OSError) as error:  # a power cut leaves such: nothing on it, so nobody knows
+                self._log("board_lost", "warning", board=path.name, why=str(error))
+                certain = False
+                self.closed.append(path)
+                continue
             if board.machine != machine():
                 certain = False  # another boot: every process is gone, and so may be the page's last words
             else:
@@ -102,11 +115,13 @@ class Pool:
                 if pid and start_ticks(pid) == ticks:
                     self._log("orphan_ended", "warning", worker=path.stem, pid=pid)
                     kill_and_wait(pid, ticks)
+                if pid:
+                    end_group(pid, ticks)  # what its handlers started
                 for pgid, since in board.commands():
                     end_group(pgid, since)
             tokens |= board.begun()
             board.close()
-            path.unlink()
+            self.closed.append(path)
         return lambda task_id, claim: not certain or Board.token(task_id, claim) in tokens
 
     def spawn(self, now: int, *, only_checks: bool = False) -> Child:
@@ -122,8 +137,12 @@ class Pool:
     def start(self, now: int) -> None:
         """Bring the pool to its size."""
         self._now = now
-        while sum(not c.only_checks and c.state != "draining" for c in self._children.values()) < self._size:
-            self.spawn(now)
+        try:
+            while sum(not c.only_checks and c.state != "draining" for c in self._children.values()) < self._size:
+                self.spawn(now)
+        except (OSError, ConfigError) as error:  # no descriptors, no memory, no room: later
+            self._log("worker_not_started", "error", why=str(error))
+            self._respawn_at = now + RESPAWN_MS
 
     # -- wants and grants ------------------------------------------------------------------------------------------
 
@@ -133,26 +152,26 @@ class Pool:
         self._rebalance(now)
         wants = []
         for child in self._children.values():
-            if child.state != "ready" or child.stuffed:
+            if child.state != "ready" or child.stuffed or (child.lonely and self._slots > 1):
                 continue
             has = len(child.jobs)
             if not has:
                 wants.append(self._whole_want(child))
             elif self._slots > 1:
                 if has < self._slots:
-                    wants.append(Want(child.name, min(self._slots - has, LOOKAHEAD), math.inf, types=self._known))
+                    wants.append(Want(child.name, min(self._slots - has, LOOKAHEAD), math.inf, types=child.known))
             elif now - child.active_at >= STALL_MS:
                 continue  # what was taken back from it would go to it again
             elif has < LOOKAHEAD and (busy := child.work_ms) < LOOKAHEAD_MS / 2:
-                wants.append(Want(child.name, LOOKAHEAD - has, LOOKAHEAD_MS - busy, self._costs, types=self._known))
+                wants.append(Want(child.name, LOOKAHEAD - has, LOOKAHEAD_MS - busy, self._costs, types=child.known))
         return wants
 
     def _whole_want(self, child: Child) -> Want:
         """The want of a worker that has nothing: made once, since an idle pool shows it at every turn."""
         want = child.want
-        if want is None or want.types is not self._known:
+        if want is None:
             limit, budget = (LOOKAHEAD, LOOKAHEAD_MS) if self._slots == 1 else (min(self._slots, LOOKAHEAD), math.inf)
-            want = child.want = Want(child.name, limit, budget, self._costs, types=self._known)
+            want = child.want = Want(child.name, limit, budget, self._costs, types=child.known)
         return want
 
     def hand_out(self, want: Want, tasks: Sequence[Claimed], now: int) -> None:
@@ -167,10 +186,29 @@ class Pool:
         for task_id, claim, attempt, crashes, header, record in tasks:
             # A task that crashed before runs alone: nothing is sent behind it, and what is before it is over by then.
             cost = self._costs.get(header.type, math.inf) if not crashes else math.inf
-            child.take(Job(task_id, claim, header.type, header.timeout_ms, now, cost))
-            entries.append(([task_id, claim, attempt, record], cost if cost < QUICK_MS and self._slots == 1 else None))
-        if not child.send(entries):
+            child.take(Job(task_id, claim, header.type, header.timeout_ms, now, cost, lonely=crashes > 0))
+            entry = [task_id, claim, attempt, record]
+            if crashes and self._slots > 1:
+                child.alone.append(entry)
+            else:
+                entries.append((entry, cost if cost < QUICK_MS and self._slots == 1 else None))
+        self._send(child, entries)
+        self._send_alone(child)
+
+    def _send(self, child: Child, entries: Sequence[tuple[list[Any], float | None]]) -> None:
+        try:
+            sent = child.send(entries)
+        except OSError as error:  # no descriptor or memory for a large one: its tasks go back with its end
+            self._log("worker_not_fed", "error", worker=child.name, why=str(error))
+            child.kill()
+            return
+        if not sent:
             self._loop.change(child.tasks.fileno(), READ | WRITE)
+
+    def _send_alone(self, child: Child) -> None:
+        """With more slots than one, a task that crashed before is sent when nothing else runs beside it."""
+        if child.alone and len(child.jobs) == len(child.alone) and child.state == "ready":
+            self._send(child, [(child.alone.popleft(), None)])
 
     # -- what comes from workers -----------------------------------------------------------------------------------
 
@@ -191,7 +229,12 @@ class Pool:
 
     def _receive(self, child: Child, most: int) -> bool:
         """Take up to ``most`` records of results (False: there is none); what is not the worker's to answer is dropped."""
-        rows = child.receive(most)
+        try:
+            rows = child.receive(most)
+        except (ValueError, LookupError, TypeError) as error:  # a handler has written into our pair
+            self._log("worker_babbles", "error", worker=child.name, why=str(error))
+            child.kill()
+            return True
         if not rows:
             return False
         child.active_at, child.flushed, child.judged = self._now, False, False
@@ -209,6 +252,7 @@ class Pool:
                 total += row[4] - row[3]
                 runs += 1
         self._measure(kind, total, runs)
+        self._send_alone(child)
         if self._recycle_after and child.done >= self._recycle_after and child.state == "ready":
             self._drain(child)
         return True
@@ -233,7 +277,8 @@ class Pool:
                 self._drain(child)
                 return
             child.state = "ready" if child.state == "starting" else child.state
-            self._known = frozenset({SHELL, *(info.name for info in child.types)})
+            child.known = frozenset({SHELL, *(info.name for info in child.types)})
+            self.hellos.append(child.types)
             self._log("worker_started", worker=child.name, pid=child.process.pid, types=len(child.types))
         elif message and message[0] == "refused":
             child.refused = str(message[1])
@@ -244,6 +289,8 @@ class Pool:
         """It is gone: settle what it answered, say of each other task what became of it, replace it."""
         while self._receive(child, RECORDS_A_TURN):
             pass  # to the last of them: what it answered is not to blame
+        if child.state != "draining":
+            end_group(*child.board.worker())  # what its handlers started, before its number may be another's
         code = child.process.wait()
         how = f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit code {code}"
         for pgid, ticks in child.board.commands():
@@ -261,9 +308,10 @@ class Pool:
         del self._children[child.name]
         for fd in (child.tasks.fileno(), child.control.fileno(), child.pidfd):
             self._loop.remove(fd)
+        self.closed.append(child.keep_board())
         child.close()
-        if not self._stopping and self._now >= self._respawn_at:
-            self.start(self._now)
+        if not self._stopping and not self._respawn_at:
+            self._respawn_at = self._now  # by the next tick: not among events that are still to be handled
 
     def _explain(self, child: Child, how: str, exit_code: int | None) -> list[Sequence[Any]]:
         """A row for each task that a dead worker did not answer."""
@@ -276,7 +324,7 @@ class Pool:
             if job.ending is not None:
                 rows.append(_ended(_row(job.id, job.claim, "failed", {"worker": child.name}), job))
                 continue
-            if child.blame is not None or self._stopping:
+            if child.state == "ending":
                 kind, error = "interrupted", {"type": "Interrupted", "message": "its worker process was ended for another reason"}
             else:
                 kind, error = "crashed", {"type": "WorkerDied", "message": f"the worker process died under it: {how}"}
@@ -327,6 +375,10 @@ class Pool:
                 job.kill_at = self._now + self._grace_ms + GRACE_MORE_MS
                 child.tell("cancel", task_id)
 
+    def wake(self, now: int) -> None:
+        """The time at which what comes next has arrived."""
+        self._now = now
+
     def tick(self, now: int) -> None:
         """Timeouts, kills that are due, and new workers for those that could not start."""
         self._now = now
@@ -339,7 +391,7 @@ class Pool:
                 self._judge(child)
             for job in child.jobs.values() if self._slots == 1 else list(child.jobs.values()):
                 if job.kill_at <= now:
-                    child.blame = child.blame or job
+                    job.kill_at = math.inf
                     child.kill()
                 elif self._deadline(child, job) <= now:
                     self.cancel(job.id, "timed_out")
@@ -377,6 +429,8 @@ class Pool:
                 times.append(min(job.kill_at, self._deadline(child, job)))
                 if self._slots == 1:
                     break
+            if child.state != "ready":
+                continue
             if child.jobs and (not child.flushed or (idle and child.offered and self._now - child.active_at < STALL_MS)):
                 times.append(child.active_at + STALL_MS)
             if child.jobs and not child.judged:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,8 +11,10 @@ import pytest
 from tq import wire
 from tq.answers import LEAST, Pairs, answer, error_answer, fitting, handed_out, outcome_of
 from tq.errors import Refused, UnknownType
+from tq.lists import Lists
 from tq.model import MAX_NAME, Header, Spec, State, Status, Task
 from tq.store import Claimed, Draft
+from tq.waiting import Request
 
 
 def decoded(data: bytes) -> list[Any]:
@@ -46,6 +50,36 @@ def test_a_page_of_the_largest_tasks_fits_and_those_that_are_cut_say_so(size: in
     assert len(whole) >= 800_000 // (size + 75_000)
     assert all(len(task["payload"]) == size and len(task["result"]) == 65_000 for task in whole)
     assert all(task["payload"] is task["result"] is task["error"] is None for task in tasks if task and task.get("cut"))
+
+
+def peak(work: Callable[[], object]) -> int:
+    """Bytes that are needed at most while ``work`` runs."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "large",
+    [{"payload": b"x" * (200 << 10)}, {"result": b"x" * (200 << 10)}, {"error": {"m": "x" * (200 << 10)}}],
+    ids=["payload", "result", "error"],
+)
+def test_a_page_that_cannot_fit_is_cut_before_it_is_packed(large: dict[str, Any]) -> None:
+    rows = [row(n, **large) for n in range(1, 501)]
+    assert peak(lambda: fitting(1, {"tasks": rows, "next": None})) < 8 << 20
+
+
+def test_a_list_keeps_no_more_of_large_tasks_than_its_answer_holds() -> None:
+    lists, answers = Lists(lambda: 0.0), []
+    found = ((Task(Spec(n, Header("t"), bytes(200 << 10), 1), Status(State.FAILED)), b"c") for n in range(500))
+    lists.add(Request(1, 7, "find", {}), found, 500)
+    assert peak(lambda: answers.extend(lists.read_on(1))) < 8 << 20
+    tasks = decoded(answers[0][1])[2]["tasks"]
+    assert [task["id"] for task in tasks] == list(range(500))
+    assert len([task for task in tasks if not task.get("cut")]) >= 4
 
 
 def test_a_small_task_behind_a_large_one_stays_whole() -> None:

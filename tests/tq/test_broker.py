@@ -10,6 +10,7 @@ import pytest
 
 from tests.tq.broker_driver import ANY, Driver
 from tq import wire
+from tq.broker import CONN_MOST
 from tq.errors import ConfigError, Refused, StoreDamaged, StoreError
 from tq.model import MAX_NAME, MAX_PAYLOAD, pack
 from tq.store import Limits, TypeInfo, Want, lookup
@@ -491,6 +492,47 @@ def test_a_deadline_of_what_is_over_wakes_nobody_and_is_forgotten(d: Driver) -> 
         d.ask("cancel", 2, ids=[task_id])
     assert d.broker.next_due is None
     assert len(d.broker._waiting._deadlines) == 0
+
+
+def test_connections_take_turns_so_that_one_with_much_to_ask_delays_nobody(d: Driver) -> None:
+    d.add(10)
+    d.tick_s = 0.003  # two requests a turn
+    many = [d.submit("cancel", 1, ids=[n]) for n in range(1, 8)]
+    other, third = d.submit("get", 2, ids=[1]), d.submit("get", 3, ids=[1])
+    d.turn()
+    assert d.answer(many[0], 1)
+    assert d.answer(other, 2)
+    d.turn()
+    assert d.answer(third, 3)
+    late = d.submit("get", 4, ids=[1])
+    d.turn()
+    assert d.answer(late, 4)
+    d.settle_down()
+    assert [number for number, _, _ in d.told[1]][-7:] == many
+
+
+def test_a_connection_is_full_while_more_of_its_requests_wait_than_it_may_have(d: Driver) -> None:
+    for _ in range(CONN_MOST):
+        assert not d.broker.full(1)
+        d.submit("get", 1, ids=[1])
+    assert d.broker.full(1)
+    assert not d.broker.full(2)
+    d.settle_down()
+    assert not d.broker.full(1)
+    for _ in range(CONN_MOST):
+        d.submit("get", 1, ids=[1])
+    d.broker.gone(1)
+    assert not d.broker.full(1)
+    assert not d.broker.waiting
+
+
+def test_what_a_failed_turn_left_for_the_next_is_answered_once_and_in_order(d: Driver) -> None:
+    d.tick_s = 0.003
+    Trouble(d, Refused("no room"))
+    numbers = [d.submit("enqueue", tasks=[["t", b"", None]]) for _ in range(7)]
+    d.settle_down()
+    assert [number for number, _, _ in d.told[1]] == numbers
+    assert [d.answer(number) for number in numbers] == [{"ids": [n]} for n in range(1, 8)]
 
 
 # -- reading -------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -221,6 +222,31 @@ def test_a_stopped_command_can_be_cancelled(bench: Bench) -> None:
     ended, took = cancelled(bench, "echo ready; kill -STOP $$; sleep 60", 15_000)
     assert ended.exit_code == 128 + signal.SIGTERM
     assert took < 10
+
+
+@pytest.mark.parametrize("looks", [True, False], ids=["it is looked for", "nothing can be looked for"])
+def test_a_command_that_cannot_be_watched_is_ended(bench: Bench, monkeypatch: pytest.MonkeyPatch, looks: bool) -> None:
+    def out_of_descriptors(*_: object) -> Any:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    pids: list[int] = []
+
+    def pidfd_open(pid: int) -> int:
+        pids.append(pid)
+        return int(out_of_descriptors())
+
+    monkeypatch.setattr(os, "pidfd_open", pidfd_open)
+    if not looks:
+        monkeypatch.setattr("tq.shell.end_group", out_of_descriptors)
+    with pytest.raises(OSError, match="Too many open files"):
+        bench.run("sleep", "20")
+    assert not alive(pids[0])
+
+
+def test_a_command_whose_output_cannot_be_read_is_ended(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "readv", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        bench.run("sh", "-c", "echo $$; exec sleep 20")
 
 
 def test_any_amount_of_output_is_bounded_on_disk(bench: Bench) -> None:

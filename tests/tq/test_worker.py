@@ -14,7 +14,8 @@ import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgpack
 import pytest
@@ -23,6 +24,7 @@ from tq import output
 from tq.board import Board, start_ticks
 from tq.model import Header, Spec
 from tq.output import ERR, NOTE, OUT
+from tq.worker import Worker
 
 APPLICATION = """
 import asyncio, logging, os, signal, subprocess, sys, threading, time
@@ -53,6 +55,12 @@ def sleep(seconds):
     time.sleep(seconds)
 @task
 def until(path):
+    while not os.path.exists(path): time.sleep(0.005)
+@task
+def until_with_a_broken_stop(path):
+    def stop(): raise RuntimeError("no stopping")
+    current().stop = stop
+    print("ready")
     while not os.path.exists(path): time.sleep(0.005)
 @task
 def until_cancelled():
@@ -490,6 +498,40 @@ def test_a_cancel_reaches_functions_coroutines_and_commands(start: Callable[...,
     row = pool.answer()
     assert (row[2], row[6]["exit_code"]) == ("failed", 143)
     assert pool.board.commands() == []
+
+
+def test_a_cancel_that_goes_wrong_does_not_make_the_worker_deaf(pool: Pool) -> None:
+    pool.send((1, "until_with_a_broken_stop", [str(pool.root / "go")]))
+    until(lambda: pool.said(1))
+    pool.tell("cancel", 1)
+    until(lambda: not unheard(pool))
+    pool.tell("drain")
+    (pool.root / "go").touch()
+    assert pool.answer()[0][:3] == [1, 1, 0]
+    assert pool.process.wait(10) == 0
+    assert "no stopping" in pool.stderr
+
+
+def test_a_cancel_at_the_very_end_of_a_coroutine_is_no_error() -> None:
+    class Ending:
+        """A run whose coroutine ends between two looks."""
+
+        cancelled = False
+        asked = 0
+
+        def __init__(self) -> None:
+            self._stops: list[Any] = [self._ask]
+
+        def _ask(self) -> None:
+            self.asked += 1
+
+        @property
+        def stop(self) -> Any:
+            return self._stops.pop() if self._stops else None
+
+    run = Ending()
+    Worker.cancel(cast(Any, SimpleNamespace(runs={1: run})), 1)
+    assert (run.cancelled, run.asked) == (True, 1)
 
 
 def test_a_task_cancelled_before_it_began_is_given_back(pool: Pool) -> None:

@@ -142,5 +142,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         build()(args=list(argv), prog_name="tq")
     except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):
+            return 141  # which Typer makes a 1
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     return 0

@@ -191,7 +191,7 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    code = 1
+    code = 0
     try:
         answer = try_fast(sys.argv[1:])
         if answer is None:
@@ -206,4 +206,10 @@ def main() -> NoReturn:
         code = 141  # whoever read our output is gone, as for any command of a pipe: 128 + SIGPIPE
     except KeyboardInterrupt:
         code = 130
+    except OSError as error:
+        from tq.cli.hot import say
+
+        place = "the output" if error.filename is None else ascii(error.filename)
+        say(f"tq: {place} cannot be written or read: {error.strerror or error}.")
+        code = code or 1
     os._exit(code)

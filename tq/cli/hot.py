@@ -31,8 +31,27 @@ def say(text: str) -> None:
         from tq.model import safe_text
 
         text = safe_text(text, newlines=True)
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            pass  # it fails again, and is reported, when the command ends
     print(text, file=sys.stderr, flush=True)
+
+
+def print_ids(ids: Sequence[int]) -> None:
+    """Each on a line of its own, in one write: what runs side by side must not mix its ids. TqError names what is stored."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.write("".join(f"{task_id}\n" for task_id in ids))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        sys.stdout = None  # what is left in it would fail again at the end
+        stored = f"task {ids[0]} is" if len(ids) == 1 else f"tasks {ids[0]} to {ids[-1]} are"
+        raise TqError(f"the output cannot be written: {error.strerror}. But {stored} stored: do not send it again.") from None
 
 
 def report(error: TqError) -> int:
@@ -51,7 +70,7 @@ def run(verb: str, call: Call, values: dict[str, Any]) -> int:
 
 def _stored(call: Call, task: list[Any], wait: bool) -> int:
     ids = call("enqueue", {"tasks": [task], "again": False})["ids"]
-    print(ids[0], flush=True)
+    print_ids(ids)
     return exit_code(ids, waited(call, ids, None)) if wait else 0
 
 
@@ -88,11 +107,14 @@ def status(call: Call, values: dict[str, Any]) -> int:
 
 
 def result(call: Call, values: dict[str, Any]) -> int:
-    from tq.cli.render import code_of, json_line, plain, value_of
+    from tq.cli.render import UNREADABLE, code_of, json_line, plain, value_of
 
     row = rows_of(call, task_ids(call, [values["id"]]))[0]
     if row["state"] == "succeeded":
-        print(json_line(plain(value_of(row["result"]))))
+        value = value_of(row["result"])
+        if value is not None and value is row["result"]:
+            say(f"tq: the result of task {row['id']} {UNREADABLE}")
+        print(json_line(plain(value)))
         return 0
     if row["state"] not in ("failed", "cancelled", "expired"):
         say(f"tq: task {row['id']} is {row['state']}, so it has no result yet. Wait for it with `tq wait {row['id']}`.")

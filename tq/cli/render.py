@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 INF = float("inf")
+UNREADABLE = "cannot be read as a value; these are its bytes in base64."
 EXIT = {"succeeded": 0, "failed": 1, "cancelled": 143, "expired": 124}
 
 
@@ -41,7 +42,7 @@ def value_of(data: bytes | None) -> Any:
         return None
     try:
         return msgpack.unpackb(data, raw=False, use_list=True, strict_map_key=False)
-    except (ValueError, RecursionError, msgpack.UnpackException):
+    except (TypeError, ValueError, RecursionError, msgpack.UnpackException):  # TypeError: a list as a key of a map
         return data
 
 

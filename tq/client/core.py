@@ -155,7 +155,7 @@ def decode(data: bytes | None) -> Any:
         return None
     try:
         return unpack(data)
-    except (ValueError, RecursionError, msgpack.UnpackException):
+    except (TypeError, ValueError, RecursionError, msgpack.UnpackException):
         return data
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import lmdb
 
-from tq.errors import StoreDamaged, StoreError, UsageError
+from tq.errors import StoreDamaged, StoreError
 from tq.lifecycle import Transition
 from tq.model import FORMAT, HEAD, Header, State, Status, Task, first_success, header_of, pack, seal, spec_of, status_of, unpack, unseal
 from tq.store import Chore, Claimed, Draft, Limits, QueueInfo, RequestId, Success, SuccessRow, Tally, TypeInfo, Want
@@ -28,9 +28,9 @@ from tq.store.files import MAP_SIZE, open_store
 from tq.store.keys import COUNTED, COUNTERS, DUE, ENDED, EXPIRE, HISTORY, PAIR, PAST, READY, REQUEST, TIMER, U32, U64, Batch, Run
 from tq.store.lanes import Lane, Lanes
 from tq.store.leases import Leases
-from tq.store.lookup import Lookup
+from tq.store.registry import Registry
 from tq.store.retention import Ended, drop_requests, forget, sent_before, take_oldest
-from tq.store.room import Room, kinds
+from tq.store.room import Room, guarded, kinds
 
 EMPTY_LANES_KEPT = 1024
 _KEPT_ALIKE = (State.SUCCEEDED, State.CANCELLED, State.EXPIRED)
@@ -39,7 +39,7 @@ _log = logging.getLogger("tq.store")
 _PENDING, _RUNNING, _SUCCEEDED = State.PENDING, State.RUNNING, State.SUCCEEDED
 
 
-class LmdbStore(Lookup):
+class LmdbStore(Registry):
     """The store in ``path`` (made at first start). One write transaction a turn; one thread."""
 
     def __init__(self, path: Path, limits: Limits = Limits(), map_size: int = MAP_SIZE) -> None:
@@ -183,6 +183,7 @@ class LmdbStore(Lookup):
 
     # -- enqueue ---------------------------------------------------------------------------------------------------
 
+    @guarded
     def enqueue(self, drafts: Sequence[Draft], request: RequestId | None = None) -> Sequence[int]:
         if request is not None and request.again:
             self._flush()
@@ -257,6 +258,7 @@ class LmdbStore(Lookup):
 
     # -- claim and success: the hot path ---------------------------------------------------------------------------
 
+    @guarded
     def claim(self, want: Want) -> list[Claimed]:
         lines = self._lanes.open_lines(want.queues)
         if not lines:
@@ -358,6 +360,7 @@ class LmdbStore(Lookup):
         self._finals[State.FAILED] += 1
         self._room.weigh(tally.queue, -1, 0)
 
+    @guarded
     def succeed(self, results: Sequence[SuccessRow]) -> list[bool]:
         held: list[bool] = []
         running, states, history = self._running, self._gathered["states"], self._gathered["history"]
@@ -415,6 +418,7 @@ class LmdbStore(Lookup):
 
     # -- every other transition ------------------------------------------------------------------------------------
 
+    @guarded
     def apply(self, transitions: Sequence[Transition]) -> list[Task | None]:
         self._flush()
         return [self._apply(one) for one in transitions]
@@ -511,6 +515,7 @@ class LmdbStore(Lookup):
         cursor = txn.cursor(self._db["timers"])
         self._next_timer = TIMER.unpack(cursor.key())[0] if cursor.first() else None
 
+    @guarded
     def due(self, limit: int) -> list[tuple[str, int]]:
         self._flush()
         found: list[tuple[str, int]] = []
@@ -520,7 +525,11 @@ class LmdbStore(Lookup):
             at, kind, task_id = TIMER.unpack(cursor.key())
             if at > self._now:
                 break
-            task = self._read(self._txn, task_id)
+            try:
+                task = self._read(self._txn, task_id)
+            except StoreDamaged as error:  # it must not stop those that come due after it
+                _log.error("task %d cannot be read; its timer is dropped: %s", task_id, error)
+                task = None
             if task is not None and kind == EXPIRE and not task.state.final:
                 found.append(("expire", task_id))
             elif task is not None and kind == DUE and task.state in _TIMED and (task.status.due_at or task.spec.due_at) == at:
@@ -538,6 +547,7 @@ class LmdbStore(Lookup):
 
     # -- forgetting ------------------------------------------------------------------------------------------------
 
+    @guarded
     def remove(self, ids: Sequence[int]) -> list[bool]:
         self._flush()
         gone = []
@@ -562,6 +572,7 @@ class LmdbStore(Lookup):
             gone.append((U64.unpack(key[9:])[0], bool(output)))
         return gone
 
+    @guarded
     def retain(self, limits: Limits, most: int) -> list[tuple[int, bool]]:
         self._flush()
         counts, cursor = self._finals, self._txn.cursor(self._db["history"])
@@ -573,28 +584,3 @@ class LmdbStore(Lookup):
         oldest = (self._now - limits.keep_requests_ms) // 60_000 - 1
         drop_requests(self._txn.cursor(self._db["requests"]), oldest, most)
         return self._forget(ended) if ended else []
-
-    # -- settings --------------------------------------------------------------------------------------------------
-
-    def put_types(self, types: Sequence[TypeInfo]) -> None:
-        for info in types:
-            self._types[info.name] = info
-            self._txn.put(info.name.encode(), pack(info.row()), db=self._db["types"])
-
-    def put_queue(self, queue: QueueInfo) -> None:
-        if queue.weight < 1:
-            raise UsageError(f"queue {queue.name!r}: expected a weight of at least 1, got {queue.weight}.")
-        self._lanes.configure(queue)
-        self._txn.put(queue.name.encode(), pack(queue.row()), db=self._db["queues"])
-
-    def put_chore(self, chore: Chore) -> Chore:
-        if not chore.id:
-            self._chore += 1
-            chore = replace(chore, id=self._chore)
-        self._chores[chore.id] = chore
-        self._txn.put(U64.pack(chore.id), pack(chore.row()), db=self._db["chores"])
-        return chore
-
-    def drop_chore(self, chore_id: int) -> None:
-        self._chores.pop(chore_id, None)
-        self._txn.delete(U64.pack(chore_id), db=self._db["chores"])

@@ -10,9 +10,10 @@ Promises: new work is refused long before the disk or the map is full, so what i
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import lmdb
 
@@ -26,6 +27,7 @@ DISK_RESERVE = 64 << 20
 MAP_RESERVE = 16
 """One part in so many of the map is kept for settling: a turn of 512 tasks needs some 2,000 pages at the worst."""
 CHECK_EVERY_MS = 1000
+READERS_EVERY_MS = 60_000
 PAGE = 4096
 
 
@@ -38,7 +40,7 @@ class Room:
         self._dbs = dbs
         self._limits = limits
         self._map_size = map_size
-        self._until = 0
+        self._until = self._readers_until = 0
         self._full: str | None = None
         self.load: dict[str, list[int]] = {}
 
@@ -49,6 +51,9 @@ class Room:
 
     def check(self, runs: Sequence[tuple[Header, Sequence[Draft]]], txn: Any, now: int) -> None:
         """Refused or PayloadError unless all of ``runs`` may come in."""
+        if now >= self._readers_until:
+            self._readers_until = now + READERS_EVERY_MS
+            self._env.reader_check()  # a backup or verify that was killed would pin its pages for ever
         if now >= self._until:
             self._until = now + CHECK_EVERY_MS
             self._full = self._look(txn)
@@ -92,6 +97,22 @@ class Room:
             text = f"the store has no room: {error}. Nothing was stored; make room on its disk, then try again."
             return Refused(text, retry_after=5.0)
         return StoreError(f"the store cannot be written: {error}. Nothing of this turn was stored. Check the disk, run `tq verify`.")
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def guarded(method: Method) -> Method:
+    """A store's operation whose LMDB errors are told as what they mean (``Room.trouble``)."""
+
+    @wraps(method)
+    def call(store: Any, *args: Any, **named: Any) -> Any:
+        try:
+            return method(store, *args, **named)
+        except lmdb.Error as error:
+            raise store._room.trouble(error) from error
+
+    return cast("Method", call)
 
 
 def _full(queue: str, limit: int, unit: str, have: int, came: int) -> Refused:

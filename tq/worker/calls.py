@@ -18,7 +18,7 @@ import msgpack
 
 from tq.app import Cancel, Permanent, Retry, Snooze
 from tq.errors import PayloadError
-from tq.model import MAX_ERROR, unpack
+from tq.model import MAX_ERROR, brief, unpack
 
 MAX_MESSAGE = 2000
 MAX_FRAMES = 20
@@ -64,12 +64,27 @@ def call(function: Callable[..., Any], payload: bytes) -> Any:
 def result_bytes(value: object, pack: Callable[[object], bytes]) -> bytes:
     """A handler's result as it is kept; Unpackable if it is not data."""
     try:
-        return pack(value)
+        data = pack(value)
+        if (key := _list_as_key(value)) is not None:
+            raise TypeError(f"expected text or numbers as keys, got {brief(key)}")
+        return data
     except (TypeError, ValueError, OverflowError, RecursionError, UnicodeError) as error:
         raise Unpackable(
             f"the handler's result cannot be stored: expected JSON-like data (None, bool, numbers, text, bytes, lists, maps), "
             f"got {type(value).__name__}: {error}. Return plain data."
         ) from None
+
+
+def _list_as_key(value: object) -> object:
+    """A tuple that is a key in ``value``, which packs but can never be read; None if there is none."""
+    if isinstance(value, dict):
+        found = next((key for key in value if isinstance(key, tuple)), None)
+        inner = value.values()
+    elif isinstance(value, list | tuple):
+        found, inner = None, value
+    else:
+        return None
+    return found if found is not None else next((key for item in inner if (key := _list_as_key(item)) is not None), None)
 
 
 def wish(value: Snooze | Cancel) -> tuple[str, Details]:

@@ -31,9 +31,11 @@ class House:
         self.gone: list[int] = []
         self.drained: list[int] = []
         self.later: set[int] = set()
+        self.full: set[int] = set()
         self.answers: list[tuple[int, bytes]] = []
         self.clients: list[socket.socket] = []
-        self.door = UnixDoor(self.loop, path, self._serve, self.gone.append, max_frame, max_connections, self.drained.append)
+        more = self.drained.append, self.full.__contains__
+        self.door = UnixDoor(self.loop, path, self._serve, self.gone.append, max_frame, max_connections, *more)
 
     def _serve(self, connection: Connection, number: int, verb: str, args: dict[str, Any]) -> None:
         self.served.append((connection.id, number, verb, args))
@@ -140,6 +142,37 @@ def test_a_client_that_sends_a_flood_is_read_no_faster_than_it_is_served(house: 
     assert len(home.served) <= 31 * FRAMES_A_TURN + 1
     numbers = [number for conn, number, _, _ in home.served if conn == 1]
     assert numbers == list(range(len(numbers)))
+
+
+def test_a_client_with_enough_requests_waiting_is_not_read_until_they_are_served(house: Callable[..., House]) -> None:
+    home = house()
+    client, other = home.connect(), home.connect()
+    client.sendall(b"".join(request(number) for number in range(2 * FRAMES_A_TURN)))
+    home.loop.poll(0.0)  # half of it is cut
+    home.full.add(1)
+    client.sendall(request(2 * FRAMES_A_TURN))
+    other.send(request(7))
+    home.turn(5)
+    waiting = home.door._connections[1].frames.waiting
+    assert len([conn for conn, *_ in home.served if conn == 1]) == FRAMES_A_TURN
+    assert waiting == len(b"".join(request(number) for number in range(FRAMES_A_TURN, 2 * FRAMES_A_TURN)))
+    assert heard(other)[0] == [[7, 0, {"verb": "get"}]]
+    home.full.clear()
+    home.turn(3)
+    assert [number for conn, number, _, _ in home.served if conn == 1] == list(range(2 * FRAMES_A_TURN + 1))
+
+
+def test_what_a_full_client_has_only_begun_to_send_is_left_in_the_kernel(house: Callable[..., House]) -> None:
+    home = house()
+    client = home.connect()
+    home.full.add(1)
+    client.send(request(1))
+    home.turn(3)
+    assert home.served == []
+    assert home.door._connections[1].frames.waiting == 0
+    home.full.clear()
+    home.turn()
+    assert heard(client)[0] == [[1, 0, {"verb": "get"}]]
 
 
 @pytest.mark.parametrize(
@@ -326,7 +359,7 @@ def test_the_socket_is_private_and_replaces_a_dead_ones_and_goes_with_the_door(h
     assert len(home.served) == 1
     home.door.shut()
     assert os.listdir(data_dir) == []
-    home.door = UnixDoor(home.loop, home.path, home._serve, home.gone.append, 1000, 1, home.drained.append)
+    home.door = UnixDoor(home.loop, home.path, home._serve, home.gone.append, 1000, 1, home.drained.append, lambda _: False)
 
 
 def test_a_path_of_a_hundred_and_seven_bytes_works_and_one_more_is_refused(data_dir: Path) -> None:

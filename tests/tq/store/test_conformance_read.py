@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tq.model import State
-from tq.store import Query
+from tq.store import Query, lookup
 
 PENDING, RUNNING, SUCCEEDED, FAILED = State.PENDING, State.RUNNING, State.SUCCEEDED, State.FAILED
 ERROR = {"type": "ValueError", "message": "no"}
@@ -81,6 +81,17 @@ def test_pages_join_without_a_gap_or_a_repeat(mixed, states, limit):
         pages += [task_id for task_id, _ in page]
         cursor = page[-1][1]
     assert pages == whole
+
+
+def test_a_few_scheduled_tasks_are_listed_in_slices_however_many_timers_others_have(store, monkeypatch):
+    monkeypatch.setattr(lookup, "FEW", 50)
+    first = store.add(1, due_in=9000)
+    for queue in ("a", "b", "c"):
+        store.add(100, queue=queue, ttl=60_000)
+    last = store.add(1, due_in=9000)
+    reader = list(store.raw.find(Query(frozenset({State.SCHEDULED}), limit=10)))
+    assert [row[0].id for row in reader if row is not None] == [*last, *first]
+    assert reader.count(None) >= 3
 
 
 def test_new_tasks_do_not_disturb_the_pages_of_older_ones(mixed):
