@@ -78,8 +78,32 @@ def answer(number: int, body: dict[str, Any]) -> bytes:
     return wire.error(number, "usage", f"expected an answer of at most {wire.MAX_FRAME} bytes, it has {len(data)}. Ask for less.")
 
 
+class Page:
+    """Rows of tasks for one answer. What cannot fit beside those before it is cut as it comes, so that nobody holds it."""
+
+    __slots__ = ("_room", "rows")
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any] | None] = []
+        self._room = wire.MAX_FRAME
+
+    def add(self, row: dict[str, Any] | None) -> None:
+        """``row`` as ``Task.row()`` gives it; None: there is no such task."""
+        if row is not None:
+            size = len(row["payload"] or b"") + len(row["result"] or b"") + len(wire.pack([row["error"], row["meta"], row["attempts"]]))
+            if size > self._room:
+                row = row | _LARGE
+            else:
+                self._room -= size
+        self.rows.append(row)
+
+
 def fitting(number: int, body: dict[str, Any]) -> bytes:
     """The answer, with as many of its tasks whole as fit into a frame; the others say ``cut`` and miss what may be large."""
+    page = Page()
+    for row in body["tasks"]:
+        page.add(row)
+    body = body | {"tasks": page.rows}
     data = wire.frame([number, wire.ANSWER, body])
     if len(data) <= wire.MAX_FRAME:
         return data

@@ -30,7 +30,7 @@ from tq.lists import Lists
 from tq.model import State, is_name
 from tq.stats import stats
 from tq.store import SCAN_MOST, Claimed, Limits, Query, QueueInfo, RequestId, Store, TypeInfo, Want
-from tq.waiting import Claim, Request, Wait, Waiting
+from tq.waiting import Claim, Inbox, Request, Wait, Waiting
 
 SLICE_S = 0.002
 """How long a turn may work on chores, and on long reads."""
@@ -91,7 +91,8 @@ class Broker:
         self._chance = chance
         self._clock = clock  # seconds; only bounds slices of long work
         self._intake = Intake(defaults, store.types, store.queues)
-        self._inbox: list[Request] = []
+        self._inbox = Inbox()
+        self.full = self._inbox.full
         self._settles: list[Sequence[Any]] = []
         self._removed: list[int] = []  # tasks with output that were forgotten before anybody listened
         self._owed: list[Sequence[Any]] = []  # ends for which the store had no room
@@ -120,7 +121,7 @@ class Broker:
 
     def submit(self, request: Request) -> None:
         """Take a request for the next turn."""
-        self._inbox.append(request)
+        self._inbox.add(request)
 
     def settled(self, rows: Iterable[Sequence[Any]]) -> None:
         """Take results from the pool: ``[id, claim, 0 or kind, started_at, finished_at, output, result or outcome map]``."""
@@ -128,13 +129,13 @@ class Broker:
 
     def gone(self, conn: int) -> None:
         """A connection is closed: nobody waits there any more. What it asked to be changed before still is."""
-        self._inbox = [one for one in self._inbox if one.conn != conn or (one.verb in self._writes and one.verb != "claim")]
+        self._inbox.gone(conn, lambda one: one.verb in self._writes and one.verb != "claim")
         self._lists.gone(conn)
         self._waiting.gone(conn)
 
     def holds(self, conn: int) -> bool:
         """Whether the connection has an answer or events to expect."""
-        return any(one.conn == conn for one in self._inbox) or self._lists.holds(conn) or self._waiting.holds(conn)
+        return self._inbox.holds(conn) or self._lists.holds(conn) or self._waiting.holds(conn)
 
     @property
     def waiting(self) -> bool:
@@ -197,7 +198,7 @@ class Broker:
             self._retain_at = self._again_at = 0
         self._now = now
         settles, self._settles = self._settles, []
-        requests, self._inbox = self._inbox, []
+        requests: list[Request] = []  # those that this turn takes
         if self._owed and now >= self._again_at:
             settles, self._owed = [*self._owed, *settles], []
         turn = Turn()
@@ -210,7 +211,6 @@ class Broker:
                 _log.exception("a turn failed and is done again one request at a time")
             self._store.abort()
             self._chores.aborted()
-            self._inbox.clear()  # what was left for the next turn is among the requests
             turn = self._one_by_one(settles, requests)
         for change in turn.later:
             change()
@@ -219,24 +219,24 @@ class Broker:
         turn.busy = turn.busy or bool(self._lists)
         return turn
 
-    def _work(self, turn: Turn, settles: Sequence[Sequence[Any]], requests: Sequence[Request], wants: Sequence[Want]) -> None:
+    def _work(self, turn: Turn, settles: Sequence[Sequence[Any]], requests: list[Request], wants: Sequence[Want]) -> None:
         """Steps 2 and 3 of the loop: everything in one transaction, committed."""
         store, now = self._store, self._now
         due = store.next_due()
         chores = store.chores()
         own = now >= self._again_at  # else its own work could not be committed a moment ago
         changes = own and (bool(chores) or (due is not None and due <= now) or now >= self._retain_at or bool(wants and store.ready()))
-        changes = changes or bool(settles) or any(r.verb in self._writes for r in requests)
+        changes = changes or bool(settles) or any(r.verb in self._writes for r in self._inbox)
         if changes:
             store.begin(now)
         if settles:
             self._settle_rows(settles, turn)
         until = self._clock() + TURN_S
-        for at, request in enumerate(requests):
+        for request in self._inbox.taken():
+            requests.append(request)
             self._serve(request, turn)
             if self._clock() > until:
-                self._inbox = [*requests[at + 1 :], *self._inbox]  # the next turn's: nobody waits long for a commit
-                break
+                break  # the rest is the next turn's: nobody waits long for a commit
         if not changes:
             return
         if own:

@@ -149,7 +149,7 @@ class Daemon:
         self._await_hello()
         max_frame, connections = self._settings.max_frame, self._settings.max_connections
         path, drained = self._dir / wire.SOCKET, self._followers.drained
-        self._door = UnixDoor(self._loop, path, self._serve, self._gone, max_frame, connections, drained)
+        self._door = UnixDoor(self._loop, path, self._serve, self._gone, max_frame, connections, drained, self._broker.full)
         self._watchdog.start()
         self._log.event(
             "daemon_started", version=__version__, pid=os.getpid(), data_dir=str(self._dir), app=self._settings.app,

@@ -4,7 +4,7 @@ For: ``find``, whose filters may have to look at every task there is.
 Not for: which tasks match (stores), what else a turn does (broker).
 Runs in: the daemon, on the thread of its loop.
 Promises: a slice ends soon after its time; several lists take turns; one that meets a damaged record or was given a
-cursor of its own making is answered with that error and harms no other.
+cursor of its own making is answered with that error and harms no other; of large tasks it keeps what its answer holds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from tq.answers import error_answer, fitting
+from tq.answers import Page, error_answer, fitting
 from tq.errors import Refused, StoreDamaged, TqError, UsageError
 from tq.model import Task
 from tq.waiting import Request
@@ -30,7 +30,7 @@ class _List:
     request: Request
     found: Iterator[tuple[Task, bytes] | None]
     limit: int
-    tasks: list[Task] = field(default_factory=list)
+    page: Page = field(default_factory=Page)
     next: bytes | None = None
 
 
@@ -67,7 +67,7 @@ class Lists:
             conn, number = one.request.conn, one.request.number
             try:
                 if self._advance(one, until):
-                    yield conn, fitting(number, {"tasks": [task.row() for task in one.tasks], "next": one.next})
+                    yield conn, fitting(number, {"tasks": one.page.rows, "next": one.next})
                 else:
                     self._lists.append(one)
             except (StoreDamaged, struct.error, TypeError, ValueError) as error:
@@ -81,8 +81,8 @@ class Lists:
         """Read on until the time is up (False) or the page is full or nothing is left (True)."""
         for found in one.found:
             if found is not None:
-                one.tasks.append(found[0])
-                if len(one.tasks) == one.limit:
+                one.page.add(found[0].row())
+                if len(one.page.rows) == one.limit:
                     one.next = found[1]
                     return True
             elif self._clock() >= until:

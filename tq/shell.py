@@ -6,7 +6,7 @@ Not for: shell syntax (``sh -c`` is a command like any other), deciding about re
 Runs in: the worker, on the thread of the slot that runs the command.
 Promises: the command leads a session of its own and stands on the worker's board before it can be forgotten; memory
 is bounded however much it prints; it is over when its leader is, whatever background children keep open; a cancel
-is TERM, then KILL of the whole session after the grace.
+is TERM, then KILL of the whole session after the grace; one that cannot be watched is ended, not left to run.
 
 Exit codes as a shell gives them: 127 not found, 126 found but not to be run, 128 + n killed by signal n. The command
 finds ``TQ_TASK_ID``, ``TQ_ATTEMPT`` (counted from 1) and ``TQ_DATA_DIR`` in its environment, and ``TQ_COMMAND``, a mark
@@ -21,6 +21,7 @@ import signal
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,15 +90,22 @@ class Command:
                 return self._not_started(error)
             ticks = start_ticks(process.pid) or 0
             self._board.command_started(self._mark, process.pid, ticks)
-        handle = os.pidfd_open(process.pid)
-        try:
+        handle = -1
+        try:  # whatever goes wrong from here on, it is ended before it is reaped, so that its number is still its own
+            handle = os.pidfd_open(process.pid)
             self._pump(process, handle, ticks)
-        finally:
             if self._asked:
-                end_group(process.pid, ticks)  # before the leader is reaped, so that its number is still its own
+                end_group(process.pid, ticks)
+        except BaseException:
+            _signal_group(process.pid, signal.SIGKILL)  # needs no descriptor, of which there may be none
+            with suppress(OSError):
+                end_group(process.pid, ticks)
+            raise
+        finally:
             code = process.wait()
             self._board.command_ended(process.pid)
-            os.close(handle)
+            if handle >= 0:
+                os.close(handle)
             for stream in (process.stdout, process.stderr):
                 if stream is not None:
                     stream.close()

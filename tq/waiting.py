@@ -1,18 +1,19 @@
 """Waiting: who waits for what, and until when.
 
-For: requests that are answered later (``wait``, ``claim`` with a wait) and connections that watch.
+For: requests that wait for their turn, those that are answered later (``wait``, ``claim`` with a wait), connections that watch.
 Not for: what the answers say (broker), who is connected (doors).
 Runs in: the daemon, in the broker's memory; nothing of it outlives the daemon.
 Promises: a task's end finds those who wait for it without looking at the others; a connection that is gone is
 forgotten everywhere, at the cost of what it had; each waiting request is given out exactly once, by its event or by
-its deadline; totals are due only after something has changed; what one connection may have waiting is bounded.
+its deadline; totals are due only after something has changed; what one connection may have waiting is bounded; connections take
+turns, and each one's requests stay in order.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from typing import Any, NamedTuple
@@ -23,6 +24,8 @@ from tq.store import Want
 MOST = 100_000
 """Tasks and names that one connection may have waiting: some 20 MB; an event loop that awaits ten thousand tasks fits."""
 DEAD_MOST = 64
+INBOX_MOST = 64
+"""Requests of one connection that may wait for their turn before no more of its bytes are read."""
 
 
 class Request(NamedTuple):
@@ -33,6 +36,45 @@ class Request(NamedTuple):
     verb: str
     args: dict[str, Any]
     nonce: bytes | None = None
+
+
+class Inbox:
+    """Requests that wait for their turn."""
+
+    def __init__(self) -> None:
+        self._queues: OrderedDict[int, deque[Request]] = OrderedDict()  # by connection, the one whose turn it is first
+
+    def __bool__(self) -> bool:
+        return bool(self._queues)
+
+    def __iter__(self) -> Iterator[Request]:
+        """All of them, in no order that matters."""
+        return (request for queue in self._queues.values() for request in queue)
+
+    def add(self, request: Request) -> None:
+        self._queues.setdefault(request.conn, deque()).append(request)
+
+    def taken(self) -> Iterator[Request]:
+        """Take one of each connection in turn, until nobody has any or the caller has enough."""
+        while self._queues:
+            conn, queue = self._queues.popitem(last=False)
+            request = queue.popleft()
+            if queue:
+                self._queues[conn] = queue
+            yield request
+
+    def full(self, conn: int) -> bool:
+        """Whether the connection has to be served before it may ask for more."""
+        return len(self._queues.get(conn, ())) >= INBOX_MOST
+
+    def holds(self, conn: int) -> bool:
+        return conn in self._queues
+
+    def gone(self, conn: int, stays: Callable[[Request], bool]) -> None:
+        """A connection is closed: forget what it asked, except what ``stays``."""
+        kept = deque(filter(stays, self._queues.pop(conn, ())))
+        if kept:
+            self._queues[conn] = kept
 
 
 @dataclass(slots=True, eq=False)

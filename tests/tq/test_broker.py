@@ -10,10 +10,10 @@ import pytest
 
 from tests.tq.broker_driver import ANY, Driver
 from tq import wire
-from tq.broker import CONN_MOST
 from tq.errors import ConfigError, Refused, StoreDamaged, StoreError
 from tq.model import MAX_NAME, MAX_PAYLOAD, pack
 from tq.store import Limits, TypeInfo, Want, lookup
+from tq.waiting import INBOX_MOST
 
 BIG = b"x" * (200 << 10)
 
@@ -512,14 +512,14 @@ def test_connections_take_turns_so_that_one_with_much_to_ask_delays_nobody(d: Dr
 
 
 def test_a_connection_is_full_while_more_of_its_requests_wait_than_it_may_have(d: Driver) -> None:
-    for _ in range(CONN_MOST):
+    for _ in range(INBOX_MOST):
         assert not d.broker.full(1)
         d.submit("get", 1, ids=[1])
     assert d.broker.full(1)
     assert not d.broker.full(2)
     d.settle_down()
     assert not d.broker.full(1)
-    for _ in range(CONN_MOST):
+    for _ in range(INBOX_MOST):
         d.submit("get", 1, ids=[1])
     d.broker.gone(1)
     assert not d.broker.full(1)

@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tq.board import SIZE
 from tq.child import Child
 from tq.loop import Loop
 from tq.model import Header, Spec, pack
@@ -19,7 +20,7 @@ from tq.pool import LOOKAHEAD, STALL_MS, Means, Pool
 from tq.store import Claimed, Want
 
 APP = """
-import os, signal, time
+import os, signal, subprocess, time
 import tq
 
 @tq.task
@@ -34,6 +35,11 @@ def slow(seconds):
 @tq.task
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
+
+@tq.task
+def leave_a_child(seconds):
+    subprocess.Popen(["sleep", "4243"])
+    time.sleep(seconds)
 
 @tq.task
 def boom():
@@ -125,7 +131,10 @@ def yard(data_dir: Path) -> Iterator[Callable[..., Yard]]:
     yield make
     for one in made:
         assert one.end() == []
-    assert list((data_dir / "run").iterdir()) == []
+    # A dead worker's board stays, under a name of its own, until what it says is stored: the daemon removes it then.
+    assert {path for path in (data_dir / "run").iterdir() if path.name != "broken.board"} == {
+        board for one in made for board in one.pool.closed
+    }
 
 
 def first(yard: Yard) -> Child:
@@ -136,7 +145,7 @@ def test_results_come_back_once_each_and_the_pool_learns_what_a_type_costs(yard:
     one = yard()
     assert one.pool.slots == (0, 1)
     (want,) = one.pool.wants(now_ms())
-    assert (want.limit, want.types) == (LOOKAHEAD, frozenset({"shell", "quick", "slow", "die", "boom"}))
+    assert (want.limit, want.types) == (LOOKAHEAD, frozenset({"shell", "quick", "slow", "die", "leave_a_child", "boom"}))
     assert "quick" not in want.costs
     ids = one.give("quick", 7, count=50)
     assert one.pool.slots == (1, 1)
@@ -252,7 +261,7 @@ def test_a_check_imports_the_application_again_and_leaves_the_workers_alone(yard
     one = yard()
     pid = first(one).process.pid
     for text, types, says in (
-        (APP + "\n@tq.task\ndef fresh(): ...\n", {"quick", "slow", "die", "boom", "fresh"}, None),
+        (APP + "\n@tq.task\ndef fresh(): ...\n", {"quick", "slow", "die", "leave_a_child", "boom", "fresh"}, None),
         ("import nothing_here\n", set(), "nothing_here"),
         ("import os; os._exit(4)\n", set(), "exit code 4 before its hello"),
     ):  # fmt: skip
@@ -283,12 +292,45 @@ def test_what_a_dead_daemon_left_is_ended_and_what_had_begun_is_known(data_dir: 
     assert child.process.wait(10) == -signal.SIGKILL
     assert [event for event, _ in heir.log] == ["orphan_ended"]
     assert (begun(running, 1), begun(waiting, 1), begun(running, 2)) == (True, False, False)
-    assert list((data_dir / "run").iterdir()) == []
+    assert heir.pool.bury()(running, 1)  # what a board says is there until it is stored
+    for board in heir.pool.closed:
+        board.unlink(missing_ok=True)
     assert not heir.pool.bury()(running, 1)
     for yard in (dead, heir):
         yard.loop.close()
     os.close(child.pidfd)
     child.board.close()
+
+
+@pytest.mark.parametrize("left", [b"", bytes(SIZE), b"no board"])
+def test_a_board_that_a_power_cut_left_stops_nobody_and_all_counts_as_begun(data_dir: Path, left: bytes) -> None:
+    yard = Yard(data_dir)
+    broken = data_dir / "run" / "w1.board"
+    broken.write_bytes(left)
+    begun = yard.pool.bury()
+    assert (begun(1, 1), begun(2, 7)) == (True, True)
+    assert yard.pool.closed == [broken]
+    yard.loop.close()
+
+
+def test_with_more_slots_a_task_that_crashed_before_runs_alone(yard: Callable[..., Yard]) -> None:
+    one = yard(slots=4)
+    slow = one.give("slow", 0.3, count=2)
+    (suspect,) = one.give("slow", 0.01, crashes=1)
+    for task_id in slow:
+        one.begun(task_id)
+    child = first(one)
+    assert not child.has_begun(child.jobs[suspect], child.board.begun())
+    assert one.pool.wants(now_ms()) == []  # and nothing new beside it
+    assert one.results(*slow, suspect) == [0, 0, 0]
+    assert len(one.pool.wants(now_ms())) == 1
+
+
+def test_what_a_handler_started_ends_with_its_worker(yard: Callable[..., Yard]) -> None:
+    one = yard()
+    (task_id,) = one.give("leave_a_child", 60, timeout_ms=200)
+    assert one.results(task_id) == ["timed_out"]
+    assert not [process for process in psutil.process_iter(["name", "cmdline"]) if process.info["cmdline"] == ["sleep", "4243"]]
 
 
 @pytest.mark.parametrize("runs", [1, 10, 300])

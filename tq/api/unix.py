@@ -58,7 +58,8 @@ class Connection:
 class UnixDoor:
     """Listens on ``path``; gives each request to ``serve`` and the id of each closed connection to ``gone``.
 
-    ``drained`` gets the id of a connection whose client has taken all that waited for it.
+    ``drained`` gets the id of a connection whose client has taken all that waited for it. ``full`` says of an id whether
+    what it has asked must be served before it is read on; while that is so the loop must keep turning.
     """
 
     def __init__(
@@ -70,12 +71,14 @@ class UnixDoor:
         max_frame: int,
         max_connections: int,
         drained: Callable[[int], None],
+        full: Callable[[int], bool],
     ) -> None:
         self._loop = loop
         self._path = path
         self._serve = serve
         self._gone = gone
         self._drained = drained
+        self._full = full
         self._max_frame = max_frame
         self._max_connections = max_connections
         self._connections: dict[int, Connection] = {}
@@ -170,6 +173,8 @@ class UnixDoor:
             self._flush(connection)
         if not events & ~WRITE or connection.id not in self._connections or connection.id in self._unread:
             return  # what it has sent already comes first, so that its buffer is bounded
+        if self._full(connection.id):
+            return  # the rest waits in the kernel, and is offered again
         try:
             data = connection.sock.recv(READ_BYTES)
         except BlockingIOError:
@@ -227,8 +232,10 @@ class UnixDoor:
         return bool(self._unread)
 
     def read_on(self) -> None:
+        """Serve what is left from the last turn."""
         for connection in list(self._unread.values()):
-            self._cut(connection)
+            if not self._full(connection.id):
+                self._cut(connection)
 
     # -- going out -------------------------------------------------------------------------------------------------
 

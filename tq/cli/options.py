@@ -51,6 +51,7 @@ TYPE = Option("--type -t", "Type: the name of a handler.")
 LABEL = Option("--label -l", "A word of your own to find the task by.")
 TENANT = Option("--tenant", "Whose task it is; `tq list --tenant` shows theirs.")
 LIMIT = Option("--limit -n", "At most so many.")
+RAW = Option("--raw", "Leave control characters as they are, also on a terminal.", "flag")
 WAIT = Option("--wait", "Wait until it is over and exit with its code.", "flag")
 WITHIN = Option("--timeout", "Give up waiting after this time (exit code 124).")
 TASK = (
@@ -89,7 +90,11 @@ COMMANDS: dict[str, Command] = {
         Option("--allow-unknown", "Accept a type that no worker has named yet.", "flag"),
     )),
     "add": Command("Store a command to be run and print its id: tq add -- make all.", "command", "rest", (*TASK, WAIT)),
-    "run": Command("Run a command as a task: show its output, exit with its code.", "command", "rest", TASK),
+    "run": Command(
+        "Run a command as a task: show its output, exit with its code. Of more than 1 MiB of output (log_bytes) only the head and "
+        "the tail are kept: piped through `tq run` it may lose its middle.",
+        "command", "rest", (*TASK, RAW),
+    ),
     "status": Command("Where a task stands, in a line.", "id", "optional", (Option("--task-id", "The task's id."), JSON)),
     "show": Command("Everything about a task.", "id", "one", (JSON,)),
     "list": Command("Tasks, newest first.", options=(
@@ -102,7 +107,7 @@ COMMANDS: dict[str, Command] = {
     "cancel": Command("Cancel tasks that wait; ask those that run to end.", "ids", "some"),
     "log": Command("What a task has written.", "id", "one", (
         Option("--follow -f", "Go on until the task is over.", "flag"),
-        Option("--raw", "Leave control characters as they are, also on a terminal.", "flag"),
+        RAW,
         JSON,
     )),
     "stats": Command("Counts, rates and run times.", options=(JSON,)),
@@ -193,8 +198,18 @@ def _instant(flag: str, value: object) -> int:
 
 def _text(flag: str, value: object) -> str:
     if type(value) is str and value:
-        return value
+        return _unicode(flag, value)
     _refuse(flag, f"expected a text, got {value!r}")
+
+
+def _unicode(flag: str, value: str) -> str:
+    """The text, if it can travel: bytes of a command line that are no UTF-8 are lone surrogates here."""
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            _refuse(flag, f"expected text in UTF-8, got {value!r}")
+    return value
 
 
 def _yes(flag: str, value: object) -> bool:
@@ -204,14 +219,19 @@ def _yes(flag: str, value: object) -> bool:
 
 
 def _pairs(flag: str, value: object) -> dict[str, str]:
-    if isinstance(value, dict) and all(type(one) is str for pair in value.items() for one in pair):
+    if isinstance(value, dict):
+        for key, text in value.items():
+            if type(text) is not str:
+                _refuse(flag, f'expected an object of texts such as {{"branch": "main"}}, got {text!r} for {key!r}')
+            _unicode(flag, key)
+            _unicode(flag, text)
         return value
     found = {}
     for pair in value if isinstance(value, list) else [value]:
         key, equals, text = pair.partition("=") if type(pair) is str else ("", "", "")
         if not key or not equals:
             _refuse(flag, f"expected K=V, got {pair!r}")
-        found[key] = text
+        found[_unicode(flag, key)] = _unicode(flag, text)
     return found
 
 
@@ -275,12 +295,19 @@ class _Scanning:
 
     strict = True
     object_hook = object_pairs_hook = None
-    parse_float, parse_int = float, int
+    parse_int = int
     memo: dict[str, str] = {}  # noqa: RUF012
 
     @staticmethod
     def parse_constant(word: str) -> object:
         raise ValueError(f"expected a number, got {word}")
+
+    @staticmethod
+    def parse_float(word: str) -> float:
+        value = float(word)
+        if value - value != 0.0:
+            raise ValueError(f"expected a number of at most 1.8e308, got {word}")
+        return value
 
 
 def json_value(flag: str, text: str) -> Any:
@@ -297,7 +324,7 @@ def json_value(flag: str, text: str) -> Any:
     import json  # the scanner is private to the standard library: whatever it says, this one decides
 
     try:
-        return json.loads(text, parse_constant=_Scanning.parse_constant)
+        return json.loads(text, parse_constant=_Scanning.parse_constant, parse_float=_Scanning.parse_float)
     except json.JSONDecodeError as error:
         _refuse(flag, f"expected JSON, got {text[:80]!r}: {error.msg} at line {error.lineno} column {error.colno}")
     except ValueError as error:
@@ -322,7 +349,7 @@ def enqueue_task(values: Mapping[str, Any]) -> list[Any]:
         raise UsageError("expected --type T (with --payload JSON) or --batch FILE, got neither. For a command: `tq add -- CMD`.")
     text = values.get("payload")
     payload = b"" if text is None else packed(json_value("--payload", source("--payload", text)))
-    return [values["type"], payload, task_options(values)]
+    return [_unicode("--type", values["type"]), payload, task_options(values)]
 
 
 def _raw(text: str) -> str | bytes:
@@ -338,8 +365,9 @@ def command_task(values: Mapping[str, Any]) -> list[Any]:
     """[type, payload, options] of ``tq add`` and ``tq run``: the command, and how this process would run it."""
     import os
 
-    if not values["command"]:
-        raise UsageError("expected a command after --, got none. For example: tq add -- make all")
+    if not values["command"] or not values["command"][0]:
+        got = "an empty word" if values["command"] else "none"
+        raise UsageError(f"expected a command after --, got {got}. For example: tq add -- make all")
     umask = os.umask(0o077)
     os.umask(umask)
     env = {_raw(key): _raw(value) for key, value in os.environ.items()}

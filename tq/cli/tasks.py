@@ -4,15 +4,19 @@ For: the verbs of tasks that are not on the thin path.
 Not for: parsing, rendering, the hot verbs (``enqueue`` here only adds ``--batch``).
 Runs in: the ``tq`` command.
 Promises: ``run`` ends with the command's own exit code and passes Ctrl-C on; a batch stops at its first bad line,
-names it, and has printed the id of everything it stored.
+names it, and has stored the lines before it; where the daemon refuses a line, it says which lines are stored. The id of
+everything that is stored is printed.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
+import re
 import shutil
 import sys
+from array import array
+from codecs import getincrementaldecoder
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,7 +25,7 @@ from tq.cli.options import COMMANDS, command_task, json_value, packed, task_ids,
 from tq.cli.render import clean, code_of, instant, json_line, plain, run_time, seconds, status_line, table, task_object, value_of
 from tq.client import Client, format_error
 from tq.client.core import WireTask
-from tq.errors import DaemonNotRunning, NoSuchTask, TqError, UsageError
+from tq.errors import DaemonNotRunning, NoSuchTask, PayloadError, TqError, UsageError
 from tq.model import safe_text, state_named
 
 END_WITHIN = 10.0
@@ -38,21 +42,70 @@ def enqueue(client: Client, values: dict[str, Any]) -> int:
     if values.get("payload") is not None:
         raise UsageError("expected either --payload or --batch, got both. In a batch each line has its own payload.")
     ids: list[int] = []
+    batch = _Batch(values)
     try:
         with sys.stdin.buffer if name == "-" else open(name, "rb") as file:
-            for group in client.enqueue_groups(_batch(file, values)):
-                print(*group, sep="\n", flush=True)
+            for group in client.enqueue_groups(batch.until_a_bad_line(file)):
+                hot.print_ids(group)
                 if values["wait"]:
                     ids += group
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
         raise UsageError(f"--batch: expected a file that can be read, got {name!r}: {error.strerror}.") from None
+    except TqError as error:
+        error.message = batch.in_lines(error)
+        raise
+    if batch.bad is not None:
+        batch.bad.message = f"{batch.bad.message} {batch.stored([])}"
+        raise batch.bad
     return hot.exit_code(ids, hot.waited(client.call, ids, None)) if ids else 0
 
 
-def _batch(lines: Any, given: dict[str, Any]) -> Iterator[WireTask]:
-    """Tasks of JSON lines; what was said on the command line holds where a line says nothing."""
+class _Batch:
+    """The lines of one batch: which of them became tasks, and what was wrong with the first that did not."""
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        self._given = given
+        self._lines = array("Q")  # the line of each task
+        self.bad: UsageError | None = None
+
+    def until_a_bad_line(self, lines: Any) -> Iterator[WireTask]:
+        """The tasks before the first line that is wrong; ``bad`` is then the reason."""
+        try:
+            for number, task in _batch(lines, self._given):
+                self._lines.append(number)
+                yield task
+        except UsageError as error:
+            self.bad = error
+
+    def stored(self, refused: list[list[int]], count: int | None = None) -> str:
+        """Which lines are on disk, in words: of the first ``count`` tasks (None: all) those that were not refused."""
+        at, end, spans = 0, len(self._lines) if count is None else count, []
+        for first, size in [*sorted(refused), [end, 0]]:
+            if first > at:
+                spans.append(f"{self._lines[at]}-{self._lines[first - 1]}")
+            at = first + size
+        return f"The tasks of lines {' and '.join(spans)} are stored." if spans else "No task is stored."
+
+    def in_lines(self, error: TqError) -> str:
+        """What the daemon said, with the line instead of the task's place in its request, and what is stored."""
+        ids, refused = error.details.get("ids"), error.details.get("refused")
+        if not isinstance(ids, list) or not isinstance(refused, list):
+            return error.message  # not about a group: the output failed, say
+        text = error.message
+        found = re.match(r"task (\d+) of (\d+): ", text)
+        if refused:
+            first, size = refused[0]
+            if found and int(found[2]) == size:
+                text = f"line {self._lines[first + int(found[1]) - 1]}: {text[found.end() :]}"
+            elif size == 1:
+                text = f"line {self._lines[first]}: {text}"
+        return f"{text} {self.stored(refused, len(ids) + sum(size for _, size in refused))}"
+
+
+def _batch(lines: Any, given: dict[str, Any]) -> Iterator[tuple[int, WireTask]]:
+    """Tasks of JSON lines with the lines' numbers; what was said on the command line holds where a line says nothing."""
     keys = {"payload", "in", *(option.key for option in COMMANDS["enqueue"].options)} - {"data_dir", "batch", "wait"}
     options: dict[str, dict[str, Any] | None] = {}  # most lines of a batch say the same
     for number, line in enumerate(lines, 1):
@@ -71,9 +124,12 @@ def _batch(lines: Any, given: dict[str, Any]) -> Iterator[WireTask]:
             close = difflib.get_close_matches(bad, keys, 1)
             raise UsageError(f"{where}: expected the name of an option, got {bad!r}." + (f" Did you mean {close[0]!r}?" if close else ""))
         name = row.pop("type", given["type"])
-        if not isinstance(name, str) or not name:
+        if not isinstance(name, str) or not name or not name.isascii() and not name.isprintable():
             raise UsageError(f'{where}: expected a type, got {name!r}. Give each line a "type", or all of them --type.')
-        payload = packed(row.pop("payload", None))
+        try:
+            payload = packed(row.pop("payload", None))
+        except PayloadError as error:
+            raise PayloadError(f"{where}: {error.message}") from None
         key = repr(row) if row else ""
         if key not in options:
             options = {} if len(options) > 1000 else options
@@ -81,13 +137,13 @@ def _batch(lines: Any, given: dict[str, Any]) -> Iterator[WireTask]:
                 options[key] = task_options({**given, **row})
             except UsageError as error:
                 raise UsageError(f"{where}: {error.message}") from None
-        yield name, payload, options[key]
+        yield number, (name, payload, options[key])
 
 
 def run(client: Client, values: dict[str, Any]) -> int:
     task_id = client.call("enqueue", {"tasks": [command_task(values)], "again": False})["ids"][0]
     try:
-        _follow(client, task_id)
+        _follow(client, task_id, values["raw"])
     except KeyboardInterrupt:
         return _interrupted(client, task_id)
     row = hot.waited(client.call, [task_id], None)[0]
@@ -105,16 +161,17 @@ def _interrupted(client: Client, task_id: int) -> int:
     return 130
 
 
-def _follow(client: Client, task_id: int, raw: bool = True) -> None:
+def _follow(client: Client, task_id: int, raw: bool) -> None:
     """Show what a task writes, on the streams it writes to, until it is over. A lost connection is made again once."""
-    offset, lost = 0, False
+    offset, lost, screen = 0, False, _Screen(raw)
     while True:
         try:
             for event in client.watch(["output"], [task_id], offset=offset):
                 if event.get("topic") == "output" and event.get("id") == task_id:
-                    _write(event["chunks"], raw)
+                    screen.write(event["chunks"])
                     offset, lost = event["next"], False
                     if event["end"]:
+                        screen.end()
                         return
         except DaemonNotRunning:
             if lost:
@@ -122,17 +179,40 @@ def _follow(client: Client, task_id: int, raw: bool = True) -> None:
             lost = True
 
 
-def _write(chunks: list[Any], raw: bool) -> None:
-    for _, stream, data in chunks:
-        if stream == 0:
-            hot.say(f"tq: {data.decode('utf-8', 'replace')}".rstrip())
-            continue
-        out = sys.stdout if stream == 1 else sys.stderr
-        if raw or not out.isatty():
-            out.buffer.write(data)
+class _Screen:
+    """A task's output on its way out: bytes as they are, but to a terminal cleaned text, unless ``raw``."""
+
+    def __init__(self, raw: bool) -> None:
+        self._raw = raw
+        self._dropped = 0
+        utf8 = getincrementaldecoder("utf-8")  # a chunk may end within a character
+        self._decoders = {1: utf8("replace"), 2: utf8("replace")}
+
+    def write(self, chunks: list[Any]) -> None:
+        for _, stream, data in chunks:
+            if stream == 0:
+                self._note(data.decode("utf-8", "replace").rstrip())
+                continue
+            out = sys.stdout if stream == 1 else sys.stderr
+            if out is None:
+                continue
+            if self._raw or not out.isatty():
+                out.buffer.write(data)
+            else:
+                out.write(safe_text(self._decoders[stream].decode(data).replace("\r\n", "\n"), newlines=True))
+            out.flush()
+
+    def _note(self, text: str) -> None:
+        found = re.fullmatch(r"(\d+) bytes dropped", text)
+        if found:
+            self._dropped += int(found[1])
         else:
-            out.write(safe_text(data.decode("utf-8", "replace").replace("\r\n", "\n"), newlines=True))
-        out.flush()
+            hot.say(f"tq: {text}")
+
+    def end(self) -> None:
+        """The output is over: say how much of it is missing."""
+        if self._dropped:
+            hot.say(f"tq: {self._dropped} bytes of output are missing: of much output only the head and the tail are kept (log_bytes).")
 
 
 # reading
@@ -216,7 +296,13 @@ def list_tasks(client: Client, values: dict[str, Any]) -> int:
 
 def peek(client: Client, values: dict[str, Any]) -> int:
     limit = 10 if values["limit"] is None else whole("--limit", values["limit"])
-    _print_rows(client.call("peek", {"limit": limit} | ({"queue": values["queue"]} if values["queue"] else {}))["tasks"], values["json"])
+    name = values["queue"]
+    rows = client.call("peek", {"limit": limit} | ({"queue": name} if name else {}))["tasks"]
+    held = [] if rows else [row for row in client.queues() if row["paused"] and row["states"].get("pending") and name in (None, row["name"])]
+    for row in held:
+        hot.say(f"queue {clean(row['name'])} is paused: {row['states']['pending']} wait")
+    if rows or not held:
+        _print_rows(rows, values["json"])
     return 0
 
 
@@ -227,10 +313,12 @@ def log(client: Client, values: dict[str, Any]) -> int:
     if values["follow"]:
         _follow(client, task_id, values["raw"])
         return 0
+    screen = _Screen(values["raw"])
     for at, stream, data in client.log_chunks(task_id):
         if values["json"]:
             name = ("tq", "stdout", "stderr")[stream]
             print(json_line({"at": instant(at), "stream": name, "text": data.decode("utf-8", "replace")}))
         else:
-            _write([(at, stream, data)], values["raw"])
+            screen.write([(at, stream, data)])
+    screen.end()
     return 0

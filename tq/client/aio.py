@@ -26,6 +26,7 @@ from tq import wire
 from tq.client.blocking import Found, Rows, not_running, socket_path
 from tq.client.core import (
     ANSWER_WITHIN,
+    BACK_WITHIN,
     FRAMES_IN_FLIGHT,
     WAIT_SLICE,
     Body,
@@ -59,6 +60,7 @@ class AsyncClient:
     def __init__(self, data_dir: str | Path, *, autostart: bool = False, timeout: float = ANSWER_WITHIN) -> None:
         self.data_dir, self.timeout, self.autostart = str(data_dir), timeout, autostart
         self.path = socket_path(self.data_dir)
+        self._met = False
         self._core = Core()
         self._waiting: dict[int, asyncio.Future[tuple[int, Any]]] = {}
         self._connecting = asyncio.Lock()
@@ -89,20 +91,31 @@ class AsyncClient:
         except OSError as error:  # a TimeoutError is one
             raise not_running(self.path, error) from None
 
+    async def _open_again(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """As ``_open``; where it may start a daemon, one that was there before has ``BACK_WITHIN`` to come back."""
+        until = time.monotonic() + (BACK_WITHIN if self.autostart and self._met else 0.0)
+        while True:
+            try:
+                return await self._open()
+            except DaemonNotRunning:
+                if time.monotonic() >= until:
+                    raise
+            await asyncio.sleep(0.05)
+
     async def _connect(self) -> asyncio.StreamWriter:
         async with self._connecting:
             if self._writer is None:
                 try:
-                    reader, writer = await self._open()
+                    reader, writer = await self._open_again()
                 except DaemonNotRunning:
-                    if not self.autostart:
+                    if self._met or not self.autostart:
                         raise
                     from tq.client.start import start_if_needed
 
                     await asyncio.to_thread(start_if_needed, self.data_dir)
                     reader, writer = await self._open()
                 writer.write(self._core.connected())
-                self._writer = writer
+                self._writer, self._met = writer, True
                 self._reading = asyncio.create_task(self._read(reader), name="tq-client-reader")
         return self._writer
 
@@ -134,7 +147,7 @@ class AsyncClient:
                 async with self._connecting:
                     if self._writer is not None:
                         return  # a call has connected meanwhile, with a reader of its own
-                    reader, writer = await self._open()
+                    reader, writer = await self._open_again()
                     writer.write(self._core.connected())
                     self._writer = writer
             except TqError as error:

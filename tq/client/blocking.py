@@ -24,6 +24,7 @@ from typing import Any, Generic, Self, TypeVar, Unpack, cast
 from tq import wire
 from tq.client.core import (
     ANSWER_WITHIN,
+    BACK_WITHIN,
     FRAMES_IN_FLIGHT,
     WAIT_SLICE,
     Body,
@@ -74,10 +75,10 @@ def not_running(path: str, error: OSError) -> TqError:
 
 
 class Link:
-    """One connection and the requests on it, used by one thread at a time."""
+    """One connection and the requests on it, used by one thread at a time. ``patience``: seconds that it tries to open again."""
 
-    def __init__(self, path: str, timeout: float, core: Core | None = None) -> None:
-        self.path, self.timeout = path, timeout
+    def __init__(self, path: str, timeout: float, core: Core | None = None, patience: float = 0.0) -> None:
+        self.path, self.timeout, self.patience = path, timeout, patience
         self.core = core or Core()
         self._got: dict[int, tuple[int, Any]] = {}
         self._within = 0.0
@@ -97,6 +98,17 @@ class Link:
             connection.close()
             self._socket = None
             raise not_running(self.path, error) from None
+
+    def open_again(self) -> None:
+        """Connect to a daemon that was there before; its ``patience`` is the time it has to come back."""
+        until = time.monotonic() + self.patience
+        while True:
+            try:
+                return self.open()
+            except DaemonNotRunning:
+                if time.monotonic() >= until:
+                    raise
+            time.sleep(0.05)
 
     def close(self) -> None:
         if self._socket is not None:
@@ -139,7 +151,7 @@ class Link:
         try:
             self._send(data)
         except Lost:
-            self.open()
+            self.open_again()
         return number
 
     def answer(self, number: int, within: float) -> Body:
@@ -154,7 +166,7 @@ class Link:
                 if lost:
                     raise DaemonNotRunning(f"the daemon at {self.path} ends the connection again and again. See its daemon.log.") from None
                 lost = True
-                self.open()
+                self.open_again()
         kind, body = self._got.pop(number)
         if kind == wire.ERROR:
             raise error_of(body)
@@ -176,7 +188,7 @@ class Client:
         self, data_dir: str | Path, *, autostart: bool = False, started: Callable[[int], None] | None = None, timeout: float = ANSWER_WITHIN
     ) -> None:
         self.data_dir, self.timeout = str(data_dir), timeout
-        self._autostart, self._started = autostart, started
+        self._autostart, self._started, self._met = autostart, started, False
         self.path = socket_path(self.data_dir)
         self._idle: deque[Link] = deque()
         self._pid = os.getpid()
@@ -204,11 +216,14 @@ class Client:
             return self._opened()
 
     def _opened(self) -> Link:
-        link = Link(self.path, self.timeout)
+        link = Link(self.path, self.timeout, patience=BACK_WITHIN if self._autostart else 0.0)
         try:
-            link.open()
+            if self._met:
+                link.open_again()
+            else:
+                link.open()
         except DaemonNotRunning:
-            if not self._autostart:
+            if self._met or not self._autostart:
                 raise
             from tq.client.start import start_if_needed
 
@@ -216,6 +231,7 @@ class Client:
             if pid is not None and self._started is not None:
                 self._started(pid)
             link.open()
+        self._met = True
         return link
 
     def _on_a_link(self, work: Callable[[Link], R]) -> R:
@@ -251,46 +267,54 @@ class Client:
         """Store many ``(type, payload)`` or ``(type, payload, options)`` rows, in groups; their ids, in order.
 
         A group is stored whole or not at all. If one is refused, its error is raised once the groups on their way
-        are answered, and ``details["ids"]`` holds the ids of all that was stored.
+        are answered; ``details["ids"]`` holds the ids of all that was stored, ``details["refused"]`` the groups that
+        were not, as [place of their first task, how many].
         """
         return [task_id for ids in self.enqueue_groups(wire_tasks(rows)) for task_id in ids]
 
     def enqueue_groups(self, tasks: Iterable[WireTask]) -> Iterator[list[int]]:
         """As ``enqueue_many``, for tasks in wire form: yields each group's ids as soon as it is stored."""
         link = self._borrow()
-        waiting: deque[int] = deque()
+        waiting: deque[tuple[int, int, int]] = deque()  # request, place of its first task, tasks
         done: list[int] = []
+        refused: list[list[int]] = []
         failed: TqError | None = None
+        place = 0
+
+        def next_ids() -> list[int]:
+            number, first, count = waiting.popleft()
+            try:
+                ids = cast("list[int]", link.answer(number, self.timeout)["ids"])
+            except TqError:
+                refused.append([first, count])
+                raise
+            done.extend(ids)
+            return ids
+
         try:
             for group in groups(tasks):
-                waiting.append(link.send("enqueue", {"tasks": group, "again": False}))
+                waiting.append((link.send("enqueue", {"tasks": group, "again": False}), place, len(group)))
+                place += len(group)
                 if len(waiting) >= FRAMES_IN_FLIGHT:
-                    ids = link.answer(waiting.popleft(), self.timeout)["ids"]
-                    done += ids
-                    yield ids
+                    yield next_ids()
             while waiting:
-                ids = link.answer(waiting.popleft(), self.timeout)["ids"]
-                done += ids
-                yield ids
+                yield next_ids()
         except (TqError, ValueError) as error:
             failed = error if isinstance(error, TqError) else TqError(str(error))
             while waiting and not isinstance(error, DaemonError):
-                number = waiting.popleft()
                 try:
-                    ids = link.answer(number, self.timeout)["ids"]
+                    yield next_ids()
                 except DaemonError:
                     break
                 except TqError:
                     continue
-                done += ids
-                yield ids
         finally:
             if link.core.unanswered:
                 link.close()
             else:
                 self._idle.append(link)
         if failed is not None:
-            failed.details["ids"] = done
+            failed.details.update(ids=done, refused=refused)
             raise failed
 
     # reading
@@ -476,7 +500,8 @@ class Handle(Generic[R]):
 def connect(data_dir: str | Path | None = None, autostart: bool | None = None, started: Callable[[int], None] | None = None) -> Client:
     """A client of the daemon of ``data_dir`` (None: TQ_DATA_DIR, else the default). Connects at the first call.
 
-    ``autostart``: start a daemon if none runs (None: only if TQ_AUTOSTART is 1); ``started`` is then told its pid.
+    ``autostart``: start a daemon if none runs at the first call (None: only if TQ_AUTOSTART is 1); ``started`` is then told
+    its pid. A daemon that goes later is waited for, ``BACK_WITHIN`` seconds, and not replaced.
     """
     from tq.config import data_dir_of
 

@@ -32,6 +32,8 @@ GROUP_BYTES = 512 * 1024
 FRAMES_IN_FLIGHT = 8
 ANSWER_WITHIN = 30.0
 """Seconds that a daemon may take for an answer before a call gives up."""
+BACK_WITHIN = 5.0
+"""Seconds that a client which may start a daemon waits for one that it knew and that has gone: a new one would lack its application."""
 WAIT_SLICE = 60.0
 """A longer wait is asked for in slices of this many seconds, so that a daemon that hangs is noticed."""
 

@@ -30,6 +30,7 @@ FEW = 5000
 
 
 _PENDING = frozenset({State.PENDING})
+_TIMED = frozenset({State.SCHEDULED, State.RETRYING})
 
 
 class Lookup:
@@ -129,11 +130,16 @@ class Lookup:
     def _ids(self, states: frozenset[State], before: int) -> Iterator[int]:
         """Ids under ``before``, newest first, among which are all that are in ``states``: few, or simply all."""
         count = sum(tally.states[s] for _, tally in self._tally.values() for s in states)
-        if count <= FEW and State.BLOCKED not in states:
+        if count <= FEW and State.BLOCKED not in states and (not states & _TIMED or self._few_timers()):
             found = [task_id for state in states for task_id in self._ids_in(state)]
             if len(found) == count:  # a timer that was taken and not acted upon is in no index
                 return iter(sorted((i for i in found if i < before), reverse=True))
         return iter(range(before - 1, 0, -1))
+
+    def _few_timers(self) -> bool:
+        """Whether all timers may be read at once; others' deadlines are among them."""
+        with self._view() as txn:
+            return bool(txn.stat(self._db["timers"])["entries"] <= 2 * FEW)
 
     def _ids_in(self, state: State) -> list[int]:
         """Every task in ``state``, from its index."""

@@ -40,7 +40,7 @@ from tq.errors import ConfigError, TqError
 from tq.model import MAX_RESULT, SHELL, spec_of
 from tq.output import LIMIT, NOTE
 from tq.worker import calls
-from tq.worker.capture import Descriptors, Run, install, libc
+from tq.worker.capture import Descriptors, Run, aside, install, libc
 from tq.worker.slots import Slots
 
 if TYPE_CHECKING:
@@ -312,16 +312,24 @@ class Worker:
         poll.register(self._control, select.POLLIN)
         poll.register(self._look, select.POLLIN)
         while True:
-            for fd, _ in poll.poll(LOOK_MS if self._looking else None):
-                if fd == self._look:
-                    os.eventfd_read(fd)
-                else:
-                    self._hear()
-            if self._looking:
-                self._looking = False  # before looking, so that a task that begins now asks again
-                if self.runs:
-                    self._looking = True
-                    self.look()
+            try:
+                self._listen_once(poll)
+            except Exception:  # noqa: BLE001 - one message or look that goes wrong must not make the worker deaf
+                import traceback
+
+                aside(traceback.format_exc().encode(errors="backslashreplace"))
+
+    def _listen_once(self, poll: select.poll) -> None:
+        for fd, _ in poll.poll(LOOK_MS if self._looking else None):
+            if fd == self._look:
+                os.eventfd_read(fd)
+            else:
+                self._hear()
+        if self._looking:
+            self._looking = False  # before looking, so that a task that begins now asks again
+            if self.runs:
+                self._looking = True
+                self.look()
 
     def _hear(self) -> None:
         try:
@@ -357,8 +365,9 @@ class Worker:
             self._cancelled.add(task_id)
             return
         run.cancelled = True
-        if run.stop is not None:
-            run.stop()
+        stop = run.stop  # once: a coroutine may end meanwhile and take it back
+        if stop is not None:
+            stop()
 
     def _perish(self) -> None:
         """The daemon is gone: end the commands and the process, now."""

@@ -118,7 +118,7 @@ class _Stream(io.RawIOBase):
         if isinstance(run, Run) and not run.over:
             run.say(self._number, data)
         else:
-            _aside(data)
+            aside(data)
         return len(data)
 
     def close(self) -> None:
@@ -130,7 +130,7 @@ class _Stream(io.RawIOBase):
             run.flush()
 
 
-def _aside(data: bytes) -> None:
+def aside(data: bytes) -> None:
     """Output that belongs to no task."""
     try:
         os.write(_real, data)
@@ -171,7 +171,7 @@ class Descriptors:
                 while data := os.pread(fd, _READ, seen):
                     seen += len(data)
                     if run is None or run.over:
-                        _aside(data)
+                        aside(data)
                     else:
                         run.output().write(which + OUT, data, time.time_ns() // 1_000_000)
                     if seen - start >= _READ:
