@@ -73,7 +73,8 @@ def test_a_page_that_cannot_fit_is_cut_before_it_is_packed(large: dict[str, Any]
 
 
 def test_a_list_keeps_no_more_of_large_tasks_than_its_answer_holds() -> None:
-    lists, answers = Lists(lambda: 0.0), []
+    lists = Lists(lambda: 0.0)
+    answers: list[tuple[int, bytes]] = []
     found = ((Task(Spec(n, Header("t"), bytes(200 << 10), 1), Status(State.FAILED)), b"c") for n in range(500))
     lists.add(Request(1, 7, "find", {}), found, 500)
     assert peak(lambda: answers.extend(lists.read_on(1))) < 8 << 20

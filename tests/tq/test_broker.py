@@ -86,7 +86,7 @@ def test_a_group_that_cannot_be_committed_is_done_again_one_by_one_and_only_the_
         return enqueue(drafts, request)
 
     d.store.enqueue = spoiled  # type: ignore[method-assign]
-    d.turn()
+    d.settle_down()
     code, message, _ = d.error(bad, 2)
     assert code == "error"
     assert "RuntimeError" in message

@@ -46,6 +46,7 @@ def spawn(data_dir: Path) -> Iterator[Callable[[], Child]]:
     for child in made:
         child.kill()
         child.process.wait(10)
+        child.keep_board().unlink()
         child.close()
     assert list((data_dir / "run").iterdir()) == []
 

@@ -90,6 +90,10 @@ def test_bytes_that_are_no_value_are_given_back_untouched() -> None:
     assert decode(b"\x01\x02") == b"\x01\x02"
 
 
+def test_a_list_as_a_key_of_a_map_is_given_back_as_bytes() -> None:
+    assert decode(b"\x81\x92\x01\x02\x03") == b"\x81\x92\x01\x02\x03"
+
+
 # options
 
 
@@ -494,3 +498,57 @@ def test_an_error_is_formatted_as_python_would_and_cannot_steer_a_terminal() -> 
         "RuntimeError: outer\\x1b]0;owned\\x07",
     ]
     assert format_error(None) == ""
+
+
+# a daemon that goes
+
+
+def test_a_client_that_may_start_a_daemon_does_not_replace_one_it_has_met(
+    fake: Any, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new one would lack the old one's application."""
+    started: list[str] = []
+    monkeypatch.setattr("tq.client.start.start_daemon", lambda where: started.append(where) or 1)
+    monkeypatch.setattr("tq.client.blocking.BACK_WITHIN", 0.2)
+    with Client(data_dir, autostart=True) as client:
+        client.status()
+        fake.close()
+        for _ in range(2):
+            with pytest.raises(DaemonNotRunning):
+                client.status()
+        with pytest.raises(DaemonNotRunning):
+            client.watch(["ends"])
+    assert started == []
+
+
+async def _status_before_and_after(data_dir: Path, end: Any) -> None:
+    async with AsyncClient(data_dir, autostart=True) as client:
+        await client.status()
+        await asyncio.to_thread(end)
+        with pytest.raises(DaemonNotRunning):
+            await client.status()
+
+
+def test_an_asyncio_client_does_not_replace_a_daemon_it_has_met_either(
+    fake: Any, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+    monkeypatch.setattr("tq.client.start.start_daemon", lambda where: started.append(where) or 1)
+    monkeypatch.setattr("tq.client.aio.BACK_WITHIN", 0.2)
+    asyncio.run(_status_before_and_after(data_dir, fake.close))
+    assert started == []
+
+
+def test_a_daemon_that_comes_back_within_seconds_is_used_again(fake: Any, data_dir: Path) -> None:
+    with Client(data_dir, autostart=True) as client:
+        client.status()
+        fake.close()
+        os.unlink(fake.path)
+        again: list[Any] = []
+        later = threading.Timer(0.3, lambda: again.append(type(fake)(data_dir)))
+        later.start()
+        try:
+            assert client.status()["version"] == "0"
+        finally:
+            later.join()
+            again[0].close()

@@ -285,6 +285,7 @@ def test_what_a_dead_daemon_left_is_ended_and_what_had_begun_is_known(data_dir: 
     (waiting,) = dead.give("slow", 60)
     child = first(dead)
     os.kill(child.process.pid, signal.SIGSTOP)  # so that it cannot leave by itself
+    dead.until(lambda: psutil.Process(child.process.pid).status() == psutil.STATUS_STOPPED, "it has stopped")
     for end in (child.tasks, child._theirs, child.control):
         end.close()  # the daemon is gone
     heir = Yard(data_dir)

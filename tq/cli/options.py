@@ -198,11 +198,11 @@ def _instant(flag: str, value: object) -> int:
 
 def _text(flag: str, value: object) -> str:
     if type(value) is str and value:
-        return _unicode(flag, value)
+        return unicode_text(flag, value)
     _refuse(flag, f"expected a text, got {value!r}")
 
 
-def _unicode(flag: str, value: str) -> str:
+def unicode_text(flag: str, value: str) -> str:
     """The text, if it can travel: bytes of a command line that are no UTF-8 are lone surrogates here."""
     if not value.isascii():
         try:
@@ -223,15 +223,15 @@ def _pairs(flag: str, value: object) -> dict[str, str]:
         for key, text in value.items():
             if type(text) is not str:
                 _refuse(flag, f'expected an object of texts such as {{"branch": "main"}}, got {text!r} for {key!r}')
-            _unicode(flag, key)
-            _unicode(flag, text)
+            unicode_text(flag, key)
+            unicode_text(flag, text)
         return value
     found = {}
     for pair in value if isinstance(value, list) else [value]:
         key, equals, text = pair.partition("=") if type(pair) is str else ("", "", "")
         if not key or not equals:
             _refuse(flag, f"expected K=V, got {pair!r}")
-        found[_unicode(flag, key)] = _unicode(flag, text)
+        found[unicode_text(flag, key)] = unicode_text(flag, text)
     return found
 
 
@@ -349,7 +349,7 @@ def enqueue_task(values: Mapping[str, Any]) -> list[Any]:
         raise UsageError("expected --type T (with --payload JSON) or --batch FILE, got neither. For a command: `tq add -- CMD`.")
     text = values.get("payload")
     payload = b"" if text is None else packed(json_value("--payload", source("--payload", text)))
-    return [_unicode("--type", values["type"]), payload, task_options(values)]
+    return [unicode_text("--type", values["type"]), payload, task_options(values)]
 
 
 def _raw(text: str) -> str | bytes:

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tq.cli import hot
-from tq.cli.options import COMMANDS, command_task, json_value, packed, task_ids, task_options, whole
+from tq.cli.options import COMMANDS, command_task, json_value, packed, task_ids, task_options, unicode_text, whole
 from tq.cli.render import clean, code_of, instant, json_line, plain, run_time, seconds, status_line, table, task_object, value_of
 from tq.client import Client, format_error
 from tq.client.core import WireTask
@@ -124,8 +124,9 @@ def _batch(lines: Any, given: dict[str, Any]) -> Iterator[tuple[int, WireTask]]:
             close = difflib.get_close_matches(bad, keys, 1)
             raise UsageError(f"{where}: expected the name of an option, got {bad!r}." + (f" Did you mean {close[0]!r}?" if close else ""))
         name = row.pop("type", given["type"])
-        if not isinstance(name, str) or not name or not name.isascii() and not name.isprintable():
+        if not isinstance(name, str) or not name:
             raise UsageError(f'{where}: expected a type, got {name!r}. Give each line a "type", or all of them --type.')
+        name = unicode_text(f"{where}: type", name)
         try:
             payload = packed(row.pop("payload", None))
         except PayloadError as error:
@@ -163,7 +164,7 @@ def _interrupted(client: Client, task_id: int) -> int:
 
 def _follow(client: Client, task_id: int, raw: bool) -> None:
     """Show what a task writes, on the streams it writes to, until it is over. A lost connection is made again once."""
-    offset, lost, screen = 0, False, _Screen(raw)
+    offset, lost, screen = 0, False, _Screen(raw, live=True)
     while True:
         try:
             for event in client.watch(["output"], [task_id], offset=offset):
@@ -180,10 +181,13 @@ def _follow(client: Client, task_id: int, raw: bool) -> None:
 
 
 class _Screen:
-    """A task's output on its way out: bytes as they are, but to a terminal cleaned text, unless ``raw``."""
+    """A task's output on its way out: bytes as they are, but to a terminal cleaned text, unless ``raw``.
 
-    def __init__(self, raw: bool) -> None:
-        self._raw = raw
+    ``live``: it is read while it is written, so that hundreds of gaps may open; their total is told at the end.
+    """
+
+    def __init__(self, raw: bool, live: bool) -> None:
+        self._raw, self._live = raw, live
         self._dropped = 0
         utf8 = getincrementaldecoder("utf-8")  # a chunk may end within a character
         self._decoders = {1: utf8("replace"), 2: utf8("replace")}
@@ -203,7 +207,7 @@ class _Screen:
             out.flush()
 
     def _note(self, text: str) -> None:
-        found = re.fullmatch(r"(\d+) bytes dropped", text)
+        found = re.fullmatch(r"(\d+) bytes dropped", text) if self._live else None
         if found:
             self._dropped += int(found[1])
         else:
@@ -313,12 +317,11 @@ def log(client: Client, values: dict[str, Any]) -> int:
     if values["follow"]:
         _follow(client, task_id, values["raw"])
         return 0
-    screen = _Screen(values["raw"])
+    screen = _Screen(values["raw"], live=False)
     for at, stream, data in client.log_chunks(task_id):
         if values["json"]:
             name = ("tq", "stdout", "stderr")[stream]
             print(json_line({"at": instant(at), "stream": name, "text": data.decode("utf-8", "replace")}))
         else:
             screen.write([(at, stream, data)])
-    screen.end()
     return 0

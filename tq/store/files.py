@@ -18,6 +18,7 @@ from pathlib import Path
 import lmdb
 
 from tq.errors import ConfigError, StoreDamaged, StoreError, StoreLocked, StoreTooNew
+from tq.store.pages import cut_short
 
 FORMAT = b"1"
 """The format of the whole store; a record has a version of its own."""
@@ -109,6 +110,8 @@ def open_store(path: Path, map_size: int = MAP_SIZE, *, readonly: bool = False) 
         _create(path, map_size)
     if not (path / "data.mdb").is_file() or (path / "data.mdb").stat().st_size == 0:
         raise StoreDamaged(f"{path}: expected data.mdb with a store in it, found none. Restore a backup or choose another --data-dir.")
+    if lacks := cut_short(path / "data.mdb"):
+        raise StoreDamaged(f"{path}: data.mdb was cut short: {lacks}. Nothing was changed. Restore a backup, or choose another --data-dir.")
     env = _open(path, map_size, readonly=readonly)
     try:
         with env.begin() as txn:

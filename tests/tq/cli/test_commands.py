@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -83,7 +84,11 @@ def test_a_batch_prints_an_id_for_every_line(fake: Any, run: Run, tmp_path: Path
         ('{"type": "email", "prio": 1}', "line 2: expected the name of an option, got 'prio'. Did you mean 'priority'?"),
         ('{"payload": 1}', "line 2: expected a type"),
         ('{"type": "email", "priority": 11}', "line 2: --priority: expected a priority"),
-        ('{"type": "email", "payload": 18446744073709551616}', "64 bits"),
+        ('{"type": "email", "payload": 18446744073709551616}', "line 2: payload: expected an integer of at most 64 bits"),
+        ('{"type": "email", "payload": 1e999}', "line 2: expected JSON: expected a number of at most 1.8e308, got 1e999"),
+        ('{"type": "email", "meta": {"a": 1}}', "line 2: --meta: expected an object of texts such as"),
+        ('{"type": "email", "label": "\\ud800"}', "line 2: --label: expected text in UTF-8"),
+        ('{"type": "\\ud800"}', "line 2: type: expected text in UTF-8"),
     ],
 )
 def test_a_batch_stops_at_its_first_bad_line_and_has_printed_what_it_stored(
@@ -94,7 +99,90 @@ def test_a_batch_stops_at_its_first_bad_line_and_has_printed_what_it_stored(
     code, out, err = run("enqueue", "--batch", str(file))
     assert code == 2
     assert words in err
-    assert len(out.split()) == len(fake.tasks)
+    assert err.endswith(" The tasks of lines 1-1 are stored.\n")
+    assert out == "1\n"
+    assert len(fake.tasks) == 1
+
+
+def test_what_the_daemon_refuses_of_a_batch_is_named_by_its_line_with_what_is_stored(
+    fake: Any, run: Run, tmp_path: Path, refuse: Any
+) -> None:
+    def enqueue(args: Any) -> Any:
+        for at, (name, _, _) in enumerate(args["tasks"], 1):
+            if name == "typo":
+                raise refuse("unknown_type", f"task {at} of {len(args['tasks'])}: type: expected one, got 'typo'.", {})
+        fake.tasks += args["tasks"]
+        return {"ids": [*range(len(fake.tasks) - len(args["tasks"]) + 1, len(fake.tasks) + 1)]}
+
+    fake.verbs["enqueue"] = enqueue
+    file = tmp_path / "batch.jsonl"
+    lines = ['{"type": "email"}'] * 1300
+    lines[700] = '{"type": "typo"}'
+    file.write_text("\n" + "\n".join(lines))  # an empty line first: lines are not places
+    code, out, err = run("enqueue", "--batch", str(file))
+    assert (code, len(out.split())) == (2, 800)
+    assert err == "tq: line 702: type: expected one, got 'typo'. The tasks of lines 2-501 and 1002-1301 are stored.\n"
+    file.write_text("\n".join(lines[700:701]))
+    assert run("enqueue", "--batch", str(file)) == (2, "", "tq: line 1: type: expected one, got 'typo'. No task is stored.\n")
+
+
+def test_a_batch_without_a_sound_line_stores_nothing_and_says_so(fake: Any, run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "batch.jsonl"
+    file.write_text("oops\n")
+    code, out, err = run("enqueue", "--batch", str(file))
+    assert (code, out, fake.tasks) == (2, "", [])
+    assert err.endswith(" No task is stored.\n")
+
+
+def test_peek_says_that_a_queue_is_paused_rather_than_that_there_are_no_tasks(fake: Any, run: Run) -> None:
+    fake.verbs["peek"] = lambda _: {"tasks": []}
+    names = [("builds", True, {"pending": 2}), ("mail", True, {"pending": 1}), ("idle", True, {}), ("open", False, {"pending": 3})]
+    fake.verbs["queues"] = lambda _: {"queues": [{"name": name, "paused": paused, "states": states} for name, paused, states in names]}
+    assert run("peek", "-q", "builds") == (0, "", "queue builds is paused: 2 wait\n")
+    assert run("peek", "--json") == (0, "", "queue builds is paused: 2 wait\nqueue mail is paused: 1 wait\n")
+    assert run("peek", "-q", "idle") == (0, "", "no tasks\n")
+
+
+LIST_AS_KEY = b"\x81\x92\x01\x02\x03"  # {(1, 2): 3}
+
+
+def test_a_result_that_cannot_be_read_is_shown_as_its_bytes_and_said_to_be(fake: Any, run: Run, task_row: Any) -> None:
+    fake.verbs["get"] = lambda _: {"tasks": [task_row(1, result=LIST_AS_KEY, payload=LIST_AS_KEY)]}
+    code, out, err = run("result", "1")
+    assert (code, out) == (0, '"gZIBAgM="\n')
+    assert err == "tq: the result of task 1 cannot be read as a value; these are its bytes in base64.\n"
+    assert json.loads(run("show", "1", "--json")[1])["payload"] == "gZIBAgM="
+    assert run("show", "1")[0] == 0
+
+
+def output(chunks: list[Any]) -> dict[str, Any]:
+    return {"topic": "output", "id": 1, "chunks": chunks, "next": 9, "end": True}
+
+
+def test_run_tells_the_bytes_it_has_missed_once_at_the_end(fake: Any, run: Run) -> None:
+    note = [1000, 0, b"1000 bytes dropped\n"]
+    fake.events = [output([[1000, 1, b"head\n"], note, [1000, 1, b"middle\n"], note, [1000, 0, b"attempt 2\n"], [1000, 1, b"tail\n"]])]
+    code, out, err = run("run", "--", "true")
+    assert (code, out) == (0, "head\nmiddle\ntail\n")
+    assert err.splitlines() == [
+        "tq: attempt 2",
+        "tq: 2000 bytes of output are missing: of much output only the head and the tail are kept (log_bytes).",
+    ]
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_run_cleans_what_a_task_sends_to_a_terminal_unless_told_not_to(fake: Any, data_dir: Path, raw: bool) -> None:
+    fake.events = [output([[1000, 1, b"\x1b]0;title\x07 \xc3"], [1000, 1, b"\xa9\n"]])]  # a letter of two bytes in two chunks
+    ours, theirs = os.openpty()
+    try:
+        env = {**os.environ, "TQ_DATA_DIR": str(data_dir)}
+        argv = [sys.executable, "-m", "tq", "run", *(["--raw"] if raw else []), "--", "true"]
+        done = subprocess.run(argv, env=env, stdout=theirs, stderr=subprocess.PIPE, timeout=30, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert os.read(ours, 100) == (b"\x1b]0;title\x07 \xc3\xa9\r\n" if raw else b"\\x1b]0;title\\x07 \xc3\xa9\r\n")
+    finally:
+        os.close(ours)
+        os.close(theirs)
 
 
 def test_a_batch_of_thousands_goes_in_groups(fake: Any, run: Run, tmp_path: Path) -> None:

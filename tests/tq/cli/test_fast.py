@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -297,3 +298,82 @@ def test_output_into_a_closed_pipe_is_no_traceback(fake: Any, data_dir: Path) ->
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", [["add", "--", "true"], ["enqueue", "--batch", "-"]])
+def test_ids_are_printed_in_one_write_so_that_commands_side_by_side_do_not_mix_them(
+    fake: Any, data_dir: Path, words: list[str], unbuffered: str
+) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # keeps what each write wrote
+    with ours, theirs:
+        env = {**os.environ, "TQ_DATA_DIR": str(data_dir), "PYTHONUNBUFFERED": unbuffered}
+        lines = b'{"type": "email"}\n' * 3
+        argv = [sys.executable, "-m", "tq", *words]
+        done = subprocess.run(argv, env=env, input=lines, stdout=theirs, stderr=subprocess.PIPE, timeout=30, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert ours.recv(100) == (b"1\n" if words[0] == "add" else b"1\n2\n3\n")
+
+
+@pytest.mark.parametrize("words", [["list", "--json"], ["enqueue", "--batch", "-", "--type", "email"], ["--help"], ["add", "--", "true"]])
+def test_a_closed_pipe_ends_every_path_with_141_and_no_words(fake: Any, data_dir: Path, words: list[str]) -> None:
+    env = {**os.environ, "TQ_DATA_DIR": str(data_dir)}
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        argv = [sys.executable, "-m", "tq", *words]
+        done = subprocess.run(argv, env=env, input=b"{}\n", stdout=writer, stderr=subprocess.PIPE, timeout=30, check=False)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["list"], "tq: the output cannot be written"),
+        (["stats", "--json"], "tq: the output cannot be written"),
+        (["--help"], "tq: the output cannot be written"),
+        (["add", "--", "true"], "But task 1 is stored: do not send it again."),
+        (["enqueue", "--type", "email"], "But task 1 is stored: do not send it again."),
+        (["enqueue", "--type", "email", "--batch", "-"], "But tasks 1 to 2 are stored: do not send it again."),
+    ],
+)
+def test_output_that_cannot_be_written_is_one_line_and_exit_code_1(
+    fake: Any, data_dir: Path, words: list[str], said: str, unbuffered: str
+) -> None:
+    env = {**os.environ, "TQ_DATA_DIR": str(data_dir), "PYTHONUNBUFFERED": unbuffered}
+    with open("/dev/full", "wb") as full:
+        argv = [sys.executable, "-m", "tq", *words]
+        done = subprocess.run(argv, env=env, input=b"{}\n{}\n", stdout=full, stderr=subprocess.PIPE, timeout=30, check=False)
+    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1), done.stderr
+    assert said in done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["add", "--label", b"\xff", "--", "true"],
+        ["add", "--meta", b"a=\xff", "--", "true"],
+        ["run", "--queue", b"\xff", "--", "true"],
+        ["enqueue", "--type", b"\xff"],
+        ["enqueue", "--type", "email", "--payload", b'"\xff"'],
+        ["list", "--label", b"\xff"],
+        ["queue", "pause", b"\xff"],
+    ],
+)
+def test_an_option_that_is_not_utf_8_is_refused_in_a_line(fake: Any, data_dir: Path, words: list[Any]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tq", *words], env={**os.environ, "TQ_DATA_DIR": str(data_dir)}, capture_output=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (2, b"", 1), done.stderr
+    assert not fake.requests
+
+
+@pytest.mark.parametrize("verb", ["add", "run"])
+def test_an_empty_word_is_no_command(fake: Any, data_dir: Path, verb: str) -> None:
+    done = _tq(data_dir, verb, "--", "")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "expected a command after --, got an empty word" in done.stderr
+    assert not fake.requests
