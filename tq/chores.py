@@ -51,7 +51,8 @@ class Chores:
             if one is not None:
                 task, cursor = one
                 seen += 1
-                if task.id < chore.args.get("below", task.id + 1) and task.state in states and not task.state.final:  # none accepted after it
+                before = task.id < chore.args.get("below", task.id + 1)  # none that was accepted after the chore
+                if before and task.state in states and not task.state.final:
                     changed += act(task)
             if self._clock() > until or seen - chore.seen >= SCAN_MOST:
                 self._store.put_chore(replace(chore, cursor=cursor, seen=seen, changed=changed))

@@ -605,9 +605,16 @@ def test_one_damaged_record_is_an_error_for_who_asks_for_it_and_no_one_else(tmp_
     d.store._read = damaged  # type: ignore[attr-defined]
     added = d.submit("enqueue", 2, tasks=[["t", b"", None]])
     bad, lists = d.submit("get", ids=[2]), d.submit("find")
+    cancel = d.submit("cancel", ids=[1, 2])
     good = d.submit("get", ids=[3])
     d.settle_down()
-    assert d.error(bad)[0] == d.error(lists)[0] == "damaged"
+    assert d.error(bad)[0] == d.error(cancel)[0] == "damaged"
+    assert [row["id"] for row in d.answer(lists)["tasks"]] == [4, 3, 1]
+    assert d.states(1) == ["pending"]  # what is refused changes nothing
+    d.ask("cancel", queue="default")
+    d.settle_down()
+    assert d.states(1, 3, 4) == ["cancelled"] * 3
+    assert d.ask("chores")["chores"] == []
     assert d.answer(good)["tasks"][0]["id"] == 3
     assert d.answer(added, 2)["ids"] == [4]
     d.store.close()

@@ -302,7 +302,9 @@ def peek(client: Client, values: dict[str, Any]) -> int:
     limit = 10 if values["limit"] is None else whole("--limit", values["limit"])
     name = values["queue"]
     rows = client.call("peek", {"limit": limit} | ({"queue": name} if name else {}))["tasks"]
-    held = [] if rows else [row for row in client.queues() if row["paused"] and row["states"].get("pending") and name in (None, row["name"])]
+    held = (
+        [] if rows else [row for row in client.queues() if row["paused"] and row["states"].get("pending") and name in (None, row["name"])]
+    )
     for row in held:
         hot.say(f"queue {clean(row['name'])} is paused: {row['states']['pending']} wait")
     if rows or not held:

@@ -525,11 +525,7 @@ class LmdbStore(Registry):
             at, kind, task_id = TIMER.unpack(cursor.key())
             if at > self._now:
                 break
-            try:
-                task = self._read(self._txn, task_id)
-            except StoreDamaged as error:  # it must not stop those that come due after it
-                _log.error("task %d cannot be read; its timer is dropped: %s", task_id, error)
-                task = None
+            task = self._read_sound(self._txn, task_id)  # a damaged one must not stop those that come due after it
             if task is not None and kind == EXPIRE and not task.state.final:
                 found.append(("expire", task_id))
             elif task is not None and kind == DUE and task.state in _TIMED and (task.status.due_at or task.spec.due_at) == at:

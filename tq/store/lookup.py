@@ -8,6 +8,7 @@ Promises: inside a turn a read sees what the turn wrote; no read transaction out
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from typing import Any
 
 import lmdb
 
+from tq.errors import StoreDamaged
 from tq.model import Spec, State, Status, Task, spec_of, status_of
 from tq.store import Chore, Held, Query, QueueInfo, Tally, TypeInfo
 from tq.store.files import Dbs
@@ -29,6 +31,7 @@ FEW = 5000
 """Up to so many matching tasks are gathered from the index of their states instead of by walking all tasks."""
 
 
+_log = logging.getLogger("tq.store")
 _PENDING = frozenset({State.PENDING})
 _TIMED = frozenset({State.SCHEDULED, State.RETRYING})
 
@@ -79,6 +82,14 @@ class Lookup:
         state = txn.get(key, db=self._db["states"])
         return Task(spec, status_of(task_id, state) if state is not None else untouched(spec))
 
+    def _read_sound(self, txn: Any, task_id: int) -> Task | None:
+        """The same for those who walk: a task that cannot be read is passed over, and said so in the log."""
+        try:
+            return self._read(txn, task_id)
+        except StoreDamaged as error:
+            _log.error("task %d is passed over: %s", task_id, error)
+            return None
+
     def get(self, ids: Sequence[int]) -> list[Task | None]:
         with self._view() as txn:
             return [self._read(txn, task_id) for task_id in ids]
@@ -94,7 +105,7 @@ class Lookup:
         left = query.limit
         while left > 0:
             with self._view() as txn:
-                seen = [self._read(txn, task_id) for _, task_id in zip(range(SLICE), ids, strict=False)]
+                seen = [self._read_sound(txn, task_id) for _, task_id in zip(range(SLICE), ids, strict=False)]
             if not seen:
                 return
             for task in seen:
