@@ -529,9 +529,7 @@ async def _status_before_and_after(data_dir: Path, end: Any) -> None:
             await client.status()
 
 
-def test_an_asyncio_client_does_not_replace_a_daemon_it_has_met_either(
-    fake: Any, data_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_asyncio_client_does_not_replace_a_daemon_it_has_met_either(fake: Any, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[str] = []
     monkeypatch.setattr("tq.client.start.start_daemon", lambda where: started.append(where) or 1)
     monkeypatch.setattr("tq.client.aio.BACK_WITHIN", 0.2)

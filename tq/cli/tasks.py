@@ -25,7 +25,7 @@ from tq.cli.options import COMMANDS, command_task, json_value, packed, task_ids,
 from tq.cli.render import clean, code_of, instant, json_line, plain, run_time, seconds, status_line, table, task_object, value_of
 from tq.client import Client, format_error
 from tq.client.core import WireTask
-from tq.errors import DaemonNotRunning, NoSuchTask, PayloadError, TqError, UsageError
+from tq.errors import DaemonError, DaemonNotRunning, NoSuchTask, PayloadError, TqError, UsageError
 from tq.model import safe_text, state_named
 
 END_WITHIN = 10.0
@@ -101,7 +101,10 @@ class _Batch:
                 text = f"line {self._lines[first + int(found[1]) - 1]}: {text[found.end() :]}"
             elif size == 1:
                 text = f"line {self._lines[first]}: {text}"
-        return f"{text} {self.stored(refused, len(ids) + sum(size for _, size in refused))}"
+        words = self.stored(refused, len(ids) + sum(size for _, size in refused))
+        if isinstance(error, DaemonError):  # it may have gone between the commit and the answer
+            words = f"{words if ids else ''} Of the {'other ' if ids else ''}lines it is not known: look with `tq list`.".lstrip()
+        return f"{text} {words}"
 
 
 def _batch(lines: Any, given: dict[str, Any]) -> Iterator[tuple[int, WireTask]]:

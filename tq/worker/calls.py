@@ -10,7 +10,7 @@ printed, or a result that cannot travel; an error takes at most 4 KiB, its messa
 from __future__ import annotations
 
 import linecache
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -77,14 +77,15 @@ def result_bytes(value: object, pack: Callable[[object], bytes]) -> bytes:
 
 def _list_as_key(value: object) -> object:
     """A tuple that is a key in ``value``, which packs but can never be read; None if there is none."""
+    inner: Iterable[object] = ()
     if isinstance(value, dict):
-        found = next((key for key in value if isinstance(key, tuple)), None)
+        for key in value:
+            if isinstance(key, tuple):
+                return key
         inner = value.values()
     elif isinstance(value, list | tuple):
-        found, inner = None, value
-    else:
-        return None
-    return found if found is not None else next((key for item in inner if (key := _list_as_key(item)) is not None), None)
+        inner = value
+    return next((found for item in inner if (found := _list_as_key(item)) is not None), None)
 
 
 def wish(value: Snooze | Cancel) -> tuple[str, Details]:

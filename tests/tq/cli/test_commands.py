@@ -126,6 +126,20 @@ def test_what_the_daemon_refuses_of_a_batch_is_named_by_its_line_with_what_is_st
     assert run("enqueue", "--batch", str(file)) == (2, "", "tq: line 1: type: expected one, got 'typo'. No task is stored.\n")
 
 
+def test_a_batch_whose_daemon_goes_does_not_claim_to_know_what_is_stored(fake: Any, run: Run, tmp_path: Path, refuse: Any) -> None:
+    def gone(_: Any) -> Any:
+        raise refuse("not_running", "it is gone.", {})
+
+    file = tmp_path / "batch.jsonl"
+    file.write_text('{"type": "email"}\n' * 600)
+    fake.verbs["enqueue"] = lambda args: {"ids": [*range(1, 501)]} if len(args["tasks"]) == 500 else gone(args)
+    code, out, err = run("enqueue", "--batch", str(file))
+    assert (code, len(out.split())) == (69, 500)
+    assert err == "tq: it is gone. The tasks of lines 1-500 are stored. Of the other lines it is not known: look with `tq list`.\n"
+    fake.verbs["enqueue"] = gone
+    assert run("enqueue", "--batch", str(file)) == (69, "", "tq: it is gone. Of the lines it is not known: look with `tq list`.\n")
+
+
 def test_a_batch_without_a_sound_line_stores_nothing_and_says_so(fake: Any, run: Run, tmp_path: Path) -> None:
     file = tmp_path / "batch.jsonl"
     file.write_text("oops\n")
