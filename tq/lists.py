@@ -4,7 +4,8 @@ For: ``find``, whose filters may have to look at every task there is.
 Not for: which tasks match (stores), what else a turn does (broker).
 Runs in: the daemon, on the thread of its loop.
 Promises: a slice ends soon after its time; several lists take turns; a damaged record is passed over (the log names
-it); one that was given a cursor of its own making is answered with that error and harms no other; of large tasks it keeps what its answer holds.
+it); one that was given a cursor of its own making is answered with that error and harms no other; of large tasks it
+keeps what its answer holds.
 """
 
 from __future__ import annotations
