@@ -20,7 +20,7 @@ from time import monotonic
 from typing import Any
 
 from tq import lifecycle, wire
-from tq.answers import BAD_RESULT, DAEMON_DIED, LAPSED, Pairs, answer, error_answer, fitting, handed_out, outcome_of
+from tq.answers import BAD_RESULT, DAEMON_DIED, LAPSED, Pairs, answer, error_answer, fitting, handed_out, outcome_of, rows_of
 from tq.arguments import arguments, between, claim_of, claims_of, results_of, some_names, some_states, task_ids
 from tq.chores import Chores
 from tq.errors import ConfigError, Refused, StoreDamaged, StoreError, TqError, UsageError
@@ -507,7 +507,7 @@ class Broker:
 
     def _get(self, request: Request, turn: Turn) -> dict[str, Any]:
         ids = task_ids(arguments(request.verb, request.args, "ids", ids=list)["ids"])
-        return {"tasks": [task and task.row() for task in self._store.get(ids)]}
+        return {"tasks": rows_of(self._store.get, ids)}
 
     def _find(self, request: Request, turn: Turn) -> None:
         args = arguments(request.verb, request.args, states=list, queue=str, type=str, tenant=str, label=str, limit=int, before=bytes)
@@ -578,7 +578,7 @@ class Broker:
 
     def _answer_wait(self, wait: Wait, turn: Turn, *, done: bool) -> None:
         try:
-            found = fitting(wait.request.number, {"tasks": [task and task.row() for task in self._store.get(wait.ids)], "done": done})
+            found = fitting(wait.request.number, {"tasks": rows_of(self._store.get, wait.ids), "done": done})
         except StoreDamaged as error:
             found = error_answer(wait.request.number, error)
         turn.answers.append((wait.request.conn, found))
