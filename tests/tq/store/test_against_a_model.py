@@ -21,6 +21,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -111,7 +112,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp(prefix="tq-model-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="tq-model-", dir=MEMORY))
         self.raw = type(self).make(self.folder / "store")
         self.model = Model()
         self.before: Model | None = None  # the model at the begin of the open turn
@@ -447,6 +448,10 @@ class StoreMachine(RuleBasedStateMachine):
         assert not states
 
 
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+"""Thousands of commits: on a disk their syncs would take most of the time, and some disks take minutes."""
+
+
 def _machine(module: str, name: str) -> Any:
     """The test of one store; its first turn makes the external queue."""
 
@@ -460,7 +465,7 @@ def _machine(module: str, name: str) -> Any:
 
     test = type(f"{name}Machine", (StoreMachine,), {"make": staticmethod(make)}).TestCase
     test.settings = SOON
-    return test
+    return pytest.mark.timeout(600)(test)
 
 
 TestMemoryStoreIsTheModel = _machine("tq.store.memory", "MemoryStore")
