@@ -12,9 +12,9 @@ from __future__ import annotations
 from typing import Any
 
 from tq import wire
-from tq.errors import UsageError
+from tq.errors import ConfigError, UsageError
 from tq.model import MAX_DURATION_MS, MAX_ERROR, MAX_NAME, MAX_RESULT, State, brief, is_name, state_named
-from tq.store import SCAN_MOST
+from tq.store import SCAN_MOST, TypeInfo
 
 KINDS = ("succeeded", "failed")
 
@@ -125,3 +125,10 @@ def _failure(details: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(permanent, bool | None):
         raise UsageError(f"settle: permanent: expected true or false, got {brief(permanent)}.")
     return {"error": error, "delay_ms": delay_ms, "exit_code": exit_code, "permanent": bool(permanent)}
+
+
+def named(info: TypeInfo) -> TypeInfo:
+    """A type of a worker's hello, if its names may stand in a store; ConfigError says which may not."""
+    if is_name(info.name) and (info.queue is None or is_name(info.queue)):
+        return info
+    raise ConfigError(f"task {info.name!r:.80}: expected a name and a queue of 1 to 200 bytes. Give shorter ones.")

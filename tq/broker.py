@@ -21,13 +21,13 @@ from typing import Any
 
 from tq import lifecycle, wire
 from tq.answers import BAD_RESULT, DAEMON_DIED, LAPSED, Pairs, answer, error_answer, fitting, handed_out, outcome_of, rows_of
-from tq.arguments import arguments, between, claim_of, claims_of, results_of, some_names, some_states, task_ids
+from tq.arguments import arguments, between, claim_of, claims_of, named, results_of, some_names, some_states, task_ids
 from tq.chores import Chores
-from tq.errors import ConfigError, Refused, StoreDamaged, StoreError, TqError, UsageError
+from tq.errors import Refused, StoreDamaged, StoreError, TqError, UsageError
 from tq.intake import Defaults, Intake
 from tq.lifecycle import Outcome
 from tq.lists import Lists
-from tq.model import State, is_name
+from tq.model import State
 from tq.stats import stats
 from tq.store import SCAN_MOST, Claimed, Limits, Query, QueueInfo, RequestId, Store, TypeInfo, Want
 from tq.waiting import Claim, Inbox, Request, Wait, Waiting
@@ -95,7 +95,7 @@ class Broker:
         self.full = self._inbox.full
         self._settles: list[Sequence[Any]] = []
         self._removed: list[int] = []  # tasks with output that were forgotten before anybody listened
-        self._owed: list[Sequence[Any]] = []  # ends for which the store had no room
+        self.owed: list[Sequence[Any]] = []  # ends for which the store had no room
         self._again_at = 0
         self._lists = Lists(clock)
         self._chores = Chores(store, clock)
@@ -142,11 +142,6 @@ class Broker:
         """Whether a turn has something to do now."""
         return bool(self._inbox or self._settles)
 
-    @property
-    def owes(self) -> bool:
-        """Whether ends that came in are not stored yet, for want of room."""
-        return bool(self._owed)
-
     def in_hurry(self, now: int) -> bool:
         """Whether ends that have come in must be stored now: somebody waits for them, or there is other work for a turn."""
         due = self.next_due
@@ -159,13 +154,18 @@ class Broker:
         )
 
     def put_types(self, types: Sequence[TypeInfo], now: int) -> None:
-        """Remember what the application's hello named; its own commit, since the daemon waits for it."""
-        for info in types:
-            if not is_name(info.name) or not (info.queue is None or is_name(info.queue)):
-                raise ConfigError(f"task {info.name!r:.80}: expected a name and a queue of 1 to 200 bytes. Give shorter ones.")
+        """Remember what a hello named, if it is new; its own commit, since the daemon waits for it. Refused: no room."""
+        known = self._store.types()
+        fresh = [info for info in types if known.get(info.name) != named(info)]
+        if not fresh:
+            return
         self._store.begin(max(now, self._now))
-        self._store.put_types(types)
-        self._store.commit()
+        try:
+            self._store.put_types(fresh)
+            self._store.commit()
+        except Refused:
+            self._store.abort()
+            raise
         self._intake.forget()
 
     def recover(self, begun: Callable[[int, int], bool], now: int) -> tuple[int, int]:
@@ -199,8 +199,8 @@ class Broker:
         self._now = now
         settles, self._settles = self._settles, []
         requests: list[Request] = []  # those that this turn takes
-        if self._owed and now >= self._again_at:
-            settles, self._owed = [*self._owed, *settles], []
+        if self.owed and now >= self._again_at:
+            settles, self.owed = [*self.owed, *settles], []
         turn = Turn()
         try:
             self._work(turn, settles, requests, wants)
@@ -262,13 +262,13 @@ class Broker:
         for at, one in enumerate(settles):
             failed = self._alone(turn, partial(self._settle_rows, [one]))
             if isinstance(failed, Refused):  # no room: an end is never lost, and the next would fare no better
-                self._owed += settles[at:]
+                self.owed += settles[at:]
                 self._again_at = self._now + AGAIN_MS
                 break
             if failed is not None and not isinstance(failed, StoreDamaged):  # not what a worker may answer, nor would it become so
                 row = [one[0], one[1], "crashed", 0, self._now, False, {"error": BAD_RESULT}]
                 if self._alone(turn, partial(self._settle_rows, [row])) is not None:
-                    self._owed.append(row)
+                    self.owed.append(row)
                     self._again_at = self._now + AGAIN_MS
         for request in requests:
             failed = self._alone(turn, partial(self._serve, request))
@@ -316,8 +316,8 @@ class Broker:
     def next_due(self) -> float | None:
         """The instant (ms) at which a turn is needed if nothing arrives; None: never."""
         own = self._store.next_due()
-        if self._owed or self._again_at > self._now:  # what could not be done a moment ago, timer or claim
-            own = self._again_at if own is None or self._owed else max(own, self._again_at)
+        if self.owed or self._again_at > self._now:  # what could not be done a moment ago, timer or claim
+            own = self._again_at if own is None or self.owed else max(own, self._again_at)
         return min((at for at in (self._waiting.next_due, own) if at is not None), default=None)
 
     # -- settling --------------------------------------------------------------------------------------------------

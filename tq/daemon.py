@@ -40,7 +40,7 @@ from tq.log import Log, Step
 from tq.loop import Loop
 from tq.model import Task
 from tq.pool import Pool
-from tq.store import Claimed, Draft, Limits
+from tq.store import Claimed, Draft, Limits, TypeInfo
 from tq.store.files import Lock
 from tq.store.lmdb import LmdbStore
 from tq.waiting import Request
@@ -236,12 +236,11 @@ class Daemon:
         boards = pool.closed
         if pool.waiting:
             broker.settled(pool.settled())
-        if pool.hellos:
-            broker.put_types([info for types in pool.hellos for info in types], now)
-            pool.hellos.clear()
+        while pool.hellos:
+            self._learn(pool.hellos.pop(), now)
         broker.followed = self._followers.tasks
         turn = broker.turn(now, wants)
-        if boards and not broker.owes:
+        if boards and not broker.owed:
             self._remove_boards(boards)
         for conn, data in turn.answers:
             self._send(conn, data)
@@ -265,6 +264,13 @@ class Daemon:
             self._door.let_go(self._holds)
         self._watchdog.end()
         return turn
+
+    def _learn(self, types: list[TypeInfo], now: int) -> None:
+        """Remember what a new worker's hello names; without room, the next worker's says it again."""
+        try:
+            self._broker.put_types(types, now)
+        except (Refused, ConfigError) as error:
+            self._log.event("types_not_stored", "warning", why=error.message)
 
     def _remove_boards(self, boards: list[Path]) -> None:
         """What dead workers' boards say is stored."""

@@ -736,3 +736,26 @@ def test_payloads_at_the_limit_are_accepted(d: Driver) -> None:
     (task_id,) = d.add(payload=b"x" * MAX_PAYLOAD)
     assert d.refusal("enqueue", tasks=[["t", b"x" * (MAX_PAYLOAD + 1), None]])[0] == "payload"
     assert len(d.row(task_id)["payload"]) == MAX_PAYLOAD
+
+
+def test_a_hello_that_says_nothing_new_costs_no_commit_and_one_without_room_leaves_the_store_usable(d: Driver) -> None:
+    d.broker.put_types([TypeInfo("fresh", queue="q")], d.now)
+    begun: list[int] = []
+    begin, commit = d.store.begin, d.store.commit
+
+    def count(now: int) -> None:
+        begun.append(now)
+        begin(now)
+
+    def full() -> None:
+        raise Refused("the store has no room")
+
+    d.store.begin = count  # type: ignore[method-assign]
+    d.broker.put_types([TypeInfo("fresh", queue="q")], d.now)
+    assert begun == []
+    d.store.commit = full  # type: ignore[method-assign]
+    with pytest.raises(Refused):
+        d.broker.put_types([TypeInfo("other")], d.now)
+    d.store.commit = commit  # type: ignore[method-assign]
+    assert "other" not in d.store.types()
+    assert d.add(1) == [1]

@@ -156,7 +156,7 @@ class World:
     def check(self) -> None:
         store = self.d.store
         ids = sorted(self.accepted)
-        owed = {row[0] for row in self.d.broker._owed}
+        owed = {row[0] for row in self.d.broker.owed}
         held = {one.id: one for one in store.held()}
         assert len(held) == len(store.held())
         for task_id, task in zip(ids, store.get(ids), strict=True):
