@@ -46,7 +46,7 @@ def test_what_a_running_daemon_is_asked_wrongly(daemon: Callable[..., Any], tq: 
     kept = tq("enqueue", "--type", "add", "--payload", '{"a": 1}', "--in", "1h")
     assert kept.stdout == "1\n"
     refused(tq("enqueue", "--type", "ad"), 2, r"\(add, shell\), got 'ad'\. Did you mean 'add'\?", "--allow-unknown")
-    refused(tq("enqueue", "--type", "add", "--payload", '{"a": 1,}'), 2, "expected JSON", "line 1 column 9")
+    refused(tq("enqueue", "--type", "add", "--payload", '{"a": 1,}'), 2, "expected JSON", "line 1 column [89]")  # 3.13 points at the comma
     batch = '{"type":"add","payload":{"a":1}}\n{"type":"add","payload":{"a":}}\n'
     half = tq("enqueue", "--batch", "-", input=batch)  # what stands before the bad line is stored, and its ids are printed
     assert (half.returncode, half.stdout) == (2, "2\n")
