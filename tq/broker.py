@@ -94,6 +94,7 @@ class Broker:
         self._inbox = Inbox()
         self.full = self._inbox.full
         self._settles: list[Sequence[Any]] = []
+        self._stirred = False
         self._removed: list[int] = []  # tasks with output that were forgotten before anybody listened
         self.owed: list[Sequence[Any]] = []  # ends for which the store had no room
         self._again_at = 0
@@ -116,8 +117,6 @@ class Broker:
             "release": self._release, "cancel": self._cancel, "set_queue": self._set_queue,
         }  # fmt: skip
         self.verbs = frozenset(self._reads) | frozenset(self._writes)
-
-    # -- what arrives ----------------------------------------------------------------------------------------------
 
     def submit(self, request: Request) -> None:
         """Take a request for the next turn."""
@@ -187,8 +186,6 @@ class Broker:
             self._removed += self.turn(now, ()).removed
         return interrupted, len(held) - interrupted
 
-    # -- the turn --------------------------------------------------------------------------------------------------
-
     def turn(self, now: int, wants: Sequence[Want]) -> Turn:
         """One turn at ``now`` (ms since the epoch); ``wants`` are the pool's free slots. StoreError ends the daemon."""
         if now < self._now and self._now - now < CLOCK_BACK_MS:
@@ -212,8 +209,11 @@ class Broker:
             self._store.abort()
             self._chores.aborted()
             turn = self._one_by_one(settles, requests)
+        parked = len(self._waiting.claims)
         for change in turn.later:
             change()
+        if turn.stirred and len(self._waiting.claims) > parked:  # parked behind the grants of the turn that stirred
+            self._stirred = turn.busy = True
         self._publish(turn)
         turn.answers += self._lists.read_on(SLICE_S)
         turn.busy = turn.busy or bool(self._lists)
@@ -225,7 +225,10 @@ class Broker:
         due = store.next_due()
         chores = store.chores()
         own = now >= self._again_at  # else its own work could not be committed a moment ago
-        changes = own and (bool(chores) or (due is not None and due <= now) or now >= self._retain_at or bool(wants and store.ready()))
+        stirred, self._stirred = self._stirred, False
+        changes = own and (
+            stirred or bool(chores) or (due is not None and due <= now) or now >= self._retain_at or bool(wants and store.ready())
+        )
         changes = changes or bool(settles) or any(r.verb in self._writes for r in self._inbox)
         if changes:
             store.begin(now)
@@ -320,8 +323,6 @@ class Broker:
             own = self._again_at if own is None or self.owed else max(own, self._again_at)
         return min((at for at in (self._waiting.next_due, own) if at is not None), default=None)
 
-    # -- settling --------------------------------------------------------------------------------------------------
-
     def _settle_rows(self, rows: Sequence[Sequence[Any]], turn: Turn) -> list[bool]:
         """Settle each row: successes in one batch, the rest by the table; whether each claim was still held."""
         store = self._store
@@ -381,8 +382,6 @@ class Broker:
         more = len(gone) >= most
         self._retain_at = self._now + (0 if more else RETAIN_EVERY_MS)
         turn.busy = turn.busy or more
-
-    # -- claims ----------------------------------------------------------------------------------------------------
 
     def _grant(self, turn: Turn, wants: Sequence[Want]) -> None:
         """Claims for consumers that wait, then for the pool's slots."""
@@ -458,8 +457,6 @@ class Broker:
         rows = [[task_id, claim, "released", 0, self._now, False, None] for task_id, claim in claims]
         return {"released": self._settle_rows(rows, turn) if rows else []}
 
-    # -- changing verbs --------------------------------------------------------------------------------------------
-
     def _enqueue(self, request: Request, turn: Turn) -> dict[str, Any]:
         args = arguments(request.verb, request.args, "tasks", tasks=list, again=bool)
         drafts = self._intake.drafts(args["tasks"], self._now)
@@ -503,8 +500,6 @@ class Broker:
         turn.stirred = True
         return {}
 
-    # -- reading verbs ---------------------------------------------------------------------------------------------
-
     def _get(self, request: Request, turn: Turn) -> dict[str, Any]:
         ids = task_ids(arguments(request.verb, request.args, "ids", ids=list)["ids"])
         return {"tasks": rows_of(self._store.get, ids)}
@@ -539,8 +534,6 @@ class Broker:
 
     def _chores_list(self, request: Request, turn: Turn) -> dict[str, Any]:
         return {"chores": [{"id": c.id, "verb": c.verb, "seen": c.seen, "changed": c.changed} for c in self._store.chores()]}
-
-    # -- waiting and watching --------------------------------------------------------------------------------------
 
     def _wait(self, request: Request, turn: Turn) -> dict[str, Any] | None:
         args = arguments(request.verb, request.args, "ids", ids=list, timeout_ms=int, any=bool)

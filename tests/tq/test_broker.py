@@ -759,3 +759,11 @@ def test_a_hello_that_says_nothing_new_costs_no_commit_and_one_without_room_leav
     d.store.commit = commit  # type: ignore[method-assign]
     assert "other" not in d.store.types()
     assert d.add(1) == [1]
+
+
+def test_a_claim_that_comes_in_one_turn_with_its_task_is_served(d: Driver) -> None:
+    d.ask("set_queue", name="out", external=True)
+    claim = d.submit("claim", 2, queues=["out"], wait_ms=60_000)
+    d.submit("enqueue", 3, tasks=[["t", b"", {"queue": "out"}]])
+    d.settle_down()
+    assert [task["id"] for task in d.answer(claim, 2)["tasks"]] == [1]
