@@ -132,7 +132,7 @@ class Daemon:
         """Start it (again) and wait until it answers; RuntimeError has what it said if it refuses."""
         argv = [sys.executable, "-m", "tq.daemon", "--data-dir", str(self.data_dir), "--foreground"]
         for name, value in self.options.items():
-            argv += [f"--{name.replace('_', '-')}", str(value)]
+            argv += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
         reader, writer = os.pipe()
         try:
             with self.words.open("ab") as words:

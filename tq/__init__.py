@@ -4,11 +4,15 @@ The map of the rooms, from the doors down (imports point downwards only):
 
     cli                      the command line: a thin path for shell loops, Typer for the rest
     daemon, demo, bench      the composition of the process; two programs that use it as anyone would
+    testing                  the same in one process, at a clock turned by hand: for tests of applications
     api, pool                the Unix door; the parent of the workers
     broker, worker           the deciding object (daemon process); the child that runs handlers
+    typed                    handlers as classes, with types for what they are sent and what they give
     app, shell, store        names to functions; the command handler; what remembers
     client, lifecycle        the verbs over a socket; the one table of transitions
+    context, middleware      what a running task knows and may say; what an application puts around sends and runs
     wire, board, output      frames; the page a worker shares with its parent; bounded output files
+    query, instants          the filter language; words of time
     model                    the nouns: specification, status, and the records they are kept in
     config, errors           settings; the tree of errors
 
@@ -21,25 +25,35 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False  # the name type checkers look for; importing typing for it costs a bare interpreter
 if TYPE_CHECKING:
-    from tq.app import App, Cancel, Context, Permanent, Retry, Snooze, current, task
+    from tq.app import App, around_run, around_send, task
     from tq.client import AsyncClient, AsyncHandle, Client, Handle, aconnect, connect
+    from tq.context import Cancel, Context, Permanent, Retry, Snooze, Stopped, current
     from tq.errors import TqError
+    from tq.middleware import Outgoing
+    from tq.model import Backoff
+    from tq.typed import Task
 
 _WHERE = {
     "App": "app",
-    "Cancel": "app",
-    "Context": "app",
-    "Permanent": "app",
-    "Retry": "app",
-    "Snooze": "app",
-    "current": "app",
     "AsyncClient": "client",
     "AsyncHandle": "client",
+    "Backoff": "model",
+    "Cancel": "context",
     "Client": "client",
+    "Context": "context",
     "Handle": "client",
-    "aconnect": "client",
-    "connect": "client",
+    "Outgoing": "middleware",
+    "Permanent": "context",
+    "Retry": "context",
+    "Snooze": "context",
+    "Stopped": "context",
+    "Task": "typed",
     "TqError": "errors",
+    "aconnect": "client",
+    "around_run": "app",
+    "around_send": "app",
+    "connect": "client",
+    "current": "context",
     "task": "app",
 }
 
@@ -47,16 +61,22 @@ __all__ = [
     "App",
     "AsyncClient",
     "AsyncHandle",
+    "Backoff",
     "Cancel",
     "Client",
     "Context",
     "Handle",
+    "Outgoing",
     "Permanent",
     "Retry",
     "Snooze",
+    "Stopped",
+    "Task",
     "TqError",
     "__version__",
     "aconnect",
+    "around_run",
+    "around_send",
     "connect",
     "current",
     "task",

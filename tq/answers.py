@@ -14,7 +14,7 @@ from typing import Any
 from tq import wire
 from tq.errors import TqError
 from tq.lifecycle import Outcome
-from tq.model import Task, spec_of
+from tq.model import Task, error_in, spec_of
 from tq.store import Claimed, Draft
 
 DAEMON_DIED = {"type": "Interrupted", "message": "the daemon ended while the task ran"}
@@ -42,7 +42,7 @@ def outcome_of(row: Sequence[Any]) -> Outcome:
     """The outcome of a pool's or consumer's row that is no success."""
     more: Mapping[str, Any] = row[6] or {}
     return Outcome(
-        row[2], row[3], row[4], error=more.get("error"), exit_code=more.get("exit_code"), output=bool(row[5]),
+        row[2], row[3], row[4], error=error_in(more.get("error")), exit_code=more.get("exit_code"), output=bool(row[5]),
         delay_ms=more.get("delay_ms"), permanent=bool(more.get("permanent")), worker=str(more.get("worker") or ""),
     )  # fmt: skip
 
@@ -98,12 +98,14 @@ class Page:
         self.rows.append(row)
 
 
-def rows_of(get: Callable[[Sequence[int]], Sequence[Task | None]], ids: Sequence[int]) -> list[dict[str, Any] | None]:
+def rows_of(
+    get: Callable[[Sequence[int]], Sequence[Task | None]], ids: Sequence[int], row: Callable[[Task], dict[str, Any]] = Task.row
+) -> list[dict[str, Any] | None]:
     """Rows of these tasks for one answer, read a few at a time: five hundred large ones are never in memory together."""
     page = Page()
     for start in range(0, len(ids), 16):
         for task in get(ids[start : start + 16]):
-            page.add(task.row() if task is not None else None)
+            page.add(row(task) if task is not None else None)
     return page.rows
 
 

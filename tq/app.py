@@ -1,8 +1,8 @@
-"""The Python face: functions become tasks, and a running task learns about itself.
+"""The Python face: functions become tasks, and programs send them.
 
-For: naming handlers (``@tq.task``), enqueueing them as they are called, ``current()``, and what a handler may
-     return or raise to steer its task.
-Not for: the socket (client), running anything (worker), deciding what an outcome leads to (lifecycle).
+For: naming handlers (``@tq.task``), what a type declares for its tasks, enqueueing functions as they are called, finding
+     the application.
+Not for: typed payloads (typed), the socket (client), running anything (worker), what a running task knows (context).
 Runs in: programs that enqueue, and worker processes.
 Promises: a decorated function stays the function it was; a name belongs to one function; arguments are bound to
 their names when they are sent, so a wrong call fails at the caller; nothing is imported because a client said so.
@@ -14,45 +14,150 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Coroutine, Mapping
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar, overload
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypedDict, TypeVar, overload
 
 from tq.errors import ConfigError, UsageError
-from tq.model import MAX_NAME, SHELL, Backoff, Spec, duration_ms, priority_of
+from tq.middleware import AroundRun, AroundSend, Call, Outgoing, asend_through, is_async, run_through, send_through
+from tq.model import MAX_NAME, SHELL, Backoff, duration_ms, priority_of, unpack
 
 if TYPE_CHECKING:
-    import logging
     from datetime import timedelta
     from typing import Unpack
 
     from tq.client import AsyncHandle, Handle, Options
+    from tq.context import Context
 
     Duration = float | str | timedelta
+    Exceptions = type[BaseException] | tuple[type[BaseException], ...]
+    BackoffFunction = Callable[[int, BaseException], Duration | None]
 
 P = ParamSpec("P")
 R = TypeVar("R")  # what the task results in
 C = TypeVar("C")  # what a plain call gives: R, or a coroutine of it
+Sending = TypeVar("Sending", bound=AroundSend)
+Running = TypeVar("Running", bound=AroundRun)
 
 
 class Defaults(TypedDict, total=False):
-    """What a type declares for its tasks. ``retries`` counts runs after the first; ``priority`` is 0..9 or a name."""
+    """What a type declares for its tasks. ``retries`` counts runs after the first; ``priority`` is 0..9 or a name.
+
+    Of what a handler raises, ``retry_never`` is not tried again, and with ``retry_on`` only that is (``tq.Retry`` always,
+    ``tq.Permanent`` never; crashes, timeouts and drains are not the handler's and are not asked). ``retry_for``: no retry
+    begins later than so long after the task was accepted.
+
+    ``backoff`` is a ``tq.Backoff``, or a function of the failures so far (1 after the first) and the error, evaluated in the
+    worker: it gives seconds, a timedelta, ``"5m"``, or None for the default; where it fails, the default holds too and the
+    task's log says so.
+    """
 
     queue: str
     retries: int
     timeout: Duration
-    backoff: Backoff
+    backoff: Backoff | BackoffFunction
     priority: int | str
     once: bool
+    retry_on: Exceptions
+    retry_never: Exceptions
+    retry_for: Duration
 
 
-class TaskFunction(Generic[P, C, R]):
+class Handler(NamedTuple):
+    """What a worker needs of a type: how it is called, and what its failures mean."""
+
+    call: Call
+    is_async: bool
+    retry_on: Exceptions | None = None
+    retry_never: Exceptions | None = None
+    backoff: BackoffFunction | None = None
+
+    def may_retry(self, error: BaseException) -> bool:
+        """Whether the type lets an attempt that raised this be tried again."""
+        if self.retry_never is not None and isinstance(error, self.retry_never):
+            return False
+        return self.retry_on is None or isinstance(error, self.retry_on)
+
+
+class Declared:
+    """A type of an application: its name, where its handler is written, and what it declared for its tasks."""
+
+    def __init__(self, app: App, name: str, function: Any, defaults: Defaults) -> None:
+        self.app = app
+        self.name = name
+        self.function = function
+        self.defaults = defaults
+
+    def __repr__(self) -> str:
+        return f"<task {self.name!r}: {where(self.function)}>"
+
+    @property
+    def is_async(self) -> bool:
+        return is_async(self.function)
+
+    def bound(self) -> tuple[Call, BackoffFunction | None]:
+        """A function of the running task's context that calls the handler, and how the type backs off, if by a function."""
+        raise NotImplementedError
+
+    def handler(self) -> Handler:
+        """The handler with the application's middleware around it: one for each worker. ConfigError if they do not fit."""
+        said = self.defaults
+        call, backoff = self.bound()
+        if self.app.running:
+            call = run_through(self.app.running, call, self.name, self.is_async)
+        return Handler(call, self.is_async, said.get("retry_on"), said.get("retry_never"), backoff)
+
+    def row(self) -> list[Any]:
+        """The type as a worker's hello names it (``tq.store.TypeInfo``); None where nothing was declared."""
+        said = self.defaults
+        timeout_ms = duration_ms(said["timeout"]) if "timeout" in said else None
+        backoff = said.get("backoff")
+        backoff_row = backoff.row() if isinstance(backoff, Backoff) else None
+        priority = priority_of(said["priority"]) if "priority" in said else None
+        retry_for_ms = duration_ms(said["retry_for"]) if "retry_for" in said else None
+        return [self.name, said.get("queue"), said.get("retries"), timeout_ms, backoff_row, priority, said.get("once"), retry_for_ms]
+
+    def check(self) -> None:
+        """ConfigError if the name is none, or the defaults make no sense."""
+        name: Any = self.name  # a class may have said anything
+        said = self.defaults
+        if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= MAX_NAME or name == SHELL:
+            raise ConfigError(
+                f"{where(self.function)}: expected a printable name of at most {MAX_NAME} characters other than {SHELL!r}, "
+                f'got {name!r}. Give one: @task("name"), or type = "name" in a class.'
+            )
+        unknown = set(said) - set(Defaults.__annotations__)
+        try:
+            if unknown:
+                raise ValueError(f"expected options among {', '.join(Defaults.__annotations__)}, got {', '.join(sorted(unknown))}")
+            for key, kind in (("queue", str), ("retries", int), ("once", bool)):
+                if key in said and not isinstance(said[key], kind):  # type: ignore[literal-required]
+                    raise ValueError(f"expected {key} to be {kind.__name__}, got {said[key]!r}")  # type: ignore[literal-required]
+            if said.get("retries", 0) < 0:
+                raise ValueError(f"expected retries of 0 or more, got {said['retries']}")
+            backoff: object = said.get("backoff", Backoff())
+            usable = isinstance(backoff, Backoff) or (callable(backoff) and not isinstance(backoff, type))
+            if not usable:
+                raise ValueError(f"expected backoff to be a tq.Backoff or a function of failures and error, got {backoff!r}")
+            for key in ("retry_on", "retry_never"):
+                _check_exceptions(key, said.get(key))
+            self.row()
+        except ValueError as error:
+            raise ConfigError(f"task {name!r} ({where(self.function)}): {error}") from None
+
+
+def _check_exceptions(key: str, given: object) -> None:
+    kinds = given if isinstance(given, tuple) else () if given is None else (given,)
+    if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+        raise ValueError(f"expected {key} to be an exception class or a tuple of them, got {given!r}")
+
+
+class TaskFunction(Declared, Generic[P, C, R]):
     """A function with a face for the queue: called it runs here and now, ``enqueue`` sends it to the daemon."""
 
-    def __init__(self, function: Callable[P, C], name: str, defaults: Defaults, options: Options | None = None) -> None:
-        self.function = function
-        self.name = name
-        self.defaults = defaults
+    function: Callable[P, C]
+
+    def __init__(self, app: App, name: str, function: Callable[P, C], defaults: Defaults, options: Options | None = None) -> None:
+        super().__init__(app, name, function, defaults)
         self._options: Options = options or {}
         self.__wrapped__ = function
         self.__doc__ = function.__doc__
@@ -62,17 +167,10 @@ class TaskFunction(Generic[P, C, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C:
         return self.function(*args, **kwargs)
 
-    def __repr__(self) -> str:
-        return f"<task {self.name!r}: {where(self.function)}>"
-
-    @property
-    def is_async(self) -> bool:
-        return inspect.iscoroutinefunction(self.function)
-
     def options(self, **options: Unpack[Options]) -> TaskFunction[P, C, R]:
         """The same task with options for what is enqueued through it: ``send.options(delay="10m").enqueue(...)``."""
         merged: Options = {**self._options, **options}
-        return TaskFunction(self.function, self.name, self.defaults, merged)
+        return TaskFunction(self.app, self.name, self.function, self.defaults, merged)
 
     def payload(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any] | list[Any] | None:
         """The arguments as one value; TypeError, as for a call, if they do not fit the function."""
@@ -96,30 +194,37 @@ class TaskFunction(Generic[P, C, R]):
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Send the call to the queue; returns when it is on disk."""
-        from tq.client import default
-
-        return default().enqueue(self.name, self.payload(*args, **kwargs), **self._options)
+        return self.app.send(self.name, self.payload(*args, **kwargs), self._options)
 
     async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> AsyncHandle[R]:
         """``enqueue`` for programs with an event loop."""
-        from tq.client import adefault
+        return await self.app.asend(self.name, self.payload(*args, **kwargs), self._options)
 
-        return await (await adefault()).enqueue(self.name, self.payload(*args, **kwargs), **self._options)
+    def bound(self) -> tuple[Call, BackoffFunction | None]:
+        function: Callable[..., Any] = self.function
+        backoff = self.defaults.get("backoff")
 
-    def row(self) -> list[Any]:
-        """The type as a worker's hello names it (``tq.store.TypeInfo``); None where nothing was declared."""
-        said = self.defaults
-        timeout_ms = duration_ms(said["timeout"]) if "timeout" in said else None
-        backoff = said["backoff"].row() if "backoff" in said else None
-        priority = priority_of(said["priority"]) if "priority" in said else None
-        return [self.name, said.get("queue"), said.get("retries"), timeout_ms, backoff, priority, said.get("once")]
+        def call(context: Context) -> Any:
+            payload = context.spec.payload
+            if not payload:
+                return function()
+            value = unpack(payload)
+            if isinstance(value, dict):
+                return function(**value)
+            if isinstance(value, list):
+                return function(*value)
+            return function() if value is None else function(value)
+
+        return call, backoff if callable(backoff) else None
 
 
 class App:
-    """A set of named functions. One application is what a daemon's workers import."""
+    """A set of named handlers, and the middleware around them. One application is what a daemon's workers import."""
 
     def __init__(self) -> None:
-        self.tasks: dict[str, TaskFunction[..., Any, Any]] = {}
+        self.tasks: dict[str, Declared] = {}
+        self.sending: list[AroundSend] = []
+        self.running: list[AroundRun] = []
 
     @overload
     def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> TaskFunction[P, Coroutine[Any, Any, R], R]: ...
@@ -142,22 +247,61 @@ class App:
             function = function.function
         if not callable(function) or isinstance(function, type):
             raise ConfigError(f"expected a function to make a task of, got {function!r}. Put the decorator on a `def` or `async def`.")
-        name = name or getattr(function, "__name__", None)
-        if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= MAX_NAME or name == SHELL:
-            raise ConfigError(
-                f"{where(function)}: expected a printable name of at most {MAX_NAME} characters other than {SHELL!r}, "
-                f'got {name!r}. Give one: @task("name").'
-            )
-        known = self.tasks.get(name)
-        if known is not None and where(known.function) != where(function):
-            raise ConfigError(
-                f"the task name {name!r} is taken: expected one function of that name, got {where(known.function)} and "
-                f'{where(function)}. Name one of them otherwise: @task("other-name").'
-            )
-        task: TaskFunction[..., Any, Any] = TaskFunction(function, name, defaults)
-        _check(task)
-        self.tasks[name] = task
+        named: Any = name or getattr(function, "__name__", None)
+        task: TaskFunction[..., Any, Any] = TaskFunction(self, named, function, defaults)
+        self.add(task)
         return task
+
+    def add(self, task: Declared) -> None:
+        """Take a type in. ConfigError if its name is another's, or it makes no sense."""
+        task.check()
+        known = self.tasks.get(task.name)
+        if known is not None and where(known.function) != where(task.function):
+            raise ConfigError(
+                f"the task name {task.name!r} is taken: expected one handler of that name, got {where(known.function)} and "
+                f"{where(task.function)}. Give one of them another name."
+            )
+        self.tasks[task.name] = task
+
+    def around_send(self, function: Sending) -> Sending:
+        """Put a function around every send of this application's tasks; see ``tq.middleware``. The first is outermost."""
+        self.sending.append(function)
+        return function
+
+    def around_run(self, function: Running) -> Running:
+        """Put a function around every run of this application's handlers; see ``tq.middleware``. The first is outermost."""
+        self.running.append(function)
+        return function
+
+    def send(self, name: str, payload: object, options: Options) -> Handle[Any]:
+        """Send a task by this process's client, through the middleware."""
+        from tq.client import default
+
+        if not self.sending:
+            return default().enqueue(name, payload, **options)
+
+        def send(task: Outgoing) -> Handle[Any]:
+            return default().enqueue(task.type, task.payload, **task.options)
+
+        handle: Handle[Any] = send_through(self.sending, Outgoing(name, payload, {**options}), send)
+        return handle
+
+    async def asend(self, name: str, payload: object, options: Options) -> AsyncHandle[Any]:
+        """As ``send``, by the running loop's client."""
+        from tq.client import adefault
+
+        if not self.sending:
+            return await (await adefault()).enqueue(name, payload, **options)
+
+        async def send(task: Outgoing) -> AsyncHandle[Any]:
+            return await (await adefault()).enqueue(task.type, task.payload, **task.options)
+
+        handle: AsyncHandle[Any] = await asend_through(self.sending, Outgoing(name, payload, {**options}), send)
+        return handle
+
+    def handlers(self) -> dict[str, Handler]:
+        """All handlers by name, as a worker needs them. ConfigError if one does not fit the middleware."""
+        return {name: task.handler() for name, task in self.tasks.items()}
 
 
 class Decorator:
@@ -174,142 +318,18 @@ class Decorator:
         return self._app.register(function, self._name, self._defaults)
 
 
-def _check(task: TaskFunction[..., Any, Any]) -> None:
-    """ConfigError if the defaults of a type make no sense."""
-    said = task.defaults
-    unknown = set(said) - set(Defaults.__annotations__)
-    try:
-        if unknown:
-            raise ValueError(f"expected options among {', '.join(Defaults.__annotations__)}, got {', '.join(sorted(unknown))}")
-        for key, kind in (("queue", str), ("retries", int), ("once", bool), ("backoff", Backoff)):
-            if key in said and not isinstance(said[key], kind):  # type: ignore[literal-required]
-                raise ValueError(f"expected {key} to be {kind.__name__}, got {said[key]!r}")  # type: ignore[literal-required]
-        if said.get("retries", 0) < 0:
-            raise ValueError(f"expected retries of 0 or more, got {said['retries']}")
-        task.row()
-    except ValueError as error:
-        raise ConfigError(f"task {task.name!r} ({where(task.function)}): {error}") from None
-
-
 def where(function: object) -> str:
-    """Where a function is written: ``file:line name``."""
-    code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
+    """Where a handler is written: ``file:line name``; for a class, the line of its ``execute``."""
+    code_of = getattr(function, "execute", function) if isinstance(function, type) else function
+    code = getattr(inspect.unwrap(code_of) if callable(code_of) else code_of, "__code__", None)
     name = getattr(function, "__qualname__", None) or repr(function)
     return f"{code.co_filename}:{code.co_firstlineno} {name}" if code else name
 
 
 default_app = App()
 task = default_app.task
-
-
-# what a handler may return or raise
-
-
-class Snooze:
-    """Return it to run again after ``after`` (seconds, a timedelta, or ``5m``): not a failure, no retry is used."""
-
-    def __init__(self, after: Duration) -> None:
-        self.after_ms = duration_ms(after)
-
-
-class Cancel:
-    """Return it to end the task as cancelled, with the reason why."""
-
-    def __init__(self, why: str = "") -> None:
-        self.why = why
-
-
-class Retry(Exception):
-    """Raise it to fail this attempt and, if retries are left, run again after a delay of your own."""
-
-    def __init__(self, why: str = "", *, after: Duration | None = None) -> None:
-        super().__init__(why)
-        self.after_ms = None if after is None else duration_ms(after)
-
-
-class Permanent(Exception):
-    """Raise it to fail the task for good, whatever retries are left."""
-
-
-# what a running task knows of itself
-
-
-class Context:
-    """The task that runs here. ``cancelled`` turns true when somebody asks it to stop: long work looks at it."""
-
-    __slots__ = ("attempt", "cancelled", "spec", "started_at")
-
-    def __init__(self, spec: Spec, attempt: int, started_at: int) -> None:
-        self.spec = spec
-        self.attempt = attempt
-        self.started_at = started_at
-        self.cancelled = False
-
-    @property
-    def id(self) -> int:
-        return self.spec.id
-
-    @property
-    def type(self) -> str:
-        return self.spec.header.type
-
-    @property
-    def queue(self) -> str:
-        return self.spec.header.queue
-
-    @property
-    def deadline(self) -> float | None:
-        """When its time is up, in seconds since the epoch as ``time.time()`` counts; None without a timeout."""
-        timeout_ms = self.spec.header.timeout_ms
-        return (self.started_at + timeout_ms) / 1000 if timeout_ms else None
-
-    @property
-    def label(self) -> str | None:
-        return self.spec.header.label
-
-    @property
-    def meta(self) -> Mapping[str, str]:
-        return self.spec.header.meta or {}
-
-    @property
-    def correlation_id(self) -> str | None:
-        return self.spec.header.correlation_id
-
-    @property
-    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
-        """A logger named ``tq.task.<type>`` whose records carry the task's id and attempt."""
-        import logging
-
-        return logging.LoggerAdapter(logging.getLogger(f"tq.task.{self.type}"), {"task_id": self.id, "attempt": self.attempt})
-
-
-_local: ContextVar[Context | None] = ContextVar("tq_current", default=None)
-_alone: Context | None = None
-
-
-def run_alone(context: Context | None) -> None:
-    """Say which task this process runs, where it runs one at a time: cheaper than a context variable, and seen
-    by the threads a handler starts."""
-    global _alone
-    _alone = context
-
-
-def run_here(context: Context | None) -> None:
-    """Say which task this thread or coroutine runs, where there are several at a time."""
-    _local.set(context)
-
-
-def running() -> Context | None:
-    """The task that runs here, or None."""
-    return _alone or _local.get()
-
-
-def current() -> Context:
-    """The task that runs here; UsageError outside of one."""
-    context = _alone or _local.get()
-    if context is None:
-        raise UsageError("expected current() to be called by a running task, got a call from outside of one. Call it inside a handler.")
-    return context
+around_send = default_app.around_send
+around_run = default_app.around_run
 
 
 # finding the application

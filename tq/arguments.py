@@ -14,6 +14,7 @@ from typing import Any
 from tq import wire
 from tq.errors import ConfigError, UsageError
 from tq.model import MAX_DURATION_MS, MAX_ERROR, MAX_NAME, MAX_RESULT, State, brief, is_name, state_named
+from tq.query import Filter, from_options
 from tq.store import SCAN_MOST, TypeInfo
 
 KINDS = ("succeeded", "failed")
@@ -29,7 +30,7 @@ def arguments(verb: str, given: dict[str, Any], *needed: str, **kinds: type) -> 
         kind = kinds[name]
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise UsageError(f"{verb}: {name}: expected {kind.__name__}, got {brief(value)}.")
-        if kind is str and not is_name(value):
+        if kind is str and name != "where" and not is_name(value):  # a filter has limits of its own
             raise UsageError(f"{verb}: {name}: expected a name of 1 to {MAX_NAME} bytes, got {brief(value)}.")
     for name in needed:
         if name not in args:
@@ -77,6 +78,18 @@ def some_states(values: list[Any] | None) -> frozenset[State] | None:
         return frozenset(state_named(str(value)) for value in values)
     except ValueError as error:
         raise UsageError(f"states: {error!s:.300}.") from None
+
+
+def filter_of(args: dict[str, Any]) -> Filter:
+    """The filter that ``where`` and what was given beside it (queue, type, states, tenant, label) mean together."""
+    return from_options(
+        states=some_states(args.get("states")),
+        queue=args.get("queue"),
+        type=args.get("type"),
+        tenant=args.get("tenant"),
+        label=args.get("label"),
+        text=args.get("where") or "",
+    )
 
 
 def claim_of(verb: str, task_id: object, claim: object) -> tuple[int, int]:

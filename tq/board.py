@@ -13,8 +13,8 @@ The file is ``DATA_DIR/run/<worker>.board``, mode 0600: 64-bit words of the mach
     word 0         MAGIC                      word 5..7      reserved, 0
     word 1         the machine's boot         8..1031        ring: the last 1024 begun tokens
     word 2         the worker's pid           1032..2055     the token each slot has begun last
-    word 3         its start in clock ticks   2056..4103     commands: (process group, start in ticks) pairs
-    word 4         how many were begun              (or STARTING, and a mark in its environment)
+    word 3         its start in clock ticks   2056..5127     commands: (process group, or STARTING; its start in ticks;
+    word 4         how many were begun                             the mark in its environment)
 
 A token is ``id << 16 | claim & 0xffff``, never 0. The ring tells what was begun and perhaps not answered; the slots
 tell what was begun so long ago that the ring has forgotten it.
@@ -27,17 +27,20 @@ import os
 import signal
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 from tq.errors import ConfigError
 
-MAGIC = 0x7471_626F_6172_6401  # "tqboard", layout 1
+MAGIC = 0x7471_626F_6172_6402  # "tqboard", layout 2
 RING = 1024
 SLOTS = 1024
 COMMANDS = 1024
 _BOOT, _PID, _TICKS, _COUNT, _RING = 1, 2, 3, 4, 8
 _SLOTS = _RING + RING
 _COMMANDS = _SLOTS + SLOTS
-SIZE = (_COMMANDS + 2 * COMMANDS) * 8
+_EACH = 3
+_END = _COMMANDS + _EACH * COMMANDS
+SIZE = _END * 8
 STARTING = 1 << 63
 """In place of a process group: the worker does not know it yet."""
 _PASSES = 20
@@ -148,9 +151,9 @@ class Board:
         """
         words = self._words
         with self._lock:
-            for at in range(_COMMANDS, _COMMANDS + 2 * COMMANDS, 2):
+            for at in range(_COMMANDS, _END, _EACH):
                 if not words[at]:
-                    words[at + 1] = mark
+                    words[at + 2] = mark
                     words[at] = STARTING
                     return
         raise ConfigError(f"expected at most {COMMANDS} commands at once in a worker, got one more. Lower --slots.")
@@ -159,9 +162,8 @@ class Board:
         """The command of that mark leads this process group, and started at ``ticks``; a group of 0: it did not start."""
         words = self._words
         with self._lock:
-            for at in range(_COMMANDS, _COMMANDS + 2 * COMMANDS, 2):
-                if words[at] == STARTING and words[at + 1] == mark:
-                    words[at] = 0  # never a pair of two halves
+            for at in range(_COMMANDS, _END, _EACH):
+                if words[at] == STARTING and words[at + 2] == mark:
                     words[at + 1] = ticks
                     words[at] = pgid
                     return
@@ -169,16 +171,15 @@ class Board:
     def command_ended(self, pgid: int) -> None:
         words = self._words
         with self._lock:
-            for at in range(_COMMANDS, _COMMANDS + 2 * COMMANDS, 2):
+            for at in range(_COMMANDS, _END, _EACH):
                 if words[at] == pgid:
                     words[at] = 0
                     return
 
-    def commands(self) -> list[tuple[int, int]]:
-        """What ``end_group`` takes to end the commands that have not ended: (process group, start in ticks), or
-        (STARTING, mark) of one that was just being started."""
+    def commands(self) -> list[tuple[int, int, int]]:
+        """The commands that have not ended: (process group, start in ticks, mark); STARTING stands for a group not known yet."""
         words = self._words
-        return [(words[at], words[at + 1]) for at in range(_COMMANDS, _COMMANDS + 2 * COMMANDS, 2) if words[at]]
+        return [(words[at], words[at + 1], words[at + 2]) for at in range(_COMMANDS, _END, _EACH) if words[at]]
 
 
 def _stat(pid: int | str) -> list[bytes] | None:
@@ -201,10 +202,8 @@ def end_group(pgid: int, ticks: int) -> list[int]:
 
     Commands (and workers) are started in sessions of their own, so the session is what they and their children are.
     Nothing happens if the number now belongs to another process (other start ``ticks``). The kernel does not give a
-    number away while a session still bears it; only a process that made a session of its own escapes.
+    number away while a session still bears it; what made a session of its own is for ``sessions_below`` and ``end_command``.
     """
-    if pgid == STARTING:
-        return [pid for sid, since in _marked(ticks) for pid in end_group(sid, since)]
     killed: dict[int, None] = {}
     if start_ticks(pgid) not in (None, ticks):
         return []
@@ -218,10 +217,25 @@ def end_group(pgid: int, ticks: int) -> list[int]:
     return list(killed)
 
 
-def _marked(mark: int) -> list[tuple[int, int]]:
-    """(session, start in ticks) of the command whose environment bears the mark: its worker died as it started it."""
+def end_command(pgid: int, ticks: int, mark: int) -> list[int]:
+    """Kill a command and all it started: its session, and every other whose environment bears its mark; the pids killed.
+
+    ``pgid`` may be STARTING: its worker died as it started it. A process that made a session of its own is found as long
+    as it kept the environment it was given.
+    """
+    killed = [] if pgid == STARTING else end_group(pgid, ticks)
+    for _ in range(_PASSES):
+        sessions = _marked(mark)
+        if not sessions:
+            break
+        killed += [pid for sid, since in sessions for pid in end_group(sid, since)]
+    return killed
+
+
+def _marked(mark: int) -> set[tuple[int, int]]:
+    """(session, start in ticks) of living processes whose environment bears the mark of a command."""
     wanted = f"TQ_COMMAND={mark:x}".encode()
-    found = []
+    found = set()
     for name in os.listdir("/proc"):
         try:
             with open(f"/proc/{name}/environ", "rb") as file:
@@ -229,10 +243,54 @@ def _marked(mark: int) -> list[tuple[int, int]]:
         except OSError:
             continue
         fields = _stat(name) if marked else None
-        if fields is not None:
+        if fields is not None and fields[0] not in (b"Z", b"X"):
             sid = int(fields[3])
-            found.append((sid, start_ticks(sid) or int(fields[19])))
+            found.add((sid, start_ticks(sid) or int(fields[19])))
     return found
+
+
+class Below(NamedTuple):
+    """A living descendant of a process, and the session it belongs to."""
+
+    pid: int
+    session: int
+    ticks: int
+
+
+def below(pid: int) -> list[Below]:
+    """The living descendants of ``pid``. Ask before it ends: what is orphaned is nobody's descendant any more."""
+    children: dict[int, list[Below]] = {}
+    for name in os.listdir("/proc"):
+        fields = _stat(name) if name.isdigit() else None
+        if fields is not None and fields[0] not in (b"Z", b"X"):
+            children.setdefault(int(fields[1]), []).append(Below(int(name), int(fields[3]), int(fields[19])))
+    found: list[Below] = []
+    left = [pid]
+    while left:
+        found += (more := children.get(left.pop(), []))
+        left += [child.pid for child in more]
+    return found
+
+
+def sessions_below(pid: int) -> list[tuple[int, int]]:
+    """(session, start in ticks), as ``end_group`` takes them, of descendants of ``pid`` that left its session."""
+    own = _stat(pid)
+    found: dict[int, int] = {}
+    for child in below(pid):
+        if own is not None and child.session != int(own[3]):
+            found[child.session] = min(child.ticks, found.get(child.session, child.ticks))
+    return [(sid, start_ticks(sid) or since) for sid, since in found.items()]
+
+
+def end_below(pid: int, since: int) -> list[int]:
+    """Kill the descendants of ``pid`` that started at ``since`` (in ticks) or later; the pids that were killed."""
+    killed: dict[int, None] = {}
+    for _ in range(_PASSES):  # again, for those that were forked while we looked
+        young = [child for child in below(pid) if child.ticks >= since]
+        if not young:
+            break
+        killed |= {child.pid: None for child in young if _kill(child.pid, child.session, child.ticks)}
+    return list(killed)
 
 
 def _in_session(pid: int | str, sid: int, ticks: int) -> bool:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tq.board import Board, start_ticks
+from tq.board import Board, sessions_below, start_ticks
 from tq.model import pack, unpack
 from tq.store import TypeInfo, Want
 
@@ -42,7 +42,11 @@ SHORT_BYTES = 1 << 10
 
 @dataclass(slots=True)
 class Job:
-    """A task in the hands of a worker. ``ending``: we asked for its end, for this reason."""
+    """A task in the hands of a worker; instants and durations in ms of the pool's clock. ``ending``: we asked for its end.
+
+    ``ends_at`` is when it must be over, running or not; ``quick``: it shares a record, so nobody knows when it begins;
+    ``suspended_at`` 0: it is not; ``paused_ms`` is how long it was, which is not counted as running.
+    """
 
     id: int
     claim: int
@@ -50,7 +54,11 @@ class Job:
     timeout_ms: int
     sent_at: int
     cost: float
+    ends_at: float = math.inf
     lonely: bool = False  # it crashed before: it runs with nothing beside it
+    quick: bool = False
+    suspended_at: int = 0
+    paused_ms: int = 0
     ending: str | None = None
     kill_at: float = math.inf
 
@@ -60,7 +68,8 @@ class Child:
 
     def __init__(self, name: str, run: Path, options: Mapping[str, Any], now: int, *, only_checks: bool = False) -> None:
         self.name = name
-        self.started_at = self.active_at = now
+        self.started_at = self.active_at = self.freed_at = self.heard_at = now
+        """When it was spawned; last made progress; last answered for tasks; last gave any sign of life."""
         self.only_checks = only_checks
         self.state = "starting"
         self.jobs: dict[int, Job] = {}
@@ -69,6 +78,19 @@ class Child:
         self.want: Want | None = None
         """What it would like when it has nothing."""
         self.done = 0
+        self.weighed_at = 0  # when its memory was last looked at
+        self.worn = False  # it has done enough, or takes too much: another one is to take its place
+        self.retiring = False  # another one is on its way to take its place
+        self.unwanted = False  # it was let go before it was ready
+        self.keep_until = 0  # not before: the last one that was to replace it could not start
+        self.kill_at = math.inf
+        """When it is killed unless it is gone by then."""
+        self.sessions: set[tuple[int, int]] = set()
+        """(session, start in ticks) of what its handlers started and must end with it."""
+        self.notes: list[list[Any]] = []
+        """What it said of tasks that go on: ``["progress", id, claim, fraction, text]``."""
+        self.files: list[str] = []
+        """The application's files, if it was asked to name them."""
         self.seen = 0
         """How many tasks it had begun when last looked at."""
         self.flushed = False  # asked, since its last sign of progress, to send what it has
@@ -142,7 +164,7 @@ class Child:
         return bool(self._unsent)
 
     def send(self, entries: Sequence[tuple[list[Any], float | None]]) -> bool:
-        """Send ``[id, claim, attempt, specification]`` entries in order; those with a cost (ms) share records.
+        """Send ``[id, claim, runs before, specification, failures]`` entries in order; those with a cost (ms) share records.
 
         Whether all of it is on its way; if not, call ``send_on`` when ``tasks`` can be written.
         """
@@ -172,7 +194,7 @@ class Child:
             view = memoryview(entry[3])
             while view:
                 view = view[os.write(fds[0], view) :]
-            entry = [*entry[:3], None]
+            entry = [*entry[:3], None, *entry[4:]]
         self._unsent.append((pack([False, [entry]]), fds))
 
     def send_on(self) -> bool:
@@ -204,7 +226,7 @@ class Child:
     # -- receiving -------------------------------------------------------------------------------------------------
 
     def receive(self, most: int) -> list[Sequence[Any]]:
-        """Results of at most ``most`` records."""
+        """Results of at most ``most`` records; what is no result is kept in ``notes``."""
         rows: list[Sequence[Any]] = []
         for _ in range(most):
             try:
@@ -214,10 +236,10 @@ class Child:
             if not data:
                 break
             found = unpack(data)
-            if type(found[0]) is int:  # an end that is no success travels alone
-                rows.append(found)
-            else:
+            if type(found[0]) is list:
                 rows += found
+            else:  # what is no end travels alone
+                self.notes.append(found)
             if len(data) < SHORT_BYTES:  # surely the last for now; if not, the loop offers it again
                 break
         return rows
@@ -260,8 +282,17 @@ class Child:
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
-    def kill(self) -> None:
+    def terminate(self) -> None:
+        """TERM: it ends, unless what runs in it has taken that signal for itself. Nothing more is given to it."""
         self.state = "ending"
+        self.sessions.update(sessions_below(self.process.pid))
+        self.process.terminate()
+
+    def kill(self) -> None:
+        """KILL, once it is known what it leaves behind: a process that is stopped starts no more."""
+        self.state, self.kill_at = "ending", math.inf
+        self.process.send_signal(signal.SIGSTOP)
+        self.sessions.update(sessions_below(self.process.pid))
         self.process.kill()
 
     def close(self) -> None:

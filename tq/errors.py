@@ -10,6 +10,7 @@ travels on the wire, ``exit_code`` the code a command ends with (the table of ``
     ├── UsageError              2   the request itself is wrong: mend it, then send it again
     │   ├── UnknownType         2   no worker has ever named this type
     │   ├── PayloadError        2   too large, or not data that can be stored
+    │   ├── Conflict            2   a key or a unique name that another task has; details have its ``id``
     │   └── ProtocolError       2   a frame or an argument of the wrong shape
     ├── NoSuchTask             66   the id was never given, or the task was removed
     ├── DaemonError            69   nobody answers
@@ -53,6 +54,12 @@ class UnknownType(UsageError):
 
 class PayloadError(UsageError):
     code = "payload"
+
+
+class Conflict(UsageError):
+    """The name is taken: ``details["id"]`` is the task that has it. Nothing was stored."""
+
+    code = "conflict"
 
 
 class ProtocolError(UsageError):

@@ -11,11 +11,26 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from hashlib import blake2b
 from typing import Any
 
 from tq.errors import PayloadError, UnknownType, UsageError
-from tq.model import DEFAULT_PRIORITY, DEFAULT_QUEUE, MAX_DURATION_MS, MAX_NAME, MAX_PAYLOAD, SHELL, Backoff, Header, brief, is_name, pack
+from tq.model import (
+    DEFAULT_PRIORITY,
+    DEFAULT_QUEUE,
+    MAX_DURATION_MS,
+    MAX_NAME,
+    MAX_PAYLOAD,
+    SHELL,
+    Backoff,
+    Header,
+    Spec,
+    brief,
+    is_name,
+    pack,
+)
 from tq.store import Draft, QueueInfo, TypeInfo
 
 KINDS_KEPT = 4096
@@ -35,7 +50,7 @@ LAST_MS = 253_402_300_799_999
 class Defaults:
     """What holds where neither task nor type nor queue says otherwise."""
 
-    function_retries: int = 0
+    function_retries: int = 3
     function_timeout_ms: int = 300_000
     max_payload: int = MAX_PAYLOAD
 
@@ -48,6 +63,12 @@ class _Kind:
     delay_ms: int = 0
     due_at: int = 0
     ttl_ms: int = 0
+    policy: str = ""
+
+    @property
+    def named(self) -> bool:
+        """Whether it is a kind of one task only: it has a name of its own."""
+        return bool(self.header.key or self.header.unique)
 
 
 class Intake:
@@ -66,14 +87,19 @@ class Intake:
         self._kinds.clear()
         self._kinds_bytes = 0
 
-    def drafts(self, rows: Sequence[Any], now: int) -> list[Draft]:
-        """Drafts for ``[type, payload, options]`` rows; UsageError (or a kind of it) names the first bad one."""
+    def drafts(self, rows: Sequence[Any], now: int) -> tuple[list[Draft], dict[int, str]]:
+        """Drafts for ``[type, payload, options]`` rows; UsageError (or a kind of it) names the first bad one.
+
+        And of those that have a key or a unique name, by their place, what to do if another task has it: "reject",
+        "existing" or "replace".
+        """
         if not isinstance(rows, list) or not rows:
             raise UsageError("enqueue: expected tasks, a list of at least one [type, payload, options], got none.")
         if len(rows) > TASKS_MOST:
             raise UsageError(f"enqueue: expected at most {TASKS_MOST} tasks, got {len(rows)}. Send the rest in another request.")
         kinds, most = self._kinds, self._defaults.max_payload
         drafts = []
+        policies: dict[int, str] = {}
         for at, row in enumerate(rows):
             try:
                 name, payload, options = row
@@ -86,8 +112,9 @@ class Intake:
                 size = len(key[1] or b"")
                 if len(kinds) >= KINDS_KEPT or self._kinds_bytes + size > KINDS_BYTES:
                     self.forget()
-                self._kinds_bytes += size
-                kinds[key] = kind
+                if not kind.named:
+                    self._kinds_bytes += size
+                    kinds[key] = kind
             if type(payload) is not bytes:
                 if payload is not None:
                     raise PayloadError(f"{_row(at, rows)}payload: expected bytes (one packed msgpack value), got {type(payload).__name__}.")
@@ -98,8 +125,44 @@ class Intake:
                     "Put the data in a file and send its path, or raise max_payload."
                 )
             due_at = kind.due_at or (now + kind.delay_ms if kind.delay_ms else 0)
-            drafts.append(Draft(kind.header, payload, due_at, now + kind.ttl_ms if kind.ttl_ms else 0))
-        return drafts
+            digest = b""
+            if kind.policy:
+                policies[at] = kind.policy
+                digest = _digest(name, payload, options)
+            drafts.append(Draft(kind.header, payload, due_at, now + kind.ttl_ms if kind.ttl_ms else 0, digest))
+        return drafts, policies
+
+    def changes(self, given: Mapping[str, Any], now: int) -> dict[str, Any]:
+        """What ``edit`` and ``retry`` may change of a task that is there, checked; times as instants."""
+        known = ("payload", *_EDITS)
+        for name in given:
+            if name not in known:
+                close = difflib.get_close_matches(str(name), known, 1)
+                raise UsageError(f"changes: expected what can be changed ({', '.join(known)}), got {brief(name)}." + _closest(close))
+        found = {name: check(value, f"{name}: ") for name, check in _EDITS.items() if (value := given.get(name)) is not None}
+        if "payload" in given:
+            payload = given["payload"]
+            if not isinstance(payload, bytes) or len(payload) > self._defaults.max_payload:
+                size = f"{len(payload)} bytes" if isinstance(payload, bytes) else brief(payload)
+                raise PayloadError(f"payload: expected at most {self._defaults.max_payload} bytes of packed msgpack, got {size}.")
+            found["payload"] = payload
+        if "delay_ms" in found:
+            found.setdefault("due_at", now + found.pop("delay_ms"))
+        if "ttl_ms" in found:
+            found["expires_at"] = now + found.pop("ttl_ms")
+        if "backoff" in found:
+            found["backoff"] = found["backoff"].row()
+        return found
+
+    def changed(self, spec: Spec, changes: Mapping[str, Any]) -> Spec:
+        """The specification with these changes (see ``changes``)."""
+        head = {name: value for name, value in changes.items() if name in _HEADER}
+        if "backoff" in head:
+            head["backoff"] = Backoff(*head["backoff"])
+        header = replace(spec.header, **head) if head else spec.header
+        return replace(
+            spec, header=header, payload=changes.get("payload", spec.payload), expires_at=changes.get("expires_at", spec.expires_at)
+        )
 
     def _resolve(self, name: object, options: object, where: str) -> _Kind:
         name = _name(name, f"{where}type: ")
@@ -114,12 +177,24 @@ class Intake:
         got = {key: check(value, f"{where}{key}: ") for key, check in _OPTIONS.items() if (value := options.get(key)) is not None}
         if got.get("delay_ms") and got.get("due_at"):
             raise UsageError(f"{where}expected either delay_ms or due_at, got both. Drop one.")
+        if got.get("unique_policy") and not got.get("unique"):
+            raise UsageError(f"{where}expected unique, the name that unique_policy is about, got none.")
         known = self._types().get(name)
-        queue = got.get("queue") or (known and known.queue) or DEFAULT_QUEUE
+        queue = got.get("queue") or self._routed(name) or (known and known.queue) or DEFAULT_QUEUE
         if known is None and name != SHELL and not got.get("allow_unknown"):
             line = self._queues().get(queue)
             if line is None or not line.external:
                 raise self._unknown(name, where)
+        usual = self._usual(name, queue, known)
+        usual |= {key: got[key] for key in usual if key in got}
+        rest = {key: got[key] for key in ("label", "meta", "tenant", "flow", "correlation_id", "extras", "key", "unique") if key in got}
+        header = Header(type=name, queue=queue, deadline_ms=got.get("deadline_ms", 0), **usual, **rest)
+        ends = [ms for ms in (got.get("ttl_ms"), header.deadline_ms) if ms]  # waiting longer than either is the same end
+        policy = got.get("unique_policy", "reject") if header.unique or header.key else ""
+        return _Kind(header, got.get("delay_ms", 0), got.get("due_at", 0), min(ends, default=0), policy)
+
+    def _usual(self, name: str, queue: str, known: TypeInfo | None) -> dict[str, Any]:
+        """What holds where the task does not say: its type's word, else its queue's, else the daemon's."""
         function = name != SHELL
         usual: dict[str, Any] = {
             "priority": DEFAULT_PRIORITY,
@@ -127,16 +202,21 @@ class Intake:
             "timeout_ms": self._defaults.function_timeout_ms if function else 0,
             "once": False,
             "backoff": Backoff(),
+            "retry_for_ms": 0,
         }
+        line = self._queues().get(queue)
         for key in usual:
             declared = getattr(known, key) if known is not None else None
+            if declared is None and line is not None:
+                declared = getattr(line, key, None)
             if declared is not None:
                 usual[key] = Backoff(*declared) if key == "backoff" else declared
-            if key in got:
-                usual[key] = got[key]
-        rest = {key: got[key] for key in ("label", "meta", "tenant", "flow", "correlation_id", "extras") if key in got}
-        header = Header(type=name, queue=queue, **usual, **rest)
-        return _Kind(header, got.get("delay_ms", 0), got.get("due_at", 0), got.get("ttl_ms", 0))
+        return usual
+
+    def _routed(self, name: str) -> str | None:
+        """The queue to which an operator's pattern sends this type: the first in the order of their names."""
+        routes = ((queue, info.routes) for queue, info in sorted(self._queues().items()) if info.routes)
+        return next((queue for queue, patterns in routes if any(fnmatchcase(name, pattern) for pattern in patterns)), None)
 
     def _unknown(self, name: str, where: str) -> UnknownType:
         known = sorted({*self._types(), SHELL})
@@ -145,6 +225,18 @@ class Intake:
         text = f"{where}type: expected one that a worker has named ({some}), got {brief(name)}.{_closest(close)}"
         text += " Start the daemon with --app MODULE, or send it with --allow-unknown to wait for a worker that knows it."
         return UnknownType(text, known=known[:NAMES_TOLD], closest=close[0] if close else None)
+
+
+_NOT_THE_REQUEST = frozenset({
+    "delay_ms", "due_at", "ttl_ms", "deadline_ms", "retry_for_ms", "unique_policy", "correlation_id", "extras", "allow_unknown"
+})  # fmt: skip
+"""Options that differ when the same request is made again: what is reckoned from now, and where it is made."""
+
+
+def _digest(name: str, payload: bytes, options: Mapping[str, Any]) -> bytes:
+    """What makes a request with a key the same as another: its type, its payload, and what it asks for."""
+    asked = sorted((option, value) for option, value in options.items() if option not in _NOT_THE_REQUEST and value is not None)
+    return blake2b(pack([name, payload, asked]), digest_size=16).digest()
 
 
 def _row(at: int, rows: Sequence[Any]) -> str:
@@ -205,6 +297,19 @@ def _backoff(value: Any, where: str) -> Backoff:
     )
 
 
+def _policy(value: Any, where: str) -> str:
+    if value in POLICIES:
+        return str(value)
+    raise UsageError(f"{where}expected {', '.join(POLICIES)}, got {brief(value)}.")
+
+
+def checked_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of tasks, each checked; UsageError names the first that cannot be one."""
+    return {name: _OPTIONS[name](value, f"{name}: ") for name, value in given.items()}
+
+
+POLICIES = ("reject", "existing", "replace")
+"""What becomes of a task whose unique name a live task has."""
 _OPTIONS: dict[str, Callable[[Any, str], Any]] = {
     "queue": _name,
     "priority": _whole(0, 9, "priority (higher runs first)"),
@@ -222,4 +327,11 @@ _OPTIONS: dict[str, Callable[[Any, str], Any]] = {
     "correlation_id": _name,
     "extras": _extras,
     "allow_unknown": _bool,
+    "retry_for_ms": _whole(1, MAX_DURATION_MS, "milliseconds"),
+    "deadline_ms": _whole(1, MAX_DURATION_MS, "milliseconds"),
+    "key": _name,
+    "unique": _name,
+    "unique_policy": _policy,
 }
+_HEADER = ("queue", "priority", "retries", "backoff", "timeout_ms", "once", "label", "meta", "correlation_id")
+_EDITS = {name: _OPTIONS[name] for name in (*_HEADER, "delay_ms", "due_at", "ttl_ms")}

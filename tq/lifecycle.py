@@ -16,6 +16,7 @@ Promises: pure; every change of state in tq is a row of ``TABLE``; a final state
                                   └─────failed, retries left──────┘      lapsed: as crashed
     whatever would run again after its time to live ──> expired
     any waiting state ──cancelled──> cancelled      any waiting state ──ran_out──> expired
+    any waiting state ──edited──> a waiting state
     any final state ──retried──> pending            any final state ──removed──> (gone)
 
 ``succeeded`` of a first attempt and ``claimed`` are the hot path: stores carry them out from this table in
@@ -36,6 +37,8 @@ from tq.model import (
     WAITING,
     Attempt,
     Backoff,
+    Header,
+    Spec,
     State,
     Status,
     Task,
@@ -79,6 +82,7 @@ TABLE: tuple[Row, ...] = (
     Row("snoozed", RUNNING, _states(S.SCHEDULED, S.CANCELLED, S.EXPIRED), "attempt + 1, due time", "worker"),
     Row("stopped", RUNNING, _states(S.CANCELLED), "attempt + 1", "worker"),
     Row("cancelled", WAITING, _states(S.CANCELLED), "finished_at", "person"),
+    Row("edited", WAITING, WAITING, "specification, place or due time", "person"),
     Row("ran_out", WAITING, _states(S.EXPIRED), "finished_at", "the clock"),
     Row("retried", FINAL, _states(S.PENDING), "failures, crashes, interrupts = 0; seq", "person"),
     Row("removed", FINAL, _states(), "the task is gone", "person, retention"),
@@ -115,6 +119,7 @@ class Transition:
     start: frozenset[State]
     claim: int | None
     status: Status
+    spec: Spec | None = None  # an edit's: what it is from now on
 
 
 def backoff_ms(backoff: Backoff, failures: int, chance: float) -> int:
@@ -139,7 +144,8 @@ _ENDS = {"timed_out": "timeout", "lapsed": "crashed", "stopped": "cancelled"}
 def settle(task: Task, outcome: Outcome, now: int, chance: float) -> Transition:
     """What a running task becomes when its attempt or hand-out ended with ``outcome``. Pure; ``now`` in ms."""
     old, head, kind = task.status, task.spec.header, outcome.kind
-    late = 0 < task.spec.expires_at <= now  # its time to live ended while it was held
+    ends_at = task.spec.created_at + head.deadline_ms if head.deadline_ms else 0
+    late = 0 < task.spec.expires_at <= now or 0 < ends_at <= now  # its time was over while it was held
     if kind == "released":
         state = S.CANCELLED if old.cancel_asked else S.EXPIRED if late else S.PENDING
         new = replace(old, state=state, finished_at=now if state.final else 0, started_at=0, worker="")
@@ -158,11 +164,13 @@ def settle(task: Task, outcome: Outcome, now: int, chance: float) -> Transition:
         end, new = S.SUCCEEDED, replace(new, result=outcome.result, error=None)
     elif kind in {"failed", "timed_out"}:
         new = replace(new, failures=old.failures + 1)
-        if outcome.permanent or new.failures > head.retries:
+        again_at = None if outcome.permanent else retry_at(head, new.failures, outcome.delay_ms, now, chance)
+        if again_at is None or _too_late(task.spec, ends_at, again_at):
             end = S.FAILED
         else:
-            delay = outcome.delay_ms if outcome.delay_ms is not None else backoff_ms(head.backoff, new.failures, chance)
-            due_at = now + delay
+            due_at = again_at
+        if kind == "timed_out" and 0 < ends_at <= now:
+            end = S.EXPIRED
     elif kind in {"crashed", "lapsed"}:
         new = replace(new, crashes=old.crashes + 1)
         end = S.FAILED if head.once or new.crashes >= MAX_CRASHES else None
@@ -194,6 +202,22 @@ def settle(task: Task, outcome: Outcome, now: int, chance: float) -> Transition:
     return Transition(task.id, kind, RUNNING, old.claim, new)
 
 
+def retry_at(head: Header, failures: int, delay_ms: int | None, now: int, chance: float) -> int | None:
+    """When a task that failed for the ``failures``-th time runs again; None: it does not. ``delay_ms`` is its own wish.
+
+    Limits of time (time to live, deadline, ``retry_for``) are not looked at.
+    """
+    if failures > head.retries:
+        return None
+    return now + (delay_ms if delay_ms is not None else backoff_ms(head.backoff, failures, chance))
+
+
+def _too_late(spec: Spec, ends_at: int, due_at: int) -> bool:
+    """Whether a retry would begin when nobody wants it any more."""
+    last = spec.created_at + spec.header.retry_for_ms if spec.header.retry_for_ms else 0
+    return 0 < last < due_at or 0 < ends_at <= due_at
+
+
 def cancel(task: Task, now: int) -> Transition | None:
     """A person's cancel: at once while it waits, a stored flag while it runs, None when it is already over."""
     if task.state in WAITING:
@@ -214,12 +238,49 @@ def run_out(task: Task, now: int) -> Transition:
     return Transition(task.id, "ran_out", WAITING, None, replace(task.status, state=S.EXPIRED, finished_at=now))
 
 
-def retry(task: Task, now: int) -> Transition | None:
-    """A person's retry of a finished task: counts from zero, claim and attempts kept; None while it is not over."""
+def edit(task: Task, spec: Spec, due_at: int | None, now: int) -> Transition | None:
+    """A person's change of a waiting task: what it is from now on, and when it is due (None: as before, 0: now).
+
+    It keeps its sequence, so within its new level it stands where it would have stood. None if it waits no more.
+    """
+    if task.state not in WAITING:
+        return None
+    status = task.status
+    if due_at is not None and task.state is not S.BLOCKED:
+        if due_at > now:
+            state = S.RETRYING if task.state is S.RETRYING else S.SCHEDULED
+            status = replace(status, state=state, due_at=due_at, seq=0, ready_at=0)
+        elif task.state is not S.PENDING:
+            status = replace(status, state=S.PENDING, due_at=0, seq=0, ready_at=now)
+    return Transition(task.id, "edited", frozenset({task.state}), None, status, spec)
+
+
+def retry(task: Task, now: int, spec: Spec | None = None) -> Transition | None:
+    """A person's retry of a finished task: counts from zero, claim and attempts kept; None while it is not over.
+
+    ``spec`` is what it is from now on, if that was changed. Limits of time that have passed are lifted.
+    """
     if not task.state.final:
         return None
+    want = spec or task.spec
+    if want.expires_at or want.header.deadline_ms or want.header.retry_for_ms:
+        spec = replace(want, expires_at=0, header=replace(want.header, deadline_ms=0, retry_for_ms=0))
     status = replace(
         task.status, state=S.PENDING, seq=0, ready_at=now, due_at=0, finished_at=0, failures=0, crashes=0, interrupts=0,
-        cancel_asked=False, result=None, error=None, exit_code=None,
+        cancel_asked=False, result=None, error=None, exit_code=None, attempts=_with_last(task.status),
     )  # fmt: skip
-    return Transition(task.id, "retried", FINAL, None, status)
+    return Transition(task.id, "retried", FINAL, None, status, spec)
+
+
+_OUTCOMES = {"TimedOut": "timeout", "WorkerDied": "crashed", "LeaseLapsed": "crashed", "Interrupted": "interrupted"}
+"""What errors of tq's own say of an attempt."""
+
+
+def _with_last(status: Status) -> tuple[Attempt, ...]:
+    """The attempts of a finished task and its last one, which it held itself; what it had before a new life is not lost."""
+    if not status.attempt or (status.attempts and status.attempts[-1].number == status.attempt):
+        return status.attempts
+    error = (status.error or {}).get("type")
+    outcome = status.state.word if status.state in (S.SUCCEEDED, S.CANCELLED) else _OUTCOMES.get(str(error), "failed")
+    last = Attempt(status.attempt, status.started_at, status.finished_at, outcome, status.worker, status.error, status.exit_code)
+    return (*status.attempts, last)[-MAX_ATTEMPTS_KEPT + 1 :]

@@ -1,38 +1,133 @@
 """Lists: long reads, done in slices so that nobody waits for them.
 
-For: ``find``, whose filters may have to look at every task there is.
-Not for: which tasks match (stores), what else a turn does (broker).
+For: ``find``, counts and groups, whose filters may have to look at every task there is.
+Not for: what else a turn does (broker), which tasks a filter means (query).
 Runs in: the daemon, on the thread of its loop.
 Promises: a slice ends soon after its time; several lists take turns; a damaged record is passed over (the log names
 it); one that was given a cursor of its own making is answered with that error and harms no other; of large tasks it
-keeps what its answer holds.
+keeps what its answer holds, of groups at most GROUPS.
 """
 
 from __future__ import annotations
 
+import re
 import struct
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from tq.answers import Page, error_answer, fitting
 from tq.errors import Refused, StoreDamaged, TqError, UsageError
 from tq.model import Task
+from tq.query import Filter
 from tq.waiting import Request
 
 MOST = 1000
 """Lists that may be under way."""
+GROUPS = 500
+SAMPLE = 10
+LOOK_EACH = 32
+"""Tasks between two looks at the clock."""
+
+Row = Callable[[Task], dict[str, Any]]
+
+
+class Reader(Protocol):
+    """What a list makes of the tasks it meets; ``take`` says whether it has enough."""
+
+    def take(self, task: Task, cursor: bytes) -> bool: ...
+    def body(self) -> dict[str, Any]: ...
+
+
+class Tasks:
+    """A page of them: ``limit`` rows, and the cursor behind the last if there may be more."""
+
+    def __init__(self, limit: int, row: Row) -> None:
+        self._limit, self._row = limit, row
+        self._page = Page()
+        self._next: bytes | None = None
+
+    def take(self, task: Task, cursor: bytes) -> bool:
+        self._page.add(self._row(task))
+        full = len(self._page.rows) == self._limit
+        self._next = cursor if full else None
+        return full
+
+    def body(self) -> dict[str, Any]:
+        return {"tasks": self._page.rows, "next": self._next}
+
+
+class Count:
+    """How many there are, and the ids of some: what a dry run shows."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._some: list[int] = []
+
+    def take(self, task: Task, cursor: bytes) -> bool:
+        self._count += 1
+        if len(self._some) < SAMPLE:
+            self._some.append(task.id)
+        return False
+
+    def body(self) -> dict[str, Any]:
+        return {"count": self._count, "some": self._some}
+
+
+_VARYING = re.compile(r"0x[0-9a-f]+|[0-9a-f]{8,}|\d+", re.IGNORECASE)
+
+
+def group_of(task: Task) -> tuple[str, str, str]:
+    """What makes dead letters alike: type, type of the error, its message's first line without numbers."""
+    error = task.status.error or {}
+    lines = str(error.get("message", ""))[:400].splitlines() or [""]
+    return task.spec.header.type, str(error.get("type", "")), _VARYING.sub("#", lines[0])[:120]
+
+
+def group_name(key: tuple[str, str, str]) -> str:
+    """A short name of a group, the same wherever and whenever it is asked for; it begins with a letter, so it is no id."""
+    return f"g{zlib.crc32(repr(key).encode(errors='backslashreplace')):08x}"
+
+
+class Groups:
+    """Tasks that failed alike, the largest group first; beyond GROUPS kinds the rest is one group without a name."""
+
+    def __init__(self) -> None:
+        self._groups: dict[tuple[str, str, str], dict[str, Any]] = {}
+
+    def take(self, task: Task, cursor: bytes) -> bool:
+        key = group_of(task)
+        if key not in self._groups and len(self._groups) >= GROUPS:
+            key = ("", "", "")
+        ended = task.status.finished_at
+        group = self._groups.get(key)
+        if group is None:
+            head = {"group": group_name(key), "type": key[0], "error": key[1], "message": key[2]} if any(key) else {"group": None}
+            group = self._groups[key] = {**head, "count": 0, "first_at": ended, "last_at": ended, "last_id": task.id, "queues": []}
+        group["count"] += 1
+        group["first_at"] = min(group["first_at"], ended)
+        if ended >= group["last_at"]:
+            group["last_at"], group["last_id"] = ended, task.id
+        queue = task.spec.header.queue
+        if queue not in group["queues"] and len(group["queues"]) < SAMPLE:
+            group["queues"].append(queue)
+        return False
+
+    def body(self) -> dict[str, Any]:
+        return {"groups": sorted(self._groups.values(), key=lambda group: (-group["count"], str(group["group"])))}
 
 
 @dataclass(slots=True, eq=False)
 class _List:
-    """A page that is being gathered; ``next`` is the cursor behind it, once it is full."""
+    """A read under way. ``where`` chooses among what the store finds."""
 
     request: Request
     found: Iterator[tuple[Task, bytes] | None]
-    limit: int
-    page: Page = field(default_factory=Page)
-    next: bytes | None = None
+    where: Filter
+    group: str | None
+    reader: Reader
 
 
 class Lists:
@@ -45,8 +140,10 @@ class Lists:
     def __bool__(self) -> bool:
         return bool(self._lists)
 
-    def add(self, request: Request, found: Iterator[tuple[Task, bytes] | None], limit: int) -> None:
-        self._lists.append(_List(request, found, limit))
+    def add(
+        self, request: Request, found: Iterator[tuple[Task, bytes] | None], where: Filter, reader: Reader, group: str | None = None
+    ) -> None:
+        self._lists.append(_List(request, found, where, group, reader))
 
     def check(self) -> None:
         """Refused if there are too many already."""
@@ -60,15 +157,15 @@ class Lists:
     def holds(self, conn: int) -> bool:
         return any(one.request.conn == conn for one in self._lists)
 
-    def read_on(self, seconds: float) -> Iterator[tuple[int, bytes]]:
+    def read_on(self, seconds: float, now: int) -> Iterator[tuple[int, bytes]]:
         """A slice of each in turn, for ``seconds`` in all: (connection, answer) of those that are done."""
         until = self._clock() + seconds
         while self._lists and self._clock() < until:
             one = self._lists.popleft()
             conn, number = one.request.conn, one.request.number
             try:
-                if self._advance(one, until):
-                    yield conn, fitting(number, {"tasks": one.page.rows, "next": one.next})
+                if self._advance(one, until, now):
+                    yield conn, fitting(number, {"tasks": [], **one.reader.body()})
                 else:
                     self._lists.append(one)
             except (StoreDamaged, struct.error, TypeError, ValueError) as error:
@@ -78,14 +175,16 @@ class Lists:
                     error_answer(number, error if known else UsageError("find: before: expected a cursor as it was given, got another.")),
                 )
 
-    def _advance(self, one: _List, until: float) -> bool:
-        """Read on until the time is up (False) or the page is full or nothing is left (True)."""
-        for found in one.found:
+    def _advance(self, one: _List, until: float, now: int) -> bool:
+        """Read on until the time is up (False), or the reader has enough or nothing is left (True)."""
+        matches, group, take = one.where.matches, one.group, one.reader.take
+        for at, found in enumerate(one.found):
             if found is not None:
-                one.page.add(found[0].row())
-                if len(one.page.rows) == one.limit:
-                    one.next = found[1]
+                task, cursor = found
+                if matches(task, now) and (group is None or group_name(group_of(task)) == group) and take(task, cursor):
                     return True
+                if at % LOOK_EACH == LOOK_EACH - 1 and self._clock() >= until:
+                    return False
             elif self._clock() >= until:
                 return False
         return True

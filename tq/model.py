@@ -29,7 +29,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, Self
 
 import msgpack
 
@@ -183,6 +183,21 @@ class Backoff:
     cap_ms: int = 300_000
     jitter: bool = True
 
+    @classmethod
+    def fixed(cls, delay: object, *, jitter: bool = True) -> Self:
+        """Always the same: ``Backoff.fixed("30s")``."""
+        return cls("fixed", duration_ms(delay), 1.0, duration_ms(delay), jitter)
+
+    @classmethod
+    def linear(cls, step: object, *, most: object = "5m", jitter: bool = True) -> Self:
+        """One step more each time, never over ``most``: ``Backoff.linear("10s", most="1h")``."""
+        return cls("linear", duration_ms(step), 1.0, max(duration_ms(most), duration_ms(step)), jitter)
+
+    @classmethod
+    def exponential(cls, first: object = "1s", *, factor: float = 2.0, most: object = "5m", jitter: bool = True) -> Self:
+        """``factor`` times as long each time, never over ``most``: ``Backoff.exponential("5s", most="1h")``."""
+        return cls("exponential", duration_ms(first), factor, max(duration_ms(most), duration_ms(first)), jitter)
+
     def row(self) -> list[Any]:
         return [self.kind, self.base_ms, self.factor, self.cap_ms, self.jitter]
 
@@ -194,6 +209,9 @@ class Header:
     ``retries`` counts runs after the first; ``timeout_ms`` 0 is none; ``once`` makes an attempt that was cut
     short fail the task; ``flow`` is an ordering key; ``parents`` are the ids it waits for; ``extras`` holds
     what only some tasks have (for commands: how to run them), never looked at by the daemon.
+    ``retry_for_ms`` and ``deadline_ms`` count from when the task was accepted (0: none): no retry begins after
+    the first, and after the second it is over, running or not. ``key`` names the request that sent it (idempotency),
+    ``unique`` what it is about: of one type at most one live task has it.
     """
 
     type: str
@@ -210,6 +228,10 @@ class Header:
     correlation_id: str | None = None
     parents: tuple[int, ...] = ()
     extras: Mapping[str, Any] | None = None
+    retry_for_ms: int = 0
+    deadline_ms: int = 0
+    key: str | None = None
+    unique: str | None = None
     packed: bytes = field(default=b"", repr=False, compare=False)
     lane: tuple[str, str, str | None, str | None] = field(default=("", "", None, None), repr=False, compare=False)
     """What decides which tasks stop and go together: queue, type, tenant, flow."""
@@ -218,7 +240,7 @@ class Header:
         row: list[Any] = [self.type, self.queue, self.priority, self.retries, self.timeout_ms, self.once]
         rest: list[Any] = [None if self.backoff == _DEFAULT_BACKOFF else self.backoff.row()]
         rest += [self.label, self.meta, self.tenant, self.flow, self.correlation_id, list(self.parents) or None]
-        rest += [self.extras]
+        rest += [self.extras, self.retry_for_ms or None, self.deadline_ms or None, self.key, self.unique]
         while rest and rest[-1] is None:
             rest.pop()
         object.__setattr__(self, "packed", msgpack.packb(row + rest, use_bin_type=True))
@@ -232,13 +254,14 @@ _DEFAULT_BACKOFF = Backoff()
 def header_of(packed: bytes) -> Header:
     """The header whose packed row this is. Cached by its bytes: a queue has few kinds and many tasks."""
     row = unpack(packed)
-    row += [None] * (14 - len(row))
+    row += [None] * (18 - len(row))
     backoff = _DEFAULT_BACKOFF if row[6] is None else Backoff(*row[6])
     kind, queue, priority, retries, timeout_ms, once = row[:6]
-    label, meta, tenant, flow, correlation_id, parents, extras = row[7:14]
+    label, meta, tenant, flow, correlation_id, parents, extras, retry_for_ms, deadline_ms, key, unique = row[7:18]
     return Header(
-        kind, queue, priority, retries, timeout_ms, backoff, once, label, meta, tenant, flow, correlation_id, tuple(parents or ()), extras
-    )
+        kind, queue, priority, retries, timeout_ms, backoff, once, label, meta, tenant, flow, correlation_id, tuple(parents or ()), extras,
+        retry_for_ms or 0, deadline_ms or 0, key, unique,
+    )  # fmt: skip
 
 
 def seal(record: bytes) -> bytes:
@@ -309,8 +332,8 @@ class Status:
     ``attempt`` counts runs that began, ``failures`` those that failed, ``crashes`` those whose worker died under
     them, ``interrupts`` those cut short by a drain or the daemon's death. ``error`` is a map with ``type``,
     ``message`` and, for a function, ``frames`` (formatted by the reader). ``result`` is packed msgpack.
-    ``progress`` is (fraction, text). ``output`` says that a log file was written. The attempts kept are the ones
-    before the last row's own.
+    ``output`` says that a log file was written. The attempts kept are those before the last one, or up to it if there will be
+    another; in the record an ``error`` that is the last kept attempt's own is only true.
     """
 
     state: State
@@ -332,22 +355,54 @@ class Status:
     error: Mapping[str, Any] | None = None
     attempts: tuple[Attempt, ...] = ()
 
-    def record(self) -> bytes:
+    def row(self) -> list[Any]:
         row: list[Any] = [int(self.state), self.claim, self.seq, self.ready_at, self.due_at, self.started_at]
         row += [self.finished_at, self.attempt, self.failures, self.crashes, self.interrupts, self.cancel_asked]
         row += [self.worker, self.output, self.result]
         if self.exit_code is not None or self.error is not None or self.attempts:
-            row += [self.exit_code, self.error, [a.row() for a in self.attempts]]
-        return seal(pack(row))
+            last = self.attempts[-1].error if self.attempts else None
+            error = True if self.error is last is not None else self.error
+            row += [self.exit_code, error, [a.row() for a in self.attempts]]
+        return row
+
+    def record(self) -> bytes:
+        return seal(pack(self.row()))
+
+
+def error_in(packed: object) -> dict[str, Any] | None:
+    """An error as its reader sees it: workers send it packed, and so it stays in records."""
+    if not isinstance(packed, bytes):
+        return packed if isinstance(packed, dict) else None
+    try:
+        found = unpack(packed)
+    except (ValueError, RecursionError):
+        found = None
+    return found if isinstance(found, dict) else {"type": "Unreadable", "message": "the worker's word for its error cannot be read"}
+
+
+def _attempt(number: int, started_at: int, finished_at: int, outcome: str, worker: str, error: object, exit_code: int | None) -> Attempt:
+    return Attempt(number, started_at, finished_at, outcome, worker, error_in(error), exit_code)
+
+
+def status_row(task_id: int, record: bytes) -> list[Any]:
+    """The row in a status's record; StoreDamaged if it is not whole."""
+    row: list[Any] = unpack(unseal(record, "task", task_id))
+    return row
+
+
+def status_from(row: list[Any]) -> Status:
+    """The status that a row says."""
+    if len(row) > 15:
+        attempts = tuple([_attempt(*run) for run in row[17]])
+        error = attempts[-1].error if row[16] is True else error_in(row[16])
+        head: list[Any] = [*row[1:16], error, attempts]
+        return Status(State(row[0]), *head)
+    return Status(State(row[0]), *row[1:])
 
 
 def status_of(task_id: int, record: bytes) -> Status:
     """Decode a status; StoreDamaged if it is not whole."""
-    row = unpack(unseal(record, "task", task_id))
-    row[0] = State(row[0])
-    if len(row) > 15:
-        row[17] = tuple(Attempt(*a) for a in row[17])
-    return Status(*row)
+    return status_from(status_row(task_id, record))
 
 
 def first_success(claim: int, seq: int, worker: str, started_at: int, finished_at: int, output: bool, result: bytes | None) -> bytes:
@@ -359,13 +414,73 @@ def first_success(claim: int, seq: int, worker: str, started_at: int, finished_a
     return body + zlib.crc32(body).to_bytes(4, "big")
 
 
+def success_again(
+    past: list[Any], claim: int, seq: int, worker: str, started_at: int, finished_at: int, output: bool, result: bytes | None
+) -> bytes:
+    """The record of a task with a past (its row) that succeeded: what ``lifecycle.settle`` would make of it."""
+    row = [5, claim, seq, past[3], 0, started_at, finished_at, past[7] + 1, *past[8:12], worker, past[13] or output, result]
+    if len(past) > 15:
+        row += [None, None, past[17]]
+    return seal(pack(row))
+
+
+def retry_later(
+    past: list[Any] | None,
+    claim: int,
+    worker: str,
+    started_at: int,
+    finished_at: int,
+    output: bool,
+    details: Mapping[str, Any],
+    due_at: int,
+) -> bytes:
+    """The record of a task that failed and will be retried at ``due_at``: what ``lifecycle.settle`` would make of it.
+
+    ``past`` is the row it had before this run, None if it had none; ``details`` holds error and exit_code.
+    """
+    past = past or _NO_PAST
+    number, error, exit_code = past[7] + 1, details.get("error"), details.get("exit_code")
+    run = [number, started_at, finished_at, "failed", worker, error, exit_code]
+    runs = [*past[17], run][-MAX_ATTEMPTS_KEPT + 1 :] if len(past) > 15 else [run]
+    row = [4, claim, 0, past[3], due_at, started_at, 0, number, past[8] + 1, *past[9:11], False, worker, past[13] or output, past[14]]
+    return seal(pack([*row, exit_code, None if error is None else True, runs]))
+
+
+_NO_PAST: list[Any] = Status(State.RUNNING).row()
+_INT_BYTES = [1] * 256
+for _first, _size in zip((0xCC, 0xCD, 0xCE, 0xCF), (2, 3, 5, 9), strict=True):
+    _INT_BYTES[_first] = _size
+
+
+def made_pending(task_id: int, record: bytes, due_at: int, seq: int, ready_at: int) -> tuple[State, bytes] | None:
+    """A scheduled or retrying task whose time has come: its state until now, and what ``lifecycle.come_due`` would make of it.
+
+    None if it is neither, or not due at ``due_at``. Of the record only the five numbers at its begin are looked at and
+    changed: the rest, which may hold long tracebacks, is not even decoded.
+    """
+    body = unseal(record, "task", task_id)
+    start = 3 if body[0] == 0xDC else 1  # behind the array's header stands the state, in one byte
+    size = _INT_BYTES
+    seq_at = start + 1 + size[body[start + 1]]
+    ready_at_at = seq_at + size[body[seq_at]]
+    due_at_at = ready_at_at + size[body[ready_at_at]]
+    rest_at = due_at_at + size[body[due_at_at]]
+    state = body[start]
+    if state not in _TIMED or body[due_at_at:rest_at] != pack(due_at):
+        return None
+    new = b"%b\x02%b%b%b\x00%b" % (body[:start], body[start + 1 : seq_at], pack(seq), pack(ready_at), body[rest_at:])
+    return _TIMED[state], seal(new)
+
+
+_TIMED = {int(state): state for state in (State.SCHEDULED, State.RETRYING)}
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """A task as a reader sees it: its specification and what has become of it."""
 
     spec: Spec
     status: Status
-    progress: tuple[float, str] | None = None
 
     @property
     def id(self) -> int:
@@ -401,7 +516,7 @@ class Task:
             "finished_at": status.finished_at,
             "expires_at": spec.expires_at,
             "worker": status.worker,
-            "progress": self.progress,
+            "progress": None,
             "result": status.result,
             "error": status.error,
             "exit_code": 0 if head.type == SHELL and status.state is State.SUCCEEDED else status.exit_code,
@@ -413,5 +528,9 @@ class Task:
             "flow": head.flow,
             "correlation_id": head.correlation_id,
             "parents": list(head.parents),
+            "retry_for_ms": head.retry_for_ms,
+            "deadline_ms": head.deadline_ms,
+            "key": head.key,
+            "unique": head.unique,
             "attempts": [a.row() for a in status.attempts],
         }

@@ -6,11 +6,11 @@ Not for: shell syntax (``sh -c`` is a command like any other), deciding about re
 Runs in: the worker, on the thread of the slot that runs the command.
 Promises: the command leads a session of its own and stands on the worker's board before it can be forgotten; memory
 is bounded however much it prints; it is over when its leader is, whatever background children keep open; a cancel
-is TERM, then KILL of the whole session after the grace; one that cannot be watched is ended, not left to run.
+is TERM to its group, then KILL of all it started after the grace; one that cannot be watched is ended, not left to run.
 
 Exit codes as a shell gives them: 127 not found, 126 found but not to be run, 128 + n killed by signal n. The command
-finds ``TQ_TASK_ID``, ``TQ_ATTEMPT`` (counted from 1) and ``TQ_DATA_DIR`` in its environment, and ``TQ_COMMAND``, a mark
-by which it is found if its worker dies while it starts it.
+finds ``TQ_TASK_ID``, ``TQ_ATTEMPT`` (counted from 1) and ``TQ_DATA_DIR`` in its environment, and ``TQ_COMMAND``, a mark by
+which it is found if its worker dies while it starts it, and what it started with ``setsid`` if it must end before its time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from tq.board import Board, end_group, start_ticks
+from tq.board import Board, end_command, start_ticks
 from tq.errors import PayloadError
 from tq.model import Spec, safe_text, unpack
 from tq.output import ERR, OUT, OutputWriter
@@ -45,7 +45,7 @@ class Ended(NamedTuple):
 
 
 class Command:
-    """One run of one command. ``run`` belongs to one thread; ``cancel`` may come from any other."""
+    """One run of one command. ``run`` belongs to one thread; ``cancel`` and ``suspend`` may come from any other."""
 
     def __init__(self, spec: Spec, attempt: int, data_dir: Path, output: OutputWriter, board: Board, grace_ms: int) -> None:
         self._argv, self._cwd, self._env, self._umask = _command(spec)
@@ -57,14 +57,23 @@ class Command:
         self._grace_ms = grace_ms
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._lock = threading.Lock()
-        self._asked = self._over = False
+        self._asked = self._over = self._suspended = False
+        self._pgid = 0  # while it has a process to which signals may go
 
     def cancel(self) -> None:
-        """Ask it to end: TERM to its group now, KILL to its session when the grace is over."""
+        """Ask it to end: TERM to its group now (and CONT, if it was suspended), KILL to all it started when the grace is over."""
         with self._lock:
             if not self._over:
                 self._asked = True
                 os.eventfd_write(self._wake, 1)
+
+    def suspend(self, wanted: bool) -> None:
+        """STOP its process group, or let it go on (CONT); one that was asked to end is not stopped any more."""
+        with self._lock:
+            if not (wanted and self._asked):
+                self._suspended = wanted
+                if self._pgid:
+                    _signal_group(self._pgid, signal.SIGSTOP if wanted else signal.SIGCONT)
 
     def run(self) -> Ended:
         """Start it, keep what it prints, wait for its end."""
@@ -90,18 +99,24 @@ class Command:
                 return self._not_started(error)
             ticks = start_ticks(process.pid) or 0
             self._board.command_started(self._mark, process.pid, ticks)
+        with self._lock:
+            self._pgid = process.pid
+            if self._suspended:
+                _signal_group(process.pid, signal.SIGSTOP)
         handle = -1
         try:  # whatever goes wrong from here on, it is ended before it is reaped, so that its number is still its own
             handle = os.pidfd_open(process.pid)
             self._pump(process, handle, ticks)
             if self._asked:
-                end_group(process.pid, ticks)
+                end_command(process.pid, ticks, self._mark)
         except BaseException:
             _signal_group(process.pid, signal.SIGKILL)  # needs no descriptor, of which there may be none
             with suppress(OSError):
-                end_group(process.pid, ticks)
+                end_command(process.pid, ticks, self._mark)
             raise
         finally:
+            with self._lock:
+                self._pgid = 0  # once it is reaped, its number may be another's
             code = process.wait()
             self._board.command_ended(process.pid)
             if handle >= 0:
@@ -138,7 +153,7 @@ class Command:
                         _signal_group(process.pid, signal.SIGTERM, signal.SIGCONT)
                         kill_at = time.monotonic() + self._grace_ms / 1000
             if not ended and 0 < kill_at <= time.monotonic():
-                end_group(process.pid, ticks)
+                end_command(process.pid, ticks, self._mark)
                 kill_at = FOREVER
         for fd, stream in streams.items():
             self._drain(fd, stream, buffer)

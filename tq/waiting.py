@@ -29,13 +29,14 @@ INBOX_MOST = 64
 
 
 class Request(NamedTuple):
-    """One request of a connection. ``nonce`` names the client that sent it, if it gave one."""
+    """One request of a connection. ``nonce`` names the client that sent it, if it gave one; ``who`` whose process it is."""
 
     conn: int
     number: int
     verb: str
     args: dict[str, Any]
     nonce: bytes | None = None
+    who: str = ""
 
 
 class Inbox:
@@ -130,6 +131,7 @@ class Waiting:
         self._parked: dict[int, dict[Wait | Claim, None]] = {}  # by connection
         self._load: Counter[int] = Counter()  # by connection
         self._ends: dict[Watcher, frozenset[int] | None] = {}
+        self._steps: dict[Watcher, frozenset[int] | None] = {}
         self._totals: dict[Watcher, _Totals] = {}
         self._deadlines: list[tuple[float, int, Wait | Claim]] = []
         self._dead = 0  # deadlines of what is over
@@ -139,7 +141,7 @@ class Waiting:
     @property
     def for_ends(self) -> bool:
         """Whether anybody wants to know which tasks ended."""
-        return bool(self._waits or self._ends)
+        return bool(self._waits or self._ends or self._steps)
 
     def check(self, conn: int) -> None:
         """Refused if the connection has so much waiting that it may not add to it."""
@@ -171,6 +173,18 @@ class Waiting:
         """Tell ``watcher`` of ends; ``ids`` None: of all."""
         self._load[watcher[0]] += 1 + len(ids or ())
         self._ends[watcher] = ids
+
+    def watch_steps(self, watcher: Watcher, ids: frozenset[int] | None) -> None:
+        """Tell ``watcher`` of everything that happens; ``ids`` None: to all tasks."""
+        self._load[watcher[0]] += 1 + len(ids or ())
+        self._steps[watcher] = ids
+
+    @property
+    def for_steps(self) -> bool:
+        return bool(self._steps)
+
+    def step_watchers(self, task_id: int) -> list[Watcher]:
+        return [watcher for watcher, ids in self._steps.items() if ids is None or task_id in ids]
 
     def watch_totals(self, watcher: Watcher, every_ms: int, now: float) -> None:
         """Tell ``watcher`` the totals now, and then when they have changed, at most every ``every_ms``."""
@@ -244,6 +258,7 @@ class Waiting:
             self._forget(one)
         if self._load.pop(conn, 0):
             self._ends = {watcher: ids for watcher, ids in self._ends.items() if watcher[0] != conn}
+            self._steps = {watcher: ids for watcher, ids in self._steps.items() if watcher[0] != conn}
             self._totals = {watcher: one for watcher, one in self._totals.items() if watcher[0] != conn}
 
     def _forget(self, one: Wait | Claim, *, timed: bool = True) -> None:

@@ -30,25 +30,63 @@ hello      {protocol: 1, client: text, nonce: 8 random bytes or nil}
            -> {protocol, version, boot, pid, now, max_frame}
            The nonce names this client's requests: after a lost answer, connect again with the same nonce and send
            the same ``enqueue`` with its old number and ``again: true``: it returns the same ids (for ten minutes).
-enqueue    {tasks: [[type, payload, options], ...], again: bool}  -> {ids: [...]}      all or nothing; at most 10,000
+enqueue    {tasks: [[type, payload, options], ...], again: bool}  -> {ids: [...], existing: [places]}   all or nothing; at most 10,000
+           existing (only where names were given): the places, from 0, of tasks that were there already: their ids, nothing stored
            options (all optional, or nil for none): queue, priority (0..9, higher first), delay_ms or due_at, ttl_ms,
            retries, backoff [kind, base_ms, factor, cap_ms, jitter], timeout_ms, once, label, meta {text: text},
-           tenant, flow, correlation_id, allow_unknown, extras (a map for the handler: for ``shell`` see tq.shell).
+           tenant, flow, correlation_id, allow_unknown, extras (a map for the handler: for ``shell`` see tq.shell),
+           retry_for_ms and deadline_ms (from now: no retry begins after the first, after the second it is over, running or not),
+           key (names this request: sent again it is the same task, with another content a ``conflict``), unique (names what
+           it is about: one live task of its type) with unique_policy "reject" (a ``conflict``), "existing" or "replace".
 get        {ids: [...]}                           -> {tasks: [task or nil, ...]}       a task: see ``tq.model.Task.row``
-find       {states, queue, type, tenant, label, limit, before}  -> {tasks: [...], next: cursor or nil}   newest first
-peek       {limit, queue}                         -> {tasks: [...]}                    the next to run, in order
-cancel     {ids: [...]}                           -> {outcomes: ["cancelled" | "asked" | "over" | "unknown", ...]}
-           or {queue, type, states} (at least one): a chore   -> {chore: id}
+           A task that runs may also have ``progress`` [fraction, text] and ``suspended: true``.
+find       {where, states, queue, type, group, tenant, label, limit, before}  -> {tasks: [...], next: cursor or nil}   newest first
+           where: a filter as ``tq.query`` describes it, ``error:timeout age>1h``; a task matches all that is given.
+dead       {where, states, queue, type}           -> {groups: [{group, type, error, message, count, first_at, last_at, last_id,
+           queues}, ...]}   what failed for good, by what went wrong; group: its name for ``find`` and the verbs below, nil: the rest
+peek       {limit, queue}                         -> {tasks: [...]}                    the next to run, in order; each says ``why``:
+           "priority", "aged" (it waited longer than its queue's aging) or "share" (its queue's turn came first)
+why        {id}                                   -> {task, reasons: [[word, details], ...]}   the most telling first; none: it is next
+           not_due {due_at}  retry_not_due {due_at, failures, retries}  blocked {parents}  running {worker, since}  over {at}
+           queue_paused, queue_external {queue}  queue_slots_taken {queue, running, slots}  no_worker_knows_type {type}
+           workers_busy {active, slots}  no_workers {}  place {queue, ahead, or_more: bool}
 wait       {ids: [...], timeout_ms, any: bool}    -> {tasks: [task or nil, ...], done: bool}   when all (any) are over
-chores     {}                                     -> {chores: [{id, verb, seen, changed}, ...]}
+
+Acting on tasks, each {ids: [...]} -> {outcomes: [word, ...]}, where an id that names no task is "unknown"; or, instead of
+ids, what ``find`` takes (where, states, queue, type, group; at least one) -> {chore: id}: work in slices that outlives the
+daemon and touches only what was there when it was asked for; or that with dry_run: true -> {count, some: [ids]}.
+
+cancel     {...}                                  "cancelled", "asked" (it runs, and was told to end) or "over"
+retry      {..., changes: {...}}                  "retried", "waiting", "running" or "taken" (another live task has its unique name)
+edit       {..., changes: {...}}                  "edited", "running" or "over"
+           changes: payload, queue, priority, delay_ms or due_at, ttl_ms, retries, backoff, timeout_ms, once, label, meta,
+           correlation_id, as for ``enqueue``.
+remove     {...}                                  "removed" (what waits is cancelled first) or "running"
+chores     {}                                     -> {chores: [{id, verb, where, seen, changed}, ...]}   those under way
+
+Totals, queues and the daemon:
+
 log        {id, offset, limit}                    -> {chunks: [[at, stream, bytes], ...], next: offset, end: bool}
            stream 1 is standard output, 2 standard error, 0 a note of tq's own (so many bytes were dropped).
 stats      {}                                     -> totals; see ``tq.stats.stats``
-queues     {}                                     -> {queues: [{name, paused, weight, external, states}, ...]}
+queues     {}                                     -> {queues: [{name, ..., states, bytes}, ...]}   with the settings of ``set_queue``
 types      {}                                     -> {types: [{name, queue, retries, timeout_ms, ...}, ...]}
-set_queue  {name, external: bool, paused: bool, weight: 1..100}    -> {}                absent keys stay as they are
-workers    {}                                     -> {workers: [{id, pid, state, started_at, tasks, done, ...}, ...]}
-status     {}                                     -> {pid, boot, version, started_at, data_dir, app, ...}
+set_queue  {name, ..., unset: [settings]}         -> {}                absent settings stay as they are
+           paused, external: bool; weight: 1..100; slots (0: any number); aging_ms, aging_share (0: never); priority, retries,
+           timeout_ms, backoff: of its tasks that do not say; max_tasks, max_bytes; keep_ms; routes: [patterns of types]
+events     {limit, before: number}                -> {events: [{number, at, who, what, target, before, after}, ...]}   newest first
+           what people and the daemon did; before and after hold what changed. The end of a chore is one: what "chore_done",
+           target its id, after {verb, seen, changed}.
+workers    {}                                     -> {workers: [...]}    within 0.1 s, in which they are asked for a sign of life
+           each: {id, hostname, pid, state, started_at, last_heartbeat, tasks: [ids that run], ahead (handed out behind them),
+           done, cpu (per cent since somebody last looked), cpu_s (in all), rss (bytes)}; state: starting, idle, busy, draining, ending
+scale_workers  {min, max}                         -> {min, max}          at least one; it is as many workers as the work needs
+drain_worker   {id}                               -> {min, max}          it finishes what runs in it and goes; none takes its place
+restart_workers  {id or nil for all}              -> {workers: [id, ...]}    if the application imports; one after the other
+suspend    {ids: [...]}                           -> {outcomes: ["suspended" | "not_running" | "over" | "unknown", ...]}
+resume     {ids: [...]}                           -> {outcomes: ["resumed" | "not_suspended" | "over" | "unknown", ...]}
+           running commands alone: their process group gets STOP or CONT, and while it is stopped their timeout stands still
+status     {}                                     -> {pid, boot, version, started_at, data_dir, options, ...}
 set_log    {level: "debug" | "info" | "warning" | "error"}         -> {}
 check_app  {}                                     -> {types: [...]}    a fresh worker imports the application again
 stop       {now: bool}                            -> {}                drains (or not) and ends the daemon
@@ -68,7 +106,10 @@ Watching (each event is a map with ``topic``):
 
 watch      {topics: [...], ids: [...] or nil, hz: 4, offset: 0}    -> {} and then events
            "ends": {id, state, exit_code} as tasks end; "output": {id, chunks, next, end} for the one id named, from
-           ``offset`` on, until the task is over; "totals": the body of ``stats`` at most hz times a second, when changed.
+           ``offset`` on, until the task is over; "totals": the body of ``stats`` at most hz times a second, when changed;
+           "steps": {number, at, event, id, type, queue, ...} for all that happens: added, started, succeeded, failed, came_due,
+           retried, ..., chore_done (id: the chore's); the number rises by one; "left_out" {number_of} stands for steps that were
+           too many at once. With ids, of these tasks alone.
 
 Errors     code: one of the words in ``tq.errors``; ``refused`` may be tried again after details.retry_after seconds.
            A frame that is not a request closes the connection after one ``protocol`` error with number 0.
@@ -83,12 +124,14 @@ BETWEEN POOL AND WORKER
 
 Two SOCK_SEQPACKET pairs; each record is one msgpack value; no framing. Never part of the public protocol.
 
-tasks      pool -> worker   [quick, [[id, claim, runs before, specification], ...]]   ``quick``: gather results
+tasks      pool -> worker   [quick, [[id, claim, runs before, specification, failures], ...]]   ``quick``: gather results
            (a specification over 64 KiB is nil and travels as a memfd beside the record, alone in it)
-           worker -> pool   [[id, claim, 0, started_at, finished_at, output, result], ...]          a success
-                            [id, claim, kind, started_at, finished_at, output, outcome map]         anything else
-control    worker -> pool   ["hello", {pid, types: [[name, queue, retries, ...], ...]}] or ["refused", traceback text]
-           pool -> worker   ["flush"]  ["cancel", id]  ["drain"]
+           worker -> pool   [row, ...]   [id, claim, 0, started_at, finished_at, output, result]          a success
+                                         [id, claim, kind, started_at, finished_at, output, outcome map]  any other end
+                            ["progress", id, claim, fraction from 0 to 1, text]                     it goes on
+control    worker -> pool   ["hello", {pid, types: [[name, queue, retries, ...], ...], files}] or ["refused", traceback text]
+                            ["pong"]
+           pool -> worker   ["flush"]  ["cancel", id]  ["suspend", id]  ["resume", id]  ["ping"]  ["drain"]
 """
 
 from __future__ import annotations

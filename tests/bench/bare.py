@@ -154,7 +154,7 @@ class Turns:
         for task_id, began, ended, result in self.ended:
             batch = self.running.pop(task_id)
             states.append((U64.pack(task_id), sealed(pack([5, 1, task_id, 0, 0, began, ended, 1, 0, 0, 0, False, "w1", False, result]))))
-            history.append((HISTORY.pack(5, ended, task_id), ENDED.pack(1, 0)))
+            history.append((HISTORY.pack(5, ended, task_id), ENDED.pack(1, 0, 200)))
             batch[1] -= 1
             if not batch[1]:
                 txn.delete(U64.pack(batch[0]), db=db["running"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from tq.app import App
+from tq.context import current
 
 app = App()
 
@@ -32,3 +33,16 @@ def burn(ms: float) -> None:
 def nap(seconds: float) -> None:
     """Sleep."""
     time.sleep(seconds)
+
+
+@app.task
+def fails_once() -> None:
+    """Fail at the first attempt, with a traceback of a few frames."""
+    if current().attempt == 1:
+        _deeper(3)
+
+
+def _deeper(frames: int) -> None:
+    if frames:
+        _deeper(frames - 1)
+    raise ValueError("the first attempt fails")

@@ -83,7 +83,7 @@ def store(size: Size) -> Iterator[Bar]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def _private_mib(pid: int) -> float:
+def private_mib(pid: int) -> float:
     """Memory that is the process's own, without the store's map (whose clean pages count as private while nobody shares them)."""
     maps = psutil.Process(pid).memory_maps(grouped=False)
     return sum(one.private_clean + one.private_dirty for one in maps if not one.path.endswith("data.mdb")) / (1 << 20)
@@ -119,7 +119,7 @@ def queued(size: Size) -> Iterator[Bar]:
         for name in costs[0]:
             yield _compared(f"daemon: {name} among {size.queued:,} queued tasks, over {size.few:,}", costs[0][name], costs[1][name], size)
         pid = many.status()["pid"]
-        yield at_most(f"daemon: private memory with {size.queued:,} queued tasks", _private_mib(pid), "MiB", 150)
+        yield at_most(f"daemon: private memory with {size.queued:,} queued tasks", private_mib(pid), "MiB", 150)
         yield _restart(many, pid, size.queued)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tq.client import Client
-from tq.client.blocking import Link
+from tq.client.link import Link
 from tq.errors import DaemonError, Refused, TqError
 
 pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(600)]

@@ -30,7 +30,8 @@ def row(task_id: int, **changes: Any) -> Body:
         "backoff": ["exponential", 1000, 2.0, 300_000, True], "once": False, "created_at": 1_700_000_000_000, "due_at": 0, "ready_at": 0,
         "started_at": 1_700_000_000_100, "finished_at": 1_700_000_000_350, "expires_at": 0, "worker": "w1", "progress": None,
         "result": None, "error": None, "exit_code": None, "cancel_asked": False, "output": False, "label": None, "meta": None,
-        "tenant": None, "flow": None, "correlation_id": None, "parents": [], "attempts": [],
+        "tenant": None, "flow": None, "correlation_id": None, "parents": [], "attempts": [], "retry_for_ms": 0, "deadline_ms": 0,
+        "key": None, "unique": None,
     }  # fmt: skip
     return {**base, **changes}
 
@@ -56,6 +57,7 @@ class FakeDaemon:
         self.stored: dict[tuple[bytes, int], list[int]] = {}
         self.tasks: list[Any] = []
         self.events: list[Body] = []
+        self.ends_watch = False  # hang up behind the events
         self.verbs: dict[str, Callable[[Body], Body]] = {
             "get": lambda args: {"tasks": [row(i) if i <= 100 else None for i in args["ids"]]},
             "wait": lambda args: {"tasks": [row(i) if i <= 100 else None for i in args["ids"]], "done": True},
@@ -102,6 +104,8 @@ class FakeDaemon:
                     if verb == "watch":
                         for event in self.events:
                             connection.sendall(wire.frame([number, wire.EVENT, event]))
+                        if self.ends_watch:
+                            return
 
     def _answer(self, number: int, verb: str, args: Body, nonce: bytes) -> bytes:
         if verb in self.garbage:

@@ -11,8 +11,9 @@ import pytest
 from tq import wire
 from tq.answers import LEAST, Pairs, answer, error_answer, fitting, handed_out, outcome_of
 from tq.errors import Refused, UnknownType
-from tq.lists import Lists
+from tq.lists import Lists, Tasks
 from tq.model import MAX_NAME, Header, Spec, State, Status, Task
+from tq.query import parse
 from tq.store import Claimed, Draft
 from tq.waiting import Request
 
@@ -76,8 +77,8 @@ def test_a_list_keeps_no_more_of_large_tasks_than_its_answer_holds() -> None:
     lists = Lists(lambda: 0.0)
     answers: list[tuple[int, bytes]] = []
     found = ((Task(Spec(n, Header("t"), bytes(200 << 10), 1), Status(State.FAILED)), b"c") for n in range(500))
-    lists.add(Request(1, 7, "find", {}), found, 500)
-    assert peak(lambda: answers.extend(lists.read_on(1))) < 8 << 20
+    lists.add(Request(1, 7, "find", {}), found, parse(""), Tasks(500, Task.row))
+    assert peak(lambda: answers.extend(lists.read_on(1, 0))) < 8 << 20
     tasks = decoded(answers[0][1])[2]["tasks"]
     assert [task["id"] for task in tasks] == list(range(500))
     assert len([task for task in tasks if not task.get("cut")]) >= 4

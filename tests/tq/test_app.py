@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import sys
-import threading
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +13,10 @@ import pytest
 
 import tq.client
 from tq import app as apps
-from tq.app import App, Cancel, Context, Permanent, Retry, Snooze, TaskFunction, current, load, run_alone, run_here
+from tq.app import App, TaskFunction, load
+from tq.context import Context
 from tq.errors import ConfigError, TqError, UsageError
-from tq.model import Backoff, Header, Spec, duration_ms
+from tq.model import Backoff, Header, Spec, pack
 
 
 @pytest.fixture
@@ -51,10 +49,6 @@ class FakeClient:
         return "handle"
 
 
-def context(**header: Any) -> Context:
-    return Context(Spec(42, Header("email", **header), b"", 1), 3, 1_700_000_000_000)
-
-
 # naming
 
 
@@ -70,14 +64,24 @@ def test_a_task_is_still_the_function_it_was(app: App) -> None:
 
 
 def test_name_and_defaults_reach_the_hello(app: App) -> None:
-    @app.task("email", queue="mail", retries=5, timeout="30s", priority="high", backoff=Backoff("fixed", 10), once=True)
+    @app.task("email", queue="mail", retries=5, timeout="30s", priority="high", backoff=Backoff("fixed", 10), once=True, retry_for="2h")
     def send() -> None: ...
 
     @app.task()
     def plain() -> None: ...
 
-    assert send.row() == ["email", "mail", 5, 30_000, ["fixed", 10, 2.0, 300_000, True], 2, True]
-    assert plain.row() == ["plain", None, None, None, None, None, None]
+    assert send.row() == ["email", "mail", 5, 30_000, ["fixed", 10, 2.0, 300_000, True], 2, True, 7_200_000]
+    assert plain.row() == ["plain", None, None, None, None, None, None, None]
+
+
+def test_a_backoff_is_written_as_it_is_spoken() -> None:
+    assert Backoff.fixed("30s", jitter=False) == Backoff("fixed", 30_000, 1.0, 30_000, False)
+    assert Backoff.linear(10) == Backoff("linear", 10_000, 1.0, 300_000, True)
+    assert Backoff.exponential("5s", factor=3, most="1h") == Backoff("exponential", 5000, 3, 3_600_000, True)
+    assert Backoff.exponential() == Backoff()
+    assert Backoff.linear("10m", most="1m").cap_ms == 600_000  # the first is never cut
+    with pytest.raises(ValueError, match="expected a duration"):
+        Backoff.fixed("soon")
 
 
 def test_an_async_function_is_known_as_one(app: App) -> None:
@@ -125,6 +129,12 @@ def test_a_name_that_cannot_be_used_is_refused(app: App, name: str) -> None:
         {"priority": "urgent"},
         {"queue": 3},
         {"once": "yes"},
+        {"backoff": "steep"},
+        {"backoff": ValueError},
+        {"retry_on": ["x"]},
+        {"retry_on": (ValueError, int)},
+        {"retry_never": "ValueError"},
+        {"retry_for": "soon"},
         {"retrys": 3},
     ],
 )
@@ -211,89 +221,46 @@ def test_aenqueue_sends_the_same(app: App, monkeypatch: pytest.MonkeyPatch) -> N
     assert sent == [(("fetch", {"n": 3}), {"queue": "io"})]
 
 
-# context and wishes
+# handlers
 
 
-def test_a_running_task_knows_itself() -> None:
-    here = context(queue="mail", timeout_ms=30_000, label="l", meta={"k": "v"}, correlation_id="c")
-    run_alone(here)
-    try:
-        assert current() is here
-        assert (here.id, here.attempt, here.type, here.queue, here.label, here.meta) == (42, 3, "email", "mail", "l", {"k": "v"})
-        assert (here.correlation_id, here.deadline, here.cancelled) == ("c", 1_700_000_030.0, False)
-        seen: list[Context] = []
-        thread = threading.Thread(target=lambda: seen.append(current()))
-        thread.start()
-        thread.join()
-        assert seen == [here]
-    finally:
-        run_alone(None)
-    assert context().deadline is None
-
-
-def test_tasks_side_by_side_each_know_themselves() -> None:
-    seen: dict[int, Context] = {}
-
-    def work(number: int) -> None:
-        mine = Context(Spec(number, Header("x"), b"", 1), 1, 1)
-        run_here(mine)
-        barrier.wait(10)
-        seen[number] = current()
-
-    barrier = threading.Barrier(4)
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert {number: found.id for number, found in seen.items()} == {0: 0, 1: 1, 2: 2, 3: 3}
-
-
-def test_outside_of_a_task_there_is_no_current_one() -> None:
-    with pytest.raises(UsageError, match="inside a handler"):
-        current()
-
-
-def test_the_logger_carries_the_task(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO):
-        context().logger.info("hello")
-    (record,) = caplog.records
-    assert (record.name, record.task_id, record.attempt) == ("tq.task.email", 42, 3)  # type: ignore[attr-defined]
-
-
-def test_wishes_keep_what_they_were_given() -> None:
-    assert Snooze("5m").after_ms == 300_000
-    assert Cancel("enough").why == "enough"
-    assert Retry(after=30).after_ms == 30_000
-    assert Retry("busy").after_ms is None
-    assert str(Permanent("gone")) == "gone"
-    with pytest.raises(ValueError, match="expected a duration"):
-        Snooze("soon")
+def call(app: App, name: str, payload: Any = None) -> Any:
+    """What the worker makes of a payload."""
+    spec = Spec(1, Header(name), b"" if payload is None else pack(payload), 1)
+    return app.handlers()[name].call(Context(spec, 1, 1))
 
 
 @pytest.mark.parametrize(
-    ("value", "ms"),
-    [
-        (0, 0),
-        (1.5, 1500),
-        ("10s", 10_000),
-        ("1h30m", 5_400_000),
-        ("2d 4h", 187_200_000),
-        ("250ms", 250),
-        ("3", 3000),
-        (timedelta(minutes=2), 120_000),
-    ],
+    ("payload", "given"),
+    [({"a": 1, "b": 2}, ((), {"a": 1, "b": 2})), ([1, 2], ((1, 2), {})), (None, ((), {})), ("x", (("x",), {})), (0, ((0,), {}))],
 )
-def test_durations_are_read_from_numbers_text_and_timedeltas(value: object, ms: int) -> None:
-    assert duration_ms(value) == ms
+def test_a_payload_becomes_the_arguments_of_the_handler(app: App, payload: Any, given: Any) -> None:
+    @app.task
+    def seen(*args: Any, **kwargs: Any) -> Any:
+        return args, kwargs
+
+    assert call(app, "seen", payload) == given
 
 
-@pytest.mark.parametrize(
-    "value", ["", "x", "5y", "-1s", -1, None, True, float("nan"), float("inf"), "1e3", "99999999d", b"5s", timedelta(seconds=-1)]
-)
-def test_what_is_no_duration_is_refused(value: object) -> None:
-    with pytest.raises(ValueError, match="expected a duration"):
-        duration_ms(value)
+def test_what_a_type_says_of_its_failures_reaches_the_worker(app: App) -> None:
+    def patience(failures: int, error: BaseException) -> float:
+        return failures
+
+    @app.task("x", retry_on=OSError, retry_never=(FileNotFoundError, PermissionError), backoff=patience)
+    def work() -> None: ...
+
+    handler = app.handlers()["x"]
+    raised = [OSError(), FileNotFoundError(), PermissionError(), ValueError(), TimeoutError()]
+    assert [handler.may_retry(error) for error in raised] == [True, False, False, False, True]
+    assert handler.backoff is patience
+    assert work.row()[4] is None  # the daemon keeps its own default for where the function has no answer
+
+
+def test_without_a_word_on_failures_every_one_may_be_retried(app: App) -> None:
+    app.task("x")(lambda: None)
+    handler = app.handlers()["x"]
+    assert handler.may_retry(SystemExit())
+    assert handler.backoff is None
 
 
 # finding the application

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tq.board import COMMANDS, RING, SLOTS, STARTING, Board, end_group, machine, start_ticks
+from tq.board import COMMANDS, RING, SLOTS, STARTING, Board, end_below, end_command, end_group, machine, sessions_below, start_ticks
 from tq.errors import ConfigError
 
 
@@ -114,7 +114,7 @@ def test_a_symlink_is_not_followed(tmp_path: Path) -> None:
 def test_commands_come_and_go_and_their_number_is_bounded(board: Board) -> None:
     for number in range(1, COMMANDS + 1):
         board.command_starting(number)
-        assert (STARTING, number) in board.commands()
+        assert (STARTING, 0, number) in board.commands()
         board.command_started(number, number, number * 2)
     with pytest.raises(ConfigError, match="at most"):
         board.command_starting(5000)
@@ -123,8 +123,8 @@ def test_commands_come_and_go_and_their_number_is_bounded(board: Board) -> None:
     board.command_starting(5000)
     board.command_started(5000, 5000, 1)
     commands = board.commands()
-    assert (5000, 1) in commands
-    assert (17, 34) not in commands
+    assert (5000, 1, 5000) in commands
+    assert (17, 34, 17) not in commands
     assert len(commands) == COMMANDS
 
 
@@ -173,10 +173,10 @@ def test_a_command_whose_worker_died_while_starting_it_is_found_by_its_mark(boar
     with subprocess.Popen(["sh", "-c", "sleep 60 & echo; wait"], env=env, start_new_session=True, stdout=subprocess.PIPE) as command:
         assert command.stdout is not None
         assert command.stdout.readline() == b"\n"
-        ((group, mark),) = board.commands()
+        ((group, ticks, mark),) = board.commands()
         assert (group, mark) == (STARTING, 0xABCDEF)
-        assert end_group(STARTING, 0xABCDE) == []
-        killed = end_group(group, mark)
+        assert end_command(STARTING, ticks, 0xABCDE) == []
+        killed = end_command(group, ticks, mark)
     assert command.pid in killed
     assert len(killed) == 2
     until(lambda: not any(alive(pid) for pid in killed))
@@ -186,3 +186,22 @@ def test_a_command_that_could_not_start_leaves_no_entry(board: Board) -> None:
     board.command_starting(5)
     board.command_started(5, 0, 0)
     assert board.commands() == []
+
+
+def test_only_younger_descendants_are_ended_whatever_session_they_are_in() -> None:
+    old = subprocess.Popen(["sleep", "60"])
+    since = (start_ticks(old.pid) or 0) + 1
+    while int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")) <= since:
+        time.sleep(0.005)
+    script = "import subprocess; subprocess.Popen(['sleep', '60'], start_new_session=True); print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as young:
+        assert young.stdout is not None
+        assert young.stdout.readline() == b"\n"
+        assert len(sessions_below(os.getpid())) == 1
+        killed = end_below(os.getpid(), since)
+    assert young.pid in killed
+    assert len(killed) == 2
+    assert old.pid not in killed
+    assert alive(old.pid)
+    old.kill()
+    old.wait(10)

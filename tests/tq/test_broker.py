@@ -151,7 +151,7 @@ def test_own_work_that_cannot_be_committed_is_not_tried_in_a_circle(d: Driver) -
 
 
 def test_a_result_that_cannot_be_stored_is_a_crash_of_its_worker_and_not_a_task_that_runs_for_ever(d: Driver) -> None:
-    d.add()
+    d.add(retries=0)
     (task,) = d.grant()
     d.broker.settled([[task.id, task.claim, "failed", d.now, d.now, False, {"delay_ms": "soon", "error": {"type": "E", "message": ""}}]])
     d.add(retries=0)
@@ -230,7 +230,7 @@ LONG = "ü" * (MAX_NAME // 2 + 1)
         ("cancel", {"ids": [1], "queue": "q"}, "got both"), ("set_queue", {"name": ""}, "name of 1"),
         ("set_queue", {"name": LONG}, "200 bytes"),
         ("set_queue", {"name": "q", "weight": 0}, "from 1 to 100"), ("set_queue", {"name": "q", "paused": 1}, "expected bool"),
-        ("watch", {"topics": ["everything"]}, "ends, output and totals"), ("watch", {"topics": ["totals"], "hz": 99}, "hz"),
+        ("watch", {"topics": ["everything"]}, "ends, output, steps and totals"), ("watch", {"topics": ["totals"], "hz": 99}, "hz"),
     ],
 )  # fmt: skip
 def test_a_wrong_argument_is_refused_in_words_and_nothing_is_changed(tmp_path: Path, verb: str, args: dict[str, Any], says: str) -> None:
@@ -394,7 +394,7 @@ def test_a_wait_and_the_end_it_waits_for_may_stand_in_one_turn(d: Driver) -> Non
 
 
 def test_ends_are_told_to_those_who_watch_them(d: Driver) -> None:
-    d.add(3)
+    d.add(3, retries=0)
     everything = d.submit("watch", 1, topics=["ends"])
     only = d.submit("watch", 2, topics=["ends"], ids=[2])
     d.turn()
@@ -628,7 +628,7 @@ def test_queues_and_types_and_stats_say_what_there_is(d: Driver) -> None:
     assert (rows["a"]["external"], rows["a"]["weight"], rows["a"]["paused"]) == (True, 7, True)
     assert rows["b"]["states"]["pending"] == 2
     assert [row["name"] for row in d.ask("types")["types"]] == ["t", "u"]
-    d.broker.slots = lambda: (3, 4)
+    d.broker.desk.slots = lambda: (3, 4)
     totals = d.ask("stats")
     assert (totals["workers"], totals["utilisation"]) == ({"active": 3, "total": 4}, 0.75)
     assert d.add(kind="anything", queue="a") == [3]  # an external queue takes any type

@@ -52,7 +52,7 @@ def spawn(data_dir: Path) -> Iterator[Callable[[], Child]]:
 
 
 def entry(task_id: int, value: object = None) -> list[Any]:
-    return [task_id, 1, 0, Spec(task_id, Header("quick"), pack([value]), 1, 1).record()]
+    return [task_id, 1, 0, Spec(task_id, Header("quick"), pack([value]), 1, 1).record(), 0]
 
 
 def hold(child: Child, *ids: int) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tq.client import AsyncClient, Client, aconnect, adefault, connect, decode, default, encode, format_error
-from tq.client.core import GROUP_BYTES, GROUP_TASKS, groups, wire_options
+from tq.client.acting import pauses
+from tq.client.core import GROUP_BYTES, GROUP_TASKS, Room, groups, wire_options
+from tq.context import Context, run_here
 from tq.errors import (
     ConfigError,
     DaemonError,
@@ -32,6 +35,7 @@ from tq.errors import (
     UnknownType,
     UsageError,
 )
+from tq.model import Header, Spec
 
 # payloads
 
@@ -334,6 +338,91 @@ def test_a_consumer_gets_values_and_sends_values(fake: Any, data_dir: Path) -> N
     assert fake.asked("settle")[0]["results"][0] == [4, 2, "succeeded", {"result": msgpack.packb([1])}]
 
 
+# what a person does to tasks
+
+
+def test_changes_travel_in_milliseconds_and_packed(fake: Any, data_dir: Path) -> None:
+    fake.verbs["retry"] = fake.verbs["edit"] = lambda args: {"outcomes": ["done"] * len(args["ids"])}
+    fake.verbs["remove"] = lambda args: {"outcomes": ["removed"]}
+    with Client(data_dir) as client:
+        assert client.retry([1, 2], payload={"to": "bob"}, priority="high", queue="mail") == ["done", "done"]
+        assert client.retry([1]) == ["done"]
+        assert client.edit([3], delay=0, ttl="1h", payload=None) == ["done"]
+        assert client.remove([4]) == ["removed"]
+        with pytest.raises(UsageError, match="what can be changed"):
+            client.edit([3], key="k")  # type: ignore[call-arg]
+        with pytest.raises(UsageError, match="priority: expected"):
+            client.edit([3], priority=12)
+    assert fake.asked("retry") == [
+        {"ids": [1, 2], "changes": {"payload": msgpack.packb({"to": "bob"}), "priority": 2, "queue": "mail"}},
+        {"ids": [1]},
+    ]
+    assert fake.asked("edit") == [{"ids": [3], "changes": {"delay_ms": 0, "ttl_ms": 3_600_000, "payload": b""}}]
+
+
+def test_a_task_that_changes_another_does_not_take_it_over(fake: Any, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tq.client.core.correlation", lambda: "order-17")
+    fake.verbs["edit"] = lambda args: {"outcomes": ["edited"]}
+    with Client(data_dir) as client:
+        client.edit([1], priority=3)
+        client.edit([1], correlation_id="mine")
+    assert [args["changes"] for args in fake.asked("edit")] == [{"priority": 3}, {"correlation_id": "mine"}]
+
+
+def test_a_filter_is_read_where_it_is_written_and_an_empty_one_never_means_everything(fake: Any, data_dir: Path) -> None:
+    fake.verbs["cancel"] = lambda args: {"count": 3, "some": [1]} if "dry_run" in args else {"chore": 8}
+    fake.verbs["dead"] = lambda args: {"groups": [{"group": "g1"}]}
+    with Client(data_dir) as client:
+        assert client.start_chore("cancel", {"where": "state:pend queue:mail", "type": "email"}) == 8
+        assert client.dry_run("cancel", {"queue": "mail"}) == (3, [1])
+        assert client.dead(queue="mail")[0]["group"] == "g1"
+        assert client.list(where="finished>2025-11-21T00:00+01:00", states=["failed"])[0]["id"] == 7
+        for where in ("", "colour:red"):
+            with pytest.raises(UsageError):
+                client.start_chore("remove", {"where": where})
+    assert fake.asked("cancel") == [{"where": "state:pending queue:mail", "type": "email"}, {"queue": "mail", "dry_run": True}]
+    assert not fake.asked("remove")
+    assert "2025-11-20" in fake.asked("find")[0]["where"]  # in UTC
+
+
+def test_a_chore_is_waited_for_without_spinning_and_its_end_is_read_from_the_events(fake: Any, data_dir: Path) -> None:
+    times = list(islice(pauses(), 20))
+    assert times == sorted(times)
+    assert (times[0], times[-1]) == (0.02, 2.0)
+    looks: list[int] = []
+
+    def chores(_: Any) -> Any:
+        looks.append(1)
+        return {"chores": [{"id": 8, "seen": len(looks), "changed": 0}] if len(looks) < 8 else []}
+
+    end = {"what": "chore_done", "target": "8", "after": {"verb": "cancel", "seen": 9, "changed": 4}}
+    fake.verbs["chores"] = chores
+    fake.verbs["events"] = lambda _: {"events": [{"what": "chore_done", "target": "7", "after": {}}, end]}
+    told: list[int] = []
+    with Client(data_dir) as client:
+        assert client.wait_chore(8, progress=lambda now: told.append(now["seen"])) == {"seen": 9, "changed": 4}
+        assert told == [1, 2, 3, 4, 5, 6, 7]
+        fake.verbs["events"] = lambda _: {"events": []}
+        assert client.wait_chore(8) is None
+        looks.clear()
+        with pytest.raises(TaskTimeout, match="goes on"):
+            client.wait_chore(8, timeout=0.05)
+
+
+def test_reasons_and_events_are_read_as_they_are(fake: Any, data_dir: Path) -> None:
+    fake.verbs["why"] = lambda args: {"task": {}, "reasons": [["place", {"ahead": 3}]]}
+    fake.verbs["events"] = lambda args: {"events": [{"number": args["before"] - 1}]}
+    with Client(data_dir) as client:
+        assert client.why(1) == [("place", {"ahead": 3})]
+        assert client.events(1, before=5) == [{"number": 4}]
+
+
+def test_a_watch_that_is_closed_before_its_first_event_leaves_no_connection(fake: Any, data_dir: Path) -> None:
+    with Client(data_dir) as client:
+        client.watch(["steps"]).close()  # an open socket would be a ResourceWarning, which is an error
+        assert client.get(1)["id"] == 1
+
+
 # threads and forks
 
 
@@ -471,6 +560,34 @@ async def test_async_watch_and_log_and_errors(fake: Any, data_dir: Path, refuse:
 
 
 @pytest.mark.asyncio
+async def test_the_async_client_has_the_same_verbs_for_what_a_person_does(fake: Any, data_dir: Path) -> None:
+    left = iter([True, True])
+    end = {"what": "chore_done", "target": "8", "after": {"verb": "retry", "seen": 9, "changed": 4}}
+    for verb in ("retry", "edit", "remove"):
+        fake.verbs[verb] = lambda args: (
+            {"outcomes": ["done"]} if "ids" in args else {"count": 3, "some": [1]} if "dry_run" in args else {"chore": 8}
+        )
+    fake.verbs["chores"] = lambda _: {"chores": [{"id": 8, "seen": 1, "changed": 0}] if next(left, False) else []}
+    fake.verbs["events"] = lambda _: {"events": [end]}
+    fake.verbs["dead"] = lambda _: {"groups": []}
+    fake.verbs["why"] = lambda _: {"task": {}, "reasons": [["no_workers", {}]]}
+    told: list[Any] = []
+    async with AsyncClient(data_dir) as client:
+        assert [await client.retry([1], queue="q"), await client.edit([1], priority=2), await client.remove([1])] == [["done"]] * 3
+        assert await client.dry_run("edit", {"where": "age>1h"}, priority=3) == (3, [1])
+        chore = await client.start_chore("retry", {"states": ["failed"]})
+        assert await client.wait_chore(chore, progress=told.append) == {"seen": 9, "changed": 4}
+        assert (len(told), await client.chores(), await client.dead()) == (2, [], [])
+        assert await client.why(1) == [("no_workers", {})]
+        assert await client.events() == [end]
+        assert (await client.list(where="queue:mail"))[0]["id"] == 7
+    assert fake.asked("edit") == [
+        {"ids": [1], "changes": {"priority": 2}},
+        {"where": "age>1h", "changes": {"priority": 3}, "dry_run": True},
+    ]
+
+
+@pytest.mark.asyncio
 async def test_the_default_async_client_is_one_for_each_loop(fake: Any, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TQ_DATA_DIR", str(data_dir))
     client = await adefault()
@@ -550,3 +667,139 @@ def test_a_daemon_that_comes_back_within_seconds_is_used_again(fake: Any, data_d
         finally:
             later.join()
             again[0].close()
+
+
+# more options, patience, and what belongs together
+
+
+def test_the_newer_options_travel_under_the_names_of_the_protocol() -> None:
+    assert wire_options(
+        {"retry_for": "2h", "deadline": 60, "key": "k", "unique": "u", "on_conflict": "replace", "wait_for_room": "5s"}
+    ) == {
+        "retry_for_ms": 7_200_000,
+        "deadline_ms": 60_000,
+        "key": "k",
+        "unique": "u",
+        "unique_policy": "replace",
+    }
+    assert wire_options({"wait_for_room": 5}) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"on_conflict": "shout", "unique": "u"}, "on_conflict: expected reject, existing or replace, got 'shout'"),
+        ({"on_conflict": "reject"}, "expected unique, the name that on_conflict is about"),
+        ({"retry_for": "ever"}, "retry_for: expected a duration"),
+    ],
+)
+def test_a_wrong_newer_option_is_a_usage_error_too(options: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        wire_options(options)
+
+
+class FullQueue:
+    """Refuses so many requests, then takes them."""
+
+    def __init__(self, refuse: Any, times: float, **details: Any) -> None:
+        self.left, self.details, self.refuse, self.ids = times, details, refuse, 0
+
+    def __call__(self, args: Any) -> Any:
+        if self.left > 0:
+            self.left -= 1
+            raise self.refuse("refused", "queue 'mail' is full", self.details)
+        first = self.ids + 1
+        self.ids += len(args["tasks"])
+        return {"ids": [*range(first, self.ids + 1)]}
+
+
+def test_an_enqueue_that_is_refused_for_now_is_sent_again_until_there_is_room(fake: Any, data_dir: Path, refuse: Any) -> None:
+    fake.verbs["enqueue"] = FullQueue(refuse, 3, retry_after=0.01)
+    with connect(data_dir) as client:
+        assert client.enqueue("email", wait_for_room="20s").id == 1
+    assert len(fake.asked("enqueue")) == 4
+    assert all(args["tasks"][0][2] is None for args in fake.asked("enqueue"))  # it is the client's own affair
+
+
+def test_without_patience_or_after_it_the_refusal_is_raised(fake: Any, data_dir: Path, refuse: Any) -> None:
+    fake.verbs["enqueue"] = FullQueue(refuse, 1e9, retry_after=0.05)
+    with connect(data_dir) as client:
+        with pytest.raises(Refused):
+            client.enqueue("email")
+        assert len(fake.asked("enqueue")) == 1
+        began = time.monotonic()
+        with pytest.raises(Refused, match="is full"):
+            client.enqueue("email", wait_for_room=0.3)
+        assert 0.25 < time.monotonic() - began < 10
+        assert len(fake.asked("enqueue")) > 3
+
+
+def test_a_refusal_that_names_no_time_to_try_again_is_final(fake: Any, data_dir: Path, refuse: Any) -> None:
+    fake.verbs["enqueue"] = FullQueue(refuse, 1e9)
+    with connect(data_dir, wait_for_room="20s") as client, pytest.raises(Refused):
+        client.enqueue("email")
+    assert len(fake.asked("enqueue")) == 1
+
+
+def test_many_wait_for_room_group_by_group_and_keep_their_order(fake: Any, data_dir: Path, refuse: Any) -> None:
+    fake.verbs["enqueue"] = FullQueue(refuse, 2, retry_after=0.01)
+    rows = [("email", n) for n in range(3 * GROUP_TASKS)]
+    with connect(data_dir, wait_for_room="20s") as client:
+        ids = client.enqueue_many(rows)
+    assert sorted(ids) == [*range(1, len(rows) + 1)]
+    stored = {}  # by the order in which they were accepted
+    at = 0
+    for args in fake.asked("enqueue")[2:]:
+        for _, payload, _ in args["tasks"]:
+            at += 1
+            stored[at] = decode(payload)
+    assert [stored[task_id] for task_id in ids] == [n for _, n in rows]
+
+
+def test_an_event_loop_waits_for_room_too(fake: Any, data_dir: Path, refuse: Any) -> None:
+    async def main() -> tuple[int, list[int]]:
+        async with aconnect(data_dir, wait_for_room="20s") as client:
+            fake.verbs["enqueue"] = FullQueue(refuse, 2, retry_after=0.01)
+            one = (await client.enqueue("email")).id
+            fake.verbs["enqueue"].left = 1
+            many = [*await client.enqueue_many([("email", n) for n in range(2)])]
+            fake.verbs["enqueue"].left = 1e9
+            with pytest.raises(Refused):
+                await client.enqueue("email", wait_for_room=0.05)
+            return one, many
+
+    assert asyncio.run(main()) == (1, [2, 3])
+
+
+def test_those_who_were_refused_together_do_not_come_back_together() -> None:
+    refused = Refused("full", retry_after=1.0)
+    pauses = {Room(60).pause(refused) for _ in range(50)}
+    assert len(pauses) > 40
+    assert all(pause is not None and 0.5 <= pause < 1.5 for pause in pauses)
+    assert Room(0).pause(refused) is None
+
+
+def test_what_a_running_task_sends_says_what_it_belongs_to(fake: Any, data_dir: Path) -> None:
+    options = {"priority": 3}
+    try:
+        with connect(data_dir) as client:
+            run_here(Context(Spec(42, Header("x"), b"", 1), 1, 1))
+            client.enqueue("a")
+            client.enqueue("b", correlation_id="mine")
+            client.enqueue_many([("c", None), ("d", None, options), ("e", None, options)])
+            run_here(None)
+            client.enqueue("f")
+            client.enqueue_many([("g", None), ("h", None, options)])
+    finally:
+        run_here(None)
+    sent = {name: (told or {}).get("correlation_id") for name, _, told in fake.tasks}
+    assert sent == {"a": "42", "b": "mine", "c": "42", "d": "42", "e": "42", "f": None, "g": None, "h": None}
+
+
+def test_a_handle_may_read_its_result_as_something_else(fake: Any, data_dir: Path, task_row: Any) -> None:
+    fake.verbs["wait"] = lambda args: {"tasks": [task_row(1, result=msgpack.packb("3"))], "done": True}
+    with connect(data_dir) as client:
+        handle = client.enqueue("email").reading(int)
+        assert handle.result() == 3
+        assert handle.state() == "succeeded"
+    assert repr(handle) == "<task 1>"

@@ -204,3 +204,29 @@ def test_a_bad_variable_or_argument_names_itself(data_dir: Path) -> None:
 def test_settings_cannot_be_changed_after_they_were_checked(data_dir: Path) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Settings(data_dir=data_dir).workers = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("given", "env", "found"),
+    [
+        ({"workers": 3}, {}, (3, 3)),
+        ({"workers": 3}, {"TQ_MIN_WORKERS": "1", "TQ_MAX_WORKERS": "9"}, (3, 3)),  # a later word for both is for both
+        ({"min_workers": 1, "max_workers": 4}, {}, (1, 4)),
+        ({"max_workers": 4}, {"TQ_WORKERS": "2"}, (2, 4)),
+        ({"max_workers": 1}, {"TQ_WORKERS": "2"}, (1, 1)),
+        ({"min_workers": 5}, {"TQ_WORKERS": "2"}, (5, 5)),
+        ({"workers": 2, "min_workers": 0}, {}, (0, 2)),
+        ({"workers": 0}, {}, (0, 0)),
+    ],
+)
+def test_the_number_of_workers_is_one_or_follows_the_work_between_two(
+    given: dict[str, object], env: dict[str, str], found: tuple[int, int], data_dir: Path
+) -> None:
+    assert load_settings({"data_dir": str(data_dir), **given}, env).worker_range == found
+
+
+def test_fewest_workers_above_the_most_are_refused(data_dir: Path) -> None:
+    with pytest.raises(ConfigError, match="expected at most max_workers = 2, got 3"):
+        load_settings({"data_dir": str(data_dir), "min_workers": 3, "max_workers": 2}, NONE)
+    with pytest.raises(ConfigError, match="min_workers"):
+        load_settings({"data_dir": str(data_dir), "min_workers": -1}, NONE)

@@ -25,7 +25,7 @@ def intake() -> Intake:
 
 
 def one(intake: Intake, kind: str = "plain", payload: object = b"", options: dict[str, Any] | None = None) -> Draft:
-    (draft,) = intake.drafts([[kind, payload, options]], NOW)
+    (draft,), _ = intake.drafts([[kind, payload, options]], NOW)
     return draft
 
 
@@ -51,7 +51,7 @@ def test_times_are_reckoned_from_now_and_nil_counts_as_not_said(intake: Intake) 
     draft = one(intake, options={"delay_ms": 500, "ttl_ms": 900, "label": None, "priority": None})
     assert (draft.due_at, draft.expires_at, draft.header.label, draft.header.priority) == (NOW + 500, NOW + 900, None, 1)
     assert one(intake, options={"due_at": NOW - 5}).due_at == NOW - 5
-    (later,) = intake.drafts([["plain", b"", {"delay_ms": 500, "ttl_ms": 900}]], NOW + 10_000)
+    (later,), _ = intake.drafts([["plain", b"", {"delay_ms": 500, "ttl_ms": 900}]], NOW + 10_000)
     assert later.due_at == NOW + 10_500
 
 
@@ -63,11 +63,11 @@ def test_everything_else_travels_with_the_task(intake: Intake) -> None:
 
 def test_tasks_of_one_kind_share_their_header_until_types_change(intake: Intake) -> None:
     rows: Sequence[Any] = [["plain", b"1", {"label": "a"}], ["plain", b"2", {"label": "a"}], ["plain", b"3", {"label": "b"}]]
-    first, second, third = intake.drafts(rows, NOW)
+    (first, second, third), _ = intake.drafts(rows, NOW)
     assert first.header is second.header
     assert first.header is not third.header
     intake.forget()
-    assert intake.drafts(rows, NOW)[0].header is not first.header
+    assert intake.drafts(rows, NOW)[0][0].header is not first.header
 
 
 def test_kinds_are_remembered_within_bounds(intake: Intake) -> None:
@@ -158,7 +158,7 @@ def test_a_request_has_at_least_one_task_and_not_too_many(intake: Intake) -> Non
         with pytest.raises(UsageError, match="at least one"):
             intake.drafts(rows, NOW)  # type: ignore[arg-type]
     row = ["plain", b"", None]
-    assert len(intake.drafts([row] * TASKS_MOST, NOW)) == TASKS_MOST
+    assert len(intake.drafts([row] * TASKS_MOST, NOW)[0]) == TASKS_MOST
     assert "Send the rest in another request" in refusal(intake, *[row] * (TASKS_MOST + 1))
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tq import lifecycle
-from tq.lifecycle import BY_EVENT, TABLE, Outcome, Row, Transition, backoff_ms, cancel, come_due, retry, run_out, settle
+from tq.lifecycle import BY_EVENT, TABLE, Outcome, Row, Transition, backoff_ms, cancel, come_due, edit, retry, run_out, settle
 from tq.model import FINAL, MAX_ATTEMPTS_KEPT, MAX_CRASHES, MAX_INTERRUPTS, WAITING, Attempt, Backoff, Header, Spec, State, Status, Task
 from tq.store import Draft, Want
 from tq.store.memory import MemoryStore
@@ -36,6 +36,10 @@ def brief(more: dict[str, object]) -> Task:
     return replace(task, spec=replace(task.spec, expires_at=NOW))
 
 
+def changed(task: Task, due_at: int | None = None, **spec: object) -> Transition | None:
+    return edit(task, replace(task.spec, **spec), due_at, NOW)
+
+
 def end(kind: str, task: Task, **outcome: object) -> Transition:
     return settle(task, Outcome(kind, **outcome), NOW, 0.5)
 
@@ -55,6 +59,8 @@ def test_every_arrow_of_the_picture_is_a_row_of_the_table():
     assert drawn <= BY_EVENT.keys()
     arrows = re.findall(r"─([a-z_]+)─+> ([a-z]+|\(gone\))", PICTURE)
     assert len(arrows) >= 10
+    arrows.remove(("edited", "a"))  # "a waiting state"
+    assert BY_EVENT["edited"].to == WAITING
     for event, word in arrows:
         to = {state.word for state in BY_EVENT[event].to} or {"(gone)"}
         assert word in to, f"{event} ──> {word}"
@@ -128,6 +134,10 @@ DRIVEN: dict[tuple[str, State | None], Callable[[], State | None]] = {
     ("cancelled", S.CANCELLED): lambda: cancel(make(S.PENDING), NOW).status.state,
     ("ran_out", S.EXPIRED): lambda: run_out(make(S.PENDING), NOW).status.state,
     ("retried", S.PENDING): lambda: retry(make(S.FAILED), NOW).status.state,
+    ("edited", S.PENDING): lambda: changed(make(S.SCHEDULED), due_at=0).status.state,
+    ("edited", S.SCHEDULED): lambda: changed(make(S.PENDING), due_at=NOW + 5).status.state,
+    ("edited", S.RETRYING): lambda: changed(make(S.RETRYING), due_at=NOW + 5).status.state,
+    ("edited", S.BLOCKED): lambda: changed(make(S.BLOCKED), due_at=NOW + 5).status.state,
     ("succeeded", S.SUCCEEDED): lambda: end("succeeded", make()).status.state,
     ("released", S.PENDING): lambda: end("released", make()).status.state,
     ("snoozed", S.SCHEDULED): lambda: end("snoozed", make(), delay_ms=5).status.state,
@@ -255,7 +265,107 @@ def test_a_person_s_retry_counts_from_zero_and_keeps_what_happened():
     status = retry(task, NOW).status
     assert (status.failures, status.crashes, status.interrupts, status.cancel_asked) == (0, 0, 0, False)
     assert (status.result, status.error, status.exit_code, status.finished_at, status.seq) == (None, None, None, 0, 0)
-    assert (status.attempt, status.claim, status.attempts, status.ready_at) == (4, 6, runs, NOW)
+    assert (status.attempt, status.claim, status.ready_at) == (4, 6, NOW)
+    last = Attempt(4, task.status.started_at, 9, "failed", task.status.worker, None, 1)
+    assert status.attempts == (*runs, last)  # the last one, which the task held itself, is not lost
+    over = replace(task, status=replace(status, state=S.CANCELLED, finished_at=12))
+    assert retry(over, NOW).status.attempts == status.attempts  # and is not counted twice
+
+
+# -- edits, and retries of something else --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", State)
+def test_only_what_waits_is_edited_and_only_as_it_was_seen(state):
+    task = make(state, due_at=9000)
+    change = changed(task, payload=b"new")
+    assert (change is None) == (state not in WAITING)
+    if change is not None:
+        assert (change.event, change.start, change.claim, change.status) == ("edited", frozenset({state}), None, task.status)
+        assert change.spec == replace(task.spec, payload=b"new")
+
+
+def test_an_edit_without_a_time_keeps_the_place_in_the_line():
+    status = changed(make(S.PENDING, ready_at=7), header=Header("t", priority=9)).status
+    assert (status.state, status.seq, status.ready_at) == (S.PENDING, 4, 7)
+
+
+@pytest.mark.parametrize("state", [S.SCHEDULED, S.PENDING, S.RETRYING])
+@pytest.mark.parametrize("due_at", [0, NOW - 1, NOW, NOW + 1])
+def test_an_edit_may_bring_a_task_forward_or_put_it_off(state, due_at):
+    task = make(state, due_at=9000 if state is not S.PENDING else 0, failures=2, attempts=(Attempt(1, 2, 3, "failed"),))
+    status = changed(task, due_at=due_at).status
+    if due_at > NOW:
+        assert (status.state, status.due_at, status.seq) == (S.RETRYING if state is S.RETRYING else S.SCHEDULED, due_at, 0)
+    elif state is S.PENDING:
+        assert status == task.status
+    else:
+        assert (status.state, status.due_at, status.seq, status.ready_at) == (S.PENDING, 0, 0, NOW)
+    assert (status.failures, status.attempts, status.claim) == (2, task.status.attempts, 1)
+
+
+def test_a_blocked_task_has_no_time_of_its_own_to_edit():
+    task = make(S.BLOCKED, due_at=9000)
+    assert changed(task, due_at=NOW + 1).status == task.status
+
+
+def test_a_retry_may_be_of_something_else():
+    task = make(S.FAILED)
+    other = replace(task.spec, payload=b"better", header=Header("t", priority=9))
+    change = retry(task, NOW, other)
+    assert (change.spec, change.event, change.status.state) == (other, "retried", S.PENDING)
+    assert retry(task, NOW).spec is None
+
+
+@pytest.mark.parametrize("limit", [{"expires_at": NOW - 1}, {"deadline_ms": 5}, {"retry_for_ms": 5}])
+@pytest.mark.parametrize("with_another", [False, True])
+def test_a_retry_lifts_the_limits_of_time(limit, with_another):
+    task = make(S.EXPIRED)
+    if "expires_at" in limit:
+        task = replace(task, spec=replace(task.spec, **limit))
+    else:
+        task = replace(task, spec=replace(task.spec, header=Header("t", **limit)))
+    spec = retry(task, NOW, replace(task.spec, payload=b"better") if with_another else None).spec
+    assert (spec.expires_at, spec.header.deadline_ms, spec.header.retry_for_ms) == (0, 0, 0)
+    assert spec.payload == (b"better" if with_another else b"")
+
+
+# -- limits of time ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["failed", "timed_out"])
+@pytest.mark.parametrize(("wait", "state"), [(100, S.RETRYING), (101, S.FAILED)])
+def test_no_retry_begins_after_the_time_for_retries(kind, wait, state):
+    """The task was accepted at 1000."""
+    header = Header("t", retries=9, retry_for_ms=NOW - 1000 + 100, backoff=Backoff("fixed", wait, jitter=False))
+    status = end(kind, make(header=header)).status
+    assert status.state is state
+    assert status.failures == 1
+
+
+@pytest.mark.parametrize("kind", ["crashed", "interrupted", "released", "snoozed"])
+def test_the_time_for_retries_does_not_end_what_did_not_fail(kind):
+    header = Header("t", retry_for_ms=1)
+    assert end(kind, make(header=header), delay_ms=5).status.state in (S.PENDING, S.SCHEDULED)
+
+
+@pytest.mark.parametrize(("wait", "state"), [(99, S.RETRYING), (100, S.FAILED)])
+def test_no_retry_begins_at_or_after_the_deadline(wait, state):
+    header = Header("t", retries=9, deadline_ms=NOW - 1000 + 100, backoff=Backoff("fixed", wait, jitter=False))
+    assert end("failed", make(header=header)).status.state is state
+
+
+@pytest.mark.parametrize("kind", ["timed_out", "crashed", "interrupted", "released", "snoozed", "lapsed"])
+def test_what_is_cut_short_by_the_deadline_has_expired(kind):
+    header = Header("t", retries=9, deadline_ms=NOW - 1000)
+    assert end(kind, make(header=header), delay_ms=5).status.state is S.EXPIRED
+
+
+def test_a_task_may_still_end_by_itself_at_its_deadline():
+    header = Header("t", deadline_ms=1)
+    assert end("succeeded", make(header=header)).status.state is S.SUCCEEDED
+    assert end("failed", make(header=header)).status.state is S.FAILED
+    assert end("stopped", make(header=header)).status.state is S.CANCELLED
 
 
 def test_an_event_that_ends_nothing_is_an_error():

@@ -12,10 +12,10 @@ from typing import Any
 import psutil
 import pytest
 
-from tq.board import SIZE
+from tq.board import SIZE, STARTING
 from tq.child import Child
 from tq.loop import Loop
-from tq.model import Header, Spec, pack
+from tq.model import Header, Spec, error_in, pack
 from tq.pool import LOOKAHEAD, STALL_MS, Means, Pool
 from tq.store import Claimed, Want
 
@@ -55,7 +55,9 @@ def now_ms() -> int:
 class Yard:
     """A pool and its loop; ``rows`` are the results that came, by task."""
 
-    def __init__(self, folder: Path, workers: int = 1, slots: int = 1, recycle: int = 0, app: str = APP, grace_ms: int = 200) -> None:
+    def __init__(
+        self, folder: Path, workers: int = 1, slots: int = 1, app: str = APP, grace_ms: int = 200, most: int = 0, **rest: int
+    ) -> None:
         (folder / "logs").mkdir(exist_ok=True)
         (folder / "app.py").write_text(app)
         told = {
@@ -64,7 +66,10 @@ class Yard:
         }  # fmt: skip
         self.loop = Loop()
         self.log: list[tuple[str, dict[str, Any]]] = []
-        self.pool = Pool(self.loop, told, workers, recycle, lambda event, level="info", **more: self.log.append((event, more)))
+        self.pool = Pool(
+            self.loop, told, (workers, most or workers), lambda event, level="info", **more: self.log.append((event, more)), **rest
+        )
+        self.loop.woke = lambda: self.pool.wake(now_ms())
         self.rows: dict[int, list[Any]] = {}
         self.last = 0
 
@@ -75,6 +80,7 @@ class Yard:
         for row in self.pool.settled():
             assert row[0] not in self.rows, row
             self.rows[row[0]] = list(row)
+        self.pool.scale(now_ms())
 
     def until(self, condition: Callable[[], Any], what: str, within_s: float = 30.0) -> None:
         deadline = time.monotonic() + within_s
@@ -86,15 +92,15 @@ class Yard:
         self.pool.start(now_ms())
         self.until(lambda: self.pool.workers and all(child.state == "ready" for child in self.pool.workers), "all workers are ready")
 
-    def give(self, kind: str, *args: Any, worker: str | None = None, count: int = 1, timeout_ms: int = 0, crashes: int = 0) -> list[int]:
+    def give(self, kind: str, *args: Any, worker: str | None = None, count: int = 1, crashes: int = 0, **header_fields: Any) -> list[int]:
         """Hand tasks of one kind to a worker (the first); their ids. The claim number of each is 1."""
         tasks = []
         for _ in range(count):
             self.last += 1
-            header = Header(kind, timeout_ms=timeout_ms)
-            record = Spec(self.last, header, pack([*args]), 1, 1).record()
+            header = Header(kind, **header_fields)
+            record = Spec(self.last, header, pack({"argv": args} if kind == "shell" else [*args]), now_ms(), 1).record()
             tasks.append(Claimed(self.last, 1, 0, crashes, header, record))
-        self.pool.hand_out(Want(worker or self.pool.workers[0].name, count), tasks, now_ms())
+        self.pool.hand_out(Want(worker or self.pool.workers[0].name, count), tasks, now_ms(), now_ms())
         return [task.id for task in tasks]
 
     def results(self, *ids: int) -> list[Any]:
@@ -156,7 +162,7 @@ def test_results_come_back_once_each_and_the_pool_learns_what_a_type_costs(yard:
     assert want.costs["quick"] < 1
     (bad,) = one.give("boom")
     assert one.results(bad) == ["failed"]
-    assert one.rows[bad][6]["error"]["type"] == "ValueError"
+    assert (error_in(one.rows[bad][6]["error"]) or {})["type"] == "ValueError"
 
 
 def test_a_payload_larger_than_a_record_arrives_whole(yard: Callable[..., Yard]) -> None:
@@ -204,7 +210,9 @@ def test_a_task_over_its_timeout_is_stopped_or_its_worker_killed_and_its_neighbo
     one.begun(late)
     behind = one.give("quick", 1, count=3)
     assert one.results(late) == ["timed_out"]
-    assert one.rows[late][6]["error"] == {"type": "TimedOut", "message": "it ran longer than its timeout of 0.3 s"}
+    error = one.rows[late][6]["error"]
+    assert (error["type"], error["message"]) == ("TimedOut", "it ran longer than its timeout of 0.3 s")
+    assert error["frames"][-1][3] == "time.sleep(seconds)"
     assert set(one.results(*behind)) <= {"released", 0}
     one.until(lambda: [c.state for c in one.pool.workers] == ["ready"], "a worker is ready")
     assert one.results(*one.give("quick", 2)) == [0]
@@ -233,7 +241,7 @@ def test_a_drain_gives_back_what_is_not_begun_and_lets_the_rest_finish(yard: Cal
     assert one.results(running) == [0]
     one.until(lambda: one.pool.empty, "the worker has left")
     assert [event for event, _ in one.log] == ["worker_started"]
-    one.pool.hand_out(Want("w1", 1), [Claimed(99, 1, 0, 0, Header("quick"), b"")], now_ms())
+    one.pool.hand_out(Want("w1", 1), [Claimed(99, 1, 0, 0, Header("quick"), b"")], now_ms(), now_ms())
     one.turn()
     assert one.rows[99][2] == "released"  # came too late for a worker that is gone
 
@@ -343,3 +351,227 @@ def test_a_mean_follows_what_is_recent_and_starts_with_a_margin(runs: int) -> No
     for _ in range(20):
         means.add(100, 100)
     assert means.mean < 2
+
+
+# recycling, restarts, size
+
+
+def ready(yard: Yard) -> list[str]:
+    return [child.name for child in yard.pool.workers if child.state == "ready"]
+
+
+def test_a_successor_is_ready_before_the_recycled_worker_is_gone(yard: Callable[..., Yard]) -> None:
+    one = yard(recycle=10)
+    old = first(one)
+    assert set(one.results(*one.give("quick", 1, count=10))) == {0}
+    fewest = 1
+
+    def replaced() -> bool:
+        nonlocal fewest
+        fewest = min(fewest, len(ready(one)))
+        return old not in one.pool.workers
+
+    one.until(replaced, "the old one is gone")
+    assert fewest == 1
+    assert [event for event, _ in one.log] == ["worker_started", "worker_started"]
+
+
+def test_a_worker_that_takes_too_much_memory_is_replaced_after_its_task(yard: Callable[..., Yard]) -> None:
+    one = yard(max_rss=200 << 20, app=APP + "\nkept = []\n@tq.task\ndef eat(mib):\n    kept.append(b'x' * (mib << 20))\n")
+    old = first(one)
+    one.results(*one.give("eat", 1))
+    one.turn()
+    assert not old.retiring
+    old.weighed_at = 0  # as if a second had passed
+    assert one.results(*one.give("eat", 250)) == [0]
+    one.until(lambda: old not in one.pool.workers and ready(one), "another one has its place")
+
+
+def test_a_restart_replaces_all_one_after_the_other_and_interrupts_nothing(yard: Callable[..., Yard]) -> None:
+    one = yard(workers=2)
+    old = set(one.pool.workers)
+    (running,) = one.give("slow", 0.5)
+    one.begun(running)
+    one.pool.restart([child.name for child in old], now_ms())
+    most = 0
+
+    def replaced() -> bool:
+        nonlocal most
+        most = max(most, sum(child.retiring for child in one.pool.workers))
+        return not old & set(one.pool.workers)
+
+    one.until(replaced, "all are replaced")
+    assert most == 1
+    assert one.rows[running][2] == 0
+    one.until(lambda: len(ready(one)) == 2, "both successors are ready")
+    assert "worker_died" not in [event for event, _ in one.log]
+
+
+def test_where_no_successor_can_start_the_old_ones_work_on(yard: Callable[..., Yard], data_dir: Path) -> None:
+    one = yard(workers=2)
+    old = list(one.pool.workers)
+    (data_dir / "app.py").write_text("import nothing_here\n")
+    one.pool.restart([child.name for child in old], now_ms())
+    one.until(lambda: "workers_kept" in [event for event, _ in one.log], "the attempt is given up")
+    one.until(lambda: one.pool.workers == old, "the failed one is gone")
+    assert [child.retiring for child in old] == [False, False]
+    assert set(one.results(*one.give("quick", 1, count=5))) == {0}
+
+
+def test_the_number_follows_the_work_and_nobody_with_a_task_is_let_go(yard: Callable[..., Yard]) -> None:
+    one = yard(most=3, cooldown_ms=300)
+    waiting = [100]
+    seen: list[frozenset[str]] = []
+    one.pool.backlog = lambda types: (seen.append(frozenset(types)), waiting[0])[1]  # type: ignore[assignment]
+    (running,) = one.give("slow", 2)
+    one.until(lambda: len(one.pool.workers) == 2, "a second one")
+    assert "slow" in seen[0]
+    for child in one.pool.workers[1:]:
+        one.until(lambda child=child: child.state == "ready", "it is ready")  # type: ignore[misc]
+        one.give("slow", 2, worker=child.name)
+    one.until(lambda: len(one.pool.workers) == 3, "a third one")
+    waiting[0] = 0
+    one.until(lambda: len(one.pool.workers) == 2, "the third, which has nothing, is let go")
+    assert one.results(running, running + 1) == [0, 0]
+    one.until(lambda: len(one.pool.workers) == 1, "one is enough")
+    assert "worker_died" not in [event for event, _ in one.log]
+
+
+def test_an_operators_size_is_reached_at_once_and_what_runs_finishes(yard: Callable[..., Yard]) -> None:
+    one = yard(workers=3)
+    (running,) = one.give("slow", 0.4)
+    one.begun(running)
+    one.pool.set_sizes(1, 1, now_ms())
+    one.until(lambda: len(one.pool.workers) == 1, "two are gone")
+    assert running in one.pool.workers[0].jobs  # those without a task went
+    one.pool.set_sizes(2, 2, now_ms())
+    one.pool.set_sizes(1, 1, now_ms())  # before the second was ready
+    one.until(lambda: len(one.pool.workers) == 1, "one is left")
+    assert one.results(running) == [0]
+    assert "worker_died" not in [event for event, _ in one.log]
+
+
+def test_a_worker_that_is_dismissed_finishes_its_task_and_has_no_successor(yard: Callable[..., Yard]) -> None:
+    one = yard(workers=2)
+    (running,) = one.give("slow", 0.3)
+    one.begun(running)
+    assert one.pool.dismiss(first(one).name)
+    assert not one.pool.dismiss("w99")
+    assert one.pool.sizes == (1, 1)
+    assert one.results(running) == [0]
+    one.until(lambda: len(one.pool.workers) == 1, "it has gone")
+    one.turn()
+    assert len(one.pool.workers) == 1
+
+
+# what running tasks say, and being suspended
+
+
+def test_progress_is_known_while_a_task_runs_and_forgotten_with_its_end(yard: Callable[..., Yard]) -> None:
+    app = APP + "\n@tq.task\ndef work():\n    tq.current().progress(0.25, 'a quarter')\n    time.sleep(0.4)\n"
+    one = yard(app=app)
+    (task,) = one.give("work")
+    one.until(lambda: task in one.pool.progress, "it has said something")
+    assert one.pool.progress == {task: (0.25, "a quarter")}
+    assert one.results(task) == [0]
+    assert one.pool.progress == {}
+
+
+@pytest.mark.parametrize("said", [["progress", 1], ["progress", 1, 1, "much", "x"], ["progress", 1, 1, None, "x"]])
+def test_a_worker_that_talks_nonsense_of_its_progress_is_ended_and_only_that(yard: Callable[..., Yard], said: list[Any]) -> None:
+    one = yard()
+    (task,) = one.give("slow", 60)
+    one.begun(task)
+    first(one)._theirs.send(pack(said))
+    assert one.results(task) == ["interrupted"]
+    one.until(lambda: len(ready(one)) == 1, "another one is ready")
+
+
+def test_progress_that_is_no_share_is_made_one(yard: Callable[..., Yard]) -> None:
+    one = yard()
+    (task,) = one.give("slow", 0.5)
+    one.begun(task)
+    for fraction, share in ((7, 1.0), (-1, 0.0), (float("nan"), 0.0)):
+        first(one)._theirs.send(pack(["progress", task, 1, fraction, "x" * 900]))
+        one.pool.progress.clear()
+        one.until(lambda: one.pool.progress, "it came")
+        assert one.pool.progress == {task: (share, "x" * 200)}
+    first(one)._theirs.send(pack(["progress", task, 2, 0.5, "another claim"]))
+    first(one)._theirs.send(pack(["progress", 999, 1, 0.5, "another task"]))
+    assert one.results(task) == [0]
+
+
+def command_of(yard: Yard) -> psutil.Process:
+    """The process of the command that the worker runs, which may write before the worker knows its number."""
+    yard.until(lambda: first(yard).board.commands()[0][0] != STARTING, "its number is known")
+    return psutil.Process(first(yard).board.commands()[0][0])
+
+
+def test_a_suspended_command_stands_still_and_so_does_its_timeout(yard: Callable[..., Yard], data_dir: Path) -> None:
+    one = yard()
+    ticking = f"while :; do echo . >> {data_dir}/ticks; done"  # forks nothing: a shell that waits for a stopped child sleeps otherwise
+    (task,) = one.give("shell", "sh", "-c", ticking, timeout_ms=1500)
+    one.until((data_dir / "ticks").exists, "it runs")
+    assert one.pool.suspend(task)
+    assert one.pool.suspend(task)  # twice is once
+    assert one.pool.suspended == {task}
+    command = command_of(one)
+    one.until(lambda: command.status() == psutil.STATUS_STOPPED, "it has stopped")
+    ticks = (data_dir / "ticks").stat().st_size
+    stopped = time.monotonic()
+    one.until(lambda: time.monotonic() > stopped + 2, "more than its timeout passes")
+    assert (data_dir / "ticks").stat().st_size == ticks
+    assert task not in one.rows
+    assert one.pool.resume(task)
+    assert not one.pool.resume(task)
+    resumed = time.monotonic()
+    assert one.results(task) == ["timed_out"]  # what is left of its time
+    assert time.monotonic() - resumed > 0.5
+    assert (data_dir / "ticks").stat().st_size > ticks
+    assert one.pool.suspended == set()
+
+
+def test_a_cancel_of_a_suspended_command_lets_it_go_on_to_clean_up(yard: Callable[..., Yard], data_dir: Path) -> None:
+    one = yard(grace_ms=5000)
+    script = f"trap 'echo bye > {data_dir}/bye; exit 9' TERM; touch {data_dir}/up; while :; do :; done"
+    (task,) = one.give("shell", "sh", "-c", script)
+    one.until((data_dir / "up").exists, "it runs")
+    assert one.pool.suspend(task)
+    command = command_of(one)
+    one.until(lambda: command.status() == psutil.STATUS_STOPPED, "it has stopped")
+    one.pool.cancel(task)
+    assert not one.pool.suspend(task)  # not any more
+    assert one.results(task) == ["stopped"]
+    assert (data_dir / "bye").read_text() == "bye\n"
+    assert one.rows[task][6]["exit_code"] == 9
+
+
+def test_only_a_running_command_can_be_suspended(yard: Callable[..., Yard]) -> None:
+    one = yard()
+    (function,) = one.give("slow", 0.2)
+    one.begun(function)
+    assert not one.pool.suspend(function)
+    assert not one.pool.suspend(12345)
+    assert not one.pool.resume(function)
+    (behind,) = one.give("shell", "true")
+    assert not one.pool.suspend(behind)  # it has not begun
+    assert one.results(function, behind) == [0, 0]
+
+
+def test_who_looks_gets_a_sign_of_life_from_each_that_can_give_one(yard: Callable[..., Yard]) -> None:
+    one = yard(workers=2)
+    one.until(lambda: now_ms() > max(child.heard_at for child in one.pool.workers), "a moment")
+    since = now_ms()
+    one.pool.wake(since)
+    assert one.pool.silent(since)
+    one.pool.ask()
+    one.until(lambda: not one.pool.silent(since), "both have answered")
+    stopped = first(one)
+    os.kill(stopped.process.pid, signal.SIGSTOP)
+    since = now_ms() + 1
+    one.until(lambda: now_ms() > since, "a moment")
+    one.pool.ask()
+    one.until(lambda: one.pool.workers[1].heard_at >= since, "the other has answered")
+    assert one.pool.silent(since)
+    assert stopped.heard_at < since
+    os.kill(stopped.process.pid, signal.SIGCONT)

@@ -173,7 +173,7 @@ def test_it_is_on_the_board_while_it_runs(bench: Bench) -> None:
     thread = threading.Thread(target=command.run)
     thread.start()
     pid = int(until(bench.said))
-    ((pgid, ticks),) = bench.board.commands()
+    ((pgid, ticks, _),) = bench.board.commands()
     assert (pgid, os.getsid(pid), os.getpgid(pid)) == (pid, pid, pid)
     assert ticks > 0
     (bench.root / "fifo").write_text("go\n")
@@ -237,7 +237,7 @@ def test_a_command_that_cannot_be_watched_is_ended(bench: Bench, monkeypatch: py
 
     monkeypatch.setattr(os, "pidfd_open", pidfd_open)
     if not looks:
-        monkeypatch.setattr("tq.shell.end_group", out_of_descriptors)
+        monkeypatch.setattr("tq.shell.end_command", out_of_descriptors)
     with pytest.raises(OSError, match="Too many open files"):
         bench.run("sleep", "20")
     assert not alive(pids[0])

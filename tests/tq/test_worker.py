@@ -22,14 +22,15 @@ import pytest
 
 from tq import output
 from tq.board import Board, start_ticks
-from tq.model import Header, Spec
+from tq.model import Header, Spec, error_in
 from tq.output import ERR, NOTE, OUT
 from tq.worker import Worker
 
 APPLICATION = """
 import asyncio, logging, os, signal, subprocess, sys, threading, time
 from pathlib import Path
-from tq.app import Cancel, Permanent, Retry, Snooze, current, task
+from tq.app import task
+from tq.context import Cancel, Permanent, Retry, Snooze, current
 
 logging.basicConfig(format="%(levelname)s %(message)s", level="INFO")
 print("imported")
@@ -152,12 +153,16 @@ class Pool:
         items = []
         for task_id, kind, payload, *rest in tasks:
             header = Header(kind, **(rest[0] if rest else {}))
-            items.append([task_id, 1, 0, Spec(task_id, header, b"" if payload is None else msgpack.packb(payload), 1).record()])
+            items.append([task_id, 1, 0, Spec(task_id, header, b"" if payload is None else msgpack.packb(payload), 1).record(), 0])
         self.tasks.send(msgpack.packb([quick, items]))
 
     def answer(self) -> Any:
-        """The next record: a list of successes, or one other end."""
-        return msgpack.unpackb(self.tasks.recv(1 << 18))
+        """The next record: rows of ends, or one note; errors as their readers see them."""
+        record = msgpack.unpackb(self.tasks.recv(1 << 18))
+        for row in record:
+            if isinstance(row, list) and row[2] == "failed":
+                row[6]["error"] = error_in(row[6]["error"])
+        return record
 
     def run(self, kind: str, payload: Any = None, task_id: int = 1, **header: Any) -> list[Any]:
         """Run one task and give its row."""
@@ -186,7 +191,7 @@ class Pool:
         return (self.root / "stderr").read_text()
 
     def close(self) -> None:
-        for pgid, ticks in [*self.board.commands(), (self.process.pid, start_ticks(self.process.pid) or 0)]:
+        for pgid, ticks, _ in [*self.board.commands(), (self.process.pid, start_ticks(self.process.pid) or 0, 0)]:
             if start_ticks(pgid) == ticks:
                 os.kill(pgid, signal.SIGKILL)
         self.process.wait(10)
@@ -235,7 +240,7 @@ def test_the_hello_names_the_types_with_their_defaults(pool: Pool) -> None:
     word, body = pool.hello
     assert word == "hello"
     assert body["pid"] == pool.process.pid == pool.board.worker()[0]
-    assert ["email", "mail", 5, 30_000, None, None, None] in body["types"]
+    assert ["email", "mail", 5, 30_000, None, None, None, None] in body["types"]
     assert start_ticks(pool.process.pid) == pool.board.worker()[1]
     assert pool.stderr == "imported\n"  # outside of a task
 
@@ -266,7 +271,7 @@ def test_payloads_become_arguments_and_values_results(pool: Pool) -> None:
 
 def test_a_task_knows_its_number_attempt_and_header(pool: Pool) -> None:
     header = Header("who", "mail", label="l", correlation_id="c")
-    pool.tasks.send(msgpack.packb([False, [[9, 4, 2, Spec(9, header, b"", 1).record()]]]))
+    pool.tasks.send(msgpack.packb([False, [[9, 4, 2, Spec(9, header, b"", 1).record(), 0]]]))
     ((task_id, claim, kind, started, finished, printed, result),) = pool.answer()
     assert (task_id, claim, kind, printed) == (9, 4, 0, False)
     assert msgpack.unpackb(result) == [9, 3, "who", "mail", "l", "c"]
@@ -279,7 +284,7 @@ def test_a_large_task_comes_as_a_file_beside_its_record(pool: Pool) -> None:
     record = Spec(5, Header("echo", label="y" * 60_000), msgpack.packb(payload), 1).record()
     fd = os.memfd_create("task")
     os.write(fd, record)
-    socket.send_fds(pool.tasks, [msgpack.packb([False, [[5, 1, 0, None]]])], [fd])
+    socket.send_fds(pool.tasks, [msgpack.packb([False, [[5, 1, 0, None, 0]]])], [fd])
     os.close(fd)
     assert msgpack.unpackb(pool.answer()[0][6]) == payload["value"]
     assert pool.result("noop") is None
@@ -379,8 +384,8 @@ def test_a_wrong_call_fails(pool: Pool) -> None:
 def test_a_damaged_record_fails_and_is_not_begun(pool: Pool) -> None:
     record = bytearray(Spec(3, Header("noop"), b"", 1).record())
     record[20] ^= 1
-    pool.tasks.send(msgpack.packb([False, [[3, 1, 0, bytes(record)]]]))
-    row = pool.answer()
+    pool.tasks.send(msgpack.packb([False, [[3, 1, 0, bytes(record), 0]]]))
+    (row,) = pool.answer()
     assert (row[0], row[2], row[6]["permanent"], row[6]["error"]["type"]) == (3, "failed", True, "StoreDamaged")
     assert not pool.begun(3)
 
@@ -490,12 +495,12 @@ def test_a_cancel_reaches_functions_coroutines_and_commands(start: Callable[...,
     pool.send((2, "later", [60]))
     until(lambda: pool.said(2))
     pool.tell("cancel", 2)
-    row = pool.answer()
+    (row,) = pool.answer()
     assert (row[2], row[6]["error"]["type"]) == ("failed", "CancelledError")
     pool.send((3, "shell", {"argv": ["sleep", "60"]}))
     until(pool.board.commands)
     pool.tell("cancel", 3)
-    row = pool.answer()
+    (row,) = pool.answer()
     assert (row[2], row[6]["exit_code"]) == ("failed", 143)
     assert pool.board.commands() == []
 
@@ -581,7 +586,7 @@ def test_an_idle_worker_drains_at_once(start: Callable[..., Pool], slots: int) -
 def test_worker_and_command_end_when_the_daemon_is_gone(start: Callable[..., Pool], slots: int) -> None:
     pool = start(slots=slots)
     pool.send((1, "shell", {"argv": ["sh", "-c", "sleep 60 & sleep 60"]}))
-    ((pgid, _),) = until(pool.board.commands)
+    ((pgid, _, _),) = until(pool.board.commands)
     pool.control.close()
     assert pool.process.wait(10) == 0
     until(lambda: not alive(pgid))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, assert_type
+from typing import Any, Generic, TypedDict, TypeVar, assert_type
 
 import tq
+import tq.testing
+from tq.middleware import Run, Send
 
 
 @tq.task
@@ -53,3 +56,110 @@ def by_name() -> None:
         assert_type(q.enqueue_many([("email", {"to": "a@b.c"}), ("email", None, {"priority": 3})]), list[int])
         for event in q.watch(["totals"], hz=2):
             assert_type(event["states"], Any)
+
+
+# typed tasks
+
+
+@dataclass
+class Order:
+    number: int
+
+
+class Receipt(TypedDict):
+    paid: float
+
+
+class Pay(tq.Task[Order, Receipt]):
+    type = "pay"
+    queue = "money"
+    retries = 3
+    timeout = "30s"
+    backoff = tq.Backoff.exponential("5s", most="1h")
+    retry_on = (ConnectionError, TimeoutError)
+    retry_never = BrokenPipeError
+    retry_for = timedelta(hours=2)
+
+    def execute(self, payload: Order) -> Receipt:
+        return {"paid": float(payload.number)}
+
+
+class Fetch(tq.Task[str, bytes], app=tq.App()):
+    type = "fetch"
+    priority = "high"
+
+    def backoff(self, failures: int, error: BaseException) -> float | None:
+        return 5.0 * failures
+
+    async def execute(self, payload: str) -> bytes | tq.Snooze:
+        return payload.encode() if payload else tq.Snooze("5m")
+
+
+T = TypeVar("T")
+
+
+class Sum(tq.Task[list[T], T], Generic[T]):
+    """A base for others."""
+
+
+class Total(Sum[int]):
+    type = "total"
+    backoff = tq.Backoff.fixed(30)
+
+    def execute(self, payload: list[int]) -> int | tq.Cancel:
+        return sum(payload)
+
+
+def typed() -> None:
+    assert_type(Pay.enqueue(Order(1)), tq.Handle[Receipt])
+    assert_type(Pay.enqueue(Order(1)).result(30)["paid"], float)
+    assert_type(Pay.on("night").options(delay="10m", key="order-17").enqueue(Order(1)).result(), Receipt)
+    assert_type(Pay.options(unique="x", on_conflict="replace", wait_for_room="30s").on("x").enqueue(Order(1)).id, int)
+    assert_type(Pay().execute(Order(1)), Receipt)
+    assert_type(Total.enqueue([1, 2]).result(), int)
+    assert_type(Pay.type, str)
+
+
+async def typed_and_awaited() -> None:
+    assert_type(await Fetch.aenqueue("http://localhost"), tq.AsyncHandle[bytes])
+    assert_type(await (await Fetch.on("web").aenqueue("http://localhost")).result(), bytes)
+
+
+# what a type says, and what goes around
+
+
+def patience(failures: int, error: BaseException) -> timedelta | str | None:
+    return timedelta(minutes=failures) if failures < 3 else "1h" if isinstance(error, OSError) else None
+
+
+@tq.task("stubborn", retry_on=OSError, retry_never=(FileNotFoundError,), backoff=patience, retry_for="2h")
+def stubborn(n: int) -> int | tq.Cancel:
+    tq.current().progress(0.4, "nearly")
+    if n > 3:
+        raise tq.Snooze("5m")
+    return n
+
+
+@tq.around_send
+def route(task: tq.Outgoing, send: Send) -> object:
+    task.options.setdefault("queue", "large" if len(task.payload) > 10 else "small")
+    return send(task)
+
+
+@tq.around_run
+async def timed(context: tq.Context, run: Run) -> object:
+    assert_type(context.attempt, int)
+    return await run()
+
+
+assert_type(route(tq.Outgoing("x", None), lambda task: task.type), object)
+
+
+def tested() -> None:
+    with tq.testing.fake(now=datetime(2030, 1, 1, tzinfo=UTC)) as q:
+        assert_type(q, tq.testing.Fake)
+        assert_type(q.run_all(), int)
+        assert_type(q.advance("5m"), int)
+        assert_type(q.tasks, list[dict[str, Any]])
+    with tq.connect(around_send=[route], wait_for_room="30s") as client:
+        client.enqueue("x", retry_for="2h", deadline=timedelta(hours=1), key="k", unique="u", on_conflict="existing")

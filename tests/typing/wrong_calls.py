@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import tq
 
 
@@ -30,6 +32,7 @@ def by_name() -> None:
         q.enqueue(3)  # wrong: arg-type
         q.enqueue("email", {}, delay=[1])  # wrong: arg-type
         q.enqueue("email", {}, colour="red")  # wrong: call-arg
+        q.enqueue("email", {}, unique="u", on_conflict="shout")  # wrong: arg-type
         q.get("42")  # wrong: arg-type
 
 
@@ -38,3 +41,56 @@ async def awaited() -> None:
     async with tq.aconnect() as q:
         print(q.enqueue("email", 1).id)  # wrong: attr-defined
     print(number)
+
+
+@dataclass
+class Order:
+    number: int
+
+
+class Pay(tq.Task[Order, float]):
+    type = "pay"
+
+    def execute(self, payload: Order) -> float:
+        return payload.number
+
+
+Pay.enqueue({"number": 1})  # wrong: arg-type
+Pay.enqueue(number=1)  # wrong: call-arg
+Pay.on("night").enqueue(3)  # wrong: arg-type
+Pay.on(3)  # wrong: arg-type
+Pay.options(prioritty=3)  # wrong: call-arg
+Pay().execute("x")  # wrong: arg-type
+receipt: str = Pay.enqueue(Order(1)).result()  # wrong: assignment
+
+
+class Other(tq.Task[Order, float]):
+    type = "other"
+    retries = "3"  # wrong: assignment
+
+    def execute(self, payload: str) -> float:  # wrong: override
+        return 1.0
+
+
+class Wrong(tq.Task[Order, float]):
+    type = "wrong"
+
+    def execute(self, payload: Order) -> str:  # wrong: override
+        return ""
+
+
+async def typed_and_awaited() -> None:
+    await Pay.aenqueue("x")  # wrong: arg-type
+    paid: str = await (await Pay.aenqueue(Order(1))).result()  # wrong: assignment
+    print(paid)
+
+
+tq.task("stubborn", retry_on=3)  # wrong: call-overload
+
+
+@tq.around_send  # wrong: type-var
+def route(task: tq.Outgoing) -> object:
+    return task
+
+
+tq.current().progress("half")  # wrong: arg-type

@@ -37,15 +37,16 @@ Serve = Callable[["Connection", int, str, dict[str, Any]], None]
 
 
 class Connection:
-    """One client. ``nonce`` names it across connections; ``id`` is never given twice in a daemon's life.
+    """One client. ``nonce`` names it across connections; ``id`` is never given twice in a daemon's life; ``who`` is its process.
 
     ``reads`` is READ, or 0 once it has said its last word.
     """
 
-    __slots__ = ("frames", "greeted", "id", "nonce", "out", "reads", "sock", "waits_to_write")
+    __slots__ = ("frames", "greeted", "id", "nonce", "out", "reads", "sock", "waits_to_write", "who")
 
-    def __init__(self, number: int, sock: socket.socket, max_frame: int) -> None:
+    def __init__(self, number: int, sock: socket.socket, max_frame: int, who: str = "") -> None:
         self.id = number
+        self.who = who
         self.sock = sock
         self.frames = wire.Frames(max_frame)
         self.nonce: bytes | None = None
@@ -123,7 +124,7 @@ class UnixDoor:
                     continue
                 return  # nobody is left, or it is offered again
             sock.setblocking(False)
-            uid = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[1]
+            pid, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
             if uid not in (0, os.geteuid()):
                 self._refuse(sock, "not_allowed", f"expected user {os.geteuid()}, got user {uid}. Use a data directory of your own.")
             elif len(self._connections) >= self._max_connections:
@@ -131,7 +132,7 @@ class UnixDoor:
                 self._refuse(sock, "refused", text + " Try again later, or raise max_connections.")
             else:
                 self._last += 1
-                connection = Connection(self._last, sock, self._max_frame)
+                connection = Connection(self._last, sock, self._max_frame, f"user {uid} (pid {pid})")
                 self._connections[connection.id] = connection
                 self._loop.add(sock.fileno(), lambda events, c=connection: self._ready(c, events))  # type: ignore[misc]
 

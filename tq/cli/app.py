@@ -1,7 +1,7 @@
 """Typer's path: every command, with help, completion and the words for what is wrong.
 
 For: the Typer application, made from the option table; the connection that a command uses.
-Not for: what commands do (hot, tasks, daemon, instance).
+Not for: what commands do (hot, and a room for each noun).
 Runs in: the ``tq`` command, whenever the thin path does not know.
 Promises: its commands and options are exactly those of ``options.COMMANDS``; every error ends as one line on stderr
 and the exit code of ``tq.errors``.
@@ -32,10 +32,17 @@ EPILOG = (
     "75 refused for now; 77 not allowed; 124 timed out or expired; 130 interrupted; 143 cancelled."
 )
 AUTOSTART = ("enqueue", "add", "run")
-GROUPS = {"daemon": "Start and stop the daemon.", "queue": "Queues and their settings.", "worker": "Worker processes."}
+GROUPS = {
+    "daemon": "Start and stop the daemon.",
+    "dead": "Tasks that failed for good.",
+    "queue": "Queues and their settings.",
+    "worker": "Worker processes.",
+}
 ROOMS = {
+    "cancel": "control", "retry": "control", "edit": "control", "remove": "control",
+    "dead": "dead", "events": "events", "why": "events",
     "run": "tasks", "enqueue": "tasks", "show": "tasks", "list": "tasks", "peek": "tasks", "log": "tasks",
-    "daemon": "daemon", "queue": "instance", "worker": "instance",
+    "daemon": "daemon", "queue": "queues", "worker": "workers", "suspend": "workers", "resume": "workers",
     "verify": "instance", "backup": "instance", "demo": "instance", "bench": "instance",
 }  # fmt: skip
 
@@ -86,6 +93,7 @@ def _argument(command: Command) -> list[inspect.Parameter]:
     kinds: dict[str, tuple[Any, Any]] = {
         "one": (str, inspect.Parameter.empty),
         "optional": (str | None, None),
+        "any": (list[str] | None, None),
         "some": (list[str], inspect.Parameter.empty),
         "rest": (list[str], inspect.Parameter.empty),
     }

@@ -21,13 +21,17 @@ from tq.client import Client
 from tq.client.start import READY_WITHIN, command, start_daemon, stop_daemon
 from tq.errors import UsageError
 
+NUMBERS = ("workers", "min_workers", "max_workers", "slots")
+
 
 def _settings(values: dict[str, Any]) -> dict[str, Any]:
     """The options of ``start`` as those of a daemon; absent ones are its own to decide."""
     found: dict[str, Any] = {key: values[key] for key in ("app", "log_level") if values[key] is not None}
-    found |= {key: whole(f"--{key}", values[key]) for key in ("workers", "slots") if values[key] is not None}
+    found |= {key: whole(f"--{key.replace('_', '-')}", values[key]) for key in NUMBERS if values[key] is not None}
     if values["grace"] is not None:
         found["grace"] = duration("--grace", values["grace"]) / 1000
+    if values["reload"]:
+        found["reload"] = True
     if values["log_level"] not in (None, "debug", "info", "warning", "error"):
         raise UsageError(f"--log-level: expected debug, info, warning or error, got {values['log_level']!r}.")
     return found

@@ -1,7 +1,7 @@
 """The thin path: the verbs that live in shell loops, without Typer.
 
 For: ``enqueue add status wait result cancel stats``, parsed from the option table with nothing but C modules.
-Not for: anything it does not know exactly: help, abbreviations, mistakes, a daemon that is not there. That goes to
+Not for: batches, filters, and what it does not know exactly: help, abbreviations, mistakes, no daemon. That goes to
 Typer untouched, and so do its error texts.
 Runs in: the ``tq`` command.
 Promises: a request is the one that Typer's path would send; an enqueue whose answer was lost is repeated under its
@@ -68,10 +68,12 @@ def parse(argv: Sequence[str]) -> tuple[str, dict[str, Any]] | None:
             values.setdefault(option.key, []).append(value)
         else:
             values[option.key] = value
-    counts = {"none": not rest, "one": len(rest) == 1, "optional": len(rest) < 2, "some": bool(rest), "rest": bool(rest)}
+    counts = {"none": not rest, "one": len(rest) == 1, "optional": len(rest) < 2, "any": True, "some": bool(rest), "rest": bool(rest)}
     if not counts[command.takes] or values.get("batch") is not None:
         return None
-    if command.takes in ("some", "rest"):
+    if verb == "cancel" and (not rest or values.keys() - {"data_dir"}):
+        return None  # a filter: that may be long work
+    if command.takes in ("any", "some", "rest"):
         values[command.argument] = rest
     elif rest:
         values[command.argument] = rest[0]
@@ -151,8 +153,8 @@ class _Line:
 
     def _again(self, verb: str, args: dict[str, Any], within: float) -> dict[str, Any]:
         """The answer was lost: the whole client repeats the request under its old number."""
-        from tq.client.blocking import Link
         from tq.client.core import Core
+        from tq.client.link import Link
 
         link = Link(self.path, ANSWER_WITHIN, Core(self.nonce))
         link.core.unanswered[self.number] = (verb, args)

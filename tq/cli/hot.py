@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 
 from tq.cli.options import command_task, duration, enqueue_task, task_ids
-from tq.errors import NoSuchTask, TaskTimeout, TqError, UsageError
+from tq.errors import NoSuchTask, Refused, TaskTimeout, TqError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,18 +68,55 @@ def run(verb: str, call: Call, values: dict[str, Any]) -> int:
         return report(error)
 
 
-def _stored(call: Call, task: list[Any], wait: bool) -> int:
-    ids = call("enqueue", {"tasks": [task], "again": False})["ids"]
+def sent(call: Call, task: list[Any], values: dict[str, Any]) -> dict[str, Any]:
+    """The answer to an enqueue. What is refused for now is sent again for as long as ``--wait-for-room`` says, then Refused."""
+    wait = values.get("wait_for_room")
+    limit = 0 if wait is None else duration("--wait-for-room", wait)
+    args = {"tasks": [task], "again": False}
+    try:
+        return call("enqueue", args)
+    except Refused as error:
+        if not limit:
+            raise
+        refused = error
+    from time import sleep
+
+    from tq.client.core import Room
+
+    room = Room(limit / 1000)
+    say(f"tq: {refused.message} Trying again for {wait}.")
+    while (pause := room.pause(refused)) is not None:
+        sleep(pause)
+        try:
+            return call("enqueue", args)
+        except Refused as error:
+            refused = error
+    raise refused
+
+
+def say_existing(ids: Sequence[int]) -> None:
+    """Which tasks an enqueue did not store, since their key or unique name had one already."""
+    if len(ids) == 1:
+        say(f"tq: task {ids[0]} was there already: nothing was stored.")
+    elif ids:
+        some = ", ".join(map(str, ids[:10])) + (", ..." if len(ids) > 10 else "")
+        say(f"tq: {len(ids)} tasks were there already, and were not stored again: {some}")
+
+
+def _stored(call: Call, task: list[Any], values: dict[str, Any]) -> int:
+    body = sent(call, task, values)
+    ids = body["ids"]
     print_ids(ids)
-    return exit_code(ids, waited(call, ids, None)) if wait else 0
+    say_existing([ids[at] for at in body.get("existing", ())])
+    return exit_code(ids, waited(call, ids, None)) if values.get("wait") else 0
 
 
 def enqueue(call: Call, values: dict[str, Any]) -> int:
-    return _stored(call, enqueue_task(values), bool(values.get("wait")))
+    return _stored(call, enqueue_task(values), values)
 
 
 def add(call: Call, values: dict[str, Any]) -> int:
-    return _stored(call, command_task(values), bool(values.get("wait")))
+    return _stored(call, command_task(values), values)
 
 
 def rows_of(call: Call, ids: Sequence[int]) -> list[dict[str, Any]]:
@@ -87,11 +124,11 @@ def rows_of(call: Call, ids: Sequence[int]) -> list[dict[str, Any]]:
     rows = call("get", {"ids": ids})["tasks"]
     for task_id, row in zip(ids, rows, strict=True):
         if row is None:
-            raise NoSuchTask(_no_such(task_id))
+            raise NoSuchTask(no_such(task_id))
     return rows  # type: ignore[no-any-return]
 
 
-def _no_such(task_id: int) -> str:
+def no_such(task_id: int) -> str:
     return f"expected the id of a task, got {task_id}: there is none, or it was removed. `tq list` shows those there are."
 
 
@@ -164,7 +201,7 @@ def exit_code(ids: Sequence[int], rows: Sequence[dict[str, Any] | None]) -> int:
     first = 0
     for task_id, row in zip(ids, rows, strict=True):
         if row is None:
-            say(f"tq: {_no_such(task_id)}")
+            say(f"tq: {no_such(task_id)}")
         else:
             say_end(row)
         first = first or code_of(row)

@@ -35,7 +35,7 @@ class Option:
 
 
 class Command:
-    """``argument``: the name of what stands after the options; ``takes``: none, one, optional, some (one or more) or rest."""
+    """``argument``: the name of what stands after the options; ``takes``: none, one, optional, any (none or more), some, or rest."""
 
     __slots__ = ("argument", "help", "options", "takes")
 
@@ -58,33 +58,62 @@ TASK = (
     QUEUE,
     Option("--priority -p", "0 to 9 or low, medium, high, critical; higher runs first (default 1)."),
     Option("--in", "Run it after this time: 10s 5m 2h 3d.", key="delay"),
-    Option("--at", "Run it at this time: 2030-01-31T08:00+01:00, or 08:00 for the next such time here."),
+    Option("--at", "Run it at this time: 18:30, 'tomorrow 9am', 'next friday 18:00', 2030-01-31, 2030-01-31T08:00+01:00."),
     Option("--ttl", "Let it expire if it has not begun within this time."),
     Option("--retries", "Runs after the first one that fails."),
     Option("--backoff", "How the delay before a retry grows: fixed, linear or exponential."),
     Option("--retry-delay", "Delay before the first retry (default 1s)."),
     Option("--max-delay", "Longest delay before a retry (default 5m)."),
     Option("--jitter", "Spread the delays at random (the default).", "switch"),
+    Option("--retry-until", "No retry begins after this: a duration such as 2h, or a time as for --at."),
+    Option("--deadline", "After this it is over, waiting or running: a duration such as 2h, or a time as for --at."),
     Option("--timeout", "End it if it runs longer than this."),
     Option("--once", "Never run it again if it was cut short.", "flag"),
+    Option("--key", "Names this request: sent again with the same key it gives the same id."),
+    Option("--unique", "Names what it is about: of its type at most one live task has this name."),
+    Option("--on-conflict", "If another has that name: reject (the default), existing (take its id), or replace (if it waits)."),
+    Option("--wait-for-room", "If its queue is full, try again for so long before giving up (exit code 75)."),
     LABEL,
     Option("--meta", "K=V, a note of your own; may be repeated.", "many"),
     TENANT,
     Option("--correlation-id", "The id of what it belongs to in other systems."),
 )
+PAYLOAD = Option("--payload -P", "JSON text, @FILE, or - for standard input.")
+STATE = Option("--state -s", "Only these: scheduled, blocked, pending, running, retrying, succeeded, failed, ...", "many")
+WHERE = Option("--where -w", "Instead of ids: all that match, as in 'type:report.* age>1h'; see `tq list --help`.")
+DRY_RUN = Option("--dry-run", "Change nothing: print how many it would be, and some of their ids.", "flag")
+WAIT_ALL = Option("--wait", "Of many: wait until all of it is done.", "flag")
+MANY = (STATE, TYPE, DRY_RUN, WAIT_ALL)
+_KEYS = {option.key: option for option in TASK}
+RETRY = (PAYLOAD, _KEYS["priority"], Option("--queue", "Move it to this queue."))
+CHANGES = (
+    *RETRY,
+    *(_KEYS[key] for key in ("delay", "at", "ttl", "retries", "backoff", "retry_delay", "max_delay", "jitter", "timeout", "label", "meta")),
+)
+DEAD = (
+    Option("--where -w", "Those that match: 'error:timeout queue:mail'; see `tq list --help`."),
+    Option("--group -g", "Those that failed alike; `tq dead list` names the groups."),
+    TYPE,
+    Option("--older-than", "Those that ended longer ago than this: 12h, 3d."),
+    Option("--newer-than", "Those that ended within this time."),
+)
+DEAD_MANY = (*DEAD, Option("--all", "All of them.", "flag"), DRY_RUN, WAIT_ALL)
 START = (
     Option("--app", "The module with the handlers: package.module, module:app or path/file.py."),
     Option("--workers", "Worker processes (default: one for each CPU)."),
+    Option("--min-workers", "The fewest, if their number is to follow the work."),
+    Option("--max-workers", "The most, if their number is to follow the work."),
     Option("--slots", "Tasks at a time in each worker (default 1)."),
     Option("--log-level", "debug, info, warning or error."),
     Option("--grace", "How long running tasks may go on when it stops (default 25s)."),
     Option("--foreground", "Stay in the foreground and log to stderr.", "flag"),
+    Option("--reload", "For development: replace the workers when the application's files change.", "flag"),
 )
 
 COMMANDS: dict[str, Command] = {
     "enqueue": Command("Store a task, or many, and print its id.", options=(
         TYPE,
-        Option("--payload -P", "JSON text, @FILE, or - for standard input."),
+        PAYLOAD,
         Option("--batch", "A file of JSON lines whose keys are these options, or - for standard input."),
         *TASK, WAIT,
         Option("--allow-unknown", "Accept a type that no worker has named yet.", "flag"),
@@ -97,14 +126,25 @@ COMMANDS: dict[str, Command] = {
     ),
     "status": Command("Where a task stands, in a line.", "id", "optional", (Option("--task-id", "The task's id."), JSON)),
     "show": Command("Everything about a task.", "id", "one", (JSON,)),
-    "list": Command("Tasks, newest first.", options=(
-        Option("--state -s", "Only these: scheduled, blocked, pending, running, retrying, succeeded, failed, ...", "many"),
-        QUEUE, TYPE, LABEL, TENANT, LIMIT, JSON,
-    )),
-    "peek": Command("The next tasks to run, in order.", options=(QUEUE, LIMIT, JSON)),
+    "list": Command(
+        "Tasks, newest first. A filter is words such as state:failed,retrying queue:mail type:report.* priority>=2 age>1h run>30s "
+        'error:timeout created>-1d label:"night run" meta.branch:main id:17..42, or a bare word to be found; `NOT` or `-` before one '
+        "turns it round, `OR` and brackets join. Quote it: tq list 'state:failed age>1h'. `python -m pydoc tq.query` has all of it.",
+        "filter", "any", (STATE, QUEUE, TYPE, LABEL, TENANT, LIMIT, JSON),
+    ),
+    "peek": Command("The next tasks to run, in order, and why each goes first.", options=(QUEUE, LIMIT, JSON)),
+    "why": Command("Why a task is where it is, and what would help.", "id", "one", (JSON,)),
     "result": Command("Print what a task returned, as JSON.", "id", "one", (JSON,)),
     "wait": Command("Wait until tasks are over; exit with the first code that is not 0.", "ids", "some", (WITHIN, JSON)),
-    "cancel": Command("Cancel tasks that wait; ask those that run to end.", "ids", "some"),
+    "cancel": Command("Cancel tasks that wait; ask those that run to end.", "ids", "any", (WHERE, QUEUE, *MANY)),
+    "retry": Command("Run finished tasks again, counting from zero; with another payload if you like.", "ids", "any", (
+        *RETRY, WHERE, *MANY,
+    )),
+    "edit": Command("Change tasks that wait: priority, time, payload, queue, ...", "ids", "any", (*CHANGES, WHERE, *MANY)),
+    "remove": Command("Forget tasks that are over, and those that wait (they are cancelled first).", "ids", "any", (WHERE, QUEUE, *MANY)),
+    "events": Command("What was done and by whom; with an id, a task's own steps.", "id", "optional", (
+        Option("--follow -f", "What happens from now on, live.", "flag"), LIMIT, JSON,
+    )),
     "log": Command("What a task has written.", "id", "one", (
         Option("--follow -f", "Go on until the task is over.", "flag"),
         RAW,
@@ -124,14 +164,44 @@ COMMANDS: dict[str, Command] = {
     "daemon restart": Command("Stop it and start it with the same options; a broken application leaves it as it is."),
     "daemon log-level": Command("Change what a running daemon writes to daemon.log: debug, info, warning or error.", "level", "one"),
     "daemon status": Command("Whether it runs, since when, with what.", options=(JSON,)),
-    "queue list": Command("Queues and what stands in them.", options=(JSON,)),
+    "dead list": Command("Tasks that failed for good, grouped by what went wrong.", options=(
+        *DEAD, QUEUE, Option("--tasks", "The tasks one by one, newest first.", "flag"), LIMIT, JSON,
+    )),
+    "dead show": Command("One of them whole, or a group and its newest task.", "which", "one", (JSON,)),
+    "dead retry": Command("Run them again, with another payload, priority or queue if you like.", "ids", "any", (
+        *RETRY, *DEAD_MANY,
+    )),
+    "dead purge": Command("Forget them.", "ids", "any", (*DEAD_MANY, QUEUE)),
+    "queue list": Command("Queues, what stands in them, and their settings.", options=(JSON,)),
     "queue set": Command("Change a queue.", "name", "one", (
         Option("--external", "Leave it to consumers outside the pool.", "switch"),
-        Option("--weight", "Its share among the queues, 1 to 100."),
+        Option("--weight", "Its share among the queues, 1 to 100 (default 1)."),
+        Option("--slots", "How many of its tasks may run at once; 0 is any number."),
+        Option("--aging", "A task that waited longer than this may go before higher priorities (default 60s; 0: never)."),
+        Option("--aging-share", "One start in so many goes to such a task (default 10)."),
+        Option("--priority -p", "Of its tasks that do not say: 0 to 9 or low, medium, high, critical."),
+        Option("--retries", "Of its tasks that do not say."),
+        *(_KEYS[key] for key in ("backoff", "retry_delay", "max_delay", "jitter")),
+        Option("--timeout", "Time limit of its tasks that do not say; 0 is none."),
+        Option("--max-tasks", "Unfinished tasks that it takes before it refuses more."),
+        Option("--max-bytes", "Their payloads together: 500M, 1G."),
+        Option("--keep", "How long its finished tasks are kept; 0 not at all."),
+        Option("--route", "Types that go here if a task names no queue: report.* for example; may be repeated.", "many"),
+        Option("--unset", "Back to the default, by the option's name: --unset slots; may be repeated.", "many"),
     )),
     "queue pause": Command("Hand out no more tasks of it.", "name", "one"),
     "queue resume": Command("Hand them out again.", "name", "one"),
+    "queue purge": Command("Cancel and forget all tasks that wait in it.", "name", "one", (DRY_RUN, WAIT_ALL)),
+    "queue chores": Command("Long work that is under way: what was asked of many tasks at once.", options=(JSON,)),
+    "suspend": Command("Stop running commands where they stand; their time limits stand still, too.", "ids", "some"),
+    "resume": Command("Let suspended commands go on.", "ids", "some"),
     "worker list": Command("Worker processes and what they do.", options=(JSON,)),
+    "worker scale": Command("Change how many workers there are: `tq worker scale 4`, or --min and --max.", "count", "optional", (
+        Option("--min", "The fewest."),
+        Option("--max", "The most; between the two their number follows the work."),
+    )),
+    "worker drain": Command("Let a worker finish what runs in it and go, without another in its place.", "id", "one"),
+    "worker restart": Command("Replace a worker, or all, one after the other, once the application imports.", "id", "optional"),
 }  # fmt: skip
 
 _PRIORITIES = {"low": 0, "medium": 1, "normal": 1, "high": 2, "critical": 3}  # tq.model's, whose import costs two interpreters
@@ -178,22 +248,48 @@ def _priority(flag: str, value: object) -> int:
         _refuse(flag, str(error))
 
 
-def _instant(flag: str, value: object) -> int:
-    """Milliseconds since the epoch from ISO 8601 with a zone, or ``HH:MM``: the next such time here."""
-    from datetime import datetime, timedelta
+def _now_ms() -> int:
+    from time import time
 
-    text = value.strip() if isinstance(value, str) else ""
+    return int(time() * 1000)
+
+
+def _instant(flag: str, value: object) -> int:
+    """Milliseconds since the epoch from words of time (``tq.instants``); ISO 8601 with a zone, as programs write it, may be over."""
+    from datetime import datetime
+
+    text = value if type(value) is str else ""
     try:
-        if len(text) == 5 and text[2] == ":":
-            now = datetime.now().astimezone()
-            then = datetime.strptime(text, "%H:%M").replace(year=now.year, month=now.month, day=now.day).astimezone()
-            return int((then if then > now else then + timedelta(days=1)).timestamp() * 1000)
-        then = datetime.fromisoformat(text)
+        then = datetime.fromisoformat(text.strip())
         if then.tzinfo is not None:
             return int(then.timestamp() * 1000)
     except (ValueError, OverflowError):
         pass
-    _refuse(flag, f"expected a time with its zone as 2030-01-31T08:00+01:00, or HH:MM, got {value!r}")
+    from tq.instants import instant_ms
+
+    try:
+        return instant_ms(text, _now_ms())
+    except ValueError as error:
+        _refuse(flag, str(error) if type(value) is str else f"expected a time such as 18:30, got {value!r}")
+
+
+def _until(flag: str, value: object) -> int:
+    """Milliseconds from now: a duration, or until an instant."""
+    if type(value) is not str or value.replace(".", "", 1).isdecimal():
+        return duration(flag, value)
+    from tq.instants import instant_ms
+
+    now = _now_ms()
+    try:
+        return instant_ms(value, now) - now
+    except ValueError as error:
+        _refuse(flag, f"expected a duration such as 2h, or {str(error).removeprefix('expected ')}")
+
+
+def _policy(flag: str, value: object) -> str:
+    if value in ("reject", "existing", "replace"):
+        return str(value)
+    _refuse(flag, f"expected reject, existing or replace, got {value!r}")
 
 
 def _text(flag: str, value: object) -> str:
@@ -244,7 +340,12 @@ _MEANING: dict[str, tuple[str, Callable[[str, object], Any]]] = {
     "ttl": ("ttl_ms", duration),
     "retries": ("retries", whole),
     "timeout": ("timeout_ms", duration),
+    "retry_until": ("retry_for_ms", _until),
+    "deadline": ("deadline_ms", _until),
     "once": ("once", _yes),
+    "key": ("key", _text),
+    "unique": ("unique", _text),
+    "on_conflict": ("unique_policy", _policy),
     "label": ("label", _text),
     "meta": ("meta", _pairs),
     "tenant": ("tenant", _text),
@@ -252,6 +353,8 @@ _MEANING: dict[str, tuple[str, Callable[[str, object], Any]]] = {
     "allow_unknown": ("allow_unknown", _yes),
 }
 _BACKOFF = ("backoff", "retry_delay", "max_delay", "jitter")
+MOVING = frozenset({"at", "retry_until", "deadline"})
+"""Options whose meaning depends on when they are read."""
 
 
 def task_options(values: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -263,6 +366,8 @@ def task_options(values: Mapping[str, Any]) -> dict[str, Any] | None:
             found[name] = meaning("--in" if key == "delay" else "--" + key.replace("_", "-"), value)
     if "due_at" in found and "delay_ms" in found:
         raise UsageError("expected either --in or --at, got both. Drop one.")
+    if "unique_policy" in found and "unique" not in found:
+        raise UsageError("expected --unique NAME with --on-conflict, got none. Add it: it is the name that others may have.")
     if any(values.get(key) is not None for key in _BACKOFF):
         kind = values.get("backoff") or "exponential"
         if kind not in ("fixed", "linear", "exponential"):

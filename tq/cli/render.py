@@ -84,6 +84,30 @@ def instant(ms: int) -> str | None:
         return f"{ms} ms after 1970"
 
 
+_OUTCOMES = {"TimedOut": "timeout", "WorkerDied": "crashed", "LeaseLapsed": "crashed", "Interrupted": "interrupted"}  # tq.lifecycle's
+ATTEMPT = ("attempt", "started_at", "finished_at", "outcome", "worker", "error", "exit_code")
+
+
+def attempts_of(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The attempts that are known, the last (or running) one among them: the task itself has that. Times in ms."""
+    found = [dict(zip(ATTEMPT, one, strict=True)) for one in row["attempts"]]
+    known = found[-1]["attempt"] if found else 0
+    state, count = row["state"], row["attempt"]
+    if state == "running":
+        found.append(dict(zip(ATTEMPT, (count + 1, row["started_at"], 0, "running", row["worker"], None, None), strict=True)))
+    elif count > known and row["finished_at"]:
+        kind = (row["error"] or {}).get("type")
+        outcome = state if state in ("succeeded", "cancelled") else _OUTCOMES.get(str(kind), "failed")
+        last = (count, row["started_at"], row["finished_at"], outcome, row["worker"], row["error"], row["exit_code"])
+        found.append(dict(zip(ATTEMPT, last, strict=True)))
+    return found
+
+
+def backoff_object(row: Sequence[Any]) -> dict[str, Any]:
+    kind, base, factor, cap, jitter = row
+    return {"kind": kind, "delay": base / 1000, "factor": factor, "max_delay": cap / 1000, "jitter": jitter}
+
+
 _TIMES = ("created_at", "due_at", "ready_at", "started_at", "finished_at", "expires_at")
 
 
@@ -93,13 +117,16 @@ def task_object(row: dict[str, Any]) -> dict[str, Any]:
     for key in _TIMES:
         found[key] = instant(row[key])
     found["timeout"] = found.pop("timeout_ms") / 1000 or None
-    kind, base, factor, cap, jitter = row["backoff"]
-    found["backoff"] = {"kind": kind, "delay": base / 1000, "factor": factor, "max_delay": cap / 1000, "jitter": jitter}
+    found["retry_for"] = found.pop("retry_for_ms") / 1000 or None
+    deadline_ms = found.pop("deadline_ms")
+    found["deadline_at"] = instant(row["created_at"] + deadline_ms) if deadline_ms else None
+    found["backoff"] = backoff_object(row["backoff"])
     found["worker"] = row["worker"] or None
+    found["suspended"] = bool(row.get("suspended"))
     found["progress"] = {"fraction": row["progress"][0], "text": row["progress"][1]} if row["progress"] else None
-    names = ("attempt", "started_at", "finished_at", "outcome", "worker", "error", "exit_code")
-    attempts = [dict(zip(names, one, strict=True)) for one in row["attempts"]]
-    found["attempts"] = [{**one, "started_at": instant(one["started_at"]), "finished_at": instant(one["finished_at"])} for one in attempts]
+    found["attempts"] = [
+        {**one, "started_at": instant(one["started_at"]), "finished_at": instant(one["finished_at"])} for one in attempts_of(row)
+    ]
     for key in ("error", "meta", "attempts"):
         found[key] = plain(found[key])
     return found
@@ -141,6 +168,8 @@ def status_line(row: dict[str, Any]) -> str:
         parts.append(f"due {instant(row['due_at'])}")
     if row["cancel_asked"] and row["state"] == "running":
         parts.append("asked to end")
+    if row.get("suspended"):
+        parts.append("suspended")
     if row["progress"]:
         parts.append(f"{row['progress'][0]:.0%} {clean(row['progress'][1] or '')}".strip())
     if (took := run_time(row)) is not None:

@@ -17,17 +17,36 @@ import shutil
 import sys
 from array import array
 from codecs import getincrementaldecoder
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from signal import Signals
+from textwrap import indent
 from typing import Any
 
 from tq.cli import hot
-from tq.cli.options import COMMANDS, command_task, json_value, packed, task_ids, task_options, unicode_text, whole
-from tq.cli.render import clean, code_of, instant, json_line, plain, run_time, seconds, status_line, table, task_object, value_of
+from tq.cli.control import chosen
+from tq.cli.options import COMMANDS, MOVING, command_task, duration, json_value, packed, task_ids, task_options, unicode_text, whole
+from tq.cli.render import (
+    attempts_of,
+    clean,
+    code_of,
+    instant,
+    json_line,
+    plain,
+    run_time,
+    seconds,
+    status_line,
+    table,
+    task_object,
+    value_of,
+)
 from tq.client import Client, format_error
+from tq.client.acting import READ_WITHIN
 from tq.client.core import WireTask
 from tq.errors import DaemonError, DaemonNotRunning, NoSuchTask, PayloadError, TqError, UsageError
-from tq.model import safe_text, state_named
+from tq.model import safe_text
+from tq.query.terms import NAMES
 
+_TERM = re.compile(r"([a-z_]+)(?:\.[^:=<>!]+)?(?:[:=<>]|!=)")
 END_WITHIN = 10.0
 """Seconds that a command may go on printing after Ctrl-C has cancelled its task."""
 
@@ -41,11 +60,14 @@ def enqueue(client: Client, values: dict[str, Any]) -> int:
         return hot.enqueue(client.call, values)
     if values.get("payload") is not None:
         raise UsageError("expected either --payload or --batch, got both. In a batch each line has its own payload.")
+    if values["wait_for_room"] is not None:
+        client.wait_for_room = duration("--wait-for-room", values["wait_for_room"]) / 1000
     ids: list[int] = []
+    existing: list[int] = []
     batch = _Batch(values)
     try:
         with sys.stdin.buffer if name == "-" else open(name, "rb") as file:
-            for group in client.enqueue_groups(batch.until_a_bad_line(file)):
+            for group in client.enqueue_groups(batch.until_a_bad_line(file), existing):
                 hot.print_ids(group)
                 if values["wait"]:
                     ids += group
@@ -59,6 +81,7 @@ def enqueue(client: Client, values: dict[str, Any]) -> int:
     if batch.bad is not None:
         batch.bad.message = f"{batch.bad.message} {batch.stored([])}"
         raise batch.bad
+    hot.say_existing(existing)
     return hot.exit_code(ids, hot.waited(client.call, ids, None)) if ids else 0
 
 
@@ -109,8 +132,9 @@ class _Batch:
 
 def _batch(lines: Any, given: dict[str, Any]) -> Iterator[tuple[int, WireTask]]:
     """Tasks of JSON lines with the lines' numbers; what was said on the command line holds where a line says nothing."""
-    keys = {"payload", "in", *(option.key for option in COMMANDS["enqueue"].options)} - {"data_dir", "batch", "wait"}
+    keys = {"payload", "in", *(option.key for option in COMMANDS["enqueue"].options)} - {"data_dir", "batch", "wait", "wait_for_room"}
     options: dict[str, dict[str, Any] | None] = {}  # most lines of a batch say the same
+    moving = {name for name in MOVING if given.get(name) is not None}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -135,7 +159,7 @@ def _batch(lines: Any, given: dict[str, Any]) -> Iterator[tuple[int, WireTask]]:
         except PayloadError as error:
             raise PayloadError(f"{where}: {error.message}") from None
         key = repr(row) if row else ""
-        if key not in options:
+        if key not in options or moving or not MOVING.isdisjoint(row):
             options = {} if len(options) > 1000 else options
             try:
                 options[key] = task_options({**given, **row})
@@ -145,7 +169,9 @@ def _batch(lines: Any, given: dict[str, Any]) -> Iterator[tuple[int, WireTask]]:
 
 
 def run(client: Client, values: dict[str, Any]) -> int:
-    task_id = client.call("enqueue", {"tasks": [command_task(values)], "again": False})["ids"][0]
+    body = hot.sent(client.call, command_task(values), values)
+    task_id = body["ids"][0]
+    hot.say_existing([task_id] if body.get("existing") else [])
     try:
         _follow(client, task_id, values["raw"])
     except KeyboardInterrupt:
@@ -226,46 +252,81 @@ class _Screen:
 
 
 def show(client: Client, values: dict[str, Any]) -> int:
-    row = hot.rows_of(client.call, task_ids(client.call, [values["id"]]))[0]
-    if values["json"]:
+    show_row(hot.rows_of(client.call, task_ids(client.call, [values["id"]]))[0], values["json"])
+    return 0
+
+
+def show_row(row: dict[str, Any], as_json: bool) -> None:
+    """Everything about a task."""
+    if as_json:
         print(json_line(task_object(row)))
-        return 0
+        return
     print(status_line(row))
     lines: list[tuple[str, object]] = [("priority", row["priority"]), ("retries", row["retries"])]
     lines += [("timeout", seconds(row["timeout_ms"] / 1000))] if row["timeout_ms"] else []
     lines += [(key[:-3], instant(row[key])) for key in ("created_at", "due_at", "started_at", "finished_at", "expires_at")]
-    lines += [(key, row[key]) for key in ("worker", "failures", "crashes", "interrupts", "tenant", "correlation_id")]
+    for name, key in (("retry until", "retry_for_ms"), ("deadline", "deadline_ms")):
+        lines += [(name, instant(row["created_at"] + row[key]))] if row[key] else []
+    lines += [(key, row[key]) for key in ("worker", "failures", "crashes", "interrupts", "key", "unique", "tenant", "correlation_id")]
     lines += [("meta", "  ".join(f"{key}={value}" for key, value in (row["meta"] or {}).items()))]
+    lines += [("waits for", ", ".join(map(str, row["parents"])))]
     lines += [(key, json_line(plain(value_of(row[key])))) for key in ("payload", "result") if row[key]]
     for name, value in lines:
         if value not in (None, "", 0) or name in ("priority", "retries"):
             print(f"  {name:<15} {clean(value)}")
-    for one in task_object(row)["attempts"]:
-        error = one["error"] or {}
-        words = f"{one['outcome']}  {error.get('type', '')}: {error.get('message', '')}" if error else one["outcome"]
-        print(f"  attempt {one['attempt']:<7} {clean(one['started_at'])}  {clean(words)}")
-    if row["error"]:
-        print(f"\n{format_error(row['error'])}")
+    _show_attempts(row)
     if row["output"]:
         hot.say(f"It has written output: tq log {row['id']}")
-    return 0
 
 
-def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
+def _show_attempts(row: dict[str, Any]) -> None:
+    """Each attempt with its times, its worker and how it ended, tracebacks and all."""
+    attempts = attempts_of(row)
+    if attempts and attempts[0]["attempt"] > 1:
+        print(f"  attempts 1 to {attempts[0]['attempt'] - 1} are not kept")
+    told: object = None
+    for one in attempts:
+        parts = [f"attempt {one['attempt']}", instant(one["started_at"]) or "-", clean(one["outcome"])]
+        if one["finished_at"] and one["started_at"]:
+            parts.append(f"after {seconds((one['finished_at'] - one['started_at']) / 1000)}")
+        parts += [f"on {clean(one['worker'])}"] if one["worker"] else []
+        parts += [exit_words(one["exit_code"])] if one["exit_code"] is not None else []
+        print("  " + "  ".join(parts))
+        if one["error"]:
+            print(indent("the same error" if one["error"] == told else format_error(one["error"]), "      "))
+        told = one["error"]
+    if row["error"] and row["error"] not in [one["error"] for one in attempts]:
+        print(f"\n{format_error(row['error'])}")
+
+
+def exit_words(code: int) -> str:
+    """An exit code, and the signal that it stands for."""
+    try:
+        return f"exit code {code} ({Signals(code - 128).name})"
+    except ValueError:
+        return f"exit code {code}"
+
+
+def print_rows(pages: Iterable[list[dict[str, Any]]], as_json: bool) -> None:
+    """Tasks in a table, or an object a line as they come."""
     if as_json:
-        for row in rows:
-            print(json_line(task_object(row)))
+        for page in pages:
+            for row in page:
+                print(json_line(task_object(row)))
         return
+    rows = [row for page in pages for row in page]
     if not rows:
         hot.say("no tasks")
         return
+    why = "why" in rows[0]
     cells = [
-        (row["id"], row["state"], row["type"], row["queue"], row["priority"], row["attempt"], instant(row["created_at"]),
-         "-" if (took := run_time(row)) is None else seconds(took), row["label"] or _brief(row))
+        (row["id"], row["state"], row["type"], row["queue"], row["priority"], *([row["why"]] if why else []), row["attempt"],
+         instant(row["created_at"]), "-" if (took := run_time(row)) is None else seconds(took), row["label"] or _brief(row))
         for row in rows
     ]  # fmt: skip
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
-    print(table(("id", "state", "type", "queue", "prio", "runs", "created", "took", "what"), cells, width))
+    head = ("id", "state", "type", "queue", "prio", *(["goes by"] if why else []), "runs", "created", "took", "what")
+    print(table(head, cells, width))
 
 
 def _brief(row: dict[str, Any]) -> str:
@@ -277,28 +338,31 @@ def _brief(row: dict[str, Any]) -> str:
 
 
 def list_tasks(client: Client, values: dict[str, Any]) -> int:
-    try:
-        states = [state_named(word).word for given in values["state"] or [] for word in given.split(",")]
-    except ValueError as error:
-        raise UsageError(f"--state: {error}.") from None
-    given: dict[str, Any] = {key: values[key] for key in ("queue", "type", "label", "tenant") if values[key] is not None}
-    args = {**given, "states": states} if states else given
-    left = 50 if values["limit"] is None else whole("--limit", values["limit"])
-    rows: list[dict[str, Any]] = []
+    _no_option_meant_as_filter(values)
+    which = chosen(values, "queue", "type", "label", "tenant", where=" ".join(values["filter"] or []))
+    print_rows(pages(client, which, 50 if values["limit"] is None else whole("--limit", values["limit"])), values["json"])
+    return 0
+
+
+def _no_option_meant_as_filter(values: dict[str, Any]) -> None:
+    """``tq list -type:x`` means everything but x, and not the type ``ype:x``."""
+    given = [("q", values["queue"]), ("t", values["type"]), ("l", values["label"]), *(("s", word) for word in values["state"] or [])]
+    for flag, value in given:
+        term = _TERM.match(f"{flag}{value}") if value is not None else None
+        if term and term[1] in NAMES:
+            raise UsageError(f"expected a filter that does not begin with -, got {f'-{flag}{value}'!r}. Write 'NOT {flag}{value}'.")
+
+
+def pages(client: Client, which: dict[str, Any], left: int) -> Iterator[list[dict[str, Any]]]:
+    """The newest ``left`` tasks that match, page by page."""
     before: bytes | None = None
     while left > 0:
-        body = client.call("find", {**args, "limit": min(left, 100)} | ({"before": before} if before else {}))
+        body = client.call("find", {**which, "limit": min(left, 100)} | ({"before": before} if before else {}), READ_WITHIN)
+        yield body["tasks"]
         left -= len(body["tasks"])
         before = body["next"]
-        if values["json"]:
-            _print_rows(body["tasks"], True)
-        else:
-            rows += body["tasks"]
         if before is None or not body["tasks"]:
-            break
-    if not values["json"]:
-        _print_rows(rows, False)
-    return 0
+            return
 
 
 def peek(client: Client, values: dict[str, Any]) -> int:
@@ -311,7 +375,7 @@ def peek(client: Client, values: dict[str, Any]) -> int:
     for row in held:
         hot.say(f"queue {clean(row['name'])} is paused: {row['states']['pending']} wait")
     if rows or not held:
-        _print_rows(rows, values["json"])
+        print_rows([rows], values["json"])
     return 0
 
 

@@ -6,14 +6,16 @@ Runs in: any process but the daemon.
 Promises: no call waits for ever on a daemon that has stopped answering; an enqueue whose answer was lost is repeated
 under its old number, so it is never stored twice; a client may be used by many threads and after a fork.
 
-``core`` knows the protocol and does no I/O; ``blocking`` and ``aio`` are two thin faces on it; ``start`` starts and
-stops the daemon. asyncio and subprocess are loaded by those who use them.
+``core`` and ``acting`` know the protocol and do no I/O; ``blocking`` (with ``link`` and ``handle``) and ``aio`` are two
+thin faces on them; ``start`` starts and stops the daemon. asyncio and subprocess are loaded by those who use them.
 """
 
 from __future__ import annotations
 
-from tq.client.blocking import Client, Handle, connect, default
+from tq.client.acting import Changes, Which
+from tq.client.blocking import Client, connect, default
 from tq.client.core import Options, decode, encode, format_error
+from tq.client.handle import Handle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,9 +34,11 @@ _WHERE = {
 __all__ = [
     "AsyncClient",
     "AsyncHandle",
+    "Changes",
     "Client",
     "Handle",
     "Options",
+    "Which",
     "aconnect",
     "adefault",
     "connect",

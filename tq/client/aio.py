@@ -16,14 +16,27 @@ import contextlib
 import os
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, cast
 from weakref import WeakKeyDictionary
 
 from tq import wire
-from tq.client.blocking import Found, Rows, not_running, socket_path
+from tq.client.acting import (
+    EVENTS_MOST,
+    READ_WITHIN,
+    Act,
+    Changes,
+    Which,
+    act_args,
+    chore_goes_on,
+    chore_of,
+    end_of,
+    pauses,
+    which_args,
+)
+from tq.client.blocking import Found, Rows
 from tq.client.core import (
     ANSWER_WITHIN,
     BACK_WITHIN,
@@ -33,6 +46,8 @@ from tq.client.core import (
     Core,
     Duration,
     Options,
+    Room,
+    WireTask,
     claim_args,
     decode,
     decoded,
@@ -47,18 +62,27 @@ from tq.client.core import (
     wire_results,
     wire_tasks,
 )
-from tq.errors import DaemonError, DaemonNotRunning, NoSuchTask, TqError
+from tq.client.link import not_running, socket_path
+from tq.errors import DaemonError, DaemonNotRunning, NoSuchTask, Refused, TqError
 from tq.model import duration_ms
 
+if TYPE_CHECKING:
+    from tq.middleware import AroundSend
+
 R = TypeVar("R")
+T = TypeVar("T")
 _Sent = tuple[int, asyncio.Future[tuple[int, Any]]]
 
 
 class AsyncClient:
     """As ``tq.client.Client``, awaited; see there for what each verb gives and raises. Use it in an ``async with``."""
 
-    def __init__(self, data_dir: str | Path, *, autostart: bool = False, timeout: float = ANSWER_WITHIN) -> None:
-        self.data_dir, self.timeout, self.autostart = str(data_dir), timeout, autostart
+    def __init__(
+        self, data_dir: str | Path, *, autostart: bool = False, timeout: float = ANSWER_WITHIN,
+        around_send: Iterable[AroundSend] = (), wait_for_room: Duration = 0,
+    ) -> None:  # fmt: skip
+        self.data_dir, self.timeout, self.autostart, self.wait_for_room = str(data_dir), timeout, autostart, wait_for_room
+        self._around = tuple(around_send)
         self.path = socket_path(self.data_dir)
         self._met = False
         self._core = Core()
@@ -202,24 +226,54 @@ class AsyncClient:
     # sending
 
     async def enqueue(self, type: str, payload: object = None, **options: Unpack[Options]) -> AsyncHandle[Any]:  # noqa: A002
-        task = (type, encode(payload), wire_options(options))
-        return AsyncHandle(self, (await self.call("enqueue", {"tasks": [task], "again": False}))["ids"][0])
+        if not self._around:
+            return await self._enqueue(type, payload, options)
+        from tq.middleware import Outgoing, asend_through
+
+        handle: AsyncHandle[Any] = await asend_through(
+            self._around, Outgoing(type, payload, options), lambda task: self._enqueue(task.type, task.payload, task.options)
+        )
+        return handle
+
+    async def _enqueue(self, type: str, payload: object, options: Options) -> AsyncHandle[Any]:  # noqa: A002
+        args = {"tasks": [(type, encode(payload), wire_options(options))], "again": False}
+        room = Room(options.get("wait_for_room", self.wait_for_room))
+        while True:
+            try:
+                return AsyncHandle(self, (await self.call("enqueue", args))["ids"][0])
+            except Refused as refused:
+                pause = room.pause(refused)
+                if pause is None:
+                    raise
+            await asyncio.sleep(pause)
 
     async def enqueue_many(self, rows: Iterable[Sequence[Any]]) -> Sequence[int]:
         done: deque[int] = deque()
-        waiting: deque[_Sent] = deque()
+        waiting: deque[tuple[_Sent, list[WireTask]]] = deque()
         failed: TqError | None = None
+        room = Room(self.wait_for_room)
+        if self._around:
+            from tq.middleware import arows_through
+
+            rows = await arows_through(self._around, rows)
 
         async def settle_one() -> None:
             nonlocal failed
-            try:
-                done.extend((await self._answer(waiting.popleft(), self.timeout))["ids"])
-            except TqError as error:
-                failed = failed or error
+            sent, group = waiting.popleft()
+            while True:
+                try:
+                    return done.extend((await self._answer(sent, self.timeout))["ids"])
+                except TqError as error:
+                    pause = room.pause(error) if isinstance(error, Refused) and failed is None else None
+                    if pause is None:
+                        failed = failed or error
+                        return None
+                await asyncio.sleep(pause)
+                sent = await self._send("enqueue", {"tasks": group, "again": False})
 
         try:
             for group in groups(wire_tasks(rows)):
-                waiting.append(await self._send("enqueue", {"tasks": group, "again": False}))
+                waiting.append((await self._send("enqueue", {"tasks": group, "again": False}), group))
                 if len(waiting) >= FRAMES_IN_FLIGHT:
                     await settle_one()
                 if failed is not None:
@@ -245,7 +299,7 @@ class AsyncClient:
         return [decoded(row) for row in (await self.call("get", {"ids": [*ids]}))["tasks"]]
 
     async def list(self, *, limit: int = 50, before: bytes | None = None, **filters: object) -> Rows:
-        rows = (await self.call("find", {**filters, "limit": limit, "before": before}))["tasks"]
+        rows = (await self.call("find", {**which_args(filters), "limit": limit, "before": before}, READ_WITHIN))["tasks"]
         return [cast(Body, decoded(row)) for row in rows]
 
     async def peek(self, limit: int = 10, queue: str | None = None) -> Rows:
@@ -308,6 +362,15 @@ class AsyncClient:
             writer.close()
         raise DaemonNotRunning(f"the daemon at {self.path} ended the connection. Start one with `tq daemon start`.")
 
+    async def dead(self, **which: Unpack[Which]) -> Sequence[Body]:
+        return cast("Sequence[Body]", (await self.call("dead", which_args(which), READ_WITHIN))["groups"])
+
+    async def why(self, task_id: int) -> Sequence[tuple[str, Body]]:
+        return [(word, details) for word, details in (await self.call("why", {"id": task_id}))["reasons"]]
+
+    async def events(self, limit: int = 50, before: int | None = None) -> Sequence[Body]:
+        return cast("Sequence[Body]", (await self.call("events", {"limit": limit, "before": before}))["events"])
+
     async def stats(self) -> Body:
         return await self.call("stats")
 
@@ -327,6 +390,40 @@ class AsyncClient:
 
     async def cancel(self, ids: Sequence[int]) -> Sequence[str]:
         return cast("Sequence[str]", (await self.call("cancel", {"ids": [*ids]}))["outcomes"])
+
+    async def retry(self, ids: Sequence[int], **changes: Unpack[Changes]) -> Sequence[str]:
+        return cast("Sequence[str]", (await self.call("retry", act_args({"ids": [*ids]}, changes)))["outcomes"])
+
+    async def edit(self, ids: Sequence[int], **changes: Unpack[Changes]) -> Sequence[str]:
+        return cast("Sequence[str]", (await self.call("edit", act_args({"ids": [*ids]}, changes)))["outcomes"])
+
+    async def remove(self, ids: Sequence[int]) -> Sequence[str]:
+        return cast("Sequence[str]", (await self.call("remove", {"ids": [*ids]}))["outcomes"])
+
+    async def start_chore(self, verb: Act, which: Which, **changes: Unpack[Changes]) -> int:
+        return cast(int, (await self.call(verb, act_args(which, changes)))["chore"])
+
+    async def dry_run(self, verb: Act, which: Which, **changes: Unpack[Changes]) -> tuple[int, Sequence[int]]:
+        body = await self.call(verb, {**act_args(which, changes), "dry_run": True}, READ_WITHIN)
+        return body["count"], body["some"]
+
+    async def chores(self) -> Sequence[Body]:
+        return cast("Sequence[Body]", (await self.call("chores"))["chores"])
+
+    async def wait_chore(
+        self, chore: int, timeout: Duration | None = None, progress: Callable[[Body], object] | None = None
+    ) -> Body | None:
+        deadline = None if timeout is None else time.monotonic() + duration_ms(timeout) / 1000
+        for pause in pauses():
+            state = chore_of(chore, await self.chores())
+            if state is None:
+                break
+            if progress is not None:
+                progress(state)
+            if deadline is not None and time.monotonic() >= deadline:
+                raise chore_goes_on(chore, timeout)
+            await asyncio.sleep(pause)
+        return end_of(chore, await self.events(EVENTS_MOST))
 
     async def set_queue(self, name: str, **settings: object) -> None:
         await self.call("set_queue", {"name": name, **settings})
@@ -356,13 +453,16 @@ class AsyncClient:
 class AsyncHandle(Generic[R]):
     """One task, by its client and id. ``R`` is what its handler returns. See ``tq.client.Handle``."""
 
-    __slots__ = ("client", "id")
+    __slots__ = ("_read", "client", "id")
 
-    def __init__(self, client: AsyncClient, task_id: int) -> None:
-        self.client, self.id = client, task_id
+    def __init__(self, client: AsyncClient, task_id: int, read: Callable[[Any], R] | None = None) -> None:
+        self.client, self.id, self._read = client, task_id, read
 
     def __repr__(self) -> str:
         return f"<task {self.id}>"
+
+    def reading(self, read: Callable[[Any], T]) -> AsyncHandle[T]:
+        return AsyncHandle(self.client, self.id, read)
 
     async def state(self) -> str:
         return cast(str, (await self.client.get(self.id))["state"])
@@ -374,7 +474,8 @@ class AsyncHandle(Generic[R]):
         return cast(str, row["state"])
 
     async def result(self, timeout: Duration | None = None) -> R:
-        return cast(R, await self.client.result(self.id, timeout))
+        value = await self.client.result(self.id, timeout)
+        return cast(R, value) if self._read is None else self._read(value)
 
     async def log(self) -> str:
         return await self.client.log(self.id)
@@ -383,19 +484,39 @@ class AsyncHandle(Generic[R]):
         return (await self.client.cancel([self.id]))[0]
 
 
-def aconnect(data_dir: str | Path | None = None, autostart: bool | None = None) -> AsyncClient:
+def aconnect(
+    data_dir: str | Path | None = None,
+    autostart: bool | None = None,
+    *,
+    around_send: Iterable[AroundSend] = (),
+    wait_for_room: Duration = 0,
+) -> AsyncClient:
     """An asyncio client of the daemon of ``data_dir``, as ``tq.connect``: ``async with tq.aconnect() as q``."""
     from tq.config import data_dir_of
 
+    if _instead is not None:
+        return _instead(around_send=around_send, wait_for_room=wait_for_room)
     wanted = os.environ.get("TQ_AUTOSTART") == "1" if autostart is None else autostart
-    return AsyncClient(data_dir_of(data_dir), autostart=wanted)
+    return AsyncClient(data_dir_of(data_dir), autostart=wanted, around_send=around_send, wait_for_room=wait_for_room)
 
 
 _defaults: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str | None, AsyncClient]] = WeakKeyDictionary()
 
 
+_instead: Callable[..., AsyncClient] | None = None
+
+
+def stand_in(make: Callable[..., AsyncClient] | None) -> Callable[..., AsyncClient] | None:
+    """As that of ``tq.client.blocking``."""
+    global _instead
+    before, _instead = _instead, make
+    return before
+
+
 async def adefault() -> AsyncClient:
     """The asyncio client of the running loop for the data directory of the environment."""
+    if _instead is not None:
+        return _instead()
     clients = _defaults.setdefault(asyncio.get_running_loop(), {})
     name = os.environ.get("TQ_DATA_DIR")
     client = clients.get(name)

@@ -11,27 +11,38 @@ from __future__ import annotations
 
 import atexit
 import os
-import socket
-import struct
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast
 
 from tq import wire
+from tq.client.acting import (
+    EVENTS_MOST,
+    READ_WITHIN,
+    Act,
+    Changes,
+    Which,
+    act_args,
+    chore_goes_on,
+    chore_of,
+    end_of,
+    pauses,
+    which_args,
+)
 from tq.client.core import (
     ANSWER_WITHIN,
     BACK_WITHIN,
     FRAMES_IN_FLIGHT,
     WAIT_SLICE,
     Body,
-    Core,
     Duration,
     Lost,
     Options,
+    Room,
     WireTask,
     claim_args,
     decode,
@@ -47,8 +58,13 @@ from tq.client.core import (
     wire_results,
     wire_tasks,
 )
-from tq.errors import ConfigError, DaemonError, DaemonNotRunning, NoSuchTask, NotAllowed, TqError
+from tq.client.handle import Handle
+from tq.client.link import Link, socket_path
+from tq.errors import DaemonError, DaemonNotRunning, NoSuchTask, Refused, TqError
 from tq.model import duration_ms
+
+if TYPE_CHECKING:
+    from tq.middleware import AroundSend
 
 R = TypeVar("R")
 Rows = list[Body]
@@ -56,138 +72,21 @@ Found = list[Body | None]
 """Rows of tasks; None stands where there is no such task."""
 
 
-def socket_path(data_dir: str) -> str:
-    """The socket of the daemon of ``data_dir``; ConfigError if its path is longer than the system takes."""
-    path = f"{data_dir}/{wire.SOCKET}"
-    if len(os.fsencode(path)) > wire.MAX_SOCKET_PATH:
-        raise ConfigError(
-            f"expected a socket path of at most {wire.MAX_SOCKET_PATH} bytes, got {len(os.fsencode(path))}: {path}. "
-            "Use a shorter --data-dir."
-        )
-    return path
-
-
-def not_running(path: str, error: OSError) -> TqError:
-    """What a failed connect means to the caller."""
-    if isinstance(error, PermissionError):
-        return NotAllowed(f"expected a daemon of this user at {path}, got: {error.strerror}. Run as its user.")
-    return DaemonNotRunning(f"expected a daemon at {path}, but nobody answers. Start one with `tq daemon start`.")
-
-
-class Link:
-    """One connection and the requests on it, used by one thread at a time. ``patience``: seconds that it tries to open again."""
-
-    def __init__(self, path: str, timeout: float, core: Core | None = None, patience: float = 0.0) -> None:
-        self.path, self.timeout, self.patience = path, timeout, patience
-        self.core = core or Core()
-        self._got: dict[int, tuple[int, Any]] = {}
-        self._within = 0.0
-        self._socket: socket.socket | None = None
-
-    def open(self) -> None:
-        """Connect; DaemonNotRunning or NotAllowed if nobody answers."""
-        self.close()
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            # Kernel timeouts on a blocking socket: one system call a receive instead of two, and a full backlog waits.
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(self.timeout))
-            connection.connect(self.path)
-            self._socket, self._within = connection, 0.0
-            connection.sendall(self.core.connected())
-        except OSError as error:
-            connection.close()
-            self._socket = None
-            raise not_running(self.path, error) from None
-
-    def open_again(self) -> None:
-        """Connect to a daemon that was there before; its ``patience`` is the time it has to come back."""
-        until = time.monotonic() + self.patience
-        while True:
-            try:
-                return self.open()
-            except DaemonNotRunning:
-                if time.monotonic() >= until:
-                    raise
-            time.sleep(0.05)
-
-    def close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-
-    def _send(self, data: bytes) -> None:
-        if self._socket is None:
-            raise Lost
-        try:
-            self._socket.sendall(data)
-        except BlockingIOError:
-            raise DaemonError(f"the daemon at {self.path} took nothing for {self.timeout:g} s. Look with `tq daemon status`.") from None
-        except OSError:
-            raise Lost from None
-
-    def receive(self, within: float) -> list[tuple[int, int, Any]]:
-        """The next answers; Lost if the connection ended, DaemonError after ``within`` seconds (0: no limit) of silence."""
-        if self._socket is None:
-            raise Lost
-        try:
-            if within != self._within:
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(within))
-                self._within = within
-            data = self._socket.recv(262_144)
-        except BlockingIOError:
-            raise DaemonError(
-                f"the daemon at {self.path} did not answer within {within:g} s; what was asked may or may not have been done. "
-                "Look with `tq daemon status`, then ask again."
-            ) from None
-        except OSError:
-            raise Lost from None
-        if not data:
-            raise Lost
-        return self.core.received(data)
-
-    def send(self, verb: str, args: Body) -> int:
-        """Send a request without waiting; its number. A connection lost here is made again once."""
-        number, data = self.core.request(verb, args)
-        try:
-            self._send(data)
-        except Lost:
-            self.open_again()
-        return number
-
-    def answer(self, number: int, within: float) -> Body:
-        """The body of an answer, or its error raised. A connection lost here is made again once."""
-        lost = False
-        while number not in self._got:
-            try:
-                for got, kind, body in self.receive(within):
-                    self._got[got] = (kind, body)
-                    lost = False
-            except Lost:
-                if lost:
-                    raise DaemonNotRunning(f"the daemon at {self.path} ends the connection again and again. See its daemon.log.") from None
-                lost = True
-                self.open_again()
-        kind, body = self._got.pop(number)
-        if kind == wire.ERROR:
-            raise error_of(body)
-        return cast(Body, body)
-
-
-def _timeval(seconds: float) -> bytes:
-    return struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
-
-
 class Client:
     """A client of one daemon, by its data directory; see ``connect``. Close it, or use it in a ``with``.
 
     Methods raise DaemonNotRunning if nobody answers, DaemonError after ``timeout`` seconds without an answer, and
-    the errors that the daemon answers with. Tasks are maps as ``tq.model.Task.row`` makes them, payload and result decoded.
+    the errors that the daemon answers with. ``around_send`` are functions around each task it sends (``tq.middleware``);
+    ``wait_for_room`` is for how long tasks that are refused for now are sent again, where they do not say. Tasks are maps as
+    ``tq.model.Task.row`` makes them, payload and result decoded.
     """
 
     def __init__(
-        self, data_dir: str | Path, *, autostart: bool = False, started: Callable[[int], None] | None = None, timeout: float = ANSWER_WITHIN
-    ) -> None:
-        self.data_dir, self.timeout = str(data_dir), timeout
+        self, data_dir: str | Path, *, autostart: bool = False, started: Callable[[int], None] | None = None,
+        timeout: float = ANSWER_WITHIN, around_send: Iterable[AroundSend] = (), wait_for_room: Duration = 0,
+    ) -> None:  # fmt: skip
+        self.data_dir, self.timeout, self.wait_for_room = str(data_dir), timeout, wait_for_room
+        self._around = tuple(around_send)
         self._autostart, self._started, self._met = autostart, started, False
         self.path = socket_path(self.data_dir)
         self._idle: deque[Link] = deque()
@@ -259,41 +158,79 @@ class Client:
     # sending
 
     def enqueue(self, type: str, payload: object = None, **options: Unpack[Options]) -> Handle[Any]:  # noqa: A002
-        """Store one task; when this returns it is on disk. Raises PayloadError, UnknownType, UsageError, Refused."""
-        task = (type, encode(payload), wire_options(options))
-        return Handle(self, self.call("enqueue", {"tasks": [task], "again": False})["ids"][0])
+        """Store one task; when this returns it is on disk. Raises PayloadError, UnknownType, UsageError, Conflict, Refused."""
+        if not self._around:
+            return self._enqueue(type, payload, options)
+        from tq.middleware import Outgoing, send_through
+
+        handle: Handle[Any] = send_through(
+            self._around, Outgoing(type, payload, options), lambda task: self._enqueue(task.type, task.payload, task.options)
+        )
+        return handle
+
+    def _enqueue(self, type: str, payload: object, options: Options) -> Handle[Any]:  # noqa: A002
+        args = {"tasks": [(type, encode(payload), wire_options(options))], "again": False}
+        wait = options.get("wait_for_room", self.wait_for_room)
+        if not wait:
+            return Handle(self, self.call("enqueue", args)["ids"][0])
+        room = Room(wait)
+        while True:
+            try:
+                return Handle(self, self.call("enqueue", args)["ids"][0])
+            except Refused as refused:
+                pause = room.pause(refused)
+                if pause is None:
+                    raise
+            time.sleep(pause)
 
     def enqueue_many(self, rows: Iterable[Sequence[Any]]) -> list[int]:
         """Store many ``(type, payload)`` or ``(type, payload, options)`` rows, in groups; their ids, in order.
 
-        A group is stored whole or not at all. If one is refused, its error is raised once the groups on their way
-        are answered; ``details["ids"]`` holds the ids of all that was stored, ``details["refused"]`` the groups that
-        were not, as [place of their first task, how many].
+        A group is stored whole or not at all. If one is refused, and stays so for the client's ``wait_for_room``, its error
+        is raised once the groups on their way are answered; ``details["ids"]`` holds the ids of all that was stored,
+        ``details["refused"]`` the groups that were not, as [place of their first task, how many].
         """
+        if self._around:
+            from tq.middleware import rows_through
+
+            rows = rows_through(self._around, rows)
         return [task_id for ids in self.enqueue_groups(wire_tasks(rows)) for task_id in ids]
 
-    def enqueue_groups(self, tasks: Iterable[WireTask]) -> Iterator[list[int]]:
-        """As ``enqueue_many``, for tasks in wire form: yields each group's ids as soon as it is stored."""
+    def enqueue_groups(self, tasks: Iterable[WireTask], existing: list[int] | None = None) -> Iterator[list[int]]:
+        """As ``enqueue_many``, for tasks in wire form: yields each group's ids as soon as it is stored.
+
+        ``existing`` gets the ids of those that were there already, by their key or unique name.
+        """
         link = self._borrow()
-        waiting: deque[tuple[int, int, int]] = deque()  # request, place of its first task, tasks
+        waiting: deque[tuple[int, int, list[WireTask]]] = deque()  # request, place of its first task, tasks
+        room = Room(self.wait_for_room)
         done: list[int] = []
         refused: list[list[int]] = []
         failed: TqError | None = None
         place = 0
 
         def next_ids() -> list[int]:
-            number, first, count = waiting.popleft()
-            try:
-                ids = cast("list[int]", link.answer(number, self.timeout)["ids"])
-            except TqError:
-                refused.append([first, count])
-                raise
-            done.extend(ids)
-            return ids
+            number, first, group = waiting.popleft()
+            while True:
+                try:
+                    body = link.answer(number, self.timeout)
+                except TqError as error:
+                    pause = room.pause(error) if isinstance(error, Refused) else None
+                    if pause is None:
+                        refused.append([first, len(group)])
+                        raise
+                    time.sleep(pause)
+                    number = link.send("enqueue", {"tasks": group, "again": False})
+                else:
+                    ids: list[int] = body["ids"]
+                    done.extend(ids)
+                    if existing is not None:
+                        existing.extend(ids[at] for at in body.get("existing", ()))
+                    return ids
 
         try:
             for group in groups(tasks):
-                waiting.append((link.send("enqueue", {"tasks": group, "again": False}), place, len(group)))
+                waiting.append((link.send("enqueue", {"tasks": group, "again": False}), place, group))
                 place += len(group)
                 if len(waiting) >= FRAMES_IN_FLIGHT:
                     yield next_ids()
@@ -330,8 +267,8 @@ class Client:
         return [decoded(row) for row in self.call("get", {"ids": list(ids)})["tasks"]]
 
     def list(self, *, limit: int = 50, before: bytes | None = None, **filters: object) -> Rows:
-        """The newest tasks that match ``states`` (words), ``queue``, ``type``, ``tenant``, ``label``."""
-        rows = self.call("find", {**filters, "limit": limit, "before": before})["tasks"]
+        """The newest tasks that match ``where`` (a filter: ``tq.query``), ``states``, ``queue``, ``type``, ``tenant``, ``label``."""
+        rows = self.call("find", {**which_args(filters), "limit": limit, "before": before}, READ_WITHIN)["tasks"]
         return [cast(Body, decoded(row)) for row in rows]
 
     def peek(self, limit: int = 10, queue: str | None = None) -> Rows:
@@ -390,10 +327,13 @@ class Client:
         except BaseException:
             link.close()
             raise
-        return self._events(link, seen)
+        events = self._events(link, seen)
+        next(events)
+        return events
 
     def _events(self, link: Link, seen: Iterable[tuple[int, int, Any]]) -> Generator[Body]:
         try:
+            yield {}  # to ``watch``: closing a generator that was never begun would not close the link
             while True:
                 for _, kind, body in seen:
                     if kind == wire.ERROR:
@@ -405,6 +345,19 @@ class Client:
             raise DaemonNotRunning(f"the daemon at {self.path} ended the connection. Start one with `tq daemon start`.") from None
         finally:
             link.close()
+
+    def dead(self, **which: Unpack[Which]) -> Sequence[Body]:
+        """What failed for good, grouped by what went wrong, the largest group first: group (its name), type, error, message, count,
+        first_at, last_at (ms), last_id, queues."""
+        return cast("Sequence[Body]", self.call("dead", which_args(which), READ_WITHIN)["groups"])
+
+    def why(self, task_id: int) -> Sequence[tuple[str, Body]]:
+        """Why a task is where it is: words of ``tq.wire`` with their details, the most telling first. NoSuchTask if there is none."""
+        return [(word, details) for word, details in self.call("why", {"id": task_id})["reasons"]]
+
+    def events(self, limit: int = 50, before: int | None = None) -> Sequence[Body]:
+        """What operators and the daemon did, newest first: number, at (ms), who, what, target, before, after. ``before``: a number."""
+        return cast("Sequence[Body]", self.call("events", {"limit": limit, "before": before})["events"])
 
     def stats(self) -> Body:
         return self.call("stats")
@@ -428,8 +381,51 @@ class Client:
         """For each id: cancelled, asked (it runs, and was told), over, or unknown."""
         return cast("Sequence[str]", self.call("cancel", {"ids": [*ids]})["outcomes"])
 
+    def retry(self, ids: Sequence[int], **changes: Unpack[Changes]) -> Sequence[str]:
+        """Run finished tasks again, changed if you like. For each id: retried, waiting, running, taken (another live task has its
+        unique name), or unknown."""
+        return cast("Sequence[str]", self.call("retry", act_args({"ids": [*ids]}, changes))["outcomes"])
+
+    def edit(self, ids: Sequence[int], **changes: Unpack[Changes]) -> Sequence[str]:
+        """Change tasks that wait. For each id: edited, running, over, or unknown."""
+        return cast("Sequence[str]", self.call("edit", act_args({"ids": [*ids]}, changes))["outcomes"])
+
+    def remove(self, ids: Sequence[int]) -> Sequence[str]:
+        """Forget tasks that are over, and those that wait (they are cancelled first). For each id: removed, running, or unknown."""
+        return cast("Sequence[str]", self.call("remove", {"ids": [*ids]})["outcomes"])
+
+    def start_chore(self, verb: Act, which: Which, **changes: Unpack[Changes]) -> int:
+        """Do ``verb`` to all tasks that match, however many: the id of the chore that does it in the daemon. See ``wait_chore``."""
+        return cast(int, self.call(verb, act_args(which, changes))["chore"])
+
+    def dry_run(self, verb: Act, which: Which, **changes: Unpack[Changes]) -> tuple[int, Sequence[int]]:
+        """How many tasks such a chore would change now, and the ids of some."""
+        body = self.call(verb, {**act_args(which, changes), "dry_run": True}, READ_WITHIN)
+        return body["count"], body["some"]
+
+    def chores(self) -> Sequence[Body]:
+        """Chores that are under way: id, verb, where, seen, changed."""
+        return cast("Sequence[Body]", self.call("chores")["chores"])
+
+    def wait_chore(self, chore: int, timeout: Duration | None = None, progress: Callable[[Body], object] | None = None) -> Body | None:
+        """What a chore did once it is done: seen, changed (None: that is too long ago). TaskTimeout if ``timeout`` passes first.
+
+        ``progress`` is told where it stands, now and then.
+        """
+        deadline = None if timeout is None else time.monotonic() + duration_ms(timeout) / 1000
+        for pause in pauses():
+            state = chore_of(chore, self.chores())
+            if state is None:
+                break
+            if progress is not None:
+                progress(state)
+            if deadline is not None and time.monotonic() >= deadline:
+                raise chore_goes_on(chore, timeout)
+            time.sleep(pause)
+        return end_of(chore, self.events(EVENTS_MOST))
+
     def set_queue(self, name: str, **settings: object) -> None:
-        """Change ``external``, ``paused`` (bool) or ``weight`` (1..100) of a queue; absent ones stay."""
+        """Change settings of a queue, those of ``set_queue`` in ``tq.wire`` (``paused``, ``weight``, ...); absent ones stay."""
         self.call("set_queue", {"name": name, **settings})
 
     def stop(self, now: bool = False) -> None:
@@ -462,59 +458,44 @@ class Client:
         return cast("Sequence[bool]", self.call("release", {"claims": [[*claim] for claim in claims]})["released"])
 
 
-class Handle(Generic[R]):
-    """One task, by its client and id. ``R`` is what its handler returns."""
-
-    __slots__ = ("client", "id")
-
-    def __init__(self, client: Client, task_id: int) -> None:
-        self.client, self.id = client, task_id
-
-    def __repr__(self) -> str:
-        return f"<task {self.id}>"
-
-    def state(self) -> str:
-        """The word of its state; NoSuchTask if it was removed."""
-        return cast(str, self.client.get(self.id)["state"])
-
-    def wait(self, timeout: Duration | None = None) -> str:
-        """Its final state. TaskTimeout if it is not over in time, NoSuchTask if it was removed."""
-        row = self.client.wait([self.id], timeout)[0]
-        if row is None:
-            raise NoSuchTask(no_such_task(self.id))
-        return cast(str, row["state"])
-
-    def result(self, timeout: Duration | None = None) -> R:
-        """What the handler returned, once it is over; TaskFailed, TaskCancelled or TaskTimeout otherwise."""
-        return cast(R, self.client.result(self.id, timeout))
-
-    def log(self) -> str:
-        """What it has written so far."""
-        return self.client.log(self.id)
-
-    def cancel(self) -> str:
-        """cancelled, asked (it runs, and was told), over, or unknown."""
-        return self.client.cancel([self.id])[0]
-
-
-def connect(data_dir: str | Path | None = None, autostart: bool | None = None, started: Callable[[int], None] | None = None) -> Client:
+def connect(
+    data_dir: str | Path | None = None, autostart: bool | None = None, started: Callable[[int], None] | None = None, *,
+    around_send: Iterable[AroundSend] = (), wait_for_room: Duration = 0,
+) -> Client:  # fmt: skip
     """A client of the daemon of ``data_dir`` (None: TQ_DATA_DIR, else the default). Connects at the first call.
 
     ``autostart``: start a daemon if none runs at the first call (None: only if TQ_AUTOSTART is 1); ``started`` is then told
-    its pid. A daemon that goes later is waited for, ``BACK_WITHIN`` seconds, and not replaced.
+    its pid. A daemon that goes later is waited for, ``BACK_WITHIN`` seconds, and not replaced. The rest is as for ``Client``.
     """
     from tq.config import data_dir_of
 
+    if _instead is not None:
+        return _instead(around_send=around_send, wait_for_room=wait_for_room)
     wanted = os.environ.get("TQ_AUTOSTART") == "1" if autostart is None else autostart
-    return Client(data_dir_of(data_dir), autostart=wanted, started=started)
+    return Client(data_dir_of(data_dir), autostart=wanted, started=started, around_send=around_send, wait_for_room=wait_for_room)
 
 
 _defaults: dict[str | None, Client] = {}
 _lock = threading.Lock()
 
 
+_instead: Callable[..., Client] | None = None
+
+
+def stand_in(make: Callable[..., Client] | None) -> Callable[..., Client] | None:
+    """From now on ``connect`` and ``default`` give what this makes (None: clients of daemons again); what stood in before.
+
+    For tests of programs that enqueue: see ``tq.testing``. ``make`` takes ``around_send`` and ``wait_for_room``.
+    """
+    global _instead
+    before, _instead = _instead, make
+    return before
+
+
 def default() -> Client:
     """The client of this process for the data directory of its environment; shared by its threads."""
+    if _instead is not None:
+        return _instead()
     name = os.environ.get("TQ_DATA_DIR")
     client = _defaults.get(name)
     if client is None:

@@ -10,14 +10,16 @@ does not fit is named by its path; an unanswered request is kept until its answe
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, TypedDict, cast
+from typing import Any, Literal, TypedDict, cast
 
 import msgpack
 
 from tq import wire
-from tq.errors import PayloadError, ProtocolError, TaskCancelled, TaskFailed, TaskTimeout, TqError, UsageError, from_wire
+from tq.context import correlation
+from tq.errors import PayloadError, ProtocolError, Refused, TaskCancelled, TaskFailed, TaskTimeout, TqError, UsageError, from_wire
 from tq.model import Backoff, duration_ms, priority_of, safe_text, unpack
 
 Duration = float | str | timedelta
@@ -39,7 +41,20 @@ WAIT_SLICE = 60.0
 
 
 class Options(TypedDict, total=False):
-    """What may be said about a task; absent ones fall to the type's, then the queue's, then tq's defaults."""
+    """What may be said about a task; absent ones fall to the type's, then the queue's, then tq's defaults.
+
+    ``retries`` counts runs after the first, ``retry_for`` and ``deadline`` count from now: no retry begins after the first,
+    after the second it is over, running or not. ``ttl``: it expires unless it has begun by then.
+
+    ``key`` names this very request: sent again it is the same task, sent with something else it is a Conflict. ``unique``
+    names what the task is about: of a type only one live task has it. Another is a Conflict (``on_conflict="reject"``, the
+    default), gives the one there is ("existing"), or takes the place of one that still waits ("replace").
+
+    ``correlation_id`` says what it belongs to; what a running task enqueues inherits its own, or its id.
+
+    ``wait_for_room`` is the client's own: if the task is refused for now (a full queue, a drain), it is sent again and
+    again for so long before ``Refused`` is raised.
+    """
 
     queue: str
     priority: int | str
@@ -56,12 +71,24 @@ class Options(TypedDict, total=False):
     correlation_id: str
     allow_unknown: bool
     extras: Mapping[str, Any]
+    retry_for: Duration
+    deadline: Duration
+    key: str
+    unique: str
+    on_conflict: Literal["reject", "existing", "replace"]
+    wait_for_room: Duration
 
 
 def _instant_ms(value: object) -> int:
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise ValueError(f"expected a datetime with a time zone, got {value!r}")
     return int(value.timestamp() * 1000)
+
+
+def _policy(value: object) -> object:
+    if value in ("reject", "existing", "replace"):
+        return value
+    raise ValueError(f"expected reject, existing or replace, got {value!r}")
 
 
 def _backoff_row(value: object) -> list[Any]:
@@ -79,14 +106,20 @@ _WIRE: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "ttl": ("ttl_ms", duration_ms),
     "timeout": ("timeout_ms", duration_ms),
     "backoff": ("backoff", _backoff_row),
+    "retry_for": ("retry_for_ms", duration_ms),
+    "deadline": ("deadline_ms", duration_ms),
+    "on_conflict": ("unique_policy", _policy),
 }
 
 
 def wire_options(options: Options) -> Body | None:
-    """The options as they travel; None where there are none. UsageError names the option that is wrong."""
+    """The options as they travel; None where there are none. UsageError names the option that is wrong.
+
+    Inside a running task they say what it belongs to, unless they do so themselves.
+    """
     found: Body = {}
     for name, value in options.items():
-        if value is None:
+        if value is None or name == "wait_for_room":
             continue
         if name not in Options.__annotations__:
             raise UsageError(f"expected an option of enqueue ({', '.join(Options.__annotations__)}), got {name!r}")
@@ -97,7 +130,34 @@ def wire_options(options: Options) -> Body | None:
             raise UsageError(f"{name}: {error}") from None
     if "delay_ms" in found and "due_at" in found:
         raise UsageError("expected either delay or at, got both: drop one")
+    if "unique_policy" in found and "unique" not in found:
+        raise UsageError("expected unique, the name that on_conflict is about, got none: give one")
+    if "correlation_id" not in found and (belongs_to := correlation()) is not None:
+        found["correlation_id"] = belongs_to
     return found or None
+
+
+class Room:
+    """How long a refusal that is only for now is borne. ``wait``: seconds or words, from now on; 0 is not at all."""
+
+    __slots__ = ("_until",)
+
+    def __init__(self, wait: Duration = 0) -> None:
+        try:
+            self._until = time.monotonic() + duration_ms(wait) / 1000
+        except ValueError as error:
+            raise UsageError(f"wait_for_room: {error}") from None
+
+    def pause(self, refused: Refused) -> float | None:
+        """Seconds until the same may be sent again; None if the time is over, or waiting would not help.
+
+        Spread by half, so that those who were refused together do not come back together.
+        """
+        left = self._until - time.monotonic()
+        if left <= 0 or "retry_after" not in refused.details:
+            return None
+        chance = int.from_bytes(os.urandom(2), "big") / 65536
+        return min(refused.retry_after * (0.5 + chance), left)
 
 
 def _problem(path: str, value: object) -> str | None:
@@ -125,15 +185,16 @@ def _problem(path: str, value: object) -> str | None:
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 
 
-def _plain(value: object) -> bool:
+def is_plain(value: object) -> bool:
+    """Whether ``value`` is JSON-like data or bytes, as far as its types tell."""
     kind = type(value)
     if kind is dict:
         for key, item in cast(dict[object, object], value).items():
-            if type(key) is not str or (type(item) not in _SCALARS and not _plain(item)):
+            if type(key) is not str or (type(item) not in _SCALARS and not is_plain(item)):
                 return False
         return True
     if kind is list or kind is tuple:
-        return all(type(item) in _SCALARS or _plain(item) for item in cast(list[object], value))
+        return all(type(item) in _SCALARS or is_plain(item) for item in cast(list[object], value))
     return kind in _SCALARS
 
 
@@ -142,7 +203,7 @@ def encode(value: object, name: str = "payload") -> bytes:
     if value is None:
         return b""
     try:
-        if _plain(value):
+        if is_plain(value):
             return msgpack.packb(value, use_bin_type=True)
         problem = _problem(name, value)
     except (ValueError, OverflowError, RecursionError) as error:
@@ -185,12 +246,12 @@ def groups(tasks: Iterable[WireTask]) -> Iterator[list[WireTask]]:
 
 def wire_tasks(rows: Iterable[Sequence[Any]]) -> Iterator[WireTask]:
     """(type, payload[, options]) rows as they travel. Rows that share one options mapping convert it once."""
-    last: object = None
+    last: object = rows  # which no row gives
     options: Body | None = None
     for row in rows:
-        given = row[2] if len(row) > 2 else None
+        given: Options | None = row[2] if len(row) > 2 else None
         if given is not last:
-            last, options = given, wire_options(given) if given else None
+            last, options = given, wire_options(given or {})
         yield row[0], encode(row[1]), options
 
 

@@ -24,6 +24,8 @@ READY_WITHIN = 60.0
 """Seconds that a daemon may take to open its store and start its workers."""
 OUT = "daemon.out"
 """In the data directory: what the daemon's process itself prints (its log is daemon.log)."""
+OF_A_TASK = {"TQ_COMMAND", "TQ_TASK_ID", "TQ_ATTEMPT"}
+"""What a command finds in its environment: a daemon that it starts is no part of its task, and does not end with it."""
 
 
 def command(
@@ -31,13 +33,19 @@ def command(
     app: str | None = None,
     *,
     workers: int | None = None,
+    min_workers: int | None = None,
+    max_workers: int | None = None,
     slots: int | None = None,
     log_level: str | None = None,
     grace: float | None = None,
+    reload: bool = False,
 ) -> list[str]:
     """The command line of a daemon; absent settings fall to tq.toml, the environment, the defaults."""
-    given = {"--app": app, "--workers": workers, "--slots": slots, "--log-level": log_level, "--grace": grace}
-    words = [word for name, value in given.items() if value is not None for word in (name, str(value))]
+    given = {
+        "--app": app, "--workers": workers, "--min-workers": min_workers, "--max-workers": max_workers, "--slots": slots,
+        "--log-level": log_level, "--grace": grace,
+    }  # fmt: skip
+    words = [word for name, value in given.items() if value is not None for word in (name, str(value))] + ["--reload"] * reload
     return [sys.executable, "-m", "tq.daemon", "--data-dir", os.path.abspath(data_dir), *words]
 
 
@@ -46,19 +54,26 @@ def start_daemon(
     app: str | None = None,
     *,
     workers: int | None = None,
+    min_workers: int | None = None,
+    max_workers: int | None = None,
     slots: int | None = None,
     log_level: str | None = None,
     grace: float | None = None,
+    reload: bool = False,
     cwd: str | None = None,
 ) -> int:
-    """Start a daemon in the background; its pid, once it answers. ``grace`` in seconds.
+    """Start a daemon in the background; its pid, once it answers. ``grace`` in seconds; ``workers`` is ``min_workers`` and
+    ``max_workers`` in one.
 
     Raises ConfigError (the directory), or DaemonStartError with the daemon's reason and exit code.
     """
     from tq.config import prepare_data_dir
 
     where = prepare_data_dir(data_dir)
-    words = command(where, app, workers=workers, slots=slots, log_level=log_level, grace=grace)
+    words = command(
+        where, app, workers=workers, min_workers=min_workers, max_workers=max_workers, slots=slots, log_level=log_level, grace=grace,
+        reload=reload,
+    )  # fmt: skip
     out = os.open(where / OUT, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     ready, told = os.pipe()
     try:
@@ -66,6 +81,7 @@ def start_daemon(
         process = subprocess.Popen(
             [*words, "--ready-fd", str(told)], pass_fds=(told,), start_new_session=True, cwd=cwd,
             stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+            env={name: value for name, value in os.environ.items() if name not in OF_A_TASK},
         )  # fmt: skip
         os.close(told)
         told = -1

@@ -26,6 +26,7 @@ from tq.errors import ConfigError
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 DAY_MS = 86_400_000
+MAX_WORKERS = 1024
 
 
 def _cpus() -> int:
@@ -43,13 +44,17 @@ class Settings:
 
     data_dir: Path
     app: str | None = _option(None, "module", "The application that workers import: package.module, module:app or path/to/file.py.")
-    workers: int = _option(_cpus, "processes", "Worker processes; 0 leaves all work to outside consumers.", 0, 1024)
+    workers: int = _option(_cpus, "processes", "Worker processes; 0 leaves all work to outside consumers.", 0, MAX_WORKERS)
+    min_workers: int | None = _option(None, "processes", "The fewest worker processes, if their number follows the work.", 0, MAX_WORKERS)
+    max_workers: int | None = _option(None, "processes", "The most worker processes, if their number follows the work.", 0, MAX_WORKERS)
+    scale_cooldown_s: float = _option(10.0, "seconds", "A worker that was not needed for so long is let go.", 0.1, 86_400)
     slots: int = _option(1, "tasks", "Tasks that one worker runs at a time.", 1, 4096)
     worker_recycle: int = _option(0, "tasks", "A worker is replaced after so many tasks; 0 never.")
+    worker_max_rss: int = _option(0, "bytes", "A worker is replaced when it takes more memory after a task; 0 never.")
     log_level: str = _option("info", "word", "What the daemon writes to daemon.log.", words=LOG_LEVELS)
     grace_s: float = _option(25.0, "seconds", "How long a drain waits for running tasks.", 0, 86_400)
     kill_grace_s: float = _option(5.0, "seconds", "Time between asking a task to end and killing it.", 0, 3600)
-    retries_functions: int = _option(0, "runs", "Runs after the first, for functions that do not say.", 0, 1_000_000)
+    retries_functions: int = _option(3, "runs", "Runs after the first, for functions that do not say.", 0, 1_000_000)
     timeout_functions_s: float = _option(300.0, "seconds", "Time limit of a run, for functions that do not say; 0 is none.")
     max_payload: int = _option(256 << 10, "bytes", "The largest payload of a task.", 1024, 512 << 20)
     max_result: int = _option(64 << 10, "bytes", "The largest result that is kept.", 1024, 512 << 20)
@@ -59,9 +64,11 @@ class Settings:
     queue_tasks: int = _option(20_000_000, "tasks", "Unfinished tasks a queue takes before it refuses more.", 1)
     queue_bytes: int = _option(16 << 30, "bytes", "Their payloads together.", 1)
     keep: int = _option(100_000, "tasks", "Finished tasks that are kept, failed ones counted apart.")
+    keep_bytes: int = _option(4 << 30, "bytes", "What finished tasks that are kept may take, failed ones counted apart.", 1 << 20)
     keep_ms: int = _option(7 * DAY_MS, "milliseconds", "How long succeeded, cancelled and expired tasks are kept.")
     keep_failed_ms: int = _option(30 * DAY_MS, "milliseconds", "How long failed tasks are kept.")
     keep_requests_ms: int = _option(600_000, "milliseconds", "How long a repeated enqueue gives the same ids.")
+    keep_keys_ms: int = _option(DAY_MS, "milliseconds", "How long a key names its task after that one has ended.")
     map_size: int = _option(64 << 30, "bytes", "Address space for the store: the most its file can grow to.", 16 << 20, 1 << 46)
 
     def __post_init__(self) -> None:
@@ -71,6 +78,17 @@ class Settings:
         most = self.max_frame - (64 << 10)  # a frame carries more than the payload
         if self.max_payload > most:
             raise ConfigError(f"max_payload: expected at most max_frame - 64 KiB = {most}, got {self.max_payload}. Raise max_frame too.")
+        low, high = self.worker_range
+        if low > high:
+            raise ConfigError(f"min_workers: expected at most max_workers = {high}, got {low}. Raise max_workers too.")
+
+    @property
+    def worker_range(self) -> tuple[int, int]:
+        """The fewest and the most workers; what is not said is ``workers``, or as near to it as the other allows."""
+        low, high = self.min_workers, self.max_workers
+        if low is None:
+            low = self.workers if high is None else min(self.workers, high)
+        return low, max(self.workers, low) if high is None else high
 
 
 OPTIONS = {option.name: option for option in fields(Settings) if option.name != "data_dir"}
@@ -82,6 +100,8 @@ def _check(name: str, kind: str, about: Mapping[str, Any], value: object) -> Non
     if kind.startswith("str"):
         good = (isinstance(value, str) and (not words or value in words) and value != "") or (value is None and "None" in kind)
         expected = " or ".join(words) if words else "a text"
+    elif value is None and "None" in kind:
+        return
     else:
         number = isinstance(value, int | float) if kind == "float" else isinstance(value, int)
         good = number and not isinstance(value, bool) and isinstance(value, int | float) and low <= value <= high
@@ -97,11 +117,14 @@ def load_settings(arguments: Mapping[str, object] | None = None, environ: Mappin
     env = os.environ if environ is None else environ
     option = given.pop("data_dir", None)
     data_dir = Path(data_dir_of(option if isinstance(option, str | os.PathLike) else None, env))
-    values = _from_file(data_dir, env)
-    values |= _from_environment(env)
     for name in given:
         _known(name, "the command line")
-    values |= given
+    values: dict[str, Any] = {}
+    for source in (_from_file(data_dir, env), _from_environment(env), given):
+        if "workers" in source:  # which means both, unless the same source says more
+            values.pop("min_workers", None)
+            values.pop("max_workers", None)
+        values |= source
     return Settings(data_dir=data_dir, **values)
 
 

@@ -12,17 +12,20 @@ Promises, and the conformance suite tests each of them on every store:
 3. A guard that does not hold is an answer (None), never an exception, and changes nothing.
 4. A store never decides: no clock, no policy, no randomness. Ids and sequence numbers are its own.
 5. Ids and sequences rise by commit; an id is never given twice, even if the turn after it was lost.
-6. Who is claimed first: queues share by weight; within a queue the highest level, then the lowest sequence.
-   Claiming never reads past a task it may not take.
+6. Who is claimed first: queues share by weight, those that run as many tasks as they have slots left out; within a
+   queue the highest level, then the lowest sequence. But while a head below the highest level has waited longer than
+   the queue's ``aging_ms``, one claim in ``aging_share`` of that queue is the longest-waiting such head's. Claiming
+   never reads past a task it may not take.
 7. Reads see the turn they stand in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
+from tq.errors import Refused, UsageError
 from tq.lifecycle import Transition
 from tq.model import Header, State, Task
 
@@ -32,12 +35,31 @@ SCAN_MOST = 500
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A task to be accepted. ``due_at`` and ``expires_at`` are instants in ms, 0 for none."""
+    """A task to be accepted. ``due_at`` and ``expires_at`` are instants in ms, 0 for none.
+
+    ``digest`` tells requests with the same idempotency key apart; it is kept beside ``header.key``.
+    """
 
     header: Header
     payload: bytes
     due_at: int = 0
     expires_at: int = 0
+    digest: bytes = b""
+
+
+class KeyRef(NamedTuple):
+    """A name that one task of a type holds: ``kind`` is "key" (the request that sent it) or "unique" (what it is about)."""
+
+    kind: str
+    type: str
+    name: str
+
+
+class Holder(NamedTuple):
+    """Which task holds a name, and the digest of the request that sent it."""
+
+    id: int
+    digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +101,15 @@ class Claimed(NamedTuple):
     crashes: int
     header: Header
     record: bytes
+    failures: int = 0
+
+
+class Peeked(NamedTuple):
+    """A task that a claim would take, and why it goes first: "priority", "aged" (it waited longer than its queue's
+    ``aging_ms``) or "share" (its queue's turn came before that of a queue with a higher level)."""
+
+    task: Task
+    why: str
 
 
 class Success(NamedTuple):
@@ -96,6 +127,27 @@ SuccessRow = tuple[int, int, int, int, bool, bytes | None]
 """A Success, or a plain tuple like it: the hot path makes no object of its own for each."""
 
 
+class Running(NamedTuple):
+    """A task that runs. ``plain``: neither its time to live nor a cancel has a say in what becomes of it."""
+
+    claim: int
+    header: Header
+    failures: int
+    plain: bool
+
+
+class Failure(NamedTuple):
+    """An attempt that failed and will be retried at ``due_at``; ``details`` holds ``error`` and ``exit_code``."""
+
+    id: int
+    claim: int
+    started_at: int
+    finished_at: int
+    output: bool
+    details: Mapping[str, Any]
+    due_at: int
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """A task that is claimed: by whom, since when, under which lease (0: a local worker)."""
@@ -109,15 +161,47 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class QueueInfo:
-    """A named line and its settings; ``external`` leaves it to consumers outside the pool."""
+    """A named line and its settings; ``external`` leaves it to consumers outside the pool.
+
+    While a head of a lower level has waited longer than ``aging_ms``, one claim in ``aging_share`` is the longest-waiting
+    such head's (0 for either: strict priority). ``slots`` is how many of its tasks may run at once (0: any number).
+    ``priority`` to ``backoff`` are for tasks that neither say themselves nor have a type that does (None: the daemon's).
+    ``max_tasks`` and ``max_bytes`` bound what is unfinished (None: the daemon's limits); ``keep_ms`` is how long its
+    finished tasks are kept (None: as everywhere). ``routes`` are patterns of types that go here (fnmatch).
+    """
 
     name: str
     paused: bool = False
     weight: int = 1
     external: bool = False
+    aging_ms: int = 60_000
+    aging_share: int = 10
+    slots: int = 0
+    priority: int | None = None
+    retries: int | None = None
+    timeout_ms: int | None = None
+    backoff: Sequence[Any] | None = None
+    max_tasks: int | None = None
+    max_bytes: int | None = None
+    keep_ms: int | None = None
+    routes: Sequence[str] = ()
 
     def row(self) -> list[Any]:
-        return [self.name, self.paused, self.weight, self.external]
+        return [getattr(self, name) for name in self.__slots__]
+
+
+def queue_of(row: Sequence[Any]) -> QueueInfo:
+    """The settings whose row this is."""
+    return replace(QueueInfo(*row), routes=tuple(row[-1]))
+
+
+def checked(queue: QueueInfo) -> QueueInfo:
+    """The settings, if a store can carry them out; else UsageError."""
+    for name in ("weight", "aging_ms", "aging_share", "slots", "max_tasks", "max_bytes", "keep_ms"):
+        value, least = getattr(queue, name), int(name == "weight")
+        if value is not None and value < least:
+            raise UsageError(f"queue {queue.name!r}: expected {name} of at least {least}, got {value}. Nothing was changed.")
+    return queue if isinstance(queue.routes, tuple) else replace(queue, routes=tuple(queue.routes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +215,10 @@ class TypeInfo:
     backoff: Sequence[Any] | None = None
     priority: int | None = None
     once: bool | None = None
+    retry_for_ms: int | None = None
 
     def row(self) -> list[Any]:
-        return [self.name, self.queue, self.retries, self.timeout_ms, self.backoff, self.priority, self.once]
+        return [getattr(self, name) for name in self.__slots__]
 
 
 @dataclass(slots=True)
@@ -142,7 +227,8 @@ class Tally:
 
     ``states`` has one number per State; ``bytes`` are those of live tasks' payloads; ``succeeded``, ``failed`` and
     ``retried`` count ends and failed attempts that will be retried; ``run_ms`` is the sum of run times of ``runs``
-    finished runs and ``times`` their histogram (see ``bucket_of``).
+    finished runs and ``times`` their histogram (see ``bucket_of``); ``kept`` has the bytes of the specifications and
+    statuses of what is over: of all but the failed, and of the failed.
     """
 
     queue: str
@@ -155,6 +241,7 @@ class Tally:
     runs: int = 0
     run_ms: int = 0
     times: dict[int, int] = field(default_factory=dict)
+    kept: list[int] = field(default_factory=lambda: [0, 0])
 
     def ran(self, ms: int, runs: int = 1) -> None:
         """Count ``runs`` of ``ms`` each; a clock that stepped back makes it 0."""
@@ -166,7 +253,7 @@ class Tally:
 
     def row(self) -> list[Any]:
         head = [self.queue, self.type, self.states, self.bytes, self.succeeded, self.failed, self.retried]
-        return [*head, self.runs, self.run_ms, self.times]
+        return [*head, self.runs, self.run_ms, self.times, self.kept]
 
 
 def bucket_of(ms: int) -> int:
@@ -187,9 +274,10 @@ def bucket_top(bucket: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Which tasks a list shows, newest first (pending ones in the order they will run). None: any.
+    """Which tasks a list shows, newest first (pending ones by queue, level and sequence; ``peek`` knows what has aged). None: any.
 
-    ``before`` is the cursor of the page before, as it was given; ``limit`` the most tasks of one page.
+    ``before`` is the cursor of the page before, as it was given; ``limit`` the most tasks of one page. ``oldest`` gives the
+    oldest first instead, pending ones among them: for work that has to keep their order.
     """
 
     states: frozenset[State] | None = None
@@ -199,6 +287,7 @@ class Query:
     label: str | None = None
     limit: int = 50
     before: bytes | None = None
+    oldest: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +317,48 @@ class Limits:
     keep_ms: int = 7 * 86_400_000
     keep_failed_ms: int = 30 * 86_400_000
     keep: int = 100_000
+    keep_bytes: int = 4 << 30
     keep_requests_ms: int = 600_000
+    keep_keys_ms: int = 86_400_000
+    keep_events: int = 10_000
+
+
+def bounds(queue: QueueInfo | None, limits: Limits) -> tuple[int, int]:
+    """How many unfinished tasks and bytes of their payloads a queue may hold."""
+    tasks, size = (None, None) if queue is None else (queue.max_tasks, queue.max_bytes)
+    return limits.queue_tasks if tasks is None else tasks, limits.queue_bytes if size is None else size
+
+
+def full(queue: str, limit: int, unit: str, have: int, came: int) -> Refused:
+    """The refusal of tasks for a queue that would pass its ``limit``."""
+    text = f"queue {queue!r} is full: expected at most {limit} {unit}, it has {have} and {came} came. Nothing was stored; try again later."
+    return Refused(text, queue=queue, retry_after=1.0)
+
+
+def places_filled(fresh: Sequence[int], places: Sequence[int]) -> list[int]:
+    """The ids that ``Store.enqueue`` gives for ``places`` when its drafts got the ids ``fresh``."""
+    new = iter(fresh)
+    return [place or next(new) if place >= 0 else fresh[-1 - place] for place in places]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something an operator or the system did: ``number`` 0 is one not stored yet, ``at`` in ms.
+
+    ``who`` is "user 1000 (pid 4242)" or "tq"; ``what`` the verb in the past tense; ``target`` what it was done to;
+    ``before`` and ``after`` hold only what changed.
+    """
+
+    number: int
+    at: int
+    who: str
+    what: str
+    target: str
+    before: Mapping[str, Any] | None = None
+    after: Mapping[str, Any] | None = None
+
+    def row(self) -> list[Any]:
+        return [self.number, self.at, self.who, self.what, self.target, self.before, self.after]
 
 
 class Store(Protocol):
@@ -241,10 +371,15 @@ class Store(Protocol):
     def close(self) -> None: ...
 
     # writes, inside a turn
-    def enqueue(self, drafts: Sequence[Draft], request: RequestId | None = None) -> Sequence[int]:
+    def enqueue(self, drafts: Sequence[Draft], request: RequestId | None = None, places: Sequence[int] | None = None) -> Sequence[int]:
         """Store the drafts and give their ids, in order. Refused: a queue's limit would be passed.
 
-        A draft with a due time in the future is scheduled, one with parents blocked, else it is pending.
+        ``places`` is for requests some of whose tasks exist already, and says what to give (and to remember of the request) for
+        each of its tasks: 0 the id of the next draft, above 0 that id, below 0 (-1 - n) the id of the draft at n.
+
+        A draft with a due time in the future is scheduled, one with parents blocked, else it is pending. The names in
+        ``header.key`` and ``header.unique`` are its own from now on: ask ``holders`` first. A unique name is free again
+        in the transaction of the end; a key ``keep_keys_ms`` after it, whether the task is still kept or not.
         """
 
     def claim(self, want: Want) -> list[Claimed]:
@@ -253,14 +388,31 @@ class Store(Protocol):
     def succeed(self, results: Sequence[SuccessRow]) -> list[bool]:
         """Settle successes: the hot path of ``apply``. False: the claim is over, nothing changed."""
 
+    def running(self, ids: Sequence[int]) -> list[Running | None]:
+        """What is known of tasks that run, without reading any of them; None: it does not run."""
+
+    def retry_later(self, failures: Sequence[Failure]) -> list[bool]:
+        """Settle failures that will be retried, of tasks whose ``Running`` is plain: the hot path of ``apply``, as ``succeed``."""
+
+    def promote(self, limit: int) -> list[int]:
+        """Make pending what is scheduled or retrying and due by now, oldest first: the hot path of ``due`` and ``apply``; the ids.
+
+        What ``due`` would find first, an expiry say, holds up nothing; it is still ``due``'s to find.
+        """
+
     def apply(self, transitions: Sequence[Transition]) -> list[Task | None]:
         """Carry out guarded transitions; the task as it is now, or None where the guard did not hold.
 
-        A status that becomes pending with ``seq`` 0 gets the next sequence; one with a ``seq`` keeps its place.
+        A status that becomes pending with ``seq`` 0 gets the next sequence; one with a ``seq`` keeps its place. A
+        transition with a ``spec`` also gives the task that specification (its id, key and unique name are the old ones). A
+        finished task comes back to life (``retried``) only if no other holds its unique name: else the guard fails.
         """
 
     def due(self, limit: int) -> list[tuple[str, int]]:
-        """Take the timers that are due, oldest first: ("due" | "expire" | "lease", task id). They are gone."""
+        """Take the timers that are due, oldest first: ("due" | "expire" | "lease" | "forget", task id). They are gone.
+
+        "forget" is a finished task whose queue keeps it no longer (``QueueInfo.keep_ms``). Keys run out by themselves.
+        """
 
     def extend(self, task_id: int, claim: int, lease_ms: int) -> bool:
         """Push out the lease of a consumer's claim; False: the claim is over."""
@@ -269,7 +421,10 @@ class Store(Protocol):
         """Forget finished tasks; False where there is none or it is not over."""
 
     def retain(self, limits: Limits, most: int) -> list[tuple[int, bool]]:
-        """Forget the oldest of what is kept too long or too many, ``most`` at the most: (id, had output)."""
+        """Forget the oldest of what is kept too long, too many or too large, ``most`` at the most: (id, had output)."""
+
+    def note(self, event: Event) -> Event:
+        """Remember an event; with its number. The oldest beyond ``keep_events`` are forgotten."""
 
     def put_types(self, types: Sequence[TypeInfo]) -> None: ...
     def put_queue(self, queue: QueueInfo) -> None: ...
@@ -284,8 +439,17 @@ class Store(Protocol):
         """Tasks that match, each with the cursor behind it; None marks a place where the reader may be left for
         another turn, since the iterator holds no transaction across it."""
 
-    def peek(self, limit: int, queue: str | None = None) -> list[Task]:
+    def peek(self, limit: int, queue: str | None = None) -> list[Peeked]:
         """The next tasks a claim would take, in that order; nothing changes."""
+
+    def sent(self, request: RequestId) -> Sequence[int] | None:
+        """In a turn: the ids that an enqueue gave when it was sent before; None: it was not, or too long ago."""
+
+    def holders(self, names: Sequence[KeyRef]) -> list[Holder | None]:
+        """Which task holds each of the names."""
+
+    def events(self, before: int | None, limit: int) -> list[Event]:
+        """Events, newest first, those numbered below ``before``."""
 
     def held(self) -> list[Held]: ...
     def tallies(self) -> list[Tally]: ...

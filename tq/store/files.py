@@ -24,7 +24,7 @@ FORMAT = b"1"
 """The format of the whole store; a record has a version of its own."""
 NAMES = (
     "meta", "tasks", "states", "ready", "lanes", "running", "timers",
-    "history", "tallies", "requests", "types", "queues", "chores",
+    "history", "tallies", "requests", "types", "queues", "chores", "names", "events",
 )  # fmt: skip
 MAP_SIZE = 64 << 30
 

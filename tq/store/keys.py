@@ -1,7 +1,7 @@
 """The layout of the LMDB store: its databases, keys and values.
 
 For: the structs that lmdb.py writes, lookup.py reads and verify.py checks.
-Not for: logic.
+Not for: logic, but for the key of a name.
 Runs in: the daemon; ``tq verify``.
 Promises: keys are big-endian, so their order is the index.
 
@@ -10,13 +10,17 @@ Promises: keys are big-endian, so their order is the index.
     ready     lane u32 | 9-priority u8 | seq u64  id u64 | ready_at u64, and one more byte if the task has a status
     lanes     number u32                          [queue, type, tenant, flow], while it has tasks
     running   batch u64                           [worker, claimed_at, lease_ms, [id...], [claim...] or nil] and CRC
-    timers    at u64 | kind u8 | id u64           nothing
-    history   state u8 | finished_at u64 | id u64 tally u32 | had output u8
+    timers    at u64 | kind u8 | id u64           nothing; of a KEY the key in names
+    history   state u8 | finished_at u64 | id u64 tally u32 | had output u8 | bytes of specification and status u32
+    names     kind u8 | size u8 | type | name     id u64 | until u64 (a KEY timer's instant; 0 while the task lives) | digest
     tallies   number u32                          a Tally's row; at COUNTED, beside them in one page: the last id, seq,
                                                   batch and chore given
-    requests  minute u32 | nonce | number u64     first id u64 | how many u64
-    types, queues, chores                         rows (tq.store), by name or number
+    requests  minute u32 | nonce | number u64     first id u64 | how many u64; or LISTED and each id u64
+    types, queues, chores, events                 rows (tq.store), by name or number
     meta      "format", "engine"
+
+Timers are DUE (a task becomes pending), EXPIRE (its time to live is over), KEY (a name is free again, whatever has
+become of the task) and FORGET (its queue keeps it no longer). One that nobody needs any more lapses when it is due.
 
 A task is running if its newest batch names a claim that its status has not reached: settling writes a status with
 that claim, so a batch record is written once, and deleted when its last task is settled.
@@ -25,20 +29,30 @@ that claim, so a batch record is written once, and deleted when its last task is
 from __future__ import annotations
 
 import struct
+from typing import Any
 
-from tq.model import Header, Status
+from tq.model import CRC, HEAD, Header, is_name
+from tq.store import KeyRef
 
 U32 = struct.Struct(">I")
 U64 = struct.Struct(">Q")
 PAIR = struct.Struct(">QQ")
 READY = struct.Struct(">IBQ")
+RUNG = struct.Struct(">IB")
+"""What the ready entries of one level of a lane begin with."""
 TIMER = struct.Struct(">QBQ")
 HISTORY = struct.Struct(">BQQ")
-ENDED = struct.Struct(">IB")
+ENDED = struct.Struct(">IBI")
 COUNTERS = struct.Struct(">QQQQ")
 COUNTED = b"\xff\xff\xff\xff"
 REQUEST = struct.Struct(">I8sQ")
-DUE, EXPIRE = 0, 1
+LISTED = b"\x01"
+"""Before ids that do not follow each other: one byte more than a multiple of an id's."""
+DUE, EXPIRE, KEY, FORGET = 0, 1, 2, 3
+SEALED = HEAD.size + CRC.size
+"""Bytes of a specification beside its header and payload."""
+KINDS = ("key", "unique")
+"""Of names, by the number they have in a key."""
 PAST = b"\x01"
 """Behind a ready entry's value: look for a status too."""
 
@@ -56,5 +70,20 @@ class Batch:
         self.left = 0
 
 
-Run = tuple[int, Batch, int, int, Status | None, Header]
-"""A running task in memory: claim, batch, seq, payload bytes, the status before (None: no run began yet), header."""
+Run = tuple[int, Batch, int, int, list[Any] | None, Header, bool]
+"""A running task in memory: claim, batch, seq, payload bytes, the status before as a row (None: no run
+began yet), header, whether it may expire."""
+
+
+def name_key(ref: KeyRef) -> bytes | None:
+    """The key of a name in ``names``; None if no store takes it (empty, or too long)."""
+    if not (is_name(ref.type) and is_name(ref.name)):
+        return None
+    kind = ref.type.encode("utf-8", "surrogatepass")
+    return bytes((KINDS.index(ref.kind), len(kind))) + kind + ref.name.encode("utf-8", "surrogatepass")
+
+
+def ref_of(key: bytes) -> KeyRef:
+    """The name whose key this is; ValueError or IndexError if it is none."""
+    end = 2 + key[1]
+    return KeyRef(KINDS[key[0]], key[2:end].decode("utf-8", "surrogatepass"), key[end:].decode("utf-8", "surrogatepass"))

@@ -1,7 +1,7 @@
 """Reading the LMDB store.
 
 For: tasks by id, lists, the order of what is next, counts; everything that changes nothing.
-Not for: writes (lmdb.py).
+Not for: writes (lmdb.py, hot.py).
 Runs in: the daemon, on the thread of its loop.
 Promises: inside a turn a read sees what the turn wrote; no read transaction outlives a call, nor a slice of ``find``.
 """
@@ -11,19 +11,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
-from heapq import heapify, heappop, heappush
+from dataclasses import replace
 from typing import Any
 
 import lmdb
 
 from tq.errors import StoreDamaged
-from tq.model import Spec, State, Status, Task, spec_of, status_of
-from tq.store import Chore, Held, Query, QueueInfo, Tally, TypeInfo
+from tq.model import Spec, State, Status, Task, spec_of, status_from, status_of
+from tq.store import Chore, Held, Holder, KeyRef, Limits, Peeked, Query, QueueInfo, RequestId, Tally, TypeInfo
 from tq.store.files import Dbs
-from tq.store.keys import DUE, PAIR, READY, TIMER, U32, U64, Run
-from tq.store.lanes import Lanes
+from tq.store.keys import DUE, TIMER, U64, Run
+from tq.store.lanes import Lanes, joined
 from tq.store.leases import Leases
+from tq.store.names import Names
+from tq.store.order import Order, claimable, listed
+from tq.store.retention import sent_before
 
 SLICE = 100
 """Records that ``find`` reads before it offers to pause: well under a millisecond."""
@@ -43,6 +45,8 @@ class Lookup:
     _db: Dbs
     _txn: Any
     _now: int
+    _limits: Limits
+    _names: Names
     _lanes: Lanes
     _running: dict[int, Run]
     _leases: Leases
@@ -73,11 +77,11 @@ class Lookup:
         spec = spec_of(task_id, record)
         run = self._running.get(task_id)
         if run is not None:
-            claim, batch, seq, _, prior, _ = run
+            claim, batch, seq, _, past, _, _ = run
+            before = Status(State.RUNNING) if past is None else status_from(past)
             status = replace(
-                prior or Status(State.RUNNING), state=State.RUNNING, claim=claim, seq=seq, worker=batch.worker,
-                started_at=batch.claimed_at, finished_at=0,
-            )  # fmt: skip
+                before, state=State.RUNNING, claim=claim, seq=seq, worker=batch.worker, started_at=batch.claimed_at, finished_at=0
+            )
             return Task(spec, status)
         state = txn.get(key, db=self._db["states"])
         return Task(spec, status_of(task_id, state) if state is not None else untouched(spec))
@@ -97,11 +101,14 @@ class Lookup:
     # -- lists -----------------------------------------------------------------------------------------------------
 
     def find(self, query: Query) -> Iterator[tuple[Task, bytes] | None]:
-        if query.states == _PENDING:
+        if query.states == _PENDING and not query.oldest:
             yield from self._find_pending(query)
             return
-        before = min(U64.unpack(query.before)[0] if query.before else self._id + 1, self._id + 1)
-        ids = iter(range(before - 1, 0, -1)) if query.states is None else self._ids(query.states, before)
+        if query.oldest:
+            ids = iter(range(U64.unpack(query.before)[0] + 1 if query.before else 1, self._id + 1))
+        else:
+            before = min(U64.unpack(query.before)[0] if query.before else self._id + 1, self._id + 1)
+            ids = iter(range(before - 1, 0, -1)) if query.states is None else self._ids(query.states, before)
         left = query.limit
         while left > 0:
             with self._view() as txn:
@@ -117,7 +124,7 @@ class Lookup:
     def _find_pending(self, query: Query) -> Iterator[tuple[Task, bytes] | None]:
         """Pending tasks in the order of their lanes' queue; the cursor counts them."""
         skip = U64.unpack(query.before)[0] if query.before else 0
-        order = self._in_order(query.queue, every=True)
+        order = self._listed(query.queue)
         at, left = 0, query.limit
         while at < skip:
             with self._view() as txn:
@@ -158,7 +165,7 @@ class Lookup:
             return list(self._running)
         with self._view() as txn:
             if state is State.PENDING:
-                return self._in_order(None, every=True).take(txn, 1 << 62)
+                return self._listed(None).take(txn, 1 << 62)
             if state.final:
                 cursor, prefix = txn.cursor(self._db["history"]), bytes([state])
                 found = cursor.set_range(prefix)
@@ -173,22 +180,28 @@ class Lookup:
 
     # -- what is next ----------------------------------------------------------------------------------------------
 
-    def peek(self, limit: int, queue: str | None = None) -> list[Task]:
-        with self._view() as txn:
-            ids = self._in_order(queue).take(txn, limit)
-            return [task for task in (self._read(txn, task_id) for task_id in ids) if task is not None]
+    def _listed(self, queue: str | None) -> Order:
+        """Pending tasks as a list shows them: as if no queue were paused, external or full, and nothing had aged."""
+        lines = [line for line in self._lanes.lines.values() if line.lanes and queue in (None, line.info.name)]
+        return Order(self._db["ready"], listed(lines), self._lanes.by_key.values(), self._now)
 
-    def _in_order(self, queue: str | None, *, every: bool = False) -> Order:
-        """What is next, from the first on; ``every``: as if no queue were paused or external."""
-        if every:
-            lines = [line for line in self._lanes.lines.values() if line.busy and queue in (None, line.info.name)]
-        else:
-            lines = self._lanes.open_lines(frozenset({queue}) if queue is not None else None)
-        heads: dict[str, list[tuple[int, int, int]]] = {line.info.name: [] for line in lines}
-        for lane in self._lanes.by_key.values():
-            if lane.head is not None and lane.line.info.name in heads:
-                heads[lane.line.info.name].append((*lane.head, lane.number))
-        return Order(self._db["ready"], [_Turn(line.passed, line.info.name, line.info.weight, heads[line.info.name]) for line in lines])
+    def peek(self, limit: int, queue: str | None = None) -> list[Peeked]:
+        lines = self._lanes.open_lines(None if queue is None else frozenset({queue}))
+        order = Order(self._db["ready"], claimable(lines, joined(lines)), self._lanes.by_key.values(), self._now)
+        with self._view() as txn:
+            found = [(self._read(txn, task_id), why) for task_id, why in order.explain(txn, limit)]
+        return [Peeked(task, why) for task, why in found if task is not None]
+
+    # -- names and requests ----------------------------------------------------------------------------------------
+
+    def holders(self, names: Sequence[KeyRef]) -> list[Holder | None]:
+        with self._view() as txn:
+            return self._names.holders(txn, names)
+
+    def sent(self, request: RequestId) -> Sequence[int] | None:
+        minutes = self._limits.keep_requests_ms // 60_000 + 2
+        with self._view() as txn:
+            return sent_before(txn, self._db["requests"], request, self._now // 60_000, minutes)
 
     # -- the rest, from memory -------------------------------------------------------------------------------------
 
@@ -214,65 +227,13 @@ class Lookup:
         return self._id
 
     def ready(self) -> bool:
-        return any(line.busy and not line.info.paused and not line.info.external for line in self._lanes.lines.values())
+        return self._lanes.ready()
 
     def next_due(self) -> int | None:
         lease = self._leases.next
         if lease is None or self._next_timer is None:
             return lease if self._next_timer is None else self._next_timer
         return min(lease, self._next_timer)
-
-
-@dataclass(slots=True)
-class _Turn:
-    """A queue whose turn it may be: its pass, and the next place (level, sequence, lane) of each of its lanes as a heap."""
-
-    passed: float
-    name: str
-    weight: int
-    heads: list[tuple[int, int, int]]
-
-
-class Order:
-    """Ids in the order a claim would take them. It holds no transaction: each ``take`` goes on where the last one ended."""
-
-    def __init__(self, db: Any, turns: list[_Turn]) -> None:
-        self._db = db
-        self._turns = turns
-        for turn in turns:
-            heapify(turn.heads)
-
-    def take(self, txn: Any, count: int) -> list[int]:
-        """The next ``count`` ids, fewer at the end. What was claimed since the last call is passed over."""
-        cursor = txn.cursor(self._db)
-        ids: list[int] = []
-        while self._turns and len(ids) < count:
-            turn = min(self._turns, key=lambda one: (one.passed, one.name)) if len(self._turns) > 1 else self._turns[0]
-            task_id = self._next(cursor, turn.heads)
-            if task_id is None:
-                self._turns.remove(turn)
-                continue
-            turn.passed += 1 / turn.weight
-            ids.append(task_id)
-        return ids
-
-    def _next(self, cursor: Any, heads: list[tuple[int, int, int]]) -> int | None:
-        while heads:
-            place = heappop(heads)
-            level, seq, number = place
-            lane = U32.pack(number)
-            if not cursor.set_range(READY.pack(number, level, seq)) or cursor.key()[:4] != lane:
-                continue
-            _, level, seq = READY.unpack(cursor.key())
-            if (level, seq, number) != place:  # it is gone: the next of its lane may not be the next of all
-                heappush(heads, (level, seq, number))
-                continue
-            task_id = PAIR.unpack(cursor.value()[:16])[0]
-            if cursor.next() and cursor.key()[:4] == lane:
-                _, level, seq = READY.unpack(cursor.key())
-                heappush(heads, (level, seq, number))
-            return int(task_id)
-        return None
 
 
 def untouched(spec: Spec) -> Status:

@@ -5,121 +5,60 @@ Not for: millions of tasks or many writers: a turn that writes copies the dicts 
 Runs in: the process that opens it, on one thread.
 Promises: those of ``tq.store``, each carried out in the most obvious way there is; ``abort`` puts back the copy
 that the first write of the turn made; a snapshot is complete or not there at all (made beside its place, synced,
-renamed), and opening one gives what the last commit held, but for the passes of the queues, which start anew.
+renamed), and opening one gives what the last commit held, but for whose turn it is among the queues.
 """
 
 from __future__ import annotations
 
-import os
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tq.errors import PayloadError, Refused, StoreError, StoreTooNew, UsageError
-from tq.lifecycle import Transition
-from tq.model import Header, Spec, State, Status, Task, pack, seal, spec_of, status_of, unpack, unseal
+from tq.errors import PayloadError, StoreError, UsageError
+from tq.lifecycle import Outcome, Transition, come_due, settle
+from tq.model import MAX_HEADER, Header, Spec, State, Status, Task, is_name, pack, unpack
 from tq.store import (
     SCAN_MOST,
     Chore,
     Claimed,
     Draft,
+    Event,
+    Failure,
     Held,
+    Holder,
+    KeyRef,
     Limits,
+    Peeked,
     Query,
     QueueInfo,
     RequestId,
+    Running,
     Success,
     SuccessRow,
     Tally,
     TypeInfo,
     Want,
+    bounds,
+    checked,
+    full,
+    places_filled,
 )
+from tq.store.sharing import in_order, joined, order
+from tq.store.snapshot import Contents, Owner, Turn, contents_of, copied, write
 
-FORMAT = 1
-"""The format of a snapshot; the records in it have versions of their own."""
-MAX_HEADER = 0xFFFF
-RETRY_AFTER = 1.0
-"""Seconds until a refused enqueue may be worth another try: a guess, unmeasured."""
 TIMED = frozenset({State.SCHEDULED, State.RETRYING})
 RAN = frozenset({"succeeded", "failed", "timed_out"})
 
-Place = tuple[int, int, int]
-"""(minus priority, sequence, task id): the smallest of a queue goes first."""
-Timer = tuple[int, str, int]
-"""(instant in ms, "due" | "expire" | "lease", task id)."""
 
-
-@dataclass(slots=True)
-class _Contents:
-    """All that is remembered. Values are never changed in place, but for the lists and tallies that ``copy`` copies."""
-
-    last_id: int = 0
-    last_seq: int = 0
-    last_chore: int = 0
-    specs: dict[int, Spec] = field(default_factory=dict)
-    statuses: dict[int, Status] = field(default_factory=dict)
-    held: dict[int, tuple[Held, int]] = field(default_factory=dict)  # with the instant its lease lapses, 0: never
-    timers: list[Timer] = field(default_factory=list)  # sorted
-    ready: dict[str, list[Place]] = field(default_factory=dict)  # by queue, each sorted
-    passes: dict[str, float] = field(default_factory=dict)  # by queue: stride scheduling
-    queues: dict[str, QueueInfo] = field(default_factory=dict)
-    types: dict[str, TypeInfo] = field(default_factory=dict)
-    chores: dict[int, Chore] = field(default_factory=dict)
-    requests: dict[tuple[bytes, int], tuple[int, list[int]]] = field(default_factory=dict)  # when, and the ids
-    tallies: dict[tuple[str, str], Tally] = field(default_factory=dict)
-
-    def copy(self) -> _Contents:
-        return replace(
-            self, specs=dict(self.specs), statuses=dict(self.statuses), held=dict(self.held), timers=list(self.timers),
-            ready={name: list(line) for name, line in self.ready.items()}, passes=dict(self.passes),
-            queues=dict(self.queues), types=dict(self.types), chores=dict(self.chores), requests=dict(self.requests),
-            tallies={key: _copied(tally) for key, tally in self.tallies.items()},
-        )  # fmt: skip
-
-    def record(self) -> bytes:
-        """Everything but what follows from the rest (``ready``) or is a cache (``passes``)."""
-        counters = [self.last_id, self.last_seq, self.last_chore]
-        tasks = [[i, spec.record(), self.statuses[i].record()] for i, spec in self.specs.items()]
-        held = [[h.id, h.claim, h.worker, h.claimed_at, h.lease_ms, lapses] for h, lapses in self.held.values()]
-        requests = [[nonce, number, at, ids] for (nonce, number), (at, ids) in self.requests.items()]
-        named = [[value.row() for value in kind.values()] for kind in (self.queues, self.types, self.chores, self.tallies)]
-        return seal(pack([FORMAT, counters, tasks, held, self.timers, requests, *named]))
-
-
-def _contents_of(record: bytes, what: str) -> _Contents:
-    """Decode a snapshot; StoreDamaged or StoreTooNew if it is not a whole one of this format."""
-    version, *rows = unpack(unseal(record, what))
-    if version != FORMAT:
-        raise StoreTooNew(f"{what}: expected snapshot format {FORMAT}, got {version}. Use the tq that wrote it.")
-    counters, tasks, held, timers, requests, queues, types, chores, tallies = rows
-    found = _Contents()
-    found.last_id, found.last_seq, found.last_chore = counters
-    found.timers = [(at, kind, task_id) for at, kind, task_id in timers]
-    for task_id, spec, status in tasks:
-        found.specs[task_id], found.statuses[task_id] = spec_of(task_id, spec), status_of(task_id, status)
-        if found.statuses[task_id].state is State.PENDING:
-            header = found.specs[task_id].header
-            insort(found.ready.setdefault(header.queue, []), _place(header, found.statuses[task_id], task_id))
-    found.passes = dict.fromkeys(found.ready, 0.0)
-    found.held = {row[0]: (Held(*row[:5]), row[5]) for row in held}
-    found.requests = {(nonce, number): (at, ids) for nonce, number, at, ids in requests}
-    found.queues = {row[0]: QueueInfo(*row) for row in queues}
-    found.types = {row[0]: TypeInfo(*row) for row in types}
-    found.chores = {row[0]: Chore(*row) for row in chores}
-    found.tallies = {(row[0], row[1]): Tally(*row) for row in tallies}
-    return found
-
-
-def _copied(tally: Tally) -> Tally:
-    return replace(tally, states=list(tally.states), times=dict(tally.times))
-
-
-def _place(header: Header, status: Status, task_id: int) -> Place:
-    return (-header.priority, status.seq, task_id)
+def _into(line: list[Any], value: tuple[Any, ...]) -> None:
+    """Put ``value`` into a sorted list, unless it is there."""
+    at = bisect_left(line, value)
+    if line[at : at + 1] != [value]:
+        line.insert(at, value)
 
 
 def _without(line: list[Any], value: tuple[Any, ...]) -> None:
@@ -136,6 +75,11 @@ def _first_status(spec: Spec) -> Status:
     return Status(State.BLOCKED if spec.header.parents else State.SCHEDULED, due_at=spec.due_at)
 
 
+def _names_of(header: Header) -> list[KeyRef]:
+    named = (("key", header.key), ("unique", header.unique))
+    return [KeyRef(kind, header.type, name) for kind, name in named if name is not None]
+
+
 class MemoryStore:
     """See ``tq.store.Store``. ``path`` names a snapshot file, written by each commit that changed something."""
 
@@ -143,8 +87,9 @@ class MemoryStore:
         self._path = path
         self._limits = limits
         self._now: int | None = None  # None: no turn
-        self._before: _Contents | None = None  # None: nothing written in this turn
-        self._contents = _contents_of(path.read_bytes(), str(path)) if path is not None and path.exists() else _Contents()
+        self._latest = 0  # now, of this turn or the last
+        self._before: Contents | None = None  # None: nothing written in this turn
+        self._contents = contents_of(path.read_bytes(), str(path)) if path is not None and path.exists() else Contents()
         self._restarted = True
 
     # the turn
@@ -152,7 +97,7 @@ class MemoryStore:
     def begin(self, now: int) -> None:
         if self._now is not None:
             raise StoreError("expected a commit or an abort of the turn before, got a second begin. End the first turn.")
-        self._now = now
+        self._now = self._latest = now
         if self._restarted and self._contents.held:  # nobody could extend a lease while nobody was there
             mem, _ = self._turn()
             mem.timers = [timer for timer in mem.timers if timer[1] != "lease"]
@@ -161,7 +106,7 @@ class MemoryStore:
 
     def commit(self) -> None:
         if self._before is not None and self._path is not None:
-            self._write_snapshot(self._path)
+            write(self._path, self._contents.record())
         self._now = self._before = None
         self._restarted = False
 
@@ -173,23 +118,7 @@ class MemoryStore:
     def close(self) -> None:
         self.abort()
 
-    def _write_snapshot(self, path: Path) -> None:
-        fresh = path.with_name(path.name + ".new")
-        try:
-            with open(fresh, "wb") as file:
-                file.write(self._contents.record())
-                file.flush()
-                os.fsync(file.fileno())
-            os.rename(fresh, path)
-            directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
-        except OSError as e:
-            raise StoreError(f"{path}: expected to write a snapshot, got: {e}. Nothing was committed; free space, then try again.") from e
-
-    def _turn(self) -> tuple[_Contents, int]:
+    def _turn(self) -> tuple[Contents, int]:
         """The contents to write to, and the turn's now; the first write of a turn keeps a copy for ``abort``."""
         if self._now is None:
             raise StoreError("expected a turn (begin ... commit), got a write outside of one. Call begin(now) first.")
@@ -199,14 +128,13 @@ class MemoryStore:
 
     # writes
 
-    def enqueue(self, drafts: Sequence[Draft], request: RequestId | None = None) -> Sequence[int]:
+    def enqueue(self, drafts: Sequence[Draft], request: RequestId | None = None, places: Sequence[int] | None = None) -> Sequence[int]:
         mem, now = self._turn()
-        oldest = now - self._limits.keep_requests_ms
-        mem.requests = {key: kept for key, kept in mem.requests.items() if kept[0] >= oldest}
         if request is not None and request.again:
-            known = mem.requests.get((request.nonce, request.number))
+            known = self.sent(request)
             if known is not None:
-                return known[1]
+                return known
+        mem.requests = {key: kept for key, kept in mem.requests.items() if kept[0] >= now - self._limits.keep_requests_ms}
         self._check(drafts)
         ids = []
         for draft in drafts:
@@ -215,17 +143,17 @@ class MemoryStore:
             mem.last_seq += pending
             seq, due_at = (mem.last_seq, 0) if pending else (0, draft.due_at)
             spec = Spec(mem.last_id, draft.header, draft.payload, now, seq, due_at, draft.expires_at)
-            mem.specs[spec.id] = spec
             self._move(spec, _first_status(spec))
-            if spec.expires_at:
-                insort(mem.timers, (spec.expires_at, "expire", spec.id))
+            mem.names |= dict.fromkeys(_names_of(draft.header), Owner(spec.id, draft.digest))
             ids.append(spec.id)
+        if places is not None:
+            ids = places_filled(ids, places)
         if request is not None:
             mem.requests[request.nonce, request.number] = (now, ids)
         return ids
 
     def _check(self, drafts: Sequence[Draft]) -> None:
-        """Raise PayloadError or Refused if the drafts cannot all be stored."""
+        """Raise PayloadError, Refused or UsageError if the drafts cannot all be stored."""
         tasks: Counter[str] = Counter()
         size: Counter[str] = Counter()
         for draft in drafts:
@@ -238,65 +166,89 @@ class MemoryStore:
             tallies = [tally for tally in self._contents.tallies.values() if tally.queue == queue]
             live = sum(count for tally in tallies for state, count in zip(State, tally.states, strict=True) if not state.final)
             stored = sum(tally.bytes for tally in tallies)
-            for what, total, most in (
-                ("tasks", live + tasks[queue], self._limits.queue_tasks),
-                ("bytes of payload", stored + size[queue], self._limits.queue_bytes),
-            ):
-                if total > most:
-                    message = f"queue {queue!r}: expected at most {most} {what}, got {total}. Nothing was stored; try again later."
-                    raise Refused(message, queue=queue, retry_after=RETRY_AFTER)
+            most_tasks, most_size = bounds(self._contents.queue(queue), self._limits)
+            if live + tasks[queue] > most_tasks:
+                raise full(queue, most_tasks, "tasks", live, tasks[queue])
+            if stored + size[queue] > most_size:
+                raise full(queue, most_size, "bytes of payload", stored, size[queue])
+        names = [name for draft in drafts for name in _names_of(draft.header)]
+        for name in names:
+            if not (is_name(name.type) and is_name(name.name)) or name in self._contents.names or names.count(name) > 1:
+                raise UsageError(f"{name.kind} {name.name!r} of type {name.type!r}: expected a name that is free. Nothing was stored.")
 
     def _move(self, spec: Spec, new: Status) -> None:
-        """Give the task its new status, with everything that follows from it: the line, timers, the claim, counts."""
+        """Give the task its new specification and status, with everything that follows from them."""
         mem, _ = self._turn()
-        task_id, header, old = spec.id, spec.header, mem.statuses.get(spec.id)
-        tally = mem.tallies.setdefault((header.queue, header.type), Tally(header.queue, header.type))
-        if old is not None:
-            tally.states[old.state] -= 1
-            tally.bytes -= 0 if old.state.final else len(spec.payload)
-            if old.state is State.PENDING:
-                _without(mem.ready[header.queue], _place(header, old, task_id))
-            elif old.state in TIMED:
-                _without(mem.timers, (old.due_at, "due", task_id))
-            elif old.state is State.RUNNING and new.state is not State.RUNNING:
-                _without(mem.timers, (mem.held.pop(task_id)[1], "lease", task_id))
-        mem.statuses[task_id] = new
+        was, old = mem.specs.get(spec.id), mem.statuses.get(spec.id)
+        if was is not None and old is not None:
+            self._leave(was, old, new)
+        mem.specs[spec.id], mem.statuses[spec.id] = spec, new
+        header, tally = (
+            spec.header,
+            mem.tallies.setdefault((spec.header.queue, spec.header.type), Tally(spec.header.queue, spec.header.type)),
+        )
         tally.states[new.state] += 1
-        tally.bytes += 0 if new.state.final else len(spec.payload)
+        if new.state.final:
+            tally.kept[new.state is State.FAILED] += _size(spec, new)
+            keep_ms = self._contents.queue(header.queue).keep_ms
+            if keep_ms is not None and (old is None or not old.state.final):
+                _into(mem.timers, (new.finished_at + keep_ms, "forget", spec.id))
+        else:
+            tally.bytes += len(spec.payload)
         if new.state is State.PENDING:
-            if not mem.ready.get(header.queue):
-                self._join(header.queue)
-            insort(mem.ready.setdefault(header.queue, []), _place(header, new, task_id))
+            if not any(mem.ready.get(header.queue, {}).values()):
+                self._comes_back(header.queue)
+            mem.line_up(spec, new)
         elif new.state in TIMED:
-            insort(mem.timers, (new.due_at, "due", task_id))
+            _into(mem.timers, (new.due_at, "due", spec.id))
+        if spec.expires_at and (was is None or was.expires_at != spec.expires_at):
+            _into(mem.timers, (spec.expires_at, "expire", spec.id))
 
-    def _join(self, queue: str) -> None:
-        """A queue that has work again starts level with the others: it has not saved up turns while it had none."""
-        mem = self._contents
-        others = [mem.passes[name] for name in mem.ready if name != queue and mem.ready[name] and not self._queue(name).paused]
-        mem.passes[queue] = min(others, default=mem.passes.get(queue, 0.0))
+    def _leave(self, was: Spec, old: Status, new: Status) -> None:
+        """Take the task out of where it stood: the line, timers, the claim, counts."""
+        mem, _ = self._turn()
+        task_id, queue = was.id, was.header.queue
+        tally = mem.tallies[queue, was.header.type]
+        tally.states[old.state] -= 1
+        if old.state.final:
+            tally.kept[old.state is State.FAILED] -= _size(was, old)
+        else:
+            tally.bytes -= len(was.payload)
+        if old.state is State.PENDING:
+            _without(mem.ready[queue][was.header.priority], (old.seq, task_id))
+        elif old.state in TIMED:
+            _without(mem.timers, (old.due_at, "due", task_id))
+        elif old.state is State.RUNNING and new.state is not State.RUNNING:
+            closed = self._contents.full(queue)
+            _without(mem.timers, (mem.held.pop(task_id)[1], "lease", task_id))
+            if closed and not self._contents.full(queue):
+                self._comes_back(queue)
 
-    def _queue(self, name: str) -> QueueInfo:
-        return self._contents.queues.get(name) or QueueInfo(name)
+    def _comes_back(self, queue: str) -> None:
+        """The queue joins the others at the next claim: it has not saved up turns."""
+        turns = self._contents.turns
+        turns[queue] = replace(turns.get(queue, Turn()), back=True)
 
     def claim(self, want: Want) -> list[Claimed]:
         mem, now = self._turn()
         taken: list[int] = []
         cost = 0.0
-        for task_id, passes in self._order(self._open(want.queues), want.types):
+        queues = self._open(want.queues)
+        mem.turns |= joined(mem, queues)
+        for task_id, _, queue, turn in order(mem, queues, want.types, now):
             added = want.costs.get(mem.specs[task_id].header.type, float("inf"))
             if len(taken) >= want.limit or (taken and cost + added > want.budget_ms):
                 break
             cost += added
             taken.append(task_id)
-            mem.passes |= passes
+            mem.turns[queue] = turn
         claimed = []
         for task_id in taken:
             spec, old = mem.specs[task_id], mem.statuses[task_id]
             new = replace(old, state=State.RUNNING, claim=old.claim + 1, worker=want.worker, started_at=now, finished_at=0)
             self._move(spec, new)
             self._hold(Held(task_id, new.claim, want.worker, now, want.lease_ms), want.lease_ms)
-            claimed.append(Claimed(task_id, new.claim, new.attempt, new.crashes, spec.header, spec.record()))
+            claimed.append(Claimed(task_id, new.claim, new.attempt, new.crashes, spec.header, spec.record(), new.failures))
         return claimed
 
     def _hold(self, held: Held, lease_ms: int) -> None:
@@ -304,43 +256,15 @@ class MemoryStore:
         lapses = now + lease_ms if lease_ms else 0
         mem.held[held.id] = (held, lapses)
         if lapses:
-            insort(mem.timers, (lapses, "lease", held.id))
+            _into(mem.timers, (lapses, "lease", held.id))
 
     def _open(self, queues: frozenset[str] | None) -> list[str]:
         """The queues with work that a claim for ``queues`` may take from."""
         mem = self._contents
-        infos = [self._queue(name) for name in mem.ready if mem.ready[name] and (queues is None or name in queues)]
-        return [info.name for info in infos if not info.paused and not (info.external and queues is None)]
-
-    def _order(
-        self, queues: Iterable[str], types: frozenset[str] | None = None, after: Mapping[str, tuple[float, Place]] | None = None
-    ) -> Iterator[tuple[int, dict[str, float]]]:
-        """The ready tasks of ``queues`` as promise 6 orders them, each with its queue's pass once it is taken.
-
-        ``after`` gives, for queues that were read before, the pass and the place to go on from.
-        """
-        mem = self._contents
-        passes: dict[str, float] = {}
-        lines: dict[str, Iterator[Place]] = {}
-        heads: dict[str, Place] = {}
-        for name in queues:
-            line, passes[name] = mem.ready[name], mem.passes[name]
-            start = 0
-            if after and name in after:
-                passes[name], start = after[name][0], bisect_right(line, after[name][1])
-            chosen = (place for place in islice(line, start, None) if types is None or mem.specs[place[2]].header.type in types)
-            head = next(chosen, None)
-            if head is not None:
-                lines[name], heads[name] = chosen, head
-        while heads:
-            name = min(heads, key=lambda queue: (passes[queue], queue))
-            passes[name] += 1 / self._queue(name).weight
-            yield heads[name][2], {name: passes[name]}
-            following = next(lines[name], None)
-            if following is None:
-                del heads[name]
-            else:
-                heads[name] = following
+        infos = [
+            self._contents.queue(name) for name, line in mem.ready.items() if any(line.values()) and (queues is None or name in queues)
+        ]
+        return [i.name for i in infos if not (i.paused or (i.external and queues is None) or self._contents.full(i.name))]
 
     def succeed(self, results: Sequence[SuccessRow]) -> list[bool]:
         mem, _ = self._turn()
@@ -357,35 +281,109 @@ class MemoryStore:
                 old, state=State.SUCCEEDED, attempt=old.attempt + 1, started_at=end.started_at, finished_at=end.finished_at,
                 output=old.output or end.output, result=end.result, error=None, exit_code=None,
             )  # fmt: skip
+            self._end_names(end.id)
             self._move(mem.specs[end.id], new)
             self._count(end.id, "succeeded", new)
         return answers
 
-    def apply(self, transitions: Sequence[Transition]) -> list[Task | None]:
-        mem, _ = self._turn()
-        answers: list[Task | None] = []
-        for change in transitions:
-            old, new = mem.statuses.get(change.id), change.status
-            if old is None or old.state not in change.start or change.claim not in (None, old.claim):
-                answers.append(None)
+    def running(self, ids: Sequence[int]) -> list[Running | None]:
+        found: list[Running | None] = []
+        for task_id in ids:
+            task = self._task(task_id)
+            if task is None or task.state is not State.RUNNING:
+                found.append(None)
                 continue
-            if new.state is State.RUNNING:
-                new = replace(old, cancel_asked=new.cancel_asked)
-            elif new.state is State.PENDING and not new.seq:
-                mem.last_seq += 1
-                new = replace(new, seq=mem.last_seq)
-            self._move(mem.specs[change.id], new)
-            self._count(change.id, change.event, new)
-            answers.append(Task(mem.specs[change.id], new))
-        return answers
+            head, status = task.spec.header, task.status
+            plain = not (status.cancel_asked or task.spec.expires_at or head.deadline_ms or head.retry_for_ms or head.once)
+            found.append(Running(status.claim, head, status.failures, plain))
+        return found
+
+    def retry_later(self, failures: Sequence[Failure]) -> list[bool]:
+        held = []
+        for one in failures:
+            task = self._task(one.id)
+            if task is None or task.state is not State.RUNNING or task.status.claim != one.claim:
+                held.append(False)
+                continue
+            outcome = Outcome(
+                "failed", one.started_at, one.finished_at, output=one.output, delay_ms=one.due_at,
+                error=one.details.get("error"), exit_code=one.details.get("exit_code"),
+            )  # fmt: skip
+            held.append(self.apply([settle(task, outcome, 0, 0.0)])[0] is not None)
+        return held
+
+    def promote(self, limit: int) -> list[int]:
+        mem, now = self._turn()
+        due = [task_id for at, kind, task_id in mem.timers if at <= now and kind == "due"][:limit]
+        for task_id in due:
+            task = self._task(task_id)
+            assert task is not None
+            self.apply([come_due(task, now)])
+        return due
+
+    def apply(self, transitions: Sequence[Transition]) -> list[Task | None]:
+        return [self._apply(change) for change in transitions]
+
+    def _apply(self, change: Transition) -> Task | None:
+        mem, _ = self._turn()
+        old, new = mem.statuses.get(change.id), change.status
+        if old is None or old.state not in change.start or change.claim not in (None, old.claim):
+            return None
+        spec = change.spec or mem.specs[change.id]
+        if new.state.final and not old.state.final:
+            self._end_names(change.id)
+        elif not new.state.final and not self._live_on(mem.specs[change.id], spec, again=old.state.final):
+            return None
+        if new.state is State.RUNNING:
+            new = replace(old, cancel_asked=new.cancel_asked)
+        elif new.state is State.PENDING and not new.seq:
+            mem.last_seq += 1
+            new = replace(new, seq=mem.last_seq)
+        if spec.expires_at != mem.specs[change.id].expires_at:
+            _without(mem.timers, (mem.specs[change.id].expires_at, "expire", change.id))
+        self._move(spec, new)
+        self._count(change.id, change.event, new)
+        return Task(spec, new)
+
+    def _end_names(self, task_id: int) -> None:
+        """A task ends: its unique name is free, its key will be."""
+        mem, now = self._turn()
+        until = now + self._limits.keep_keys_ms
+        for ref in _names_of(mem.specs[task_id].header):
+            owner = mem.names.get(ref)
+            if owner is not None and owner.id == task_id:
+                if ref.kind == "unique":
+                    del mem.names[ref]
+                else:
+                    mem.names[ref] = replace(owner, until=until)
+                    _into(mem.timers, (until, "key", task_id))
+
+    def _live_on(self, was: Spec, now: Spec, *, again: bool) -> bool:
+        """Let the names follow a task that lives on, or lives ``again``; False if another holds one of them."""
+        mem, _ = self._turn()
+        old, new = _names_of(was.header), _names_of(now.header)
+        if old == new and not again:
+            return True
+        own = {ref: owner for ref in old if (owner := mem.names.get(ref)) is not None and owner.id == was.id}
+        for ref in new:  # a key that ran out may have found another task since; a unique name may not
+            if ref in mem.names and ref not in own and (ref.kind == "unique" or ref not in old):
+                return False
+        for ref in own:
+            del mem.names[ref]
+        digests = {ref.kind: owner.digest for ref, owner in own.items()}
+        for ref in new:
+            if ref.kind == "unique" or ref.kind in digests:
+                mem.names[ref] = Owner(was.id, digests.get(ref.kind, b""))
+        return True
 
     def _count(self, task_id: int, event: str, status: Status) -> None:
         """Add an end, and the run that came before it, to the totals."""
         header = self._contents.specs[task_id].header
         tally = self._contents.tallies[header.queue, header.type]
-        tally.succeeded += status.state is State.SUCCEEDED
-        tally.failed += status.state is State.FAILED
-        tally.retried += status.state is State.RETRYING
+        if event != "edited":
+            tally.succeeded += status.state is State.SUCCEEDED
+            tally.failed += status.state is State.FAILED
+            tally.retried += status.state is State.RETRYING
         if event in RAN:
             # a task that will run again is not finished: its run stands in its attempts
             ended = status if status.state.final else status.attempts[-1]
@@ -395,9 +393,19 @@ class MemoryStore:
         mem, now = self._turn()
         found: list[tuple[str, int]] = []
         while mem.timers and mem.timers[0][0] <= now and len(found) < limit:
-            _, kind, task_id = mem.timers.pop(0)
+            at, kind, task_id = mem.timers.pop(0)
             status = mem.statuses.get(task_id)
-            if status is not None and not status.state.final:  # a time to live outlives its task
+            if kind == "key":
+                mem.names = {ref: owner for ref, owner in mem.names.items() if (owner.id, owner.until) != (task_id, at)}
+            elif status is not None and kind == "forget":
+                keep_ms = self._contents.queue(mem.specs[task_id].header.queue).keep_ms
+                if keep_ms is not None and status.state.final:
+                    again = (status.finished_at + keep_ms, kind, task_id)
+                    if again[0] <= now:
+                        found.append((kind, task_id))
+                    else:  # it has lived again since, or its queue keeps longer now
+                        _into(mem.timers, again)
+            elif status is not None and not status.state.final:  # a time to live outlives its task
                 found.append((kind, task_id))
         return found
 
@@ -419,8 +427,7 @@ class MemoryStore:
         if status is None or not status.state.final:
             return False
         spec = mem.specs.pop(task_id)
-        del mem.statuses[task_id]
-        mem.tallies[spec.header.queue, spec.header.type].states[status.state] -= 1
+        self._leave(spec, mem.statuses.pop(task_id), status)
         return True
 
     def retain(self, limits: Limits, most: int) -> list[tuple[int, bool]]:
@@ -429,25 +436,35 @@ class MemoryStore:
         for failed, keep_ms in ((True, limits.keep_failed_ms), (False, limits.keep_ms)):
             over = [(i, status) for i, status in mem.statuses.items() if status.state.final and (status.state is State.FAILED) == failed]
             over.sort(key=lambda pair: (pair[1].finished_at, pair[0]))
-            surplus = len(over) - limits.keep
-            gone += [i for n, (i, status) in enumerate(over) if n < surplus or status.finished_at < now - keep_ms]
+            tasks, size = len(over), sum(_size(mem.specs[i], status) for i, status in over)
+            for i, status in over:
+                if tasks <= limits.keep and size <= limits.keep_bytes and status.finished_at >= now - keep_ms:
+                    break
+                gone.append(i)
+                tasks -= 1
+                size -= _size(mem.specs[i], status)
         removed = [(task_id, mem.statuses[task_id].output) for task_id in gone[:most]]
         for task_id, _ in removed:
             self._remove(task_id)
         return removed
+
+    def note(self, event: Event) -> Event:
+        mem, _ = self._turn()
+        event = replace(event, number=mem.events[-1].number + 1 if mem.events else 1)
+        mem.events = [*mem.events, event][-max(self._limits.keep_events, 1) :]
+        return event
 
     def put_types(self, types: Sequence[TypeInfo]) -> None:
         mem, _ = self._turn()
         mem.types |= {info.name: info for info in types}
 
     def put_queue(self, queue: QueueInfo) -> None:
-        if queue.weight < 1:
-            raise UsageError(f"queue {queue.name!r}: expected a weight of 1 or more, got {queue.weight}. To stop a queue, pause it.")
         mem, _ = self._turn()
-        resumed = self._queue(queue.name).paused and not queue.paused
+        queue = checked(queue)
+        closed = self._contents.queue(queue.name).paused or self._contents.full(queue.name)
         mem.queues[queue.name] = queue
-        if resumed and mem.ready.get(queue.name):
-            self._join(queue.name)
+        if closed and not (queue.paused or self._contents.full(queue.name)):
+            self._comes_back(queue.name)
 
     def put_chore(self, chore: Chore) -> Chore:
         mem, _ = self._turn()
@@ -471,9 +488,9 @@ class MemoryStore:
         return [self._task(task_id) for task_id in ids]
 
     def find(self, query: Query) -> Iterator[tuple[Task, bytes] | None]:
-        in_order = query.states == frozenset({State.PENDING})
+        pending = query.states == frozenset({State.PENDING}) and not query.oldest
         shown = 0
-        for seen, (task_id, cursor) in enumerate(self._in_order(query) if in_order else self._newest_first(query), 1):
+        for seen, (task_id, cursor) in enumerate(in_order(self._contents, query) if pending else self._by_age(query), 1):
             task = self._task(task_id)  # None: it was removed while the reader was away
             if task is not None and _matches(query, task):
                 if shown == query.limit:
@@ -483,33 +500,33 @@ class MemoryStore:
             if seen % SCAN_MOST == 0:
                 yield None
 
-    def _newest_first(self, query: Query) -> Iterator[tuple[int, bytes]]:
-        before = None if query.before is None else unpack(query.before)
-        for task_id in sorted(self._contents.specs, reverse=True):
-            if before is None or task_id < before:
+    def _by_age(self, query: Query) -> Iterator[tuple[int, bytes]]:
+        last = None if query.before is None else unpack(query.before)
+        for task_id in sorted(self._contents.specs, reverse=not query.oldest):
+            if last is None or (task_id > last if query.oldest else task_id < last):
                 yield task_id, pack(task_id)
 
-    def _in_order(self, query: Query) -> Iterator[tuple[int, bytes]]:
-        """Pending tasks as they will be claimed; those of paused and external queues as if they were open."""
-        after = {name: (passed, tuple(place)) for name, passed, place in unpack(query.before)} if query.before is not None else {}
+    def peek(self, limit: int, queue: str | None = None) -> list[Peeked]:
         mem = self._contents
-        names = [name for name in mem.ready if mem.ready[name] and query.queue in (None, name)]
-        for task_id, passes in list(self._order(names, after=after)):
-            if task_id in mem.specs:
-                [(name, passed)] = passes.items()
-                after[name] = (passed, _place(mem.specs[task_id].header, mem.statuses[task_id], task_id))
-                yield task_id, pack([[queue, *rest] for queue, rest in after.items()])
+        ahead = order(mem, self._open(None if queue is None else frozenset({queue})), None, self._latest)
+        return [Peeked(Task(mem.specs[task_id], mem.statuses[task_id]), why) for task_id, why, _, _ in islice(ahead, limit)]
 
-    def peek(self, limit: int, queue: str | None = None) -> list[Task]:
-        order = self._order(self._open(None if queue is None else frozenset({queue})))
-        specs, statuses = self._contents.specs, self._contents.statuses
-        return [Task(specs[task_id], statuses[task_id]) for task_id, _ in islice(order, limit)]
+    def sent(self, request: RequestId) -> Sequence[int] | None:
+        at, ids = self._contents.requests.get((request.nonce, request.number), (0, None))
+        return ids if at >= self._latest - self._limits.keep_requests_ms else None
+
+    def holders(self, names: Sequence[KeyRef]) -> list[Holder | None]:
+        owners = [self._contents.names.get(ref) for ref in names]
+        return [None if owner is None else Holder(owner.id, owner.digest) for owner in owners]
+
+    def events(self, before: int | None, limit: int) -> list[Event]:
+        return [event for event in reversed(self._contents.events) if before is None or event.number < before][:limit]
 
     def held(self) -> list[Held]:
         return [held for _, (held, _) in sorted(self._contents.held.items())]
 
     def tallies(self) -> list[Tally]:
-        return [_copied(tally) for _, tally in sorted(self._contents.tallies.items())]
+        return [copied(tally) for _, tally in sorted(self._contents.tallies.items())]
 
     def queues(self) -> dict[str, QueueInfo]:
         return dict(self._contents.queues)
@@ -537,3 +554,8 @@ def _matches(query: Query, task: Task) -> bool:
     found = (head.queue, head.type, head.tenant, head.label)
     right = all(want is None or want == got for want, got in zip(asked, found, strict=True))
     return right and (query.states is None or task.state in query.states)
+
+
+def _size(spec: Spec, status: Status) -> int:
+    """What a finished task takes: the bytes of its records."""
+    return len(spec.record()) + len(status.record())

@@ -14,19 +14,20 @@ from typing import Any
 from tq.model import State
 from tq.store import RequestId
 from tq.store.files import Dbs
-from tq.store.keys import PAIR, REQUEST, U32, U64
+from tq.store.keys import ENDED, LISTED, PAIR, REQUEST, U32, U64
 
 Ended = tuple[bytes, bytes]
 """A history key and its value."""
 
 
-def take_oldest(history: Any, states: Sequence[State], over: int, before: int, most: int) -> list[Ended]:
+def take_oldest(history: Any, states: Sequence[State], over: tuple[int, int], before: int, most: int) -> list[Ended]:
     """Delete from the history the oldest ends in ``states``, up to ``most``, and give them.
 
-    As long as there are ``over`` too many, or they ended before the instant ``before`` (ms).
+    As long as there are ``over`` (tasks, bytes) too many, or they ended before the instant ``before`` (ms).
     """
     taken: list[Ended] = []
     limit = U64.pack(max(before, 0))
+    tasks, size = over
     while len(taken) < most:
         oldest = ((state, history.key()) for state in states if history.set_range(bytes((state,))))
         heads = sorted((key[1:], state) for state, key in oldest if key[0] == state)
@@ -38,10 +39,11 @@ def take_oldest(history: Any, states: Sequence[State], over: int, before: int, m
         start = len(taken)
         while more and len(taken) < most:
             key, value = history.item()
-            if key[0] != state or key[1:] > until or (over <= 0 and key[1:9] >= limit):
+            if key[0] != state or key[1:] > until or (tasks <= 0 and size <= 0 and key[1:9] >= limit):
                 break
             taken.append((key, value))
-            over -= 1
+            tasks -= 1
+            size -= ENDED.unpack(value)[2]
             more = history.delete() and bool(history.key())
         if len(taken) == start:
             break
@@ -58,13 +60,25 @@ def forget(txn: Any, db: Dbs, ended: Sequence[Ended]) -> None:
                 cursor.delete()
 
 
-def sent_before(txn: Any, requests: Any, request: RequestId, minute: int, minutes: int) -> range | None:
+def remember(ids: Sequence[int]) -> bytes:
+    """What ``requests`` holds of the ids that a request got."""
+    return PAIR.pack(ids.start, len(ids)) if isinstance(ids, range) else LISTED + b"".join(map(U64.pack, ids))
+
+
+def remembered(value: bytes) -> Sequence[int]:
+    """The ids in a value of ``requests``."""
+    if len(value) % U64.size:
+        return [task_id for (task_id,) in U64.iter_unpack(value[len(LISTED) :])]
+    first, count = PAIR.unpack(value)
+    return range(first, first + count)
+
+
+def sent_before(txn: Any, requests: Any, request: RequestId, minute: int, minutes: int) -> Sequence[int] | None:
     """The ids that a request got when it was sent before, in one of the last ``minutes``; None: it was not."""
     for back in range(minutes):
-        found = txn.get(REQUEST.pack(minute - back, request.nonce, request.number), db=requests)
+        found = txn.get(REQUEST.pack(max(minute - back, 0), request.nonce, request.number), db=requests)
         if found:
-            first, count = PAIR.unpack(found)
-            return range(first, first + count)
+            return remembered(found)
     return None
 
 

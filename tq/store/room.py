@@ -10,7 +10,7 @@ Promises: new work is refused long before the disk or the map is full, so what i
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -19,8 +19,9 @@ import lmdb
 
 from tq.errors import PayloadError, Refused, StoreError
 from tq.model import MAX_HEADER, Header
-from tq.store import Draft, Limits
+from tq.store import Draft, Limits, bounds, full
 from tq.store.files import Dbs
+from tq.store.lanes import Line
 
 DISK_RESERVE = 64 << 20
 """Free bytes of the file system below which new work is refused."""
@@ -49,8 +50,8 @@ class Room:
         load[0] += tasks
         load[1] += size
 
-    def check(self, runs: Sequence[tuple[Header, Sequence[Draft]]], txn: Any, now: int) -> None:
-        """Refused or PayloadError unless all of ``runs`` may come in."""
+    def check(self, runs: Sequence[tuple[Header, Sequence[Draft]]], lines: Mapping[str, Line], txn: Any, now: int) -> None:
+        """Refused or PayloadError unless all of ``runs`` may come in; ``lines`` may have limits of their own."""
         if now >= self._readers_until:
             self._readers_until = now + READERS_EVERY_MS
             self._env.reader_check()  # a backup or verify that was killed would pin its pages for ever
@@ -70,10 +71,11 @@ class Room:
             more[header.queue] = tasks + len(run), size + sum([len(draft.payload) for draft in run])
         for queue, (tasks, size) in more.items():
             old_tasks, old_size = self.load.get(queue, (0, 0))
-            if old_tasks + tasks > self._limits.queue_tasks:
-                raise _full(queue, self._limits.queue_tasks, "tasks", old_tasks, tasks)
-            if old_size + size > self._limits.queue_bytes:
-                raise _full(queue, self._limits.queue_bytes, "bytes of payload", old_size, size)
+            most_tasks, most_size = bounds(lines[queue].info if queue in lines else None, self._limits)
+            if old_tasks + tasks > most_tasks:
+                raise full(queue, most_tasks, "tasks", old_tasks, tasks)
+            if old_size + size > most_size:
+                raise full(queue, most_size, "bytes of payload", old_size, size)
 
     def _free_bytes(self) -> int:
         found = os.statvfs(self._path)
@@ -113,11 +115,6 @@ def guarded(method: Method) -> Method:
             raise store._room.trouble(error) from error
 
     return cast("Method", call)
-
-
-def _full(queue: str, limit: int, unit: str, have: int, came: int) -> Refused:
-    text = f"queue {queue!r} is full: expected at most {limit} {unit}, it has {have} and {came} came. Try again later."
-    return Refused(text, retry_after=1.0)
 
 
 def kinds(drafts: Sequence[Draft]) -> list[tuple[Header, Sequence[Draft]]]:

@@ -23,10 +23,11 @@ import lmdb.verify as pages
 
 from tq.errors import StoreDamaged, StoreLocked, TqError
 from tq.model import Spec, State, Status, spec_of, status_of, unpack, unseal
-from tq.store import Chore, QueueInfo, Tally, TypeInfo
+from tq.store import Chore, Event, KeyRef, Tally, TypeInfo, queue_of
 from tq.store.files import Dbs, Lock, open_store
-from tq.store.keys import COUNTED, COUNTERS, DUE, ENDED, EXPIRE, HISTORY, PAIR, PAST, READY, REQUEST, TIMER, U32, U64
+from tq.store.keys import COUNTED, COUNTERS, DUE, ENDED, EXPIRE, HISTORY, KEY, PAIR, PAST, READY, REQUEST, TIMER, U32, U64, name_key, ref_of
 from tq.store.lookup import untouched
+from tq.store.retention import remembered
 
 MOST = 100
 """Problems that are told; of the others only how many."""
@@ -103,7 +104,7 @@ class _Check:
         self._seqs = _Seen()
         self._unread: set[int] = set()
         self._met = {"ready": 0, "timers": 0, "history": 0}  # entries that some task expects, as it expects them
-        self._recount: dict[tuple[str, str], list[int]] = {}
+        self._recount: dict[tuple[str, str], list[int]] = {}  # tasks by state, bytes of those alive, bytes kept
 
     def say(self, problem: str) -> None:
         if len(self._problems) < MOST:
@@ -127,6 +128,8 @@ class _Check:
             self._look_for_strays(name)
         self._compare_tallies()
         self._check_requests()
+        self._check_names()
+        self._check_events()
 
     def _read(self, what: str, decode: Callable[..., T], *args: Any) -> T | None:
         """What ``decode`` gives; None, and a problem, if the record is not what it should be."""
@@ -150,7 +153,7 @@ class _Check:
         """Types, queues and chores: each decodes, under its own name."""
         rows: tuple[tuple[str, Any, Callable[[Any], bytes]], ...] = (
             ("types", TypeInfo, lambda info: info.name.encode()),
-            ("queues", QueueInfo, lambda info: info.name.encode()),
+            ("queues", lambda *row: queue_of(row), lambda info: info.name.encode()),
             ("chores", Chore, lambda chore: U64.pack(chore.id)),
         )
         for name, kind, key_of in rows:
@@ -188,9 +191,43 @@ class _Check:
 
     def _check_requests(self) -> None:
         for key, value in self._txn.cursor(self._db["requests"]):
-            row = self._read(f"request {key.hex()}", lambda k, v: (*REQUEST.unpack(k), *PAIR.unpack(v)), key, value)
-            if row is not None and not 0 < row[3] <= row[3] + row[4] - 1 <= self._last_id:
-                self.say(f"request {key.hex()}: expected ids up to {self._last_id}, got {row[4]} from {row[3]} on.")
+            row = self._read(f"request {key.hex()}", lambda k, v: (REQUEST.unpack(k), remembered(v)), key, value)
+            if row is not None and row[1] and not 0 < min(row[1]) <= max(row[1]) <= self._last_id:
+                self.say(f"request {key.hex()}: expected ids up to {self._last_id}, got {len(row[1])} from {min(row[1])} on.")
+
+    def _check_names(self) -> None:
+        """Each name is held by a task that may hold it; a key that will run out has its timer."""
+        for key, value in self._txn.cursor(self._db["names"]):
+            row = self._read(f"name {key.hex()}", lambda k, v: (ref_of(k), *PAIR.unpack_from(v)), key, value)
+            if row is not None:
+                self._check_name(key, *row)
+        for key, value in self._txn.cursor(self._db["timers"]):
+            if key[8:9] == bytes([KEY]):
+                self._read(f"timer {key.hex()}", ref_of, value)
+
+    def _check_name(self, key: bytes, ref: KeyRef, task_id: int, until: int) -> None:
+        what = f"{ref.kind} {ref.name!r:.100} of type {ref.type!r:.100}"
+        if not 0 < task_id <= self._last_id:
+            self.say(f"{what}: expected the id of a task up to {self._last_id}, got {task_id}.")
+            return
+        if until:
+            if self._txn.get(TIMER.pack(until, KEY, task_id), db=self._db["timers"]) != key:
+                self.say(f"{what}: it runs out, but the timer for that is missing.")
+            return
+        found = self._task(task_id)
+        if task_id in self._unread:
+            return
+        head = None if found is None else found[0].header
+        if found is None or found[1].final:
+            self.say(f"{what}: expected a live task to hold it, but task {task_id} is {'gone' if found is None else found[1].word}.")
+        elif head is not None and (head.type, getattr(head, ref.kind)) != (ref.type, ref.name):
+            self.say(f"{what}: expected a task of that name to hold it, but task {task_id} has another.")
+
+    def _check_events(self) -> None:
+        for key, value in self._txn.cursor(self._db["events"]):
+            event = self._read(f"event {key.hex()}", lambda data: Event(*unpack(data)), value)
+            if event is not None and U64.pack(event.number) != key:
+                self.say(f"event {_number(key)}: expected a record of that number, got that of {event.number!r:.100}.")
 
     # -- who holds what --------------------------------------------------------------------------------------------
 
@@ -262,11 +299,15 @@ class _Check:
                 self.say(f"task {task_id}: its sequence {seq} was given to another task too.")
         now = self._state(spec, status, state is not None)
         head = spec.header
-        counts = self._recount.setdefault((head.queue, head.type), [0] * (len(State) + 1))
+        size = len(record) + len(state or b"")
+        counts = self._recount.setdefault((head.queue, head.type), [0] * (len(State) + 3))
         counts[now] += 1
-        if not now.final:
-            counts[-1] += len(spec.payload)
-        entry = self._entry(spec, status, now, state is not None)
+        if now.final:
+            counts[-1 if now is State.FAILED else -2] += size
+        else:
+            counts[-3] += len(spec.payload)
+            self._check_held_names(spec, untouched=state is None)
+        entry = self._entry(spec, status, now, size, state is not None)
         if entry is not None:
             self._expect(spec, now, *entry)
         elif now is State.PENDING:
@@ -274,6 +315,14 @@ class _Check:
         if spec.expires_at and state is None and now is not State.RUNNING and not self._has(TIMER.pack(spec.expires_at, EXPIRE, task_id)):
             self.say(f"task {task_id}: it expires, but the timer for that is missing.")
         return True
+
+    def _check_held_names(self, spec: Spec, *, untouched: bool) -> None:
+        """A live task holds its unique name, and its key if that cannot have run out in an earlier life."""
+        head = spec.header
+        for kind, name in (("key", head.key if untouched else None), ("unique", head.unique)):
+            key = name_key(KeyRef(kind, head.type, name)) if name is not None else None
+            if key is not None and (self._txn.get(key, db=self._db["names"]) or b"")[:8] != U64.pack(spec.id):
+                self.say(f"task {spec.id}: it lives, but does not hold its {kind} {name!r:.100}.")
 
     def _has(self, timer: bytes) -> bool:
         return self._txn.get(timer, db=self._db["timers"]) is not None
@@ -291,8 +340,8 @@ class _Check:
             self.say(f"task {spec.id}: expected the claim {status.claim + 1} in its running record, got {claim}.")
         return State.RUNNING
 
-    def _entry(self, spec: Spec, status: Status, now: State, touched: bool) -> Entry | None:
-        """The index entry that a task in this state must have; None: there is none, or no lane for it."""
+    def _entry(self, spec: Spec, status: Status, now: State, size: int, touched: bool) -> Entry | None:
+        """The index entry that a task in this state must have, its records of ``size`` bytes; None: none, or no lane for it."""
         head = spec.header
         if now is State.PENDING:
             lane = self._lanes.get(head.lane)
@@ -302,7 +351,7 @@ class _Check:
             return "timers", TIMER.pack(status.due_at or spec.due_at, DUE, spec.id), b""
         if now.final:
             number, _ = self._tallies.get((head.queue, head.type), (0, None))
-            return "history", HISTORY.pack(now, status.finished_at, spec.id), ENDED.pack(number, status.output)
+            return "history", HISTORY.pack(now, status.finished_at, spec.id), ENDED.pack(number, status.output, size)
         return None
 
     def _expect(self, spec: Spec, now: State, name: str, key: bytes, value: bytes) -> None:
@@ -320,40 +369,48 @@ class _Check:
     def _look_for_strays(self, name: str) -> None:
         """Entries that no task expects; looked for one by one only if there are more than were expected."""
         cursor = self._txn.cursor(self._db[name])
-        if name == "timers":  # an expiry stays behind when its task is over, until it is due
-            there = sum(1 for key in cursor.iternext(values=False) if key[8:9] != bytes([EXPIRE]))
+        if name == "timers":  # the others may stay behind when their task is over, until they are due
+            there = sum(1 for key in cursor.iternext(values=False) if key[8:9] == bytes([DUE]))
         else:
             there = self._txn.stat(self._db[name])["entries"]
         if there == self._met[name]:
             return
         for key, value in self._txn.cursor(self._db[name]):
             task_id = _number(value[:8] if name == "ready" else key[-8:])
-            if task_id in self._unread or (name == "timers" and key[8:9] == bytes([EXPIRE])):
+            if task_id in self._unread or (name == "timers" and key[8:9] != bytes([DUE])):
                 continue
             if not self._wanted(task_id, name, key):
                 self.say(f"{name}: the entry ({_words(name, key)}) names task {task_id}, which should have none there.")
 
     def _wanted(self, task_id: int, name: str, key: bytes) -> bool:
         """Whether the task expects this very entry (then what is wrong with it has been told)."""
-        id_key = U64.pack(task_id)
-        record, state = self._txn.get(id_key, db=self._db["tasks"]), self._txn.get(id_key, db=self._db["states"])
-        if record is None:
+        found = self._task(task_id)
+        if found is None:
             return False
+        spec, now, status, size, touched = found
+        entry = self._entry(spec, status, now, size, touched)
+        return entry is not None and entry[:2] == (name, key)
+
+    def _task(self, task_id: int) -> tuple[Spec, State, Status, int, bool] | None:
+        """A task by itself: specification, state, status, bytes of its records, whether it has a status of its own; None: it is gone."""
+        key = U64.pack(task_id)
+        record, state = self._txn.get(key, db=self._db["tasks"]), self._txn.get(key, db=self._db["states"])
+        if record is None or task_id in self._unread:
+            return None
         spec = spec_of(task_id, record)
         status = status_of(task_id, state) if state is not None else untouched(spec)
         now = State.RUNNING if task_id in self._claims else status.state
-        entry = self._entry(spec, status, now, state is not None)
-        return entry is not None and entry[:2] == (name, key)
+        return spec, now, status, len(record) + len(state or b""), state is not None
 
     def _compare_tallies(self) -> None:
         for kind in self._recount.keys() | self._tallies.keys():
-            found = self._recount.get(kind, [0] * (len(State) + 1))
+            found = self._recount.get(kind, [0] * (len(State) + 3))
             said = self._tallies.get(kind)
             what = f"queue {kind[0]!r:.100}, type {kind[1]!r:.100}"
             if said is None:
                 self.say(f"{what}: it has tasks but no tally.")
-            elif not self._unread and [*said[1].states, said[1].bytes] != found:
-                self.say(f"{what}: the tally says {_counted([*said[1].states, said[1].bytes])}, a recount {_counted(found)}.")
+            elif not self._unread and (counts := [*said[1].states, said[1].bytes, *said[1].kept]) != found:
+                self.say(f"{what}: the tally says {_counted(counts)}, a recount {_counted(found)}.")
 
 
 def _number(key: bytes) -> int:
@@ -383,5 +440,6 @@ def _words(name: str, key: bytes) -> str:
 
 
 def _counted(counts: list[int]) -> str:
-    words = [f"{count} {State(at).word}" for at, count in enumerate(counts[:-1]) if count]
-    return f"{', '.join(words) or 'no tasks'} and {counts[-1]} bytes"
+    *states, live, kept, failed = counts
+    words = [f"{count} {State(at).word}" for at, count in enumerate(states) if count]
+    return f"{', '.join(words) or 'no tasks'} and {live} bytes, {kept} kept and {failed} of failed ones"

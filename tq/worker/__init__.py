@@ -10,14 +10,20 @@ gone the worker ends at once, and its commands with it.
 
 With one slot a handler runs on the main thread: ``slots`` is for more. A helper thread listens to the daemon.
 
+A task that is asked to end (its time is up, or a cancel) sees ``current().cancelled`` at once; a coroutine is cancelled
+and a command's group gets TERM. A function that still runs after half the grace, at most SOFT_S, has Stopped raised in its
+thread. What ends within the grace, by whatever it raises, leaves the worker alive. Then a command is killed here, with all
+it started; for anything else the pool ends the process: TERM, and KILL of all that is left.
+
 JSON: {"worker": name, "data_dir": path, "app": name or null, "slots": 1, "log_limit": bytes, "result_limit": bytes,
-"grace_ms": 5000}.
+"grace_ms": 5000, "watch": whether the hello names the application's files}.
 """
 
 from __future__ import annotations
 
 import gc
 import json
+import math
 import os
 import select
 import signal
@@ -26,7 +32,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,14 +40,16 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 
 from tq import app as apps
-from tq.app import Cancel, Snooze
-from tq.board import Board, end_group, start_ticks
+from tq.app import Handler
+from tq.board import Board, end_command, start_ticks
+from tq.context import run_alone
 from tq.errors import ConfigError, TqError
-from tq.model import MAX_RESULT, SHELL, spec_of
-from tq.output import LIMIT, NOTE
+from tq.model import MAX_ERROR, MAX_RESULT, SHELL, spec_of
+from tq.output import LIMIT
 from tq.worker import calls
-from tq.worker.capture import Descriptors, Run, aside, install, libc
+from tq.worker.capture import Descriptors, Run, aside, install, libc, listen
 from tq.worker.slots import Slots
+from tq.worker.stopping import Stopping, end_what_it_started
 
 if TYPE_CHECKING:
     import asyncio
@@ -55,14 +63,21 @@ GATHER_MOST = 64
 GATHER_NS = 1_000_000
 ROW_BYTES = 48
 """What a result takes in a record beside the value itself, generously."""
+FAILURE_BYTES = MAX_ERROR + 256
+"""What any other end may take."""
 LOOK_MS = 250
 """How often what a running task printed without a line end, or past Python, is looked for."""
+SOFT_S = 1.0
+"""How long a function may take, at most, to see by itself that it was asked to end."""
+FILES_MOST = 500
+AGAIN_S = 0.02
+"""Until Stopped is tried again where it could not be raised."""
 REFUSED = 3
 _DEATHSIG = 1  # PR_SET_PDEATHSIG
 
 Row = list[Any]
 Item = list[Any]
-"""[id, claim, how often it ran before, specification]"""
+"""[id, claim, how often it ran before, specification, how often it failed]"""
 
 
 @dataclass(frozen=True)
@@ -76,6 +91,7 @@ class Settings:
     log_limit: int = LIMIT
     result_limit: int = MAX_RESULT
     grace_ms: int = 5000
+    watch: bool = False
 
 
 class Results:
@@ -98,6 +114,14 @@ class Results:
         except ConnectionError:  # the daemon is gone: the helper thread ends the process
             pass
 
+    def tell(self, row: Row) -> None:
+        """Send a row that is no answer (a task's progress), now and alone."""
+        try:
+            with self._lock:
+                self._channel.send(self._pack(row))
+        except ConnectionError:  # as above
+            pass
+
     def _send(self) -> None:
         rows = self._rows
         with self._lock:
@@ -105,10 +129,7 @@ class Results:
             size = 0
             while rows:
                 row = rows.popleft()
-                if row[2] != 0:
-                    self._channel.send(self._pack(row))
-                    continue
-                more = ROW_BYTES + len(row[6] or b"")
+                more = ROW_BYTES + (len(row[6] or b"") if row[2] == 0 else FAILURE_BYTES)
                 if size + more > SEND_MOST or len(group) >= 4 * GATHER_MOST:
                     self._channel.send(self._pack(group))
                     group, size = [], 0
@@ -121,21 +142,25 @@ class Results:
 class Worker:
     """The process's one worker: what it runs, and how each task begins and ends."""
 
-    def __init__(self, settings: Settings, tasks: socket.socket, control: socket.socket, board: Board, app: apps.App) -> None:
+    def __init__(
+        self, settings: Settings, tasks: socket.socket, control: socket.socket, board: Board, handlers: Mapping[str, Handler]
+    ) -> None:
         self.settings = settings
         self.data_dir = Path(settings.data_dir)
         self.board = board
         self.results = Results(tasks)
+        listen(self.results.tell, self.look_soon)
         self.draining = False
         self.runs: dict[int, Run] = {}  # by id: what runs, for the helper's eyes
         self._tasks = tasks
         self._control = control
-        self._functions = {name: task.function for name, task in app.tasks.items()}
-        self._coroutines = {name for name, task in app.tasks.items() if task.is_async}
+        self._handlers = handlers
         self._alone = settings.slots == 1
         # A packer of one's own is the fastest and for one thread only.
         self._pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack if self._alone else msgpack.packb
         self._cancelled: set[int] = set()  # asked before they began
+        self._asked: dict[Run, float] = {}  # functions that were asked to end, and when they are stopped (monotonic seconds)
+        self._stopping = Stopping()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)  # main thread: a drain was asked
         self._look = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)  # helper: a task runs that may take long
         self._looking = False
@@ -152,13 +177,13 @@ class Worker:
 
     def begin(self, item: Item, slot: int = -1) -> Run | None:
         """The task's run, on the board; None if it was answered instead: cancelled before, or its record is damaged."""
-        task_id, claim, before, record = item
+        task_id, claim, before, record, failures = item
         if self._cancelled and task_id in self._cancelled:
             self.results.add([task_id, claim, "released", 0, 0, False, {}])
             return None
         now = time.time_ns() // 1_000_000
         try:
-            run = Run(spec_of(task_id, record), before + 1, now, claim)
+            run = Run(spec_of(task_id, record), before + 1, now, claim, failures)
         except TqError as error:
             self.results.add([task_id, claim, "failed", now, now, False, {"error": calls.error_map(error), "permanent": True}])
             return None
@@ -169,15 +194,20 @@ class Worker:
     def call(self, run: Run) -> Any:
         """Run the handler on this thread; its value, or whatever it raises."""
         name = run.spec.header.type
-        function = self._functions.get(name)
-        if function is None:
-            return self.command(run) if name == SHELL else calls.unknown(name, self._functions)
+        handler = self._handlers.get(name)
+        if handler is None:
+            return self.command(run) if name == SHELL else calls.unknown(name, self._handlers)
         if self._alone:
             if not self._mortal:
                 self.mortal(True)
-            if name in self._coroutines:
-                return self._await(run, function)
-        return calls.call(function, run.spec.payload)
+            if handler.is_async:
+                return self._await(run, handler.call)
+            self._stopping.inside = run
+            try:
+                return handler.call(run)
+            finally:
+                self._stopping.inside = None
+        return self._stopping.call(run, handler.call, run)
 
     def perform(self, run: Run) -> None:
         """Run the handler on this thread and answer for it."""
@@ -191,14 +221,15 @@ class Worker:
     async def perform_async(self, run: Run) -> None:
         """Run a coroutine's handler on this event loop and answer for it."""
         try:
-            value = await awaited(run, self._functions[run.spec.header.type])
+            value = await awaited(run, self._handlers[run.spec.header.type].call)
         except BaseException as error:  # noqa: BLE001 - as above; raised further, it would end the loop
             self.raised(run, error)
         else:
             self.returned(run, value)
 
     def is_coroutine(self, name: str) -> bool:
-        return name in self._coroutines
+        handler = self._handlers.get(name)
+        return handler is not None and handler.is_async
 
     def command(self, run: Run) -> None:
         from tq.shell import Command
@@ -206,39 +237,36 @@ class Worker:
         command = Command(run.spec, run.attempt, self.data_dir, run.output(), self.board, self.settings.grace_ms)
         if self._alone:
             self.mortal(False)
+        run.pause = command.suspend
+        if run.suspended:
+            command.suspend(True)
         interruptible(run, command.cancel)
         code, message = command.run()
         if code:
             raise calls.ExitCode(code, message)
 
-    def _await(self, run: Run, function: Callable[..., Any]) -> Any:
+    def _await(self, run: Run, call: Callable[[Run], Any]) -> Any:
         import asyncio
 
         if self._runner is None:
             self._runner = asyncio.Runner()
-        return self._runner.run(awaited(run, function))
+        return self._runner.run(awaited(run, call))
 
     def returned(self, run: Run, value: Any) -> None:
         """Answer for a handler that returned ``value``."""
-        result: bytes | None = None
-        if value is not None:
-            if isinstance(value, Snooze | Cancel):
-                kind, details = calls.wish(value)
-                return self._answer(run, kind, details)
-            try:
-                result = calls.result_bytes(value, self._pack)
-            except calls.Unpackable as error:
-                return self.raised(run, error)
-            most = min(self.settings.result_limit, RESULT_MOST)
-            if len(result) > most:
-                note = f"the result was dropped: expected at most {most} bytes, got {len(result)}. Store it elsewhere and return where.\n"
-                run.output().write(NOTE, note.encode(), time.time_ns() // 1_000_000)
-                result = None
-        return self._answer(run, 0, result)
+        if value is None:
+            return self._answer(run, 0, None)
+        try:
+            kind, last = calls.returned(value, self._pack, min(self.settings.result_limit, RESULT_MOST), run)
+        except calls.Unpackable as error:
+            return self.raised(run, error)
+        return self._answer(run, kind, last)
 
     def raised(self, run: Run, error: BaseException) -> None:
         """Answer for a handler that raised ``error``."""
-        self._answer(run, "failed", calls.failure(error))
+        if run.cancelled and self._alone:
+            end_what_it_started(run)
+        self._answer(run, *calls.raised(error, self._handlers.get(run.spec.header.type), run))
 
     def _answer(self, run: Run, kind: int | str, last: Any) -> None:
         spec = run.spec
@@ -247,6 +275,8 @@ class Worker:
             descriptors.drain(run)
         output = run.end()
         self.runs.pop(spec.id, None)
+        if kind == "failed":  # nobody looks into it on its way to a reader
+            last["error"] = self._pack(last["error"])
         self.results.add([spec.id, run.claim, kind, run.started_at, time.time_ns() // 1_000_000, output, last])
 
     # the main thread
@@ -279,12 +309,11 @@ class Worker:
         run = self.begin(item)
         if run is None:
             return
-        apps.run_alone(run)
-        if not (quick or self._looking):
-            self._looking = True
-            os.eventfd_write(self._look, 1)
+        run_alone(run)
+        if not quick:
+            self.look_soon()
         self.perform(run)
-        apps.run_alone(None)
+        run_alone(None)
 
     def receive(self) -> tuple[bool, list[Item]] | None:
         """The next record; before waiting for one, what was gathered is sent. None: a drain, or the daemon is gone."""
@@ -320,11 +349,17 @@ class Worker:
                 aside(traceback.format_exc().encode(errors="backslashreplace"))
 
     def _listen_once(self, poll: select.poll) -> None:
-        for fd, _ in poll.poll(LOOK_MS if self._looking else None):
+        patience = LOOK_MS if self._looking else None
+        if self._asked:
+            soonest = max(min(self._asked.values()) - time.monotonic(), 0.0)
+            patience = min(math.ceil(soonest * 1000), LOOK_MS)
+        for fd, _ in poll.poll(patience):
             if fd == self._look:
                 os.eventfd_read(fd)
             else:
                 self._hear()
+        if self._asked:
+            self._insist()
         if self._looking:
             self._looking = False  # before looking, so that a task that begins now asks again
             if self.runs:
@@ -344,17 +379,27 @@ class Worker:
             self.look()
         elif verb == "cancel":
             self.cancel(rest[0])
+        elif verb in ("suspend", "resume"):
+            self.suspend(rest[0], verb == "suspend")
+        elif verb == "ping":
+            self._control.send(msgpack.packb(["pong"]))
         elif verb == "drain":
             self.draining = True
             os.eventfd_write(self._wake, 1)
             if self._slots is not None:
                 self._slots.wake()
 
+    def look_soon(self) -> None:
+        """Have the helper look from now on, as long as something runs."""
+        if not self._looking:
+            self._looking = True
+            os.eventfd_write(self._look, 1)
+
     def look(self) -> None:
         """Write what running tasks printed and nobody has seen yet."""
         runs = list(self.runs.values())
         for run in runs:
-            run.flush()
+            run.look()
         if self._descriptors is not None and self._descriptors.waiting():
             self._descriptors.drain(runs[0] if runs else None)
 
@@ -368,14 +413,34 @@ class Worker:
         stop = run.stop  # once: a coroutine may end meanwhile and take it back
         if stop is not None:
             stop()
+        else:
+            self._asked[run] = time.monotonic() + min(self.settings.grace_ms / 2000, SOFT_S)
+
+    def _insist(self) -> None:
+        """Stop functions that did not end when they were asked."""
+        now = time.monotonic()
+        for run, at in list(self._asked.items()):
+            if run.stop is not None or run.over or (at <= now and self._stopping.stop(run)):
+                del self._asked[run]
+            elif at <= now:
+                self._asked[run] = now + AGAIN_S
+
+    def suspend(self, task_id: int, wanted: bool) -> None:
+        """Stop a command where it stands, or let it go on."""
+        run = self.runs.get(task_id)
+        if run is not None:
+            run.suspended = wanted
+            pause = run.pause
+            if pause is not None:
+                pause(wanted)
 
     def _perish(self) -> None:
         """The daemon is gone: end the commands and the process, now."""
         shell = sys.modules.get("tq.shell")
         if shell is not None:
             shell.SPAWNING.acquire(timeout=5)  # and never released: no command starts any more
-        for pgid, ticks in self.board.commands():
-            end_group(pgid, ticks)
+        for command in self.board.commands():
+            end_command(*command)
         os._exit(0)
 
     def mortal(self, wanted: bool) -> None:
@@ -407,7 +472,7 @@ def interruptible(run: Run, stop: Callable[[], object]) -> None:
         stop()
 
 
-async def awaited(run: Run, function: Callable[..., Any]) -> Any:
+async def awaited(run: Run, call: Callable[[Run], Any]) -> Any:
     """An async handler's value; a cancel of the task is a cancellation of the coroutine."""
     import asyncio
 
@@ -415,9 +480,16 @@ async def awaited(run: Run, function: Callable[..., Any]) -> Any:
     assert task is not None
     interruptible(run, lambda: loop.call_soon_threadsafe(task.cancel))
     try:
-        return await calls.call(function, run.spec.payload)
+        return await call(run)
     finally:
         run.stop = None
+
+
+def _files() -> list[str]:
+    """The files that were imported from the current directory, or from where the application lies; no installed ones."""
+    homes = {os.path.join(os.path.abspath(folder), "") for folder in (os.getcwd(), sys.path[0])}
+    files = {os.path.abspath(file) for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))}
+    return sorted(file for file in files if "site-packages" not in file and file.startswith(tuple(homes)))[:FILES_MOST]
 
 
 def main() -> None:
@@ -433,15 +505,20 @@ def main() -> None:
     board = Board.attach(fds[2])
     board.set_worker(os.getpid(), start_ticks(os.getpid()) or 0)
     data_dir = Path(settings.data_dir)
+    os.environ["TQ_DATA_DIR"] = settings.data_dir  # what a handler sends goes to the daemon that runs it
     install(data_dir / "logs", settings.log_limit)
     try:
         app = apps.load(settings.app)
+        handlers = app.handlers()
     except ConfigError as error:
         control.send(msgpack.packb(["refused", str(error)[:SEND_MOST].encode("utf-8", "backslashreplace").decode()]))
         sys.exit(REFUSED)
-    worker = Worker(settings, tasks, control, board, app)
+    worker = Worker(settings, tasks, control, board, handlers)
     worker.mortal(True)
     threading.Thread(target=worker.listen, name="tq-control", daemon=True).start()
     gc.freeze()
-    control.send(msgpack.packb(["hello", {"pid": os.getpid(), "types": [task.row() for task in app.tasks.values()]}]))
+    hello = {"pid": os.getpid(), "types": [task.row() for task in app.tasks.values()]}
+    if settings.watch:
+        hello["files"] = _files()
+    control.send(msgpack.packb(["hello", hello]))
     worker.serve()

@@ -11,22 +11,43 @@ from __future__ import annotations
 
 import linecache
 from collections.abc import Callable, Collection, Iterable
-from types import TracebackType
-from typing import Any, NoReturn
+from functools import lru_cache
+from types import CodeType, TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import msgpack
 
-from tq.app import Cancel, Permanent, Retry, Snooze
+from tq.context import Cancel, Permanent, Retry, Snooze
 from tq.errors import PayloadError
-from tq.model import MAX_ERROR, brief, unpack
+from tq.model import MAX_ERROR, brief, duration_ms, safe_text
+
+if TYPE_CHECKING:
+    from tq.app import BackoffFunction, Handler
+    from tq.model import Spec
 
 MAX_MESSAGE = 2000
 MAX_FRAMES = 20
 MAX_LINE = 200
 MAX_CHAIN = 3
-_MACHINERY = frozenset({"tq.worker", "tq.worker.calls", "tq.worker.slots", "tq.shell", "asyncio.runners", "asyncio.base_events"})
+_MACHINERY = frozenset({
+    "tq.worker", "tq.worker.calls", "tq.worker.slots", "tq.worker.stopping", "tq.shell",
+    "tq.app", "tq.typed", "tq.middleware", "tq.testing",
+    "asyncio.runners", "asyncio.base_events",
+})  # fmt: skip
 
 Details = dict[str, Any]
+Frame = tuple[str, int, str, str]
+"""File, line, function, source line."""
+
+
+class Noting(Protocol):
+    """What an answer needs of a task's context: see ``tq.context.Context``; ``note`` puts a line into its log."""
+
+    spec: Spec
+    failures: int
+    cancelled: bool
+
+    def note(self, text: str) -> None: ...
 
 
 class Unpackable(TypeError):
@@ -47,18 +68,6 @@ def unknown(name: str, known: Collection[str]) -> NoReturn:
         f"expected a type this application knows ({', '.join(sorted(known)) or 'it has none'}), got {name!r}. "
         "Start the daemon with the application that has it (--app)."
     )
-
-
-def call(function: Callable[..., Any], payload: bytes) -> Any:
-    """Call the handler with its payload: a map by name, an array by position, nil or nothing without arguments."""
-    if not payload:
-        return function()
-    value = unpack(payload)
-    if isinstance(value, dict):
-        return function(**value)
-    if isinstance(value, list):
-        return function(*value)
-    return function() if value is None else function(value)
 
 
 def result_bytes(value: object, pack: Callable[[object], bytes]) -> bytes:
@@ -88,23 +97,62 @@ def _list_as_key(value: object) -> object:
     return next((found for item in inner if (found := _list_as_key(item)) is not None), None)
 
 
+def returned(value: object, pack: Callable[[object], bytes], most: int, run: Noting) -> tuple[int | str, Any]:
+    """(kind, last of the row) for a handler that returned ``value``. Unpackable if that is not data."""
+    if isinstance(value, Snooze | Cancel):
+        return wish(value)
+    result = result_bytes(value, pack)
+    if len(result) > most:
+        run.note(f"the result was dropped: expected at most {most} bytes, got {len(result)}. Store it elsewhere and return where.")
+        return 0, None
+    return 0, result
+
+
+def raised(error: BaseException, handler: Handler | None, run: Noting) -> tuple[str, Details]:
+    """(kind, last of the row) for a handler that raised ``error``."""
+    return wish(error) if isinstance(error, Snooze | Cancel) else ("failed", failure(error, handler, run))
+
+
 def wish(value: Snooze | Cancel) -> tuple[str, Details]:
-    """(kind, details) of what a handler asked for by its return value."""
+    """(kind, details) of what a handler asked for, be it returned or raised."""
     if isinstance(value, Snooze):
         return "snoozed", {"delay_ms": value.after_ms}
     return "stopped", {"error": {"type": "Cancel", "message": _clean(value.why, MAX_MESSAGE)}}
 
 
-def failure(error: BaseException) -> Details:
-    """The details of an attempt that ended with an exception."""
+def failure(error: BaseException, handler: Handler | None, run: Noting) -> Details:
+    """The details of an attempt that ended with an exception: what it was, and what its type says of trying again."""
     if isinstance(error, ExitCode):
         return {"error": {"type": "ExitCode", "message": str(error)}, "exit_code": error.code}
     details: Details = {"error": error_map(error)}
     if isinstance(error, Permanent | PayloadError):
         details["permanent"] = True
-    elif isinstance(error, Retry) and error.after_ms is not None:
-        details["delay_ms"] = error.after_ms
+    elif isinstance(error, Retry):
+        if error.after_ms is not None:
+            details["delay_ms"] = error.after_ms
+        elif handler is not None and handler.backoff is not None:
+            details |= _delay(handler.backoff, error, run)
+    elif handler is None or run.cancelled:
+        pass  # asked to end: what it raised because of that is not for its type to judge
+    elif not handler.may_retry(error):
+        details["permanent"] = True
+    elif handler.backoff is not None:
+        details |= _delay(handler.backoff, error, run)
     return details
+
+
+def _delay(backoff: BackoffFunction, error: BaseException, run: Noting) -> Details:
+    """The delay that a type's own function gives; none where the default holds, or no retry is left to be delayed."""
+    failures = run.failures + 1
+    if failures > run.spec.header.retries:
+        return {}
+    try:
+        answer = backoff(failures, error)
+        return {} if answer is None else {"delay_ms": duration_ms(answer)}
+    except Exception as problem:  # noqa: BLE001 - it is user code, and no reason to lose the retry
+        why = f"{type(problem).__name__}: {_message(problem)}"
+        run.note(f"the default backoff holds, since this type's own failed: {safe_text(_clean(why, MAX_LINE))}")
+        return {}
 
 
 def error_map(error: BaseException) -> Details:
@@ -119,9 +167,16 @@ def error_map(error: BaseException) -> Details:
         cause = _cause(cause)
     if chain:
         found["chain"] = chain
-    while len(msgpack.packb(found)) > MAX_ERROR:
-        _shorten(found)
+    if chain or not _is_short(found):
+        while len(msgpack.packb(found)) > MAX_ERROR:
+            _shorten(found)
     return found
+
+
+def _is_short(found: Details) -> bool:
+    """Whether an error is surely under 4 KiB when packed, which costs more to find out than to say for most."""
+    chars = len(found["type"]) + len(found["message"]) + sum([len(f) + len(name) + len(source) for f, _, name, source in found["frames"]])
+    return 4 * chars + 24 * len(found["frames"]) + 64 <= MAX_ERROR  # UTF-8 takes four bytes a character at the most
 
 
 def _shorten(found: Details) -> None:
@@ -145,24 +200,35 @@ def _cause(error: BaseException) -> BaseException | None:
 
 
 def _one(error: BaseException) -> Details:
+    name, message = _clean(type(error).__name__, 100), _clean(_message(error), MAX_MESSAGE)
+    return {"type": name, "message": message, "frames": _frames(error.__traceback__)}
+
+
+def _message(error: BaseException) -> str:
     try:
-        message = str(error)
+        return str(error)
     except BaseException as another:  # noqa: BLE001 - an exception's __str__ is user code too
-        message = f"(its message cannot be made: {type(another).__name__})"
-    return {"type": _clean(type(error).__name__, 100), "message": _clean(message, MAX_MESSAGE), "frames": _frames(error.__traceback__)}
+        return f"(its message cannot be made: {type(another).__name__})"
 
 
-def _frames(trace: TracebackType | None) -> list[list[Any]]:
+def _frames(trace: TracebackType | None) -> list[Frame]:
     """[file, line, function, source line] of the handler's own frames, outermost first; the middle of many is left out."""
-    places: list[tuple[str, int, str]] = []
+    places: list[tuple[CodeType, int]] = []
     while trace is not None:
         code = trace.tb_frame.f_code
         if trace.tb_frame.f_globals.get("__name__") not in _MACHINERY:
-            places.append((code.co_filename, trace.tb_lineno, code.co_qualname))
+            places.append((code, trace.tb_lineno))
         trace = trace.tb_next
     if len(places) > MAX_FRAMES:
         places = places[: MAX_FRAMES // 2] + places[-MAX_FRAMES // 2 :]
-    return [[_clean(f, MAX_LINE), line, _clean(name, MAX_LINE), _clean(_source(f, line), MAX_LINE)] for f, line, name in places]
+    return [_frame(code, line) for code, line in places]
+
+
+@lru_cache(maxsize=1024)
+def _frame(code: CodeType, line: int) -> Frame:
+    """Kept, since what fails a thousand times fails at the same place."""
+    file = code.co_filename
+    return _clean(file, MAX_LINE), line, _clean(code.co_qualname, MAX_LINE), _clean(_source(file, line), MAX_LINE)
 
 
 def _source(file: str, line: int) -> str:

@@ -23,10 +23,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from tq.app import Context, running
+from tq.context import Context, running
 from tq.model import Spec
-from tq.output import ERR, LIMIT, OUT, OutputWriter
+from tq.output import ERR, LIMIT, NOTE, OUT, OutputWriter
+from tq.worker.progress import Progress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,21 +46,40 @@ _lock = threading.RLock()  # a finalizer may print while its own thread is in he
 class Run(Context):
     """A task that runs in this worker: what its handler may know, and what the worker needs to end it well.
 
-    ``stop`` interrupts it, where that can be done: a command, a coroutine.
+    ``stop`` interrupts it, where that can be done: a command, a coroutine. ``pause`` suspends it (True) or lets it go on:
+    a command. ``stopped``: Stopped was raised in it; ``overdue``: it would have been, but for what is being written.
     """
 
-    __slots__ = ("_lines", "claim", "over", "stop", "writer")
+    __slots__ = ("_lines", "_progress", "claim", "over", "overdue", "pause", "stop", "stopped", "suspended", "writer")
 
-    def __init__(self, spec: Spec, attempt: int, started_at: int, claim: int) -> None:
+    def __init__(self, spec: Spec, attempt: int, started_at: int, claim: int, failures: int) -> None:
         self.spec = spec
         self.attempt = attempt
         self.started_at = started_at
+        self.failures = failures
         self.claim = claim
         self.cancelled = False
-        self.over = False
+        self.over = self.overdue = self.stopped = self.suspended = False
         self.stop: Callable[[], object] | None = None
+        self.pause: Callable[[bool], object] | None = None
         self.writer: OutputWriter | None = None
         self._lines: dict[int, bytes] | None = None
+        self._progress: Progress | None = None
+
+    def _report(self, fraction: float, text: str) -> None:
+        if self._progress is None:
+            self._progress = Progress(_tell, _soon, self.spec.id, self.claim)
+        self._progress.say(fraction, text)
+
+    def look(self) -> None:
+        """Pass on what the task printed and said and nobody has seen yet."""
+        self.flush()
+        if self._progress is not None:
+            self._progress.look()
+
+    def note(self, text: str) -> None:
+        """Put a word of tq's own into the task's log."""
+        self.output().write(NOTE, f"{text}\n".encode("utf-8", "backslashreplace"), time.time_ns() // 1_000_000)
 
     def output(self) -> OutputWriter:
         """The way to the task's files, made when it is first needed."""
@@ -87,6 +108,8 @@ class Run(Context):
     def end(self) -> bool:
         """The task prints no more; whether it did."""
         self.over = True
+        if self._progress is not None:
+            self._progress.end()
         if self._lines:
             self.flush()
         if self.writer is None:
@@ -95,9 +118,21 @@ class Run(Context):
         return self.writer.written
 
 
+def catch_up(run: Run) -> None:
+    """Called when an overdue task has written something; ``tq.worker.stopping`` puts its own in this place."""
+
+
 _logs = Path()
 _limit = LIMIT
 _real = 2
+
+
+def _nobody(*_: object) -> None:
+    """Who hears of progress before a worker has said who."""
+
+
+_tell: Callable[[list[Any]], object] = _nobody
+_soon: Callable[[], object] = _nobody
 
 
 class _Stream(io.RawIOBase):
@@ -117,6 +152,8 @@ class _Stream(io.RawIOBase):
         run = running()
         if isinstance(run, Run) and not run.over:
             run.say(self._number, data)
+            if run.overdue:
+                catch_up(run)
         else:
             aside(data)
         return len(data)
@@ -136,6 +173,12 @@ def aside(data: bytes) -> None:
         os.write(_real, data)
     except OSError:  # nobody is left to read it
         pass
+
+
+def listen(tell: Callable[[list[Any]], object], soon: Callable[[], object]) -> None:
+    """From now on what tasks say of their progress goes to ``tell``; ``soon`` asks for a look at those who keep something."""
+    global _tell, _soon
+    _tell, _soon = tell, soon
 
 
 def install(logs: Path, limit: int) -> None:

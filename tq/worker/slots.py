@@ -14,7 +14,7 @@ import queue
 import threading
 from typing import TYPE_CHECKING
 
-from tq import app as apps
+from tq.context import run_here
 from tq.model import SHELL
 
 if TYPE_CHECKING:
@@ -84,9 +84,9 @@ class Slots:
         """A thread's life: one task after another."""
         while True:
             run, slot = self._work.get()
-            apps.run_here(run)
+            run_here(run)
             self._worker.perform(run)
-            apps.run_here(None)
+            run_here(None)
             self._worker.results.send()
             with self._changed:
                 self._resting += 1
@@ -111,7 +111,7 @@ class Slots:
         task.add_done_callback(self._tasks.discard)
 
     async def _await(self, run: Run, slot: int) -> None:
-        apps.run_here(run)
+        run_here(run)
         await self._worker.perform_async(run)
         self._worker.results.send()
         with self._changed:

@@ -12,25 +12,11 @@ from typing import Any
 
 import pytest
 
-from tq.cli import app
+from tq.cli import options
 from tq.cli.options import COMMANDS
 from tq.cli.render import instant, seconds, table
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(data_dir: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Typer's path in this process: (exit code, stdout, stderr)."""
-    monkeypatch.setenv("TQ_DATA_DIR", str(data_dir))
-    monkeypatch.setenv("TQ_AUTOSTART", "0")
-
-    def act(*argv: str) -> tuple[int, str, str]:
-        code = app.main(argv)
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return act
 
 
 def test_every_command_has_help_that_names_its_options(run: Run) -> None:
@@ -76,9 +62,28 @@ def test_a_batch_prints_an_id_for_every_line(fake: Any, run: Run, tmp_path: Path
     assert third[2] == {"priority": 2, "tenant": "t"}
 
 
+def test_lines_of_a_batch_take_names_and_words_of_time_each_read_when_it_comes(
+    fake: Any, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1_763_726_400_000
+    clock = iter(range(now, now + 100))
+    monkeypatch.setattr(options, "_now_ms", lambda: next(clock))
+    line = {"type": "email", "key": "k", "unique": "u", "on-conflict": "existing", "retry-until": "2h", "deadline": "2025-11-21T13:00:00Z"}
+    file = tmp_path / "batch.jsonl"
+    file.write_text((json.dumps(line) + "\n") * 2 + '{"type": "email", "at": "in 5 minutes"}\n')
+    assert run("enqueue", "--batch", str(file))[:2] == (0, "1\n2\n3\n")
+    first, second, third = (task[2] for task in fake.tasks)
+    assert first == {"key": "k", "unique": "u", "unique_policy": "existing", "retry_for_ms": 7_200_000, "deadline_ms": 3_599_999}
+    assert second == {**first, "deadline_ms": 3_599_997}  # the same end, two readings of the clock later
+    assert third == {"due_at": now + 4 + 300_000}
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
+        ('{"type": "email", "wait_for_room": "5s"}', "line 2: expected the name of an option, got 'wait_for_room'"),
+        ('{"type": "email", "on_conflict": "replace"}', "line 2: expected --unique NAME with --on-conflict"),
+        ('{"type": "email", "at": "soon"}', "line 2: --at: expected a time such as 18:30"),
         ('{"type": "email", "payload": }', "line 2: expected JSON"),
         ('["email"]', "line 2: expected an object"),
         ('{"type": "email", "prio": 1}', "line 2: expected the name of an option, got 'prio'. Did you mean 'priority'?"),
@@ -267,6 +272,43 @@ def test_list_sends_its_filters_and_reads_page_after_page(fake: Any, run: Run, t
     assert "expected a state" in err
 
 
+def test_list_takes_a_filter_in_words_beside_its_options(fake: Any, run: Run) -> None:
+    assert run("list", "state:failed", "age>1h", "-q", "mail", "-n", "3", "--json")[0] == 0
+    assert fake.asked("find") == [{"where": "state:failed age>1h", "queue": "mail", "limit": 3}]
+    code, _, err = run("list", "state:failed colour:red")
+    assert code == 2
+    assert "column 14" in err
+    assert len(fake.asked("find")) == 1
+
+
+@pytest.mark.parametrize("words", ["-type:report.*", "-queue:mail", "-label:x", "-state:failed", "-tenant!=a"])
+def test_a_filter_that_begins_with_a_minus_is_not_taken_for_an_option(fake: Any, run: Run, words: str) -> None:
+    code, _, err = run("list", words)
+    assert code == 2
+    assert f"Write 'NOT {words[1:]}'" in err
+    assert not fake.requests
+    assert run("list", "--", words)[0] == 0
+    assert run("list", f"NOT {words[1:]}")[0] == 0
+
+
+def test_peek_says_by_what_each_goes_first(fake: Any, run: Run, task_row: Any) -> None:
+    fake.verbs["peek"] = lambda _: {"tasks": [task_row(3, state="pending", why="aged"), task_row(4, state="pending", why="priority")]}
+    head, first, _ = run("peek")[1].splitlines()
+    assert "goes by" in head
+    assert "aged" in first
+    assert json.loads(run("peek", "--json")[1].splitlines()[0])["why"] == "aged"
+
+
+def test_what_was_there_already_is_printed_as_an_id_and_said(fake: Any, run: Run, tmp_path: Path) -> None:
+    fake.verbs["enqueue"] = lambda args: {"ids": [5] * len(args["tasks"]), "existing": [*range(len(args["tasks"]))]}
+    assert run("enqueue", "--type", "email", "--key", "k") == (0, "5\n", "tq: task 5 was there already: nothing was stored.\n")
+    fake.events = [{**output([]), "id": 5}]
+    assert "tq: task 5 was there already" in run("run", "--key", "k", "--", "true")[2]
+    file = tmp_path / "batch.jsonl"
+    file.write_text('{"type": "email", "key": "k"}\n' * 2)
+    assert run("enqueue", "--batch", str(file)) == (0, "5\n5\n", "tq: 2 tasks were there already, and were not stored again: 5, 5\n")
+
+
 def test_hostile_text_of_tasks_never_reaches_the_output_raw(fake: Any, run: Run, task_row: Any) -> None:
     evil = "\x1b]0;owned\x07\u202e\r\n\x9b2J"
     row = task_row(
@@ -274,10 +316,30 @@ def test_hostile_text_of_tasks_never_reaches_the_output_raw(fake: Any, run: Run,
         error={"type": evil, "message": evil, "frames": [[evil, 1, evil, evil]]}, progress=[0.5, evil],
         attempts=[[1, 1, 2, evil, evil, {"type": evil, "message": evil}, None]],
     )  # fmt: skip
+    group = {
+        "group": evil,
+        "type": evil,
+        "error": evil,
+        "message": evil,
+        "count": 1,
+        "first_at": 1,
+        "last_at": 1,
+        "last_id": 1,
+        "queues": [evil],
+    }
+    step = {"topic": "steps", "number": 1, "at": 1, "event": evil, "id": 1, "type": evil, "queue": evil, "error": evil, evil: evil}
+    fake.events, fake.ends_watch = [step], True
+    fake.verbs["dead"] = lambda _: {"groups": [group]}
+    fake.verbs["why"] = lambda _: {"task": row, "reasons": [[evil, {}], ["queue_paused", {"queue": evil}]]}
+    fake.verbs["chores"] = lambda _: {"chores": [{"id": 1, "verb": "retry", "where": evil, "seen": 0, "changed": 0}]}
     for verb, body in (("get", {"tasks": [row]}), ("find", {"tasks": [row], "next": None}), ("wait", {"tasks": [row], "done": True})):
         fake.verbs[verb] = lambda _, body=body: body
     fake.verbs["queues"] = lambda _: {"queues": [{"name": evil, "paused": True, "weight": 1, "external": False, "states": {"pending": 2}}]}
-    for argv in (["status", "1"], ["show", "1"], ["list"], ["result", "1"], ["wait", "1"], ["queue", "list"], ["show", "1", "--json"]):
+    for argv in (
+        ["status", "1"], ["show", "1"], ["list"], ["result", "1"], ["wait", "1"], ["queue", "list"], ["queue", "chores"],
+        ["show", "1", "--json"], ["dead", "list"], ["dead", "show", "1"], ["dead", "show", evil], ["why", "1"], ["events", "1"],
+        ["events", "-f"],
+    ):  # fmt: skip
         _, out, err = run(*argv)
         assert out + err
         for bad in ("\x1b", "\x07", "\u202e", "\r", "\x9b"):
@@ -290,6 +352,40 @@ def test_show_has_everything_for_people(fake: Any, run: Run, task_row: Any) -> N
     out = run("show", "1")[1]
     for words in ("1  succeeded  email", "attempt 2", "took 250 ms", '{"n": 7}', "order=17", "OSError: disk", "2023-11-14T22:13:20.000Z"):
         assert words in out
+
+
+def test_show_has_every_attempt_with_its_times_its_worker_and_its_traceback(fake: Any, run: Run, task_row: Any) -> None:
+    at = 1_700_000_000_000
+    error = {"type": "OSError", "message": "disk", "frames": [["f.py", 1, "g", "h()"]]}
+    attempts = [[3, at, at + 500, "failed", "w1", error, None], [4, at + 600, at + 700, "crashed", "w2", error, 137]]
+    row = task_row(
+        1, state="failed", attempt=5, attempts=attempts, started_at=at + 800, finished_at=at + 900, worker="w3", error={"type": "TimedOut",
+        "message": "slow"}, exit_code=3, retry_for_ms=3_600_000, deadline_ms=7_200_000, key="order-17", unique="user:5", suspended=True,
+        parents=[8, 9],
+    )  # fmt: skip
+    fake.verbs["get"] = lambda _: {"tasks": [row]}
+    out = run("show", "1")[1]
+    for words in (
+        "retry until     2023-11-14T23:13:20.000Z", "deadline        2023-11-15T00:13:20.000Z", "key             order-17",
+        "unique          user:5", "waits for       8, 9", "suspended", "attempts 1 to 2 are not kept",
+        "attempt 3  2023-11-14T22:13:20.000Z  failed  after 500 ms  on w1", 'File "f.py", line 1, in g',
+        "attempt 4  2023-11-14T22:13:20.600Z  crashed  after 100 ms  on w2  exit code 137 (SIGKILL)", "the same error",
+        "attempt 5  2023-11-14T22:13:20.800Z  timeout  after 100 ms  on w3  exit code 3", "TimedOut: slow",
+    ):  # fmt: skip
+        assert words in out, words
+    assert out.count("File ") == 1
+    one = json.loads(run("show", "1", "--json")[1])
+    assert (one["retry_for"], one["deadline_at"], one["suspended"]) == (3600.0, "2023-11-15T00:13:20.000Z", True)
+    assert [(attempt["attempt"], attempt["outcome"]) for attempt in one["attempts"]] == [(3, "failed"), (4, "crashed"), (5, "timeout")]
+    assert not [key for key in one if key.endswith("_ms")]
+
+
+def test_show_of_a_running_task_has_the_attempt_that_runs(fake: Any, run: Run, task_row: Any) -> None:
+    row = task_row(1, state="running", attempt=0, finished_at=0, progress=[0.4, "half"])
+    fake.verbs["get"] = lambda _: {"tasks": [row]}
+    out = run("show", "1")[1]
+    assert "40% half" in out
+    assert "attempt 1  2023-11-14T22:13:20.100Z  running  on w1" in out
 
 
 def test_log_writes_each_stream_to_its_own(fake: Any, run: Run) -> None:
@@ -329,9 +425,12 @@ def test_queue_and_worker_commands(fake: Any, run: Run) -> None:
     fake.verbs["queues"] = lambda _: {
         "queues": [{"name": "mail", "paused": False, "weight": 3, "external": True, "states": {"pending": 2}}]
     }
-    worker = {"id": "w1", "pid": 5, "state": "idle", "started_at": 1_700_000_000_000, "tasks": [], "done": 4}
+    worker = {
+        "id": "w1", "hostname": "here", "pid": 5, "state": "idle", "started_at": 1_700_000_000_000, "last_heartbeat": 1_700_000_001_000,
+        "tasks": [], "ahead": 0, "done": 4, "cpu": 1.0, "cpu_s": 2.0, "rss": 1 << 24,
+    }  # fmt: skip
     fake.verbs["workers"] = lambda _: {"workers": [worker]}
-    assert "mail        3  external  pending 2" in run("queue", "list")[1]
+    assert "mail        3  pending 2      0  external" in run("queue", "list")[1]
     assert json.loads(run("queue", "list", "--json")[1])["weight"] == 3
     assert json.loads(run("worker", "list", "--json")[1])["started_at"] == "2023-11-14T22:13:20.000Z"
     assert "w1" in run("worker", "list")[1]

@@ -9,6 +9,8 @@ import os
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,11 +19,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tq import wire
-from tq.cli import app, fast, hot
+from tq.cli import app, fast, hot, options
 from tq.cli.options import _PRIORITIES, COMMANDS, duration
 from tq.config import data_dir_of
+from tq.errors import UsageError
 from tq.model import PRIORITIES, duration_ms
 
+NOW_MS, HOUR_MS = 1_763_726_400_000, 3_600_000  # 2025-11-21T12:00:00Z, a Friday
 FORBIDDEN = {
     "typer", "click", "pydantic", "rich", "textual", "asyncio", "json", "re", "socket", "dataclasses", "enum", "typing", "inspect",
     "argparse", "subprocess", "logging", "pathlib", "uuid", "lmdb", "psutil", "tq.model", "tq.client", "tq.app",
@@ -35,7 +39,11 @@ VALUES = {
     "--payload": st.sampled_from(["{}", '{"a": [1, 2.5, null, "\\u00e9"]}', "3", ' "x" ', "null", "[1,]", "NaN", "1 2", ""]),
     "--priority": st.sampled_from(["0", "9", "10", "high", "NORMAL", "-1", "x"]),
     "--in": st.sampled_from(["10s", "5m", "1h30m", "2.5", "0", "soon", "3D"]),
-    "--at": st.sampled_from(["2030-01-31T08:00+01:00", "2030-01-31T08:00", "2030-01-31T08:00:00Z", "25:00"]),
+    "--at": st.sampled_from(["2030-01-31T08:00+01:00", "2030-01-31T08:00", "2030-01-31T08:00:00Z", "25:00", "tomorrow 9am", "18:30", "5m"]),
+    "--retry-until": st.sampled_from(["2h", "1.5", "18:30", "2030-01-31", "soon", "yesterday"]),
+    "--deadline": st.sampled_from(["2h", "1.5", "noon", "2030-01-31T08:00Z", "never"]),
+    "--on-conflict": st.sampled_from(["reject", "existing", "replace", "take"]),
+    "--wait-for-room": st.sampled_from(["30s", "0", "x"]),
     "--retries": st.sampled_from(["0", "5", "x", "-3", "1_0"]),
     "--backoff": st.sampled_from(["fixed", "linear", "steep"]),
     "--meta": st.sampled_from(["a=1", "b=", "c", "d=e=f"]),
@@ -114,6 +122,7 @@ def _outcome(run: Any) -> tuple[Any, list[bytes], str]:
 @given(_argv())
 def test_both_parsers_send_the_same_requests(monkeypatch: pytest.MonkeyPatch, argv: list[str]) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"from": "stdin"}')))
+    monkeypatch.setattr(options, "_now_ms", lambda: NOW_MS)
     parsed = fast.parse(argv)
     if parsed is None:
         return
@@ -181,6 +190,120 @@ def test_the_thin_paths_short_cuts_agree_with_the_nouns() -> None:
         except Exception:
             got = "refused"
         assert got == wanted, text
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({"at": "18:30"}, {"due_at": NOW_MS + 6 * HOUR_MS + HOUR_MS // 2}),
+        ({"at": "tomorrow 9am"}, {"due_at": NOW_MS + 21 * HOUR_MS}),
+        ({"at": "in 90 minutes"}, {"due_at": NOW_MS + 3 * HOUR_MS // 2}),
+        ({"at": "2025-11-22"}, {"due_at": NOW_MS + 12 * HOUR_MS}),
+        ({"at": "2025-11-21T12:00:00-02:00"}, {"due_at": NOW_MS + 2 * HOUR_MS}),
+        ({"at": "2025-11-21T11:00:00Z"}, {"due_at": NOW_MS - HOUR_MS}),  # a program's, and over: it runs at once
+        ({"retry_until": "2h"}, {"retry_for_ms": 2 * HOUR_MS}),
+        ({"retry_until": 90}, {"retry_for_ms": 90_000}),
+        ({"deadline": "1.5"}, {"deadline_ms": 1500}),
+        ({"deadline": "noon"}, {"deadline_ms": 24 * HOUR_MS}),
+        ({"deadline": "2025-11-21 13:00Z"}, {"deadline_ms": HOUR_MS}),
+        ({"key": "order-17", "unique": "user:5", "on_conflict": "existing"},
+         {"key": "order-17", "unique": "user:5", "unique_policy": "existing"}),
+    ],
+)  # fmt: skip
+def test_words_of_time_and_names_become_what_travels(
+    monkeypatch: pytest.MonkeyPatch, machine_in_utc: None, given: dict[str, Any], wanted: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(options, "_now_ms", lambda: NOW_MS)
+    assert options.task_options(given) == wanted
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"at": "soon"}, "--at: expected a time such as 18:30,"),
+        ({"at": "yesterday 9am"}, "--at: expected a time to come, such as"),
+        ({"at": "2025-11-21 11:00"}, "which is over"),
+        ({"at": 5}, "--at: expected a time such as 18:30, got 5"),
+        ({"deadline": "never"}, "--deadline: expected a duration such as 2h, or a time such as 18:30,"),
+        ({"deadline": "2025-11-20"}, "--deadline: expected a duration such as 2h, or a time to come"),
+        ({"retry_until": [1]}, "--retry-until: expected a duration"),
+        ({"unique": "x", "on_conflict": "take"}, "--on-conflict: expected reject, existing or replace, got 'take'"),
+        ({"on_conflict": "replace"}, "expected --unique NAME with --on-conflict"),
+        ({"at": "18:30", "delay": "1h"}, "expected either --in or --at"),
+    ],
+)
+def test_words_of_time_that_mean_nothing_are_refused_with_their_option(
+    monkeypatch: pytest.MonkeyPatch, machine_in_utc: None, given: dict[str, Any], words: str
+) -> None:
+    monkeypatch.setattr(options, "_now_ms", lambda: NOW_MS)
+    with pytest.raises(UsageError) as caught:
+        options.task_options(given)
+    assert words in caught.value.message
+
+
+@pytest.fixture
+def machine_in_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+class _Full:
+    """A queue that refuses so many enqueues before it has room."""
+
+    def __init__(self, refuse: Any, times: int, **details: Any) -> None:
+        self._refuse, self._times, self._details = refuse, times, details
+
+    def __call__(self, args: Any) -> Any:
+        self._times -= 1
+        if self._times >= 0:
+            raise self._refuse("refused", "queue mail is full.", self._details)
+        return {"ids": [9]}
+
+
+@pytest.mark.parametrize("words", [["enqueue", "--type", "email"], ["add", "--", "true"], ["enqueue", "--type", "email", "--batch", "-"]])
+def test_a_full_queue_is_tried_again_while_there_is_time_to_wait_for_room(fake: Any, data_dir: Path, refuse: Any, words: list[str]) -> None:
+    fake.verbs["enqueue"] = _Full(refuse, 2, queue="mail", retry_after=0.05)
+    done = _tq(data_dir, words[0], "--wait-for-room", "60s", *words[1:], stdin="{}\n")
+    assert (done.returncode, done.stdout) == (0, "9\n"), done.stderr
+    assert len(fake.asked("enqueue")) == 3
+    if "--batch" not in words:
+        assert done.stderr == "tq: queue mail is full. Trying again for 60s.\n"
+
+
+def test_a_command_that_is_run_waits_for_room_too(fake: Any, data_dir: Path, refuse: Any) -> None:
+    fake.verbs["enqueue"] = _Full(refuse, 1, queue="mail", retry_after=0.05)
+    fake.events = [{"topic": "output", "id": 9, "chunks": [], "next": 0, "end": True}]
+    done = _tq(data_dir, "run", "--wait-for-room", "60", "--", "true")
+    assert done.returncode == 0, done.stderr
+    assert len(fake.asked("enqueue")) == 2
+
+
+@pytest.mark.parametrize(("option", "asked"), [([], 1), (["--wait-for-room", "0"], 1), (["--wait-for-room", "200ms"], None)])
+def test_a_queue_that_stays_full_ends_with_75_and_its_words(
+    fake: Any, data_dir: Path, refuse: Any, option: list[str], asked: int | None
+) -> None:
+    fake.verbs["enqueue"] = _Full(refuse, 1000, queue="mail", retry_after=0.05)
+    done = _tq(data_dir, "add", *option, "--", "true")
+    assert (done.returncode, done.stdout) == (75, "")
+    assert done.stderr.endswith("tq: queue mail is full.\n")
+    tries = len(fake.asked("enqueue"))
+    assert tries == asked if asked else 2 <= tries <= 12
+
+
+def test_what_no_waiting_mends_is_not_tried_again(fake: Any, data_dir: Path, refuse: Any) -> None:
+    def unknown(_: Any) -> Any:
+        raise refuse("unknown_type", "type: expected one, got 'typo'.", {})
+
+    fake.verbs["enqueue"] = unknown
+    done = _tq(data_dir, "enqueue", "--type", "typo", "--wait-for-room", "60s")
+    assert (done.returncode, done.stderr) == (2, "tq: type: expected one, got 'typo'.\n")
+    fake.verbs["enqueue"] = _Full(refuse, 1000)  # refused, with no word on when to try again
+    assert _tq(data_dir, "enqueue", "--type", "email", "--wait-for-room", "60s").returncode == 75
+    assert _tq(data_dir, "enqueue", "--type", "email", "--wait-for-room", "soon").returncode == 2
+    assert len(fake.asked("enqueue")) == 2
 
 
 def _loaded_by(data_dir: Path, *argv: str) -> tuple[set[str], str]:

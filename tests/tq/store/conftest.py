@@ -12,9 +12,25 @@ from typing import Any
 
 import pytest
 
-from tq.lifecycle import Outcome, Transition, cancel, come_due, retry, run_out, settle
-from tq.model import Header, State, Status, Task
-from tq.store import Chore, Claimed, Draft, Held, Limits, Query, QueueInfo, RequestId, Store, Success, Tally, TypeInfo, Want
+from tq.lifecycle import Outcome, Transition, cancel, come_due, edit, retry, run_out, settle
+from tq.model import Header, Spec, State, Status, Task
+from tq.store import (
+    Chore,
+    Claimed,
+    Draft,
+    Event,
+    Held,
+    KeyRef,
+    Limits,
+    Query,
+    QueueInfo,
+    RequestId,
+    Store,
+    Success,
+    Tally,
+    TypeInfo,
+    Want,
+)
 
 STORES = {"memory": ("tq.store.memory", "MemoryStore"), "lmdb": ("tq.store.lmdb", "LmdbStore")}
 EVERYTHING = Query(limit=1_000_000)
@@ -65,18 +81,21 @@ class Driver:
         payload: bytes = b"",
         due_in: int = 0,
         ttl: int = 0,
+        digest: bytes = b"",
         request: RequestId | None = None,
         **head: Any,
     ) -> list[int]:
         """Accept ``count`` tasks of one kind; ``head`` are fields of the header, times are ms from now."""
-        return self.enqueue([self.draft(kind, payload=payload, due_in=due_in, ttl=ttl, **head)] * count, request)
+        return self.enqueue([self.draft(kind, payload=payload, due_in=due_in, ttl=ttl, digest=digest, **head)] * count, request)
 
-    def draft(self, kind: str = "t", *, payload: bytes = b"", due_in: int = 0, ttl: int = 0, **head: Any) -> Draft:
-        return Draft(Header(kind, **head), payload, self.now + due_in if due_in else 0, self.now + ttl if ttl else 0)
+    def draft(
+        self, kind: str = "t", *, payload: bytes = b"", due_in: int = 0, ttl: int = 0, digest: bytes = b"", **head: Any
+    ) -> Draft:  # fmt: skip
+        return Draft(Header(kind, **head), payload, self.now + due_in if due_in else 0, self.now + ttl if ttl else 0, digest)
 
-    def enqueue(self, drafts: Sequence[Draft], request: RequestId | None = None) -> list[int]:
+    def enqueue(self, drafts: Sequence[Draft], request: RequestId | None = None, places: Sequence[int] | None = None) -> list[int]:
         with self.turn() as raw:
-            return list(raw.enqueue(drafts, request))
+            return list(raw.enqueue(drafts, request, places))
 
     def claim(self, limit: int = 1, worker: str = "w1", budget_ms: float = float("inf"), **want: Any) -> list[Claimed]:
         with self.turn() as raw:
@@ -104,9 +123,22 @@ class Driver:
         change = cancel(self.get(task_id), self.now)
         return None if change is None else self.apply(change)
 
-    def retry(self, task_id: int) -> Task | None:
-        change = retry(self.get(task_id), self.now)
+    def retry(self, task_id: int, **changes: Any) -> Task | None:
+        """``changes`` are fields of the header, or its payload."""
+        change = retry(self.get(task_id), self.now, self._changed(task_id, **changes) if changes else None)
         return None if change is None else self.apply(change)
+
+    def edit(self, task_id: int, *, due_in: int | None = None, **changes: Any) -> Task | None:
+        """The same; ``due_in`` is when it is due, in ms from now."""
+        change = edit(self.get(task_id), self._changed(task_id, **changes), None if due_in is None else self.now + due_in, self.now)
+        return None if change is None else self.apply(change)
+
+    def _changed(self, task_id: int, *, payload: bytes | None = None, ttl: int | None = None, **head: Any) -> Spec:
+        spec = self.get(task_id).spec
+        return replace(
+            spec, header=replace(spec.header, **head), payload=spec.payload if payload is None else payload,
+            expires_at=spec.expires_at if ttl is None else self.now + ttl if ttl else 0,
+        )  # fmt: skip
 
     def come_due(self, task_id: int) -> Task | None:
         return self.apply(come_due(self.get(task_id), self.now))
@@ -133,6 +165,16 @@ class Driver:
     def retain(self, limits: Limits, most: int = 1000) -> list[tuple[int, bool]]:
         with self.turn() as raw:
             return raw.retain(limits, most)
+
+    def sent(self, request: RequestId) -> list[int] | None:
+        """In a turn, whose now says how long ago that was."""
+        with self.turn() as raw:
+            found = raw.sent(request)
+        return None if found is None else list(found)
+
+    def note(self, what: str, **more: Any) -> Event:
+        with self.turn() as raw:
+            return raw.note(Event(0, self.now, "user 1 (pid 2)", what, "queue 'q'", **more))
 
     def put_queue(self, name: str, **settings: Any) -> None:
         with self.turn() as raw:
@@ -168,7 +210,15 @@ class Driver:
         return [task_id for task_id, _ in self.page(**query)]
 
     def peek(self, limit: int = 100, queue: str | None = None) -> list[int]:
-        return [task.id for task in self.raw.peek(limit, queue)]
+        return [one.task.id for one in self.raw.peek(limit, queue)]
+
+    def reasons(self, limit: int = 100, queue: str | None = None) -> list[tuple[int, str]]:
+        return [(one.task.id, one.why) for one in self.raw.peek(limit, queue)]
+
+    def holder(self, name: str, kind: str = "unique", type_: str = "t") -> int | None:
+        """Which task holds a name."""
+        (found,) = self.raw.holders([KeyRef(kind, type_, name)])
+        return None if found is None else found.id
 
     def held(self) -> list[Held]:
         return sorted(self.raw.held(), key=lambda held: held.id)
@@ -195,6 +245,8 @@ class Driver:
             assert tally.states == [sum(task.state is state for task in mine) for state in State]
             assert tally.bytes == sum(len(task.spec.payload) for task in mine if not task.state.final)
             assert tally.runs == sum(tally.times.values())
+            sizes = [(task.state is State.FAILED, len(task.spec.record()) + len(task.status.record())) for task in mine if task.state.final]
+            assert tally.kept == [sum(size for failed, size in sizes if failed is which) for which in (False, True)]
         running = {(task.id, task.status.claim, task.status.worker) for task in tasks if task.state is State.RUNNING}
         assert {(held.id, held.claim, held.worker) for held in self.held()} == running
         pending = {task.id for task in tasks if task.state is State.PENDING}
@@ -202,8 +254,7 @@ class Driver:
         for name in {task.spec.header.queue for task in tasks}:
             line = [task for task in tasks if task.id in pending and task.spec.header.queue == name]
             order = [task.id for task in sorted(line, key=lambda task: (-task.spec.header.priority, task.status.seq))]
-            info = self.raw.queues().get(name, QueueInfo(name))
-            assert self.peek(1_000_000, name) == ([] if info.paused else order)
+            assert self.ids(states=frozenset({State.PENDING}), queue=name, limit=1_000_000) == order
 
 
 def shown(task: Task) -> tuple[int, Status]:

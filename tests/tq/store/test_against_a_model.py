@@ -1,8 +1,9 @@
 """Every store against one small model, through histories that nobody would think of.
 
-The model is a dict of tasks, two counters and a set of timers; it is copied at ``begin`` and put back by an abort.
-Several steps share a turn, so each read is also a read of what is not committed yet. One queue is the pool's, one is
-external, and each claim names one of them: how queues share is the conformance suite's matter.
+The model is a dict of tasks, a few counters, names, events and a set of timers; it is copied at ``begin`` and put back
+by an abort. Several steps share a turn, so each read is also a read of what is not committed yet. One queue is the pool's
+and gets ever new settings, one is external, and each claim names one of them: how queues share is the conformance suite's
+matter, and in ``test_two_stores`` they are compared with each other.
 
 ``TQ_EXAMPLES`` is the number of histories per store (default 250; some minutes of a nightly run: 2000).
 """
@@ -16,8 +17,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
-from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib import import_module
 from math import inf
 from pathlib import Path
@@ -28,16 +28,20 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from tq.lifecycle import Outcome, Transition, cancel, come_due, retry, run_out, settle
-from tq.model import FINAL, Backoff, Header, Spec, State, Status, Task
-from tq.store import Draft, Limits, Query, QueueInfo, RequestId, Store, Success, Want
+from tq.errors import UsageError
+from tq.lifecycle import Outcome, Transition, cancel, come_due, edit, retry, run_out, settle
+from tq.model import FINAL, WAITING, Backoff, Header, Spec, State, Status, Task
+from tq.store import Draft, Event, Failure, Holder, KeyRef, Limits, Query, QueueInfo, RequestId, Store, Success, Want
 
 POOL, OUTSIDE = "pool", "outside"
 ENDS = ("succeeded", "failed", "timed_out", "lapsed", "crashed", "interrupted", "released", "snoozed", "stopped")
 LEASE_MS = 30
+LIMITS = Limits(keep_keys_ms=25, keep_events=3)
 TIMED = (State.SCHEDULED, State.RETRYING)
 PICK = st.integers(0, 1000)
 QUEUE = st.sampled_from([POOL, POOL, OUTSIDE])
+NAMED = [KeyRef(kind, type_, name) for kind in ("key", "unique") for type_ in "ab" for name in "xy"]
+NAME = st.sampled_from([None, None, None, "x", "y"])
 SOON = settings(
     max_examples=int(os.environ.get("TQ_EXAMPLES", "250")), stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
 )  # fmt: skip
@@ -59,23 +63,55 @@ def verb(weight: int, **arguments: st.SearchStrategy[Any]) -> Callable[[Any], An
 
 @dataclass
 class Model:
-    """What a store should hold."""
+    """What a store should hold. Its values are never changed in place."""
 
     tasks: dict[int, tuple[Spec, Status]] = field(default_factory=dict)
     last_id: int = 0
     last_seq: int = 0
     tokens: list[tuple[int, int]] = field(default_factory=list)  # every (id, claim) ever handed out
-    timers: set[tuple[int, str, int]] = field(default_factory=set)  # (instant, "due" or "expire", id)
+    timers: set[tuple[int, str, int]] = field(default_factory=set)  # (instant, "due", "expire", "forget" or "key", id)
     leases: dict[int, tuple[float, float]] = field(default_factory=dict)  # lapses no sooner, and no later, than
     requests: dict[int, list[int]] = field(default_factory=dict)
     totals: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # by queue, type and what is counted
-    paused: bool = False
+    queues: dict[str, QueueInfo] = field(default_factory=lambda: {POOL: QueueInfo(POOL), OUTSIDE: QueueInfo(OUTSIDE, external=True)})
+    passed_over: dict[str, int] = field(default_factory=lambda: {POOL: 0, OUTSIDE: 0})
+    names: dict[KeyRef, tuple[int, bytes, int]] = field(default_factory=dict)  # id, digest, until (0: while it lives)
+    events: list[Event] = field(default_factory=list)
+
+    def copy(self) -> Model:
+        return Model(*(one if isinstance(one, int) else one.copy() for one in (getattr(self, part.name) for part in fields(self))))
 
     def line(self, queue: str, kinds: frozenset[str] | None = None) -> list[int]:
-        """Pending tasks in the order in which they run."""
+        """Pending tasks by level and sequence."""
         found = [(spec, status) for spec, status in self.tasks.values() if status.state is State.PENDING and spec.header.queue == queue]
         found.sort(key=lambda pair: (-pair[0].header.priority, pair[1].seq))
         return [spec.id for spec, _ in found if kinds is None or spec.header.type in kinds]
+
+    def room(self, queue: str) -> float:
+        """How many tasks of a queue may still be claimed."""
+        info = self.queues[queue]
+        running = sum(status.state is State.RUNNING and spec.header.queue == queue for spec, status in self.tasks.values())
+        return 0 if info.paused else max(info.slots - running, 0) if info.slots else inf
+
+    def next(self, line: list[int], queue: str, now: int) -> tuple[int, str]:
+        """Which of a line goes first, and why; it is taken out of the line."""
+        info, first = self.queues[queue], line[0]
+        lower = [i for i in line if self.tasks[i][0].header.priority < self.tasks[first][0].header.priority]
+        oldest = min(lower, key=lambda i: self.tasks[i][1].seq, default=0)
+        why = "priority"
+        if oldest and info.aging_ms and info.aging_share and now - self.tasks[oldest][1].ready_at > info.aging_ms:
+            self.passed_over[queue] += 1
+            if self.passed_over[queue] >= info.aging_share:
+                self.passed_over[queue], first, why = 0, oldest, "aged"
+        line.remove(first)
+        return first, why
+
+    def order(self, queue: str, now: int) -> list[tuple[int, str]]:
+        """All that claims would take, in that order."""
+        model, line, found = self.copy(), self.line(queue), list[tuple[int, str]]()
+        while line and len(found) < self.room(queue):
+            found.append(model.next(line, queue, now))
+        return found
 
     def holds(self, task_id: int, start: frozenset[State], claim: int | None) -> bool:
         if task_id not in self.tasks:
@@ -83,8 +119,32 @@ class Model:
         status = self.tasks[task_id][1]
         return status.state in start and claim in (None, status.claim)
 
-    def become(self, task_id: int, status: Status) -> None:
-        spec, old = self.tasks[task_id]
+    def end_names(self, task_id: int, now: int) -> None:
+        for ref, (owner, digest, _) in list(self.names.items()):
+            if owner == task_id and ref.kind == "unique":
+                del self.names[ref]
+            elif owner == task_id:
+                self.names[ref] = (owner, digest, now + LIMITS.keep_keys_ms)
+                self.timers.add((now + LIMITS.keep_keys_ms, "key", task_id))
+
+    def live_on(self, task_id: int, header: Header) -> bool:
+        """Take the names of ``header``: False if another has one that the task did not have before."""
+        old = names_of(self.tasks[task_id][0].header)
+        own = {ref: owner for ref, owner in self.names.items() if owner[0] == task_id}
+        for ref in names_of(header):
+            if ref not in own and ref in self.names and not (ref.kind == "key" and ref in old):
+                return False
+        for ref in own:
+            del self.names[ref]
+        kept = {ref.kind: digest for ref, (_, digest, _) in own.items()}
+        for ref in names_of(header):
+            if ref.kind == "unique" or ref.kind in kept:
+                self.names[ref] = (task_id, kept.get(ref.kind, b""), 0)
+        return True
+
+    def become(self, task_id: int, status: Status, spec: Spec | None = None) -> None:
+        was, old = self.tasks[task_id]
+        spec = spec or was
         if status.state is State.PENDING and not status.seq:
             self.last_seq += 1
             status = replace(status, seq=self.last_seq)
@@ -92,6 +152,13 @@ class Model:
             self.timers.discard((old.due_at, "due", task_id))
         if status.state in TIMED:
             self.timers.add((status.due_at, "due", task_id))
+        if was.expires_at != spec.expires_at:
+            self.timers.discard((was.expires_at, "expire", task_id))
+            if spec.expires_at:
+                self.timers.add((spec.expires_at, "expire", task_id))
+        keep_ms = self.queues[spec.header.queue].keep_ms
+        if status.state in FINAL and keep_ms is not None:
+            self.timers.add((status.finished_at + keep_ms, "forget", task_id))
         if status.state is not State.RUNNING:
             self.leases.pop(task_id, None)
         self.tasks[task_id] = (spec, status)
@@ -100,11 +167,36 @@ class Model:
         spec, status = self.tasks[task_id]
         key = (spec.header.queue, spec.header.type)
         word = {State.SUCCEEDED: "succeeded", State.FAILED: "failed", State.RETRYING: "retried"}.get(status.state)
-        if word:
+        if word and event != "edited":
             self.totals[*key, word] += 1
         if event in ("succeeded", "failed", "timed_out"):
             self.totals[*key, "runs"] += 1
             self.totals[*key, "run_ms"] += ms
+
+    def over(self, now: int) -> list[tuple[str, int]]:
+        """Timers that are due, and mean something; they are gone."""
+        found = []
+        for at, kind, task_id in sorted(timer for timer in self.timers if timer[0] <= now):
+            self.timers.discard((at, kind, task_id))
+            spec, status = self.tasks.get(task_id, (None, None))
+            if kind == "key":
+                self.names = {ref: owner for ref, owner in self.names.items() if (owner[0], owner[2]) != (task_id, at)}
+            elif spec is None or status is None:
+                continue
+            elif kind == "forget":
+                keep_ms = self.queues[spec.header.queue].keep_ms
+                if status.state in FINAL and keep_ms is not None:
+                    if status.finished_at + keep_ms > now:
+                        self.timers.add((status.finished_at + keep_ms, kind, task_id))
+                    else:
+                        found.append((kind, task_id))
+            elif status.state not in FINAL:
+                found.append((kind, task_id))
+        return found
+
+
+def names_of(header: Header) -> list[KeyRef]:
+    return [KeyRef(kind, header.type, name) for kind in ("key", "unique") if (name := getattr(header, kind)) is not None]
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -120,6 +212,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.before: Model | None = None  # the model at the begin of the open turn
         self.renew = ""  # what the next begin does to leases: nothing; "all" after a restart; "maybe" after an abort
         self.now = 1000
+        self.latest = 0  # the now of the last turn since the start
 
     def teardown(self) -> None:
         self.raw.close()
@@ -128,8 +221,9 @@ class StoreMachine(RuleBasedStateMachine):
     def turn(self) -> Store:
         """The store, in a turn."""
         if self.before is None:
-            self.before = deepcopy(self.model)
+            self.before = self.model.copy()
             self.raw.begin(self.now)
+            self.latest = self.now
             for task_id, (first, last) in self.model.leases.items() if self.renew else ():
                 anew = self.now + LEASE_MS
                 self.model.leases[task_id] = (anew, anew) if self.renew == "all" else (min(first, anew), max(last, anew))
@@ -138,12 +232,19 @@ class StoreMachine(RuleBasedStateMachine):
     def apply(self, change: Transition) -> None:
         """Carry out one transition on both sides."""
         (answer,) = self.turn().apply([change])
-        if not self.model.holds(change.id, change.start, change.claim):
+        model = self.model
+        if not model.holds(change.id, change.start, change.claim):
+            assert answer is None
+            return
+        spec, old = model.tasks[change.id]
+        if change.status.state in FINAL:
+            model.end_names(change.id, self.now)
+        elif (change.spec is not None or old.state in FINAL) and not model.live_on(change.id, (change.spec or spec).header):
             assert answer is None
             return
         started_at = change.status.started_at
-        self.model.become(change.id, change.status)
-        self.model.count(change.id, change.event, self.now - started_at)
+        model.become(change.id, change.status, change.spec)
+        model.count(change.id, change.event, self.now - started_at)
         assert answer is not None
         self.compare(answer)
 
@@ -167,18 +268,28 @@ class StoreMachine(RuleBasedStateMachine):
         payload=st.binary(max_size=3),
         request=st.none() | st.integers(0, 3),
         once=st.booleans(),
+        key=NAME,
+        unique=NAME,
     )
     def enqueue(
         self, count: int, level: int, kind: str, queue: str, due_in: int, ttl: int, retries: int, blocked: bool, payload: bytes,
-        request: int | None, once: bool,
+        request: int | None, once: bool, key: str | None, unique: str | None,
     ) -> None:  # fmt: skip
         parents = (1,) if blocked else ()
-        header = Header(kind, queue, level, retries, backoff=Backoff("fixed", 10, jitter=False), once=once, parents=parents)
+        header = Header(
+            kind, queue, level, retries, backoff=Backoff("fixed", 10, jitter=False), once=once, parents=parents, key=key, unique=unique
+        )  # fmt: skip
         due_at, expires_at = self.now + due_in if due_in else 0, self.now + ttl if ttl else 0
         model = self.model
         again = request in model.requests
         number = None if request is None else RequestId(b"8 bytes!", request, again)
-        ids = list(self.turn().enqueue([Draft(header, payload, due_at, expires_at)] * count, number))
+        drafts = [Draft(header, payload, due_at, expires_at, b"digest of " + payload)] * count
+        names = names_of(header)
+        if not again and names and (count > 1 or any(name in model.names for name in names)):
+            with pytest.raises(UsageError, match="free"):
+                self.turn().enqueue(drafts, number)
+            return
+        ids = list(self.turn().enqueue(drafts, number))
         if request is not None and again:
             assert ids == model.requests[request]
             return
@@ -197,6 +308,7 @@ class StoreMachine(RuleBasedStateMachine):
                 model.timers.add((due_at, "due", task_id))
             if expires_at:
                 model.timers.add((expires_at, "expire", task_id))
+            model.names |= dict.fromkeys(names, (task_id, drafts[0].digest, 0))
         if request is not None:
             model.requests[request] = ids
 
@@ -207,12 +319,36 @@ class StoreMachine(RuleBasedStateMachine):
         if change:
             self.apply(change)
 
-    @verb(2, pick=PICK)
-    def retry(self, pick: int) -> None:
+    @verb(2, pick=PICK, level=st.integers(0, 2), changed=st.booleans())
+    def retry(self, pick: int, level: int, changed: bool) -> None:
         task = self.task(pick)
-        change = retry(task, self.now) if task else None
+        spec = replace(task.spec, payload=b"again", header=replace(task.spec.header, priority=level)) if task and changed else None
+        change = retry(task, self.now, spec) if task else None
         if change:
             self.apply(change)
+
+    @verb(
+        4,
+        pick=PICK,
+        changes=st.fixed_dictionaries(
+            {}, optional={"priority": st.integers(0, 2), "queue": QUEUE, "type": st.sampled_from("ab"), "label": st.just("l")}
+        ),
+        payload=st.none() | st.binary(max_size=3),
+        ttl=st.sampled_from([None, None, 0, 20]),
+        due_in=st.sampled_from([None, None, 0, 7, 40]),
+    )
+    def edit(self, pick: int, changes: dict[str, Any], payload: bytes | None, ttl: int | None, due_in: int | None) -> None:
+        """A waiting one, as long as there is any."""
+        waiting = [i for i, (_, status) in self.model.tasks.items() if status.state in WAITING]
+        if not waiting:
+            return
+        task = Task(*self.model.tasks[waiting[pick % len(waiting)]])
+        spec = replace(task.spec, header=replace(task.spec.header, **changes), payload=task.spec.payload if payload is None else payload)
+        if ttl is not None:
+            spec = replace(spec, expires_at=self.now + ttl if ttl else 0)
+        change = edit(task, spec, due_in if not due_in else self.now + due_in, self.now)
+        assert change is not None
+        self.apply(change)
 
     @verb(1, pick=PICK, at_once=st.booleans())
     def unblock(self, pick: int, at_once: bool) -> None:
@@ -230,10 +366,24 @@ class StoreMachine(RuleBasedStateMachine):
             if answer:
                 del self.model.tasks[task_id]
 
-    @verb(1, paused=st.sampled_from([False, False, True]))
-    def pause(self, paused: bool) -> None:
-        self.turn().put_queue(QueueInfo(POOL, paused))
-        self.model.paused = paused
+    @verb(
+        3,
+        paused=st.sampled_from([False, False, False, True]),
+        aging_ms=st.sampled_from([60_000, 8, 8, 0]),
+        aging_share=st.sampled_from([2, 3, 1, 0]),
+        slots=st.sampled_from([0, 0, 1, 3]),
+        keep_ms=st.sampled_from([None, None, 0, 30]),
+    )
+    def configure(self, **settings: Any) -> None:
+        self.turn().put_queue(QueueInfo(POOL, **settings))
+        self.model.queues[POOL] = QueueInfo(POOL, **settings)
+
+    @verb(1, what=st.sampled_from(["cancelled", "paused"]))
+    def note(self, what: str) -> None:
+        event = Event(0, self.now, "user 0", what, "task 1", None, {"n": self.now})
+        stored = self.turn().note(event)
+        assert stored == replace(event, number=self.model.events[-1].number + 1 if self.model.events else 1)
+        self.model.events = [*self.model.events, stored][-LIMITS.keep_events :]
 
     # what workers and consumers do
 
@@ -252,16 +402,20 @@ class StoreMachine(RuleBasedStateMachine):
         model = self.model
         expected: list[int] = []
         spent = 0.0
-        for task_id in [] if model.paused and queue == POOL else model.line(queue, kinds):
+        line, room = model.line(queue, kinds), model.room(queue)
+        while line and len(expected) < min(limit, room):
+            before = dict(model.passed_over)
+            task_id, _ = model.next(line, queue, self.now)
             cost = costs.get(model.tasks[task_id][0].header.type, inf)
-            if len(expected) == limit or (expected and spent + cost > budget_ms):
+            if expected and spent + cost > budget_ms:
+                model.passed_over = before
                 break
             spent += cost
             expected.append(task_id)
         assert [one.id for one in claimed] == expected
         for one in claimed:
             spec, old = model.tasks[one.id]
-            assert (one.claim, one.attempt, one.crashes) == (old.claim + 1, old.attempt, old.crashes)
+            assert (one.claim, one.attempt, one.crashes, one.failures) == (old.claim + 1, old.attempt, old.crashes, old.failures)
             assert (one.header, one.record) == (spec.header, spec.record())
             model.become(one.id, replace(old, state=State.RUNNING, claim=one.claim, worker="w", started_at=self.now, finished_at=0))
             model.tokens.append((one.id, one.claim))
@@ -279,6 +433,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert answer == self.model.holds(task_id, frozenset({State.RUNNING}), claim)
             if answer:
                 outcome = Outcome("succeeded", self.now - 2, self.now, result, output=output)
+                self.model.end_names(task_id, self.now)
                 self.model.become(task_id, settle(Task(*self.model.tasks[task_id]), outcome, self.now, 0.5).status)
                 self.model.count(task_id, "succeeded", 2)
 
@@ -291,6 +446,29 @@ class StoreMachine(RuleBasedStateMachine):
         if task_id in self.model.tasks:
             outcome = Outcome(kind, error={"type": "E", "message": "no"}, exit_code=pick, delay_ms=delay_ms, permanent=permanent)
             self.apply(replace(settle(Task(*self.model.tasks[task_id]), outcome, self.now, 0.5), claim=claim))
+
+    @verb(4, picks=st.lists(PICK, min_size=1, max_size=3), output=st.booleans(), exit_code=st.sampled_from([None, 3]))
+    def retry_later(self, picks: list[int], output: bool, exit_code: int | None) -> None:
+        """Failures that will be retried, in a batch: of those for which the short way is meant."""
+        model, details = self.model, {"error": {"type": "E", "message": "no"}, "exit_code": exit_code}
+        tokens = list(dict.fromkeys(model.tokens[-1 - pick % len(model.tokens)] for pick in picks if model.tokens))
+        chosen = []
+        for (task_id, claim), run in zip(tokens, self.turn().running([task_id for task_id, _ in tokens]), strict=True):
+            assert (run is not None) == model.holds(task_id, frozenset({State.RUNNING}), None)
+            if run is None:
+                continue
+            spec, status = model.tasks[task_id]
+            assert (run.claim, run.header, run.failures) == (status.claim, spec.header, status.failures)
+            assert run.plain == (not (status.cancel_asked or spec.expires_at or spec.header.once))
+            if run.plain and run.failures < spec.header.retries:
+                chosen.append(Failure(task_id, claim, self.now - 2, self.now, output, details, self.now + 5))
+        answers = self.turn().retry_later(chosen)
+        for one, answer in zip(chosen, answers, strict=True):
+            assert answer == model.holds(one.id, frozenset({State.RUNNING}), one.claim)
+            if answer:
+                outcome = Outcome("failed", self.now - 2, self.now, None, details["error"], exit_code, output, delay_ms=5)
+                model.become(one.id, settle(Task(*model.tasks[one.id]), outcome, self.now, 0.5).status)
+                model.count(one.id, "failed", 2)
 
     @verb(1, pick=PICK)
     def extend(self, pick: int) -> None:
@@ -311,10 +489,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.now += ms
         found = self.turn().due(1000)
         model = self.model
-        over = sorted(timer for timer in model.timers if timer[0] <= self.now)
-        model.timers -= set(over)
-        lives = [timer for timer in over if model.holds(timer[2], frozenset(State) - FINAL, None)]
-        assert [one for one in found if one[0] != "lease"] == [(kind, task_id) for _, kind, task_id in lives]
+        assert [one for one in found if one[0] != "lease"] == model.over(self.now)
         lapsed = {task_id for kind, task_id in found if kind == "lease"}
         assert {i for i, (_, last) in model.leases.items() if last <= self.now} <= lapsed
         assert lapsed <= {i for i, (first, _) in model.leases.items() if first <= self.now}
@@ -323,21 +498,45 @@ class StoreMachine(RuleBasedStateMachine):
         for kind, task_id in found:
             if not act and kind != "due":
                 continue
+            if kind == "forget":
+                assert self.raw.remove([task_id]) == [True]
+                del model.tasks[task_id]
+                continue
             task = Task(*model.tasks[task_id])
             if kind == "lease":
                 self.apply(settle(task, Outcome("lapsed"), self.now, 0.5))
             else:
                 self.apply(come_due(task, self.now) if kind == "due" else run_out(task, self.now))
 
-    @verb(1, keep=st.sampled_from([0, 2, 100]), age=st.sampled_from([0, 50, 10**9]), age_failed=st.sampled_from([0, 50, 10**9]))
-    def retain(self, keep: int, age: int, age_failed: int) -> None:
-        found = self.turn().retain(Limits(keep=keep, keep_ms=age, keep_failed_ms=age_failed), 1000)
+    @verb(3, ms=st.sampled_from([0, 5, 10, 40]), limit=st.sampled_from([1, 2, 100]))
+    def promote(self, ms: int, limit: int) -> None:
+        """What comes due, in a batch."""
+        self.commit()
+        self.now += ms
+        raw, model = self.turn(), self.model
+        expected = [task_id for at, kind, task_id in sorted(model.timers) if kind == "due" and at <= self.now][:limit]
+        assert raw.promote(limit) == expected
+        for task_id in expected:
+            model.become(task_id, come_due(Task(*model.tasks[task_id]), self.now).status)
+
+    @verb(
+        1,
+        keep=st.sampled_from([0, 2, 100]),
+        keep_bytes=st.sampled_from([1 << 30, 250]),
+        age=st.sampled_from([0, 50, 10**9]),
+        age_failed=st.sampled_from([0, 50, 10**9]),
+    )
+    def retain(self, keep: int, keep_bytes: int, age: int, age_failed: int) -> None:
+        over = [i for i, (_, status) in self.model.tasks.items() if status.state in FINAL]
+        sizes = {task.id: len(task.spec.record()) + len(task.status.record()) for task in self.turn().get(over) if task is not None}
+        found = self.turn().retain(Limits(keep=keep, keep_bytes=keep_bytes, keep_ms=age, keep_failed_ms=age_failed), 1000)
         expected = []
         for failed, keep_ms in ((True, age_failed), (False, age)):
-            over = [
-                (s.finished_at, i) for i, (_, s) in self.model.tasks.items() if s.state in FINAL and (s.state is State.FAILED) == failed
-            ]
-            expected += [i for n, (at, i) in enumerate(sorted(over)) if n < len(over) - keep or at < self.now - keep_ms]
+            ends = sorted((self.model.tasks[i][1].finished_at, i) for i in over if (self.model.tasks[i][1].state is State.FAILED) == failed)
+            while ends and (
+                len(ends) > keep or sum(sizes[i] for _, i in ends) > keep_bytes or ends[0][0] < self.now - keep_ms
+            ):  # fmt: skip
+                expected.append(ends.pop(0)[1])
         assert sorted(found) == sorted((i, self.model.tasks[i][1].output) for i in expected)
         for task_id in expected:
             del self.model.tasks[task_id]
@@ -371,7 +570,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.raw.close()
         self.lose()
         self.raw = type(self).make(self.folder / "store")
-        self.renew = "all"
+        self.model.passed_over = dict.fromkeys(self.model.passed_over, 0)
+        self.renew, self.latest = "all", 0
 
     def lose(self) -> None:
         if self.before is not None:
@@ -428,10 +628,18 @@ class StoreMachine(RuleBasedStateMachine):
     @invariant()
     def what_is_next_is_in_order(self) -> None:
         model = self.model
-        pool = [] if model.paused else model.line(POOL)
-        assert [task.id for task in self.raw.peek(100)] == pool
-        assert [task.id for task in self.raw.peek(100, OUTSIDE)] == model.line(OUTSIDE)
-        assert self.raw.ready() == bool(pool)
+        for queue in (POOL, OUTSIDE):
+            found = self.raw.peek(100, None if queue == POOL else queue)
+            assert [(one.task.id, one.why) for one in found] == model.order(queue, self.latest)
+        assert self.raw.ready() == bool(model.line(POOL) and model.room(POOL))
+
+    @invariant()
+    def names_and_events_are_as_they_should_be(self) -> None:
+        model = self.model
+        owners = [model.names.get(name) for name in NAMED]
+        assert self.raw.holders(NAMED) == [None if owner is None else Holder(*owner[:2]) for owner in owners]
+        assert self.raw.events(None, 10) == model.events[::-1]
+        assert self.raw.events(model.events[-1].number if model.events else 1, 1) == model.events[-2:-1]
 
     @invariant()
     def counts_equal_a_recount(self) -> None:
@@ -441,8 +649,14 @@ class StoreMachine(RuleBasedStateMachine):
             key = (spec.header.queue, spec.header.type)
             states[*key, status.state] += 1
             size[key] += 0 if status.state.final else len(spec.payload)
+        kept: Counter[tuple[str, str, bool]] = Counter()
+        for task in self.raw.get([i for i, (_, status) in self.model.tasks.items() if status.state in FINAL]):
+            assert task is not None
+            head, size_of = task.spec.header, len(task.spec.record()) + len(task.status.record())
+            kept[head.queue, head.type, task.state is State.FAILED] += size_of
         for tally in self.raw.tallies():
             key = (tally.queue, tally.type)
+            assert tally.kept == [kept[*key, False], kept[*key, True]]
             assert tally.states == [states.pop((*key, state), 0) for state in State]
             assert tally.bytes == size[key]
             for word in ("succeeded", "failed", "retried", "runs", "run_ms"):
@@ -458,7 +672,7 @@ def _machine(module: str, name: str) -> Any:
     """The test of one store; its first turn makes the external queue."""
 
     def make(path: Path) -> Store:
-        store: Store = getattr(import_module(module), name)(path)
+        store: Store = getattr(import_module(module), name)(path, LIMITS)
         if OUTSIDE not in store.queues():
             store.begin(1)
             store.put_queue(QueueInfo(OUTSIDE, external=True))

@@ -65,7 +65,9 @@ def test_filters_narrow_a_list(mixed, query, states):
         head = task.spec.header
         return (states is None or task.state in states) and all(getattr(head, name) == value for name, value in query.items())
 
-    everything = mixed.raw.peek(100) if states == frozenset({PENDING}) else [mixed.get(task_id) for task_id in mixed.ids()]
+    everything = (
+        [one.task for one in mixed.raw.peek(100)] if states == frozenset({PENDING}) else [mixed.get(task_id) for task_id in mixed.ids()]
+    )
     assert mixed.ids(states=states, **query) == [task.id for task in everything if fits(task)]
 
 
@@ -206,3 +208,12 @@ def test_ready_means_that_the_pool_could_take_something(store):
     assert store.raw.ready()
     store.take(task_id)
     assert not store.raw.ready()
+
+
+def test_a_walk_from_the_oldest_keeps_the_order_of_arrival_and_goes_on_where_it_was_left(store):
+    for priority in (1, 5, 3, 5, 1):
+        store.add(priority=priority)
+    first = store.page(limit=2, oldest=True)
+    assert [task_id for task_id, _ in first] == [1, 2]
+    assert store.ids(limit=9, oldest=True, before=first[-1][1]) == [3, 4, 5]
+    assert store.ids(states=frozenset({State.PENDING}), oldest=True) == [1, 2, 3, 4, 5]

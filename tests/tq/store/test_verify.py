@@ -14,11 +14,11 @@ from typing import Any, Self
 import pytest
 
 from tq.errors import ConfigError, StoreDamaged, StoreTooNew
-from tq.lifecycle import Outcome, cancel, come_due, retry, run_out, settle
+from tq.lifecycle import Outcome, cancel, come_due, edit, retry, run_out, settle
 from tq.model import Backoff, Header, State, Status, pack, seal, spec_of, status_of, unpack
-from tq.store import Chore, Draft, QueueInfo, RequestId, Success, TypeInfo, Want
+from tq.store import Chore, Draft, Event, KeyRef, Limits, QueueInfo, RequestId, Success, TypeInfo, Want
 from tq.store.files import Lock, open_store
-from tq.store.keys import COUNTED, COUNTERS, DUE, ENDED, EXPIRE, HISTORY, PAIR, READY, REQUEST, TIMER, U32, U64
+from tq.store.keys import COUNTED, COUNTERS, DUE, ENDED, EXPIRE, HISTORY, KEY, PAIR, READY, REQUEST, TIMER, U32, U64, name_key
 from tq.store.lmdb import LmdbStore
 from tq.store.verify import MOST, verify
 
@@ -32,7 +32,10 @@ def fill(store: LmdbStore) -> None:
     """A task in every state, each in a queue of that name; beside them what else a store can hold."""
     store.begin(NOW)
     for role in ROLES:
-        head = Header("t", queue=role, retries=role == "retrying", backoff=Backoff(jitter=False), parents=(1,) if role == "blocked" else ())
+        head = Header(
+            "t", queue=role, retries=role == "retrying", backoff=Backoff(jitter=False), parents=(1,) if role == "blocked" else (),
+            key=f"key of {role}", unique=f"name of {role}",
+        )  # fmt: skip
         later = {"scheduled": NOW + 60_000}.get(role, 0)
         store.enqueue([Draft(head, role.encode(), later, NOW + 3_600_000 if role == "pending" else 0)], RequestId(b"12345678", ID[role]))
     for role in ("running", "retrying", "succeeded", "failed", "released", "again"):
@@ -52,6 +55,14 @@ def fill(store: LmdbStore) -> None:
     store.put_types([TypeInfo("t")])
     store.put_queue(QueueInfo("pending", weight=2))
     store.put_chore(Chore(0, "cancel", {"queue": "pending"}))
+    store.put_queue(QueueInfo("cancelled", keep_ms=5000))
+    edited = store.get([ID["scheduled"]])[0]
+    assert edited is not None
+    change = edit(edited, replace(edited.spec, payload=b"edited"), NOW + 90_000, NOW)
+    assert change is not None
+    store.apply([change])
+    for what in ("paused", "resumed"):
+        store.note(Event(0, NOW, "user 0 (pid 1)", what, "queue 'q'"))
     store.commit()
 
 
@@ -99,7 +110,9 @@ class Surgeon:
     def entry(self, name: str, role: str) -> tuple[bytes, bytes]:
         """The index entry of a role's task."""
         for key, value in self.txn.cursor(self.dbs[name]):
-            if U64.unpack(value[:8] if name == "ready" else key[-8:])[0] == ID[role] and key[8:9] != bytes([EXPIRE]) * (name == "timers"):
+            if name == "timers" and key[8:9] != bytes([DUE]):
+                continue
+            if U64.unpack(value[:8] if name == "ready" else key[-8:])[0] == ID[role]:
                 return bytes(key), bytes(value)
         raise AssertionError(f"no entry of {role} in {name}")
 
@@ -185,7 +198,7 @@ def _lost_history(s: Surgeon) -> None:
 
 
 def _stray_history(s: Surgeon) -> None:
-    s.put("history", HISTORY.pack(State.FAILED, NOW, 998), ENDED.pack(1, 0))
+    s.put("history", HISTORY.pack(State.FAILED, NOW, 998), ENDED.pack(1, 0, 9))
 
 
 def _history_with_another_tally(s: Surgeon) -> None:
@@ -256,6 +269,67 @@ def _malformed_queue(s: Surgeon) -> None:
     s.put("queues", b"broken", b"\xc1")
 
 
+def name_of(role: str, kind: str) -> bytes:
+    key = name_key(KeyRef(kind, "t", f"{'key' if kind == 'key' else 'name'} of {role}"))
+    assert key is not None
+    return key
+
+
+def _wrong_weight(s: Surgeon) -> None:
+    key, value = s.entry("history", "cancelled")
+    s.put("history", key, value[:5] + U32.pack(7))
+
+
+def _wrong_bytes_kept(s: Surgeon) -> None:
+    s.tally("succeeded", _10=[12345, 0])
+
+
+def _lost_unique_name(s: Surgeon) -> None:
+    s.drop("names", name_of("running", "unique"))
+
+
+def _lost_key_of_an_untouched_task(s: Surgeon) -> None:
+    s.drop("names", name_of("pending", "key"))
+
+
+def _unique_name_of_a_finished_task(s: Surgeon) -> None:
+    s.put("names", name_of("failed", "unique"), PAIR.pack(ID["failed"], 0))
+
+
+def _name_of_a_task_that_is_gone(s: Surgeon) -> None:
+    for name in ("tasks", "states"):
+        s.drop(name, key_of("released"))
+
+
+def _name_of_another(s: Surgeon) -> None:
+    s.put("names", name_of("pending", "unique"), s.get("names", name_of("running", "unique")))
+
+
+def _name_of_an_id_never_given(s: Surgeon) -> None:
+    s.put("names", name_of("pending", "unique"), PAIR.pack(999, 0))
+
+
+def _key_that_never_runs_out(s: Surgeon) -> None:
+    until = PAIR.unpack_from(s.get("names", name_of("failed", "key")))[1]
+    s.drop("timers", TIMER.pack(until, KEY, ID["failed"]))
+
+
+def _malformed_name(s: Surgeon) -> None:
+    s.put("names", b"\x09\x01tx", PAIR.pack(1, 0))
+
+
+def _malformed_key_timer(s: Surgeon) -> None:
+    s.put("timers", TIMER.pack(NOW, KEY, 1), b"")
+
+
+def _event_under_another_number(s: Surgeon) -> None:
+    s.put("events", U64.pack(7), s.get("events", U64.pack(2)))
+
+
+def _malformed_event(s: Surgeon) -> None:
+    s.put("events", U64.pack(3), b"\xc1")
+
+
 DAMAGE: list[tuple[Callable[[Surgeon], None], str]] = [
     (_bit_in_a_payload, "task 6: the record fails its checksum"),
     (_bit_in_a_status, "task 7: the record fails its checksum"),
@@ -287,6 +361,19 @@ DAMAGE: list[tuple[Callable[[Surgeon], None], str]] = [
     (_request_for_ids_never_given, "expected ids up to 11, got 5 from 990 on"),
     (_chore_under_another_number, "expected a record of that name"),
     (_malformed_queue, "queues b'broken': expected a record of its kind"),
+    (_wrong_weight, "task 8: cancelled, but its entry in history .* says"),
+    (_wrong_bytes_kept, "queue 'succeeded', type 't': the tally says .*12345 kept"),
+    (_lost_unique_name, "task 4: it lives, but does not hold its unique 'name of running'"),
+    (_lost_key_of_an_untouched_task, "task 1: it lives, but does not hold its key 'key of pending'"),
+    (_unique_name_of_a_finished_task, "unique 'name of failed' of type 't': expected a live task to hold it, but task 7 is failed"),
+    (_name_of_a_task_that_is_gone, "unique 'name of released' .* but task 10 is gone"),
+    (_name_of_another, "unique 'name of pending' .*: expected a task of that name to hold it, but task 4 has another"),
+    (_name_of_an_id_never_given, "unique 'name of pending' .*: expected the id of a task up to 11, got 999"),
+    (_key_that_never_runs_out, "key 'key of failed' of type 't': it runs out, but the timer for that is missing"),
+    (_malformed_name, "name 09017478: expected a record of its kind"),
+    (_malformed_key_timer, "timer .*: expected a record of its kind"),
+    (_event_under_another_number, "event 7: expected a record of that number, got that of 2"),
+    (_malformed_event, "event 0000000000000003: expected a record of its kind"),
 ]
 
 
@@ -305,8 +392,8 @@ def test_damage_is_named(filled: Path, damage: Callable[[Surgeon], None], words:
 def test_a_page_that_was_overwritten_is_named_before_the_engine_sees_it(filled: Path) -> None:
     data = filled / "store" / "data.mdb"
     with data.open("r+b") as file:
-        file.seek(5 * 4096)
-        file.write(b"\xff" * 4096)
+        file.seek(2 * 4096)  # the first two say where the others are; some of these are free
+        file.write(b"\xff" * (data.stat().st_size - 2 * 4096))
     problems = verify(filled)
     assert problems
     assert all(problem.startswith("data file: ") for problem in problems)
@@ -353,7 +440,10 @@ def test_verify_writes_nothing_and_leaves_the_directory_free(filled: Path) -> No
 
 def test_a_store_under_load_is_whole_at_every_moment(tmp_path: Path) -> None:
     """Turns of every kind, while another process verifies again and again."""
-    store = LmdbStore(tmp_path / "store")
+    store = LmdbStore(tmp_path / "store", Limits(keep_keys_ms=100, keep_events=10))
+    store.begin(NOW)
+    store.put_queue(QueueInfo("a", keep_ms=200, aging_ms=50, aging_share=3))
+    store.commit()
     held = Lock(tmp_path)
     with subprocess.Popen([sys.executable, "-c", AGAIN_AND_AGAIN, str(tmp_path)], stdout=subprocess.PIPE, text=True) as verifier:
         now = NOW
@@ -363,6 +453,8 @@ def test_a_store_under_load_is_whole_at_every_moment(tmp_path: Path) -> None:
             for role in ("a", "b"):
                 store.enqueue([Draft(Header("t", queue=role), b"x" * 100)] * 20)
                 store.enqueue([Draft(Header("t", queue=role), b"y", now + 50, now + 90)] * 3)
+                store.enqueue([Draft(Header("t", queue=role, key=f"{role}{now}", unique=f"{role}{now}", priority=3), b"z")])
+            store.note(Event(0, now, "tq", "turned", "it"))
             got = store.claim(Want("w1", 30))
             tasks = {task.id: task for task in store.get([one.id for one in got]) if task is not None}
             ends = zip(got, ("failed", "released", "crashed"), strict=False)
@@ -370,8 +462,16 @@ def test_a_store_under_load_is_whole_at_every_moment(tmp_path: Path) -> None:
             store.succeed([Success(one.id, one.claim, now, now, False, None) for one in got[3:20]])
             for what, task_id in store.due(100):
                 (task,) = store.get([task_id])
-                if task is not None and task.state is not State.RUNNING:
+                if what == "forget":
+                    store.remove([task_id])
+                elif task is not None and task.state is not State.RUNNING:
                     store.apply([run_out(task, now) if what == "expire" else come_due(task, now)])
+            (first,) = [one.task for one in store.peek(1)]
+            change = edit(
+                first, replace(first.spec, header=replace(first.spec.header, queue="b", type="u"), expires_at=now + 70), None, now
+            )
+            store.apply([change] if change is not None else [])
+            store.retain(Limits(keep=300, keep_bytes=20_000), 50)
             store.commit()
         assert verifier.stdout is not None
         told = verifier.stdout.read().splitlines()
@@ -384,7 +484,7 @@ def test_a_store_under_load_is_whole_at_every_moment(tmp_path: Path) -> None:
 def test_a_damaged_task_is_failed_and_those_behind_it_run(tmp_path: Path) -> None:
     store = LmdbStore(tmp_path / "store")
     store.begin(1000)
-    ids = list(store.enqueue([Draft(Header("t"), b"payload")] * 4))
+    ids = list(store.enqueue([Draft(Header("t", unique="u", key="k"), b"payload"), *[Draft(Header("t"), b"payload")] * 3]))
     store.commit()
     store.close()
     with Surgeon(tmp_path) as s:
@@ -399,6 +499,7 @@ def test_a_damaged_task_is_failed_and_those_behind_it_run(tmp_path: Path) -> Non
     (tally,) = store.tallies()
     assert (tally.states[State.PENDING], tally.states[State.RUNNING], tally.states[State.FAILED]) == (0, 2, 2)
     assert not store.ready()
+    assert store.holders([KeyRef("unique", "t", "u"), KeyRef("key", "t", "k")]) == [None, None]
     with pytest.raises(StoreDamaged):
         store.get([ids[0]])
     store.close()

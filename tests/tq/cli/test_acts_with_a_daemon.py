@@ -1,0 +1,142 @@
+"""What a person does to tasks, from the command line to the store: retry, edit, remove, dead letters, queues, why, events."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.flow
+
+Tq = Callable[..., subprocess.CompletedProcess[str]]
+
+APP = """
+import tq
+
+@tq.task("double", retries=0)
+def double(n: int) -> int:
+    return 2 * n
+
+@tq.task("nightly", retries=0)
+def nightly() -> None:
+    raise ValueError("no")
+"""
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    path = tmp_path / "app.py"
+    path.write_text(APP)
+    return path
+
+
+def lines(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_a_dead_letter_is_found_by_its_group_mended_and_run_again(tq: Tq, daemon: Any, app: Path) -> None:
+    daemon(app=app)
+    rows = [*('"x"' for _ in range(3)), "[]"]
+    batch = "".join(f'{{"type": "double", "payload": {{"n": {row}, "m": 1}}}}\n' for row in rows)
+    assert tq("enqueue", "--batch", "-", "--wait", input=batch).returncode == 1
+    (group,) = lines(tq("dead", "list", "--json"))
+    assert (group["count"], group["type"], group["error"]) == (4, "double", "TypeError")
+    assert "unexpected keyword" in tq("dead", "show", group["group"]).stdout
+    assert tq("dead", "retry", "--group", group["group"], "--dry-run").stdout == "4\n"
+    done = tq("dead", "retry", "--group", group["group"], "--payload", '{"n": 21}', "-p", "high", "--wait")
+    assert (done.returncode, done.stderr) == (0, "4 tasks retried\n")
+    assert tq("wait", "1", "2", "3", "4", "--timeout", "20s").returncode == 0
+    assert tq("result", "4").stdout == "42\n"
+    shown = lines(tq("show", "4", "--json"))[0]
+    assert (shown["priority"], [(one["attempt"], one["outcome"]) for one in shown["attempts"]]) == (2, [(1, "failed"), (2, "succeeded")])
+    assert tq("dead", "list").stderr == "no dead letters\n"
+
+
+def test_dead_letters_are_purged_by_age_and_live_tasks_stay(tq: Tq, daemon: Any, app: Path) -> None:
+    daemon(app=app)
+    assert tq("enqueue", "--type", "nightly", "--wait").returncode == 1
+    assert tq("add", "--wait", "--", "true").returncode == 0
+    assert tq("dead", "purge", "--older-than", "1h", "--wait").stderr == "0 tasks removed\n"
+    assert tq("dead", "purge", "--newer-than", "1h", "--wait").stderr == "1 task removed\n"
+    assert [row["id"] for row in lines(tq("list", "--json"))] == [2]
+
+
+def test_waiting_tasks_are_edited_and_run_in_their_new_order(tq: Tq, daemon: Any) -> None:
+    daemon(workers=1)
+    assert tq("queue", "pause", "default").returncode == 0
+    for _ in range(3):
+        assert tq("add", "--", "true").returncode == 0
+    assert tq("edit", "3", "--priority", "9", "--label", "first").returncode == 0
+    assert tq("edit", "2", "--in", "1h").returncode == 0
+    assert "queue default is paused" in tq("why", "1").stdout
+    assert "not due before" in tq("why", "2").stdout
+    assert tq("queue", "resume", "default").returncode == 0
+    assert tq("wait", "1", "3", "--timeout", "20s").returncode == 0
+    first, third = lines(tq("wait", "1", "3", "--json"))
+    assert (third["label"], third["started_at"] <= first["started_at"]) == ("first", True)
+    assert tq("edit", "1", "--priority", "2").returncode == 75
+    assert tq("edit", "--where", "state:scheduled", "--in", "0", "--wait").stderr == "1 task changed\n"
+    assert tq("wait", "2", "--timeout", "20s").returncode == 0
+
+
+def test_a_queue_is_purged_and_what_runs_is_left_to_run(tq: Tq, daemon: Any, until: Any) -> None:
+    daemon(workers=1)
+    assert tq("add", "--", "sleep", "60").stdout == "1\n"
+    until(lambda: lines(tq("status", "1", "--json"))[0]["state"] == "running")
+    for _ in range(3):
+        assert tq("add", "--", "true").returncode == 0
+    assert tq("queue", "purge", "default", "--dry-run").stdout == "3\n"
+    assert tq("queue", "purge", "default", "--wait").stderr == "3 tasks removed\n"
+    assert tq("remove", "1").returncode == 75
+    assert tq("retry", "1").returncode == 75
+    assert tq("cancel", "--where", "type:shell", "--wait").stderr == "1 task cancelled\n"
+    assert tq("wait", "1", "--timeout", "20s").returncode == 143
+    assert [row["id"] for row in lines(tq("list", "state:cancelled age<1h", "--json"))] == [1]
+
+
+def test_what_was_done_is_told_with_who_did_it(tq: Tq, daemon: Any) -> None:
+    daemon()
+    assert tq("queue", "set", "mail", "--slots", "2").returncode == 0
+    assert tq("queue", "set", "mail", "--unset", "slots").returncode == 0
+    newest, first = lines(tq("events", "--json"))[:2]
+    assert (first["before"], first["after"]) == ({"slots": 0}, {"slots": 2})
+    assert (newest["what"], newest["target"], newest["after"]) == ("set_queue", "mail", {"slots": 0})
+    assert first["who"].startswith(f"user {os.getuid()} (pid ")
+    assert "slots 0 -> 2" in tq("events").stdout
+
+
+def test_the_live_stream_of_a_task_begins_before_it_runs_and_ends_with_it(tq: Tq, daemon: Any, data_dir: Path) -> None:
+    daemon()
+    assert tq("queue", "pause", "default").returncode == 0
+    assert tq("add", "--correlation-id", "order-17", "--", "true").stdout == "1\n"
+    argv = [sys.executable, "-m", "tq", "events", "-f", "1", "--json"]
+    heard = threading.Event()
+
+    def edit_until_heard() -> None:
+        while not heard.is_set():
+            tq("edit", "1", "--label", "seen")
+
+    editing = threading.Thread(target=edit_until_heard)
+    with subprocess.Popen(argv, env={**os.environ, "TQ_DATA_DIR": str(data_dir)}, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        editing.start()
+        try:
+            assert '"edited"' in process.stdout.readline()
+        finally:
+            heard.set()
+            editing.join(60)
+        assert tq("queue", "resume", "default").returncode == 0
+        said = [json.loads(line) for line in process.stdout]
+        assert process.wait(20) == 0
+    assert [one["event"] for one in said if one["event"] != "edited"] == ["started", "succeeded"]
+    assert {one["correlation_id"] for one in said} == {"order-17"}
+    steps = lines(tq("events", "1", "--json"))
+    assert [one["event"] for one in steps] == ["added", "started", "succeeded"]

@@ -1,0 +1,199 @@
+"""``tq events`` and ``tq why`` against a daemon of paper: what was done, a task's steps, the live stream, reasons."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tq import wire
+from tq.cli.events import WHY
+
+Run = Callable[..., tuple[int, str, str]]
+AT = 1_700_000_000_000
+EVIL = "\x1b]0;owned\x07\u202e"
+BOOM = {"type": "ValueError", "message": "no"}
+
+
+def step(number: int, event: str, task_id: int = 1, **more: Any) -> dict[str, Any]:
+    return {"topic": "steps", "number": number, "at": AT + number, "event": event, "id": task_id, "type": "email", "queue": "mail", **more}
+
+
+# what people and the daemon did
+
+
+def test_what_was_done_is_shown_with_who_to_what_and_from_what_to_what(fake: Any, run: Run) -> None:
+    change = {"before": {"weight": 1}, "after": {"weight": 3}}
+    one = {"number": 3, "at": AT, "who": "user 7 (pid 9)", "what": "set_queue", "target": "mail", **change}
+    two = {"number": 2, "at": AT, "who": "tq", "what": "chore_done", "target": EVIL, "before": None, "after": {"seen": 9, "verb": EVIL}}
+    fake.verbs["events"] = lambda _: {"events": [one, two]}
+    code, out, _ = run("events", "-n", "2")
+    assert code == 0
+    for words in ("user 7 (pid 9)", "set_queue", "mail", "weight 1 -> 3", "chore_done", "seen 9"):
+        assert words in out
+    assert "\x1b" not in out + run("events", "--json")[1]
+    assert [json.loads(line)["at"] for line in run("events", "--json")[1].splitlines()] == ["2023-11-14T22:13:20.000Z"] * 2
+    assert fake.asked("events")[0] == {"limit": 2, "before": None}
+
+
+def test_more_events_than_an_answer_holds_are_read_page_by_page(fake: Any, run: Run) -> None:
+    def page(args: Any) -> Any:
+        first = args["before"] or 1201
+        numbers = range(first - 1, max(first - 1 - args["limit"], 0), -1)
+        return {
+            "events": [{"number": n, "at": AT, "who": "tq", "what": "x", "target": "y", "before": None, "after": None} for n in numbers]
+        }
+
+    fake.verbs["events"] = page
+    lines = run("events", "-n", "1100", "--json")[1].splitlines()
+    assert [json.loads(line)["number"] for line in lines] == list(range(1200, 100, -1))
+    fake.verbs["events"] = lambda _: {"events": []}
+    assert run("events") == (0, "", "no events yet\n")
+
+
+# a task's own steps
+
+
+def steps_of(run: Run, fake: Any, row: dict[str, Any]) -> list[dict[str, Any]]:
+    fake.verbs["get"] = lambda _: {"tasks": [row]}
+    assert run("events", "1")[0] == 0
+    return [json.loads(line) for line in run("events", "1", "--json")[1].splitlines()]
+
+
+def test_a_tasks_steps_are_read_back_from_its_state_and_its_attempts(fake: Any, run: Run, task_row: Any) -> None:
+    attempts = [[1, AT + 10, AT + 20, "failed", "w1", BOOM, None], [2, AT + 30, AT + 40, "crashed", "w2", BOOM, None]]
+    row = task_row(1, attempt=3, attempts=attempts, started_at=AT + 50, finished_at=AT + 75)
+    steps = steps_of(run, fake, row)
+    assert [one["event"] for one in steps] == ["added", "started", "failed", "started", "crashed", "started", "succeeded"]
+    assert [one.get("attempt") for one in steps] == [None, 1, 1, 2, 2, 3, 3]
+    assert (steps[2]["worker"], steps[2]["error"], steps[2]["run"]) == ("w1", BOOM, 0.01)
+    assert "ValueError: no" in run("events", "1")[1]
+    assert len(run("events", "1", "-n", "2")[1].splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "events"),
+    [
+        ({"state": "pending", "attempt": 0, "started_at": 0, "finished_at": 0}, ["added"]),
+        ({"state": "scheduled", "attempt": 0, "started_at": 0, "finished_at": 0, "due_at": AT + 9}, ["added", "due"]),
+        ({"state": "running", "attempt": 0, "finished_at": 0}, ["added", "started"]),
+        ({"state": "cancelled", "attempt": 0, "started_at": 0}, ["added", "cancelled"]),
+        ({"state": "expired", "attempt": 1, "attempts": [[1, AT, AT + 1, "failed", "w", BOOM, None]]},
+         ["added", "started", "failed", "expired"]),
+        ({"state": "failed", "attempt": 12, "error": {"type": "TimedOut", "message": "slow"},
+          "attempts": [[11, AT, AT + 1, "failed", "w", BOOM, None]]},
+         ["added", "not_kept", "started", "failed", "started", "timeout", "failed"]),
+        ({"state": "retrying", "attempt": 1, "finished_at": 0, "due_at": AT + 9,
+          "attempts": [[1, AT, AT + 1, "failed", "w", BOOM, None]]},
+         ["added", "started", "failed", "due"]),
+    ],
+)  # fmt: skip
+def test_steps_of_every_kind_of_life(fake: Any, run: Run, task_row: Any, changes: Any, events: list[str]) -> None:
+    assert [one["event"] for one in steps_of(run, fake, task_row(1, **changes))] == events
+
+
+# the live stream
+
+
+def test_the_live_stream_prints_each_event_and_how_many_it_left_out(fake: Any, run: Run) -> None:
+    fake.events = [
+        step(1, "added", priority=1, correlation_id=EVIL),
+        step(2, "failed", 2, state="retrying", error="ValueError"),
+        step(700, "left_out", 0, number_of=698),
+        step(701, "chore_done", 3, seen=5, changed=4),
+    ]
+    fake.ends_watch = True
+    code, out, err = run("events", "-f")
+    assert code == 69  # this daemon hangs up; a real one is left with Ctrl-C
+    lines = out.splitlines()
+    assert len(lines) == 4
+    assert lines[0].startswith("2023-11-14T22:13:20.001Z  1  added       email  mail  priority 1  correlation id \\x1b")
+    assert "state retrying" in lines[1]
+    assert "number of 698" in lines[2]
+    assert fake.asked("watch") == [{"topics": ["steps"]}]
+    assert "ended the connection" in err
+
+
+def test_following_one_task_ends_with_it_and_hears_of_no_chore_of_that_number(fake: Any, run: Run, task_row: Any) -> None:
+    fake.verbs["get"] = lambda _: {"tasks": [task_row(1, state="running", finished_at=0)]}
+    fake.events = [step(4, "chore_done", seen=1, changed=1), step(5, "failed", state="retrying"), step(9, "failed", state="failed")]
+    code, out, _ = run("events", "1", "-f", "--json")
+    assert code == 0
+    assert [json.loads(line)["number"] for line in out.splitlines()] == [5, 9]
+    assert fake.asked("watch") == [{"topics": ["steps"], "ids": [1]}]
+    fake.verbs["get"] = lambda _: {"tasks": [task_row(1)]}
+    assert run("events", "1", "-f")[:2] == (0, "")
+    assert run("events", "-f", "-n", "3")[0] == 2
+
+
+@pytest.mark.parametrize("how", ["ctrl-c", "closed pipe"])
+def test_the_live_stream_is_left_without_a_traceback(fake: Any, data_dir: Path, how: str) -> None:
+    fake.events = [step(n, "added", n) for n in range(1, 2000)]
+    argv = [sys.executable, "-m", "tq", "events", "-f"]
+    env = {**os.environ, "TQ_DATA_DIR": str(data_dir)}
+    with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert b"added" in process.stdout.readline()
+        if how == "ctrl-c":
+            process.send_signal(signal.SIGINT)
+        process.stdout.close() if how == "closed pipe" else process.stdout.read()
+        said = process.stderr.read()
+        assert (process.wait(20), said) == (130 if how == "ctrl-c" else 141, b"")
+
+
+# why
+
+
+REASONS: list[tuple[str, dict[str, Any], str]] = [
+    ("not_due", {"due_at": AT}, "not due before 2023-11-14T22:13:20.000Z. `tq edit 1 --in 0`"),
+    ("retry_not_due", {"due_at": AT, "failures": 2, "retries": 3}, "failed 2 of 4 times"),
+    ("blocked", {"parents": [7, 8]}, "waits for other tasks: 7, 8"),
+    ("running", {"worker": EVIL, "since": AT}, "runs since 2023-11-14"),
+    ("over", {"at": AT}, "over since 2023-11-14T22:13:20.000Z: pending"),
+    ("queue_paused", {"queue": "mail"}, "`tq queue resume mail`"),
+    ("queue_external", {"queue": "mail"}, "left to consumers"),
+    ("no_worker_knows_type", {"type": EVIL}, "no worker has named the type \\x1b"),
+    ("queue_slots_taken", {"queue": "q", "running": 2, "slots": 2}, "runs 2 tasks and has 2 slots"),
+    ("workers_busy", {"active": 4, "slots": 4}, "all 4 slots"),
+    ("no_workers", {}, "there are no workers"),
+    ("place", {"queue": "q", "ahead": 3}, "3 tasks of queue q go before it"),
+    ("place", {"queue": "q", "ahead": 500, "or_more": True}, "at least 500 tasks"),
+    ("place", {"queue": "q", "ahead": 0}, "it is the next one of queue q"),
+    ("a_word_of_a_newer_daemon", {}, "a_word_of_a_newer_daemon"),
+]
+
+
+@pytest.mark.parametrize(("word", "details", "words"), REASONS)
+def test_why_has_words_for_every_reason(fake: Any, run: Run, task_row: Any, word: str, details: Any, words: str) -> None:
+    fake.verbs["why"] = lambda _: {"task": task_row(1, state="pending", finished_at=0), "reasons": [[word, details]]}
+    code, out, _ = run("why", "1")
+    assert code == 0
+    assert words in out
+    assert "\x1b" not in out
+    (reason,) = json.loads(run("why", "1", "--json")[1])["reasons"]
+    assert reason["reason"] == word
+
+
+def test_every_reason_of_the_protocol_has_its_words() -> None:
+    assert {word for word, *_ in REASONS} >= WHY.keys() - {"next"}
+    text = (wire.__doc__ or "").partition("\nwhy ")[2].partition("\nwait ")[0]
+    assert all(word in text for word in WHY.keys() - {"next"})
+
+
+def test_why_without_a_reason_says_that_nothing_holds_it(fake: Any, run: Run, task_row: Any, refuse: Any) -> None:
+    fake.verbs["why"] = lambda _: {"task": task_row(1, state="pending", finished_at=0), "reasons": []}
+    assert "nothing holds it" in run("why", "1")[1]
+
+    def unknown(_: Any) -> Any:
+        raise refuse("no_such_task", "there is none", {})
+
+    fake.verbs["why"] = unknown
+    assert run("why", "1")[0] == 66

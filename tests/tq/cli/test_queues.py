@@ -1,0 +1,106 @@
+"""``tq queue list|set|purge|chores`` against a daemon of paper."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tq.store import QueueInfo
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def queue(name: str, **changes: Any) -> dict[str, Any]:
+    info = QueueInfo(name, **changes)
+    return dict(zip(QueueInfo.__slots__, info.row(), strict=True)) | {"states": {"pending": 2}, "bytes": 300}
+
+
+def test_every_setting_travels_under_its_name_and_in_its_unit(fake: Any, run: Run) -> None:
+    words = ["--weight", "3", "--aging", "2m", "--aging-share", "5", "--slots", "4", "--retries", "2", "--backoff", "linear"]
+    words += ["--retry-delay", "3s", "--max-delay", "1m", "--no-jitter", "--timeout", "30s", "--priority", "high", "--max-tasks", "1000"]
+    words += ["--max-bytes", "1G", "--keep", "2d", "--route", "report.*", "--route", "pdf", "--no-external"]
+    assert run("queue", "set", "mail", *words) == (0, "", "")
+    assert fake.asked("set_queue") == [
+        {"name": "mail", "weight": 3, "aging_ms": 120_000, "aging_share": 5, "slots": 4, "retries": 2, "timeout_ms": 30_000,
+         "backoff": ["linear", 3000, 2.0, 60_000, False], "priority": 2, "max_tasks": 1000, "max_bytes": 1 << 30,
+         "keep_ms": 172_800_000, "routes": ["report.*", "pdf"], "external": False},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "size"), [("4096", 4096), ("500M", 500 << 20), ("1g", 1 << 30), ("64kb", 64 << 10), ("2GiB", 2 << 30)])
+def test_sizes_are_read_in_units_of_1024(fake: Any, run: Run, text: str, size: int) -> None:
+    assert run("queue", "set", "q", "--max-bytes", text)[0] == 0
+    assert fake.asked("set_queue")[0]["max_bytes"] == size
+
+
+def test_settings_are_unset_by_the_names_of_their_options(fake: Any, run: Run) -> None:
+    assert run("queue", "set", "q", "--unset", "slots,keep", "--unset", "--route", "--unset", "max-bytes", "--weight", "2")[0] == 0
+    assert fake.asked("set_queue") == [{"name": "q", "weight": 2, "unset": ["slots", "keep_ms", "routes", "max_bytes"]}]
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ([], "something to change"),
+        (["--unset", "colour"], "expected settings of a queue"),
+        (["--unset", "slots", "--slots", "3"], "either set or unset"),
+        (["--max-bytes", "1X"], "expected a size such as 500M"),
+        (["--weight", "-1"], "expected a whole number"),
+        (["--keep", "soon"], "expected a duration"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_refused_before_it_is_sent(fake: Any, run: Run, argv: list[str], words: str) -> None:
+    code, _, err = run("queue", "set", "q", *argv)
+    assert code == 2
+    assert words in err
+    assert not fake.requests
+
+
+def test_list_shows_what_stands_in_a_queue_and_what_differs_from_the_default(fake: Any, run: Run) -> None:
+    busy = queue(
+        "mail", weight=3, slots=2, paused=True, keep_ms=0, max_bytes=500 << 20, timeout_ms=30_000, routes=["report.*", "pdf"],
+        backoff=["fixed", 1000, 2.0, 60_000, True], retries=0,
+    )  # fmt: skip
+    fake.verbs["queues"] = lambda _: {"queues": [queue("plain"), busy]}
+    head, plain, mail = run("queue", "list")[1].splitlines()
+    assert head.split() == ["queue", "weight", "tasks", "bytes", "settings"]
+    assert plain.split() == ["plain", "1", "pending", "2", "300", "-"]
+    for words in (
+        "paused",
+        "slots 2",
+        "keep 0 ms",
+        "max-bytes 500M",
+        "timeout 30 s",
+        "routes report.* pdf",
+        "retries 0",
+        "fixed 1 s to 60 s",
+    ):
+        assert words in mail
+
+
+def test_list_in_json_has_durations_in_seconds(fake: Any, run: Run) -> None:
+    fake.verbs["queues"] = lambda _: {"queues": [queue("mail", timeout_ms=1500, keep_ms=0, backoff=["fixed", 1000, 2.0, 60_000, True])]}
+    one = json.loads(run("queue", "list", "--json")[1])
+    assert (one["aging"], one["timeout"], one["keep"]) == (60.0, 1.5, 0.0)
+    assert one["backoff"]["max_delay"] == 60.0
+    assert not [key for key in one if key.endswith("_ms")]
+
+
+def test_purge_forgets_what_waits_in_the_queue_and_nothing_else(fake: Any, run: Run) -> None:
+    fake.verbs["remove"] = lambda args: {"chore": 3} if "dry_run" not in args else {"tasks": [], "count": 7, "some": [1]}
+    assert run("queue", "purge", "mail")[:2] == (0, "3\n")
+    assert run("queue", "purge", "mail", "--dry-run")[:2] == (0, "7\n")
+    assert fake.asked("remove")[0] == {"queue": "mail", "states": ["blocked", "pending", "retrying", "scheduled"]}
+
+
+def test_chores_say_what_is_under_way(fake: Any, run: Run) -> None:
+    chore = {"id": 3, "verb": "retry", "where": "state:failed", "seen": 5000, "changed": 12}
+    fake.verbs["chores"] = lambda _: {"chores": [chore]}
+    out = run("queue", "chores")[1]
+    assert "    3  retry       5000       12  state:failed" in out
+    assert json.loads(run("queue", "chores", "--json")[1]) == chore
+    fake.verbs["chores"] = lambda _: {"chores": []}
+    assert run("queue", "chores") == (0, "", "nothing is under way\n")

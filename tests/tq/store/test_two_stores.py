@@ -1,0 +1,100 @@
+"""Every store beside the one in memory: whose turn it is, with several queues, weights, slots and ageing at once.
+
+The model test has one queue at a time; here the simplest store is the model of the fast one.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.tq.store.conftest import Driver
+from tq.lifecycle import Outcome, cancel, settle
+from tq.model import State
+from tq.store import Query, Want
+
+QUEUES = "abc"
+PENDING = Query(frozenset({State.PENDING}), limit=1000)
+
+adds = st.tuples(st.just("add"), st.sampled_from(QUEUES), st.integers(0, 3), st.sampled_from("xy"), st.integers(1, 4))
+claims = st.tuples(
+    st.just("claim"), st.sampled_from([1, 2, 3, 9]), st.sampled_from([None, None, frozenset("a"), frozenset("ab"), frozenset("c")]),
+    st.sampled_from([None, None, frozenset("x")]), st.booleans(),
+)  # fmt: skip
+ends = st.tuples(st.just("end"), st.integers(0, 99), st.sampled_from(["succeeded", "released", "crashed", "failed"]))
+cancels = st.tuples(st.just("cancel"), st.integers(0, 99))
+queues = st.tuples(
+    st.just("queue"), st.sampled_from(QUEUES), st.booleans(), st.sampled_from([1, 2, 4]), st.booleans(), st.sampled_from([0, 20]),
+    st.sampled_from([0, 1, 2, 3]), st.sampled_from([0, 0, 1, 3]),
+)  # fmt: skip
+times = st.tuples(st.just("time"), st.sampled_from([1, 25]))
+steps = st.lists(st.one_of(adds, adds, claims, claims, claims, ends, ends, cancels, queues, times, st.just(("restart",))), max_size=60)
+
+
+@contextmanager
+def both() -> Iterator[tuple[Driver, Driver]]:
+    """Two empty stores."""
+    folder = Path(tempfile.mkdtemp(prefix="tq-two-"))
+    stores = (Driver("memory", folder / "memory"), Driver("lmdb", folder / "lmdb"))
+    try:
+        yield stores
+    finally:
+        for store in stores:
+            store.raw.close()
+        shutil.rmtree(folder)
+
+
+def step(store: Driver, verb: str, *args: Any) -> object:
+    """Carry out one step; what can be seen of it."""
+    if verb == "add":
+        queue, level, kind, count = args
+        return store.add(count, kind=kind, queue=queue, priority=level, tenant=kind * (level % 2) or None)
+    if verb == "claim":
+        limit, named, types, lost = args
+        with store.turn() as raw:
+            taken = [(one.id, one.claim) for one in raw.claim(Want("w", limit, float("inf"), queues=named, types=types))]
+            if lost:
+                raise store.lost
+        return taken
+    if verb == "end":
+        at, how = args
+        held = store.held()
+        if held:
+            task = store.get(held[at % len(held)].id)
+            store.apply(settle(task, Outcome(how), store.now, 0.5))
+    elif verb == "cancel":
+        pending = store.ids(states=frozenset({State.PENDING}), limit=1000)
+        if pending:
+            store.apply(cancel(store.get(sorted(pending)[args[0] % len(pending)]), store.now))
+    elif verb == "queue":
+        name, paused, weight, external, aging_ms, aging_share, slots = args
+        store.put_queue(
+            name, paused=paused, weight=weight, external=external, aging_ms=aging_ms, aging_share=aging_share, slots=slots
+        )  # fmt: skip
+    elif verb == "time":
+        store.now += args[0]
+    else:
+        store.reopen()
+        with store.turn():
+            pass
+    return None
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(steps)
+def test_all_stores_give_the_same_tasks_the_same_turns(history):
+    with both() as (memory, lmdb):
+        for one in history:
+            assert step(memory, *one) == step(lmdb, *one)
+            assert memory.reasons() == lmdb.reasons()
+            assert memory.raw.ready() == lmdb.raw.ready() == bool(memory.reasons())
+            for queue in QUEUES:
+                assert memory.reasons(queue=queue) == lmdb.reasons(queue=queue)
+            assert [row[0].id for row in memory.raw.find(PENDING) if row] == [row[0].id for row in lmdb.raw.find(PENDING) if row]

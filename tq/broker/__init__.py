@@ -1,0 +1,365 @@
+"""The broker: turns what arrived into one transaction, and says afterwards what to answer.
+
+For: the order of a turn, group commit, what is due, retention; the verbs stand in the modules beside this one.
+Not for: sockets, processes, clocks, files: requests and results come in as values, answers and claims go out as values.
+Runs in: the daemon, on the thread of its loop; the same in tests, under a hand-turned clock.
+Promises: nothing is answered, handed out or published before the commit that holds it; within a turn the pool's
+settles come first, then each connection's requests in order, then what is due, a slice of chores, and claims last; a
+request that fails changes nothing and harms no neighbour. One turn is one commit; without changes there is none.
+
+``desk`` is what the verbs share; ``sending consumers control lines reading`` each hold some of them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from time import monotonic
+from typing import Any
+
+from tq import lifecycle
+from tq.answers import BAD_RESULT, DAEMON_DIED, LAPSED, answer, error_answer
+from tq.arguments import named
+from tq.broker.consumers import Consumers
+from tq.broker.control import Control
+from tq.broker.desk import Desk, Said, Step, Turn, Undone, Verb
+from tq.broker.lines import Lines
+from tq.broker.reading import Reading
+from tq.broker.sending import Sending
+from tq.errors import Refused, StoreDamaged, StoreError, TqError
+from tq.intake import Defaults, Intake
+from tq.lifecycle import Outcome
+from tq.model import State
+from tq.store import SCAN_MOST, Event, Limits, Store, TypeInfo, Want
+from tq.waiting import Inbox, Request
+
+__all__ = ["Broker", "Said", "Step", "Turn"]
+
+SLICE_S = 0.002
+"""How long a turn may work on chores, and on long reads."""
+TURN_S = 0.004
+"""How long a turn serves requests before it commits; the rest is the next group."""
+AGAIN_MS = 1000
+"""Until what could not be committed is tried again: ends without room, or a turn's own work."""
+DUE_MOST = 256
+CLOCK_BACK_MS = 3_600_000
+"""A clock that steps back less than this stands still until it has caught up; further, it is followed."""
+RETAIN_EACH = 64
+"""Ends after which a turn looks at what is kept: looking at each would cost a trickle as much as storing it."""
+RETAIN_EVERY_MS = 3_600_000
+_log = logging.getLogger("tq.broker")
+
+
+class Broker:
+    """The deciding object. ``submit`` and ``settled`` gather; ``turn`` does the work."""
+
+    def __init__(
+        self,
+        store: Store,
+        limits: Limits = Limits(),
+        defaults: Defaults = Defaults(),
+        chance: Callable[[], float] = lambda: 0.5,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._store = store
+        self._limits = limits
+        self._clock = clock  # seconds; only bounds slices of long work
+        self.desk = desk = Desk(store, Intake(defaults, store.types, store.queues), chance, clock)
+        self._waiting = desk.waiting
+        self._lists = desk.lists
+        self._inbox = Inbox()
+        self.full = self._inbox.full
+        self._settles: list[Sequence[Any]] = []
+        self._notes: list[Event] = []
+        self._said: list[Said] = []
+        self._stirred = False
+        self._removed: list[int] = []  # tasks with output that were forgotten before anybody listened
+        self.owed: list[Sequence[Any]] = []  # ends for which the store had no room
+        self._again_at = 0
+        self._retain_at = 0
+        self._unkept = 0  # ends and requests since retention was last looked at
+        self._consumers, self._control, self._reading = Consumers(desk), Control(desk), Reading(desk)
+        sending, lines = Sending(desk), Lines(desk)
+        self._reads: dict[str, Verb] = self._reading.reads | self._control.reads | lines.reads
+        self._writes: dict[str, Verb] = sending.writes | self._consumers.writes | self._control.writes | lines.writes
+        self.verbs = frozenset(self._reads) | frozenset(self._writes)
+
+    @property
+    def _now(self) -> int:
+        return self.desk.now
+
+    def note(
+        self, what: str, target: str, before: dict[str, Any] | None = None, after: dict[str, Any] | None = None, who: str = "tq"
+    ) -> None:
+        """Remember, with the next turn, something that was done outside of it."""
+        self._notes.append(Event(0, 0, who, what, target, before, after))
+
+    def backlog(self, types: Collection[str]) -> int:
+        """How many tasks of these types wait for a worker: pending, in queues that are open to the pool, as far as these have slots."""
+        queues = self._store.queues()
+        waiting: dict[str, int] = {}
+        running: dict[str, int] = {}
+        for tally in self._store.tallies():
+            running[tally.queue] = running.get(tally.queue, 0) + tally.states[State.RUNNING]
+            if tally.type in types:
+                waiting[tally.queue] = waiting.get(tally.queue, 0) + tally.states[State.PENDING]
+        for name, info in queues.items():
+            if info.paused or info.external:
+                waiting.pop(name, None)
+            elif info.slots and name in waiting:
+                waiting[name] = min(waiting[name], max(info.slots - running[name], 0))
+        return sum(waiting.values())
+
+    def submit(self, request: Request) -> None:
+        """Take a request for the next turn."""
+        self._inbox.add(request)
+
+    def settled(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Take results from the pool: ``[id, claim, 0 or kind, started_at, finished_at, output, result or outcome map]``."""
+        self._settles.extend(rows)
+
+    def said(self, words: Iterable[Said]) -> None:
+        """Take what running tasks said of how far they are, for the log and who watches; nothing of it is stored."""
+        self._said.extend(words)
+
+    def gone(self, conn: int) -> None:
+        """A connection is closed: nobody waits there any more. What it asked to be changed before still is."""
+        self._inbox.gone(conn, lambda one: one.verb in self._writes and one.verb != "claim")
+        self._lists.gone(conn)
+        self._waiting.gone(conn)
+
+    def holds(self, conn: int) -> bool:
+        """Whether the connection has an answer or events to expect."""
+        return self._inbox.holds(conn) or self._lists.holds(conn) or self._waiting.holds(conn)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a turn has something to do now."""
+        return bool(self._inbox or self._settles or self._said)
+
+    def in_hurry(self, now: int) -> bool:
+        """Whether ends that have come in must be stored now: somebody waits for them, or there is other work for a turn."""
+        due = self.next_due
+        return (
+            bool(self._inbox or self._lists or self.desk.followed)
+            or self._waiting.for_ends
+            or self._store.ready()
+            or bool(self._store.chores())
+            or (due is not None and due <= now)
+        )
+
+    def put_types(self, types: Sequence[TypeInfo], now: int) -> None:
+        """Remember what a hello named, if it is new; its own commit, since the daemon waits for it. Refused: no room."""
+        known = self._store.types()
+        fresh = [info for info in types if known.get(info.name) != named(info)]
+        if not fresh:
+            return
+        self._store.begin(max(now, self._now))
+        try:
+            self._store.put_types(fresh)
+            self._store.commit()
+        except Refused:
+            self._store.abort()
+            raise
+        self.desk.intake.forget()
+
+    def recover(self, begun: Callable[[int, int], bool], now: int) -> tuple[int, int]:
+        """Settle what local workers held when the daemon died: (interrupted, released). Before the first claim.
+
+        ``begun(id, claim)`` says whether the worker had begun it; what had not is given back uncharged.
+        """
+        held = [one for one in self._store.held() if not one.lease_ms]
+        interrupted = 0
+        self.desk.now = max(now, self._now)
+        for start in range(0, len(held), SCAN_MOST):
+            rows: list[Sequence[Any]] = []
+            for one in held[start : start + SCAN_MOST]:
+                cut = begun(one.id, one.claim)
+                interrupted += cut
+                kind, error = ("interrupted", DAEMON_DIED) if cut else ("released", None)
+                rows.append([one.id, one.claim, kind, one.claimed_at, now, False, {"error": error}])
+            self._settles = [*rows]
+            self._removed += self.turn(now, ()).removed
+        return interrupted, len(held) - interrupted
+
+    def turn(self, now: int, wants: Sequence[Want]) -> Turn:
+        """One turn at ``now`` (ms since the epoch); ``wants`` are the pool's free slots. StoreError ends the daemon."""
+        if now < self._now and self._now - now < CLOCK_BACK_MS:
+            now = self._now
+        elif now < self._now:
+            self._waiting.stepped(now - self._now)
+            self._retain_at = self._again_at = 0
+        self.desk.now = now
+        settles, self._settles = self._settles, []
+        requests: list[Request] = []  # those that this turn takes
+        if self.owed and now >= self._again_at:
+            settles, self.owed = [*self.owed, *settles], []
+        turn = Turn()
+        if self._said:
+            turn.steps.append(("progress", self._said))
+            self._said = []
+        try:
+            self._work(turn, settles, requests, wants)
+        except Exception as error:
+            if isinstance(error, StoreError) and not isinstance(error, StoreDamaged):
+                raise
+            if not isinstance(error, Refused | StoreDamaged | Undone):
+                _log.exception("a turn failed and is done again one request at a time")
+            self._store.abort()
+            self.desk.chores.aborted()
+            turn = self._one_by_one(settles, requests)
+        parked = len(self._waiting.claims)
+        for change in turn.later:
+            change()
+        if turn.stirred and len(self._waiting.claims) > parked:  # parked behind the grants of the turn that stirred
+            self._stirred = turn.busy = True
+        self._reading.publish(turn)
+        turn.answers += self._lists.read_on(SLICE_S, now)
+        turn.busy = turn.busy or bool(self._lists)
+        return turn
+
+    def _work(self, turn: Turn, settles: Sequence[Sequence[Any]], requests: list[Request], wants: Sequence[Want]) -> None:
+        """Steps 2 and 3 of the loop: everything in one transaction, committed."""
+        store, now = self._store, self._now
+        due = store.next_due()
+        chores = store.chores()
+        own = now >= self._again_at  # else its own work could not be committed a moment ago
+        stirred, self._stirred = self._stirred, False
+        changes = own and (
+            stirred or bool(chores) or (due is not None and due <= now) or now >= self._retain_at or bool(wants and store.ready())
+        )
+        changes = changes or bool(settles or self._notes) or any(r.verb in self._writes for r in self._inbox)
+        if changes:
+            store.begin(now)
+        if settles:
+            self.desk.settle_rows(settles, turn)
+        if self._notes:
+            for event in self._notes:
+                store.note(replace(event, at=now))
+            turn.later.append(self._notes.clear)
+        until = self._clock() + TURN_S
+        for request in self._inbox.taken():
+            requests.append(request)
+            self._serve(request, turn)
+            if self._clock() > until:
+                break  # the rest is the next turn's: nobody waits long for a commit
+        if not changes:
+            return
+        if own:
+            if due is not None and due <= now:
+                self._come_due(turn)
+            if chores:
+                self._control.work(chores[0], SLICE_S, turn)
+            self._consumers.grant(turn, wants)
+            self._unkept += len(settles) + len(turn.ended) + len(requests)
+            if self._unkept >= RETAIN_EACH or now >= self._retain_at:
+                self._retain(turn, 2 * self._unkept)
+        store.commit()
+        if turn.steps or turn.stirred or turn.removed:
+            self._waiting.changed()
+
+    def _one_by_one(self, settles: Sequence[Sequence[Any]], requests: Sequence[Request]) -> Turn:
+        """The same, each in a transaction of its own, settles first; what still fails is answered so."""
+        turn = Turn(stirred=True, busy=bool(settles or requests))
+        if not turn.busy:  # it was the turn's own work that failed: at once it would fail again
+            self._again_at = self._now + AGAIN_MS
+        for at, one in enumerate(settles):
+            failed = self._alone(turn, partial(self.desk.settle_rows, [one]))
+            if isinstance(failed, Refused):  # no room: an end is never lost, and the next would fare no better
+                self.owed += settles[at:]
+                self._again_at = self._now + AGAIN_MS
+                break
+            if failed is not None and not isinstance(failed, StoreDamaged):  # not what a worker may answer, nor would it become so
+                row = [one[0], one[1], "crashed", 0, self._now, False, {"error": BAD_RESULT}]
+                if self._alone(turn, partial(self.desk.settle_rows, [row])) is not None:
+                    self.owed.append(row)
+                    self._again_at = self._now + AGAIN_MS
+        for request in requests:
+            failed = self._alone(turn, partial(self._serve, request))
+            if failed is not None:
+                turn.answers.append((request.conn, error_answer(request.number, failed)))
+        return turn
+
+    def _alone(self, turn: Turn, work: Callable[[Turn], object]) -> Exception | None:
+        part = Turn()
+        try:
+            self._store.begin(self._now)
+            work(part)
+            self._store.commit()
+        except Exception as error:
+            if isinstance(error, StoreError) and not isinstance(error, StoreDamaged):
+                raise
+            self._store.abort()
+            if isinstance(error, Undone):
+                return error.cause
+            if not isinstance(error, TqError):
+                _log.exception("a request failed")
+            return error
+        turn.answers += part.answers
+        turn.steps += part.steps
+        turn.ended += part.ended
+        turn.removed += part.removed
+        for change in part.later:  # it is committed: what comes next may need it
+            change()
+        self._waiting.changed()
+        return None
+
+    def _serve(self, request: Request, turn: Turn) -> None:
+        verb = self._writes.get(request.verb) or self._reads[request.verb]
+        later = len(turn.later)
+        try:
+            body = verb(request, turn)
+        except TqError as error:
+            if isinstance(error, StoreError) and not (isinstance(error, StoreDamaged) and request.verb in self._reads):
+                raise
+            del turn.later[later:]
+            turn.answers.append((request.conn, error_answer(request.number, error)))
+            return
+        if body is not None:
+            turn.answers.append((request.conn, answer(request.number, body)))
+
+    @property
+    def next_due(self) -> float | None:
+        """The instant (ms) at which a turn is needed if nothing arrives; None: never."""
+        own = self._store.next_due()
+        if self.owed or self._again_at > self._now:  # what could not be done a moment ago, timer or claim
+            own = self._again_at if own is None or self.owed else max(own, self._again_at)
+        return min((at for at in (self._waiting.next_due, own) if at is not None), default=None)
+
+    def _come_due(self, turn: Turn) -> None:
+        desk = self.desk
+        promoted = self._store.promote(DUE_MOST)
+        if promoted:
+            turn.steps.append(("came_due", promoted))
+        fired = self._store.due(DUE_MOST) if len(promoted) < DUE_MOST else []
+        tasks = self._store.get([task_id for _, task_id in fired])
+        for (what, _), task in zip(fired, tasks, strict=True):
+            if task is None:
+                continue
+            if what == "due":
+                change = lifecycle.come_due(task, desk.now)
+            elif what == "forget":
+                self._store.remove([task.id])
+                turn.steps.append(("removed", [task]))
+                turn.removed += [task.id] if task.status.output else []
+                continue
+            elif what == "expire":
+                if task.state is State.RUNNING:
+                    continue
+                change = lifecycle.run_out(task, desk.now)
+            else:
+                change = lifecycle.settle(task, Outcome("lapsed", finished_at=desk.now, error=LAPSED), desk.now, desk.chance())
+            desk.carry_out(change, turn)
+        turn.stirred = True
+        turn.busy = turn.busy or DUE_MOST in (len(fired), len(promoted))
+
+    def _retain(self, turn: Turn, most: int) -> None:
+        self._unkept, most = 0, max(most, RETAIN_EACH)
+        gone = self._store.retain(self._limits, most)
+        turn.removed += [*self._removed, *(task_id for task_id, output in gone if output)]
+        self._removed.clear()
+        more = len(gone) >= most
+        self._retain_at = self._now + (0 if more else RETAIN_EVERY_MS)
+        turn.busy = turn.busy or more

@@ -1,0 +1,116 @@
+"""Claims: handing tasks to the pool and to consumers, and what consumers say of theirs.
+
+For: ``claim``, ``extend``, ``settle``, ``release``; the grants at a turn's end.
+Not for: who is next (store), feeding workers (pool).
+Runs in: the daemon, inside the broker's turn.
+Promises: an answer to a claim fits a frame, and what was read beyond it goes back uncharged; a consumer that waits is
+served in the commit of the enqueue that it waited for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from tq import wire
+from tq.answers import handed_out
+from tq.arguments import arguments, between, claim_of, claims_of, results_of, some_names
+from tq.broker.desk import Desk, Turn, Verb
+from tq.errors import UsageError
+from tq.store import SCAN_MOST, Claimed, Want
+from tq.waiting import Claim, Request
+
+LEASE_MS = 30_000
+MAX_LEASE_MS = 86_400_000
+CLAIM_BYTES = wire.MAX_FRAME - (16 << 10)
+CLAIM_FIRST = 8
+"""A consumer's claim is looked up in growing steps, so that few tasks are read beyond what its answer holds."""
+TASK_BYTES = 512
+"""What an answer to a claim says of a task beside its record."""
+
+
+class Consumers:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self.writes: dict[str, Verb] = {
+            "claim": self._claim, "extend": self._extend, "settle": self._settle, "release": self._release,
+        }  # fmt: skip
+
+    def grant(self, turn: Turn, wants: Sequence[Want]) -> None:
+        """Claims for consumers that wait, then for the pool's slots."""
+        waiting = self._desk.waiting
+        for claim in waiting.claims:
+            tasks = self._take(claim.want, turn)
+            if tasks:
+                self._answer_claim(claim.request, claim.want, tasks, turn)
+                turn.later.append(partial(waiting.served, claim))
+        for want in wants:
+            got = self._desk.store.claim(want)
+            if got:
+                turn.grants.append((want, got))
+                turn.steps.append(("claimed", got))
+
+    def _take(self, want: Want, turn: Turn) -> list[Claimed]:
+        """Claim for a consumer, no more than its answer holds; what was read beyond that goes back uncharged."""
+        taken: list[Claimed] = []
+        step, size, fit = CLAIM_FIRST, 0, 0
+        while len(taken) < want.limit and fit == len(taken):
+            most = min(step, want.limit - len(taken))
+            got = self._desk.store.claim(replace(want, limit=most))
+            taken += got
+            for task in got:
+                size += len(task.record) + TASK_BYTES
+                fit += size <= CLAIM_BYTES or not fit
+            if len(got) < most:
+                break
+            step *= 2
+        if taken[fit:]:
+            self._desk.settle_rows([[task.id, task.claim, "released", 0, self._desk.now, False, None] for task in taken[fit:]], turn)
+        return taken[:fit]
+
+    def _answer_claim(self, request: Request, want: Want, tasks: list[Claimed], turn: Turn) -> None:
+        body = {"tasks": [handed_out(task, want.lease_ms) for task in tasks]}
+        turn.answers.append((request.conn, wire.frame([request.number, wire.ANSWER, body])))
+        turn.steps.append(("claimed", tasks))
+
+    def _claim(self, request: Request, turn: Turn) -> None:
+        args = arguments(request.verb, request.args, queues=list, types=list, limit=int, wait_ms=int, lease_ms=int)
+        queues, types = args.get("queues"), args.get("types")
+        limit = between(args.get("limit", 1), 1, SCAN_MOST, "limit")
+        lease_ms = between(args.get("lease_ms", LEASE_MS), 100, MAX_LEASE_MS, "lease_ms")
+        if not queues and not types:
+            raise UsageError("claim: expected queues or types, at least one name, got neither.")
+        names = some_names(queues, "queues"), some_names(types, "types")
+        wait_ms = between(args.get("wait_ms", 0), 0, MAX_LEASE_MS, "wait_ms")
+        waiting = self._desk.waiting
+        waiting.check(request.conn)
+        want = Want(f"consumer-{request.conn}", limit, math.inf, queues=names[0], types=names[1], lease_ms=lease_ms)
+        tasks = self._take(want, turn)
+        if not tasks and wait_ms:
+            turn.later.append(partial(waiting.park, Claim(request, want, self._desk.now + wait_ms)))
+            return
+        self._answer_claim(request, want, tasks, turn)
+
+    def _extend(self, request: Request, turn: Turn) -> dict[str, Any]:
+        args = arguments(request.verb, request.args, "id", "claim", id=int, claim=int, lease_ms=int)
+        lease_ms = between(args.get("lease_ms", LEASE_MS), 100, MAX_LEASE_MS, "lease_ms")
+        return {"ok": self._desk.store.extend(*claim_of("extend", args["id"], args["claim"]), lease_ms)}
+
+    def _settle(self, request: Request, turn: Turn) -> dict[str, Any]:
+        now = self._desk.now
+        results = results_of(arguments(request.verb, request.args, "results", results=list)["results"])
+        tasks = self._desk.store.get([task_id for task_id, *_ in results])
+        rows: list[Sequence[Any]] = []
+        for (task_id, claim, kind, details), task in zip(results, tasks, strict=True):
+            since = task.status.started_at if task is not None else now
+            won = kind == "succeeded"
+            rows.append([task_id, claim, 0 if won else kind, since, now, False, details["result"] if won else details])
+        return {"settled": self._desk.settle_rows(rows, turn) if rows else []}
+
+    def _release(self, request: Request, turn: Turn) -> dict[str, Any]:
+        claims = claims_of(request.verb, arguments(request.verb, request.args, "claims", claims=list)["claims"])
+        rows = [[task_id, claim, "released", 0, self._desk.now, False, None] for task_id, claim in claims]
+        return {"released": self._desk.settle_rows(rows, turn) if rows else []}

@@ -1,0 +1,145 @@
+"""Control: what a person does to tasks, one by one or to all that a filter matches.
+
+For: ``cancel retry edit remove``, each with ids or with a filter (then it is a chore), and their dry runs.
+Not for: what a task becomes (lifecycle), stopping its process (pool).
+Runs in: the daemon, inside the broker's turn.
+Promises: each act is guarded and idempotent: a task that is not in a state for it is left as it is, and the outcome
+says so; a bulk act touches only what was there when it was asked for, in the order of arrival.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from tq import lifecycle
+from tq.arguments import arguments, filter_of, task_ids
+from tq.broker.desk import Desk, Turn, Verb
+from tq.errors import UsageError
+from tq.lists import Count, group_name, group_of
+from tq.model import WAITING, State, Task
+from tq.store import Chore, Event, Query
+from tq.waiting import Request
+
+Act = Callable[[Task, Mapping[str, Any], Turn], str]
+"""Does it to one task: the outcome's word."""
+CHANGED = frozenset({"cancelled", "asked", "retried", "edited", "removed"})
+FILTER: dict[str, type] = {"where": str, "queue": str, "type": str, "states": list, "group": str}
+
+
+class Control:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._acts: dict[str, Act] = {"cancel": self._cancel, "retry": self._retry, "edit": self._edit, "remove": self._remove}
+        self.writes: dict[str, Verb] = dict.fromkeys(self._acts, self._act)
+        self.reads: dict[str, Verb] = {"chores": self._chores}
+
+    def _act(self, request: Request, turn: Turn) -> dict[str, Any] | None:
+        """One verb for ids, or for all that match: then its chore's id, or with ``dry_run`` how many they are."""
+        verb, desk = request.verb, self._desk
+        more: dict[str, type] = {"changes": dict} if verb in ("retry", "edit") else {}
+        args = arguments(verb, request.args, ids=list, dry_run=bool, **FILTER, **more)
+        changes = desk.intake.changes(args.pop("changes", None) or {}, desk.now)
+        if verb == "edit" and not changes:
+            raise UsageError("edit: expected changes (priority, queue, payload, delay_ms, due_at, ...), got none.")
+        if "ids" in args and len(args) == 1:
+            act = self._acts[verb]
+            outcomes = []
+            for task_id in task_ids(args["ids"]):
+                task = desk.one(task_id)
+                outcomes.append("unknown" if task is None else act(task, changes, turn))
+                if outcomes[-1] in CHANGED:
+                    desk.note(request, verb, str(task_id), None, {"outcome": outcomes[-1], **_shown(changes)})
+            return {"outcomes": outcomes}
+        if "ids" in args:
+            raise UsageError(f"{verb}: expected ids, or a filter, got both. Drop one.")
+        dry_run, group = args.pop("dry_run", False), args.pop("group", None)
+        if not args and group is None:
+            raise UsageError(f"{verb}: expected ids, or a filter (queue, type, states, where), got nothing.")
+        where = filter_of(args)
+        if dry_run:
+            desk.lists.check()
+            states = frozenset(State) if where.states is None else where.states
+            found = desk.store.find(Query(states & _OPEN_TO[verb], where.queue, where.type, limit=1 << 62))
+            turn.later.append(lambda: desk.lists.add(request, found, where, Count(), group))
+            return None
+        turn.busy = True
+        kept = {**changes, **({"group": group} if group is not None else {})}
+        chore = desk.chores.accept(verb, where, kept, desk.now)
+        desk.note(request, verb, str(where) or "all", None, {"chore": chore, **_shown(changes)})
+        return {"chore": chore}
+
+    def work(self, chore: Chore, seconds: float, turn: Turn) -> None:
+        """One slice of a chore."""
+        desk = self._desk
+        changes = dict(chore.args["changes"] or {})
+        group = changes.pop("group", None)
+        act = self._acts[chore.verb]
+
+        def one(task: Task) -> bool:
+            if task.state not in _OPEN_TO[chore.verb] or (group is not None and group_name(group_of(task)) != group):
+                return False
+            return act(task, changes, turn) in CHANGED
+
+        over = desk.chores.work(chore, seconds, one, turn.later)
+        if over is not None:
+            turn.steps.append(("chore_done", [(over.id, over.verb, over.seen, over.changed)]))
+            counts = {"verb": over.verb, "seen": over.seen, "changed": over.changed}
+            desk.store.note(Event(0, desk.now, "tq", "chore_done", str(over.id), None, counts))  # who asked for it reads it there
+        turn.busy = True
+
+    def _cancel(self, task: Task, changes: Mapping[str, Any], turn: Turn) -> str:
+        change = lifecycle.cancel(task, self._desk.now)
+        now = self._desk.carry_out(change, turn) if change is not None else None
+        if now is None:
+            return "over"
+        return "cancelled" if now.state.final else "asked"
+
+    def _retry(self, task: Task, changes: Mapping[str, Any], turn: Turn) -> str:
+        spec = self._desk.intake.changed(task.spec, changes) if changes else None
+        change = lifecycle.retry(task, self._desk.now, spec)
+        if change is None:
+            return "waiting" if task.state in WAITING else "running"
+        turn.stirred = True
+        return "retried" if self._desk.carry_out(change, turn) is not None else "taken"
+
+    def _edit(self, task: Task, changes: Mapping[str, Any], turn: Turn) -> str:
+        spec = self._desk.intake.changed(task.spec, changes)
+        change = lifecycle.edit(task, spec, changes.get("due_at"), self._desk.now)
+        now = self._desk.carry_out(change, turn) if change is not None else None
+        if now is None:
+            return "over" if task.state.final else "running"
+        turn.stirred = True
+        return "edited"
+
+    def _remove(self, task: Task, changes: Mapping[str, Any], turn: Turn) -> str:
+        """A task that waits is cancelled first, so that who waits for it hears of its end."""
+        if task.state is State.RUNNING:
+            return "running"
+        output = task.status.output
+        if task.state in WAITING:
+            self._cancel(task, changes, turn)
+        if not self._desk.store.remove([task.id])[0]:
+            return "unknown"
+        turn.steps.append(("removed", [replace(task)]))
+        if output:
+            turn.removed.append(task.id)
+        return "removed"
+
+    def _chores(self, request: Request, turn: Turn) -> dict[str, Any]:
+        arguments(request.verb, request.args)
+        chores = self._desk.store.chores()
+        return {"chores": [{"id": c.id, "verb": c.verb, "where": c.args["where"], "seen": c.seen, "changed": c.changed} for c in chores]}
+
+
+_FINAL = frozenset(state for state in State if state.final)
+_OPEN_TO: dict[str, frozenset[State]] = {
+    "cancel": WAITING | {State.RUNNING}, "retry": _FINAL, "edit": WAITING, "remove": _FINAL | WAITING,
+}  # fmt: skip
+"""The states from which each verb changes something."""
+
+
+def _shown(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Changes as an event keeps them: a payload by its size."""
+    return {name: len(value) if name == "payload" else value for name, value in changes.items()}

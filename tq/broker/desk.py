@@ -1,0 +1,160 @@
+"""The desk: what every verb of the broker works with, and how a change of a task is carried out.
+
+For: what a turn did (``Turn``); settling and changing tasks so that log, waiters and watchers hear of it.
+Not for: which verbs there are, the order of a turn's steps (the broker itself).
+Runs in: the daemon, inside the broker's turn.
+Promises: whatever changes a task goes through ``settle_rows`` or ``carry_out``, so that no end goes unheard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+from tq import lifecycle
+from tq.answers import outcome_of
+from tq.chores import Chores
+from tq.errors import TqError
+from tq.intake import Intake
+from tq.lifecycle import Transition
+from tq.lists import Lists
+from tq.model import State, Task
+from tq.store import Claimed, Event, Failure, Store, Want
+from tq.waiting import Request, Waiting
+
+_SUCCESS = itemgetter(0, 1, 3, 4, 5, 6)
+"""A worker's row as the store takes it (see Success)."""
+
+Step = tuple[str, Sequence[Any]]
+"""For the log: an event and what it happened to; see ``tq.broker.steps``."""
+
+
+class Said(NamedTuple):
+    """What a running task said of how far it is."""
+
+    id: int
+    fraction: float
+    text: str
+
+
+@dataclass(slots=True)
+class Turn:
+    """What one turn did, to be acted on after it."""
+
+    answers: list[tuple[int, bytes]] = field(default_factory=list)
+    grants: list[tuple[Want, list[Claimed]]] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    ended: list[tuple[int, str, int | None]] = field(default_factory=list)
+    removed: list[int] = field(default_factory=list)  # tasks with output that were forgotten
+    stirred: bool = False  # something may have become claimable
+    busy: bool = False  # more to do at once
+    later: list[Callable[[], None]] = field(default_factory=list)  # changes of the broker's own memory, after the commit
+
+
+Verb = Callable[[Request, Turn], dict[str, Any] | None]
+"""Carries out a request; the body of its answer, or None: it is (or was) answered otherwise."""
+
+
+class Undone(Exception):
+    """A request that failed after it had changed something: its turn is done again without it. ``cause`` is the answer."""
+
+    def __init__(self, cause: TqError) -> None:
+        super().__init__(cause.message)
+        self.cause = cause
+
+
+class Desk:
+    """One broker's store and memory. ``now`` is the turn's, in ms; ``clock`` gives seconds and only bounds slices."""
+
+    def __init__(self, store: Store, intake: Intake, chance: Callable[[], float], clock: Callable[[], float]) -> None:
+        self.store = store
+        self.intake = intake
+        self.chance = chance
+        self.clock = clock
+        self.now = 0
+        self.lists = Lists(clock)
+        self.chores = Chores(store, clock)
+        self.waiting = Waiting()
+        self.followed: set[int] = set()
+        """Tasks whose end the daemon wants to see in ``Turn.ended``."""
+        self.slots: Callable[[], tuple[int, int]] = lambda: (0, 0)
+        """Slots that run a task, slots in all: the daemon's to say."""
+        self.live: Callable[[int], dict[str, Any]] = lambda _: {}
+        """What only the pool knows of a running task, as keys of its row: the daemon's to say."""
+
+    def row(self, task: Task) -> dict[str, Any]:
+        """The task as it travels to clients."""
+        row = task.row()
+        if task.state is State.RUNNING:
+            row |= self.live(task.id)
+        return row
+
+    def settle_rows(self, rows: Sequence[Sequence[Any]], turn: Turn) -> list[bool]:
+        """Settle each row: successes and failures that are simply retried in batches, the rest one by one; whether each was held."""
+        wins = [row for row in rows if row[2] == 0]
+        won = self.store.succeed(list(map(_SUCCESS, wins))) if wins else []
+        if wins:
+            turn.steps.append(("succeeded", wins if all(won) else [row for row, ok in zip(wins, won, strict=True) if ok]))
+        if len(wins) == len(rows) and not (self.waiting.for_ends or self.followed or turn.later):  # who is about to wait is in later
+            return won
+        again = self._retry_later([row for row in rows if row[2] == "failed"], turn) if len(wins) < len(rows) else set()
+        next_won, held = iter(won), []
+        for row in rows:
+            if row[2] == 0:
+                held.append(next(next_won))
+                if held[-1]:
+                    turn.ended.append((row[0], "succeeded", None))
+            else:
+                held.append(id(row) in again or self._settle_one(row, turn))
+                turn.stirred = True
+        return held
+
+    def _retry_later(self, rows: Sequence[Sequence[Any]], turn: Turn) -> set[int]:
+        """Settle in one batch the failures of which nothing but the number of retries decides; which rows that were, by ``id()``."""
+        found: list[Failure] = []
+        these: list[Sequence[Any]] = []
+        taken: set[int] = set()  # a task that is answered for twice is held but once
+        for row, run in zip(rows, self.store.running([row[0] for row in rows]), strict=True):
+            more = row[6] or {}
+            if run is None or not run.plain or run.claim != row[1] or row[0] in taken or not (row[3] and row[4]) or more.get("permanent"):
+                continue
+            due_at = lifecycle.retry_at(run.header, run.failures + 1, more.get("delay_ms"), self.now, self.chance())
+            if due_at is not None and not more.get("worker"):
+                taken.add(row[0])
+                these.append(row)
+                found.append(Failure(row[0], row[1], row[3], row[4], bool(row[5]), more, due_at))
+        if found:
+            self.store.retry_later(found)
+            turn.steps.append(("failed", these))
+        return set(map(id, these))
+
+    def _settle_one(self, row: Sequence[Any], turn: Turn) -> bool:
+        """Settle by the table; whether the claim was still held."""
+        task = self.one(row[0])
+        if task is None or task.state is not State.RUNNING or task.status.claim != row[1]:
+            return False
+        change = lifecycle.settle(task, outcome_of(row), self.now, self.chance())
+        return self.carry_out(change, turn) is not None
+
+    def carry_out(self, change: Transition, turn: Turn) -> Task | None:
+        """Apply one transition; the task as it is now, None if its guard did not hold."""
+        now = self.store.apply([change])[0]
+        if now is not None:
+            turn.steps.append((change.event, [now]))
+            if now.state.final:
+                turn.ended.append((now.id, now.state.word, now.status.exit_code))
+        return now
+
+    def note(self, request: Request, what: str, target: str, *changes: dict[str, Any] | None) -> None:
+        """Remember what a person did; ``changes`` are what it was before and after."""
+        before, after = (*changes, None, None)[:2]
+        self.store.note(Event(0, self.now, request.who or "tq", what, target, before, after))
+
+    def one(self, task_id: int) -> Task | None:
+        return self.store.get([task_id])[0]
+
+    def forgotten(self, ids: Iterable[int], turn: Turn) -> None:
+        """These tasks are gone, and they had output."""
+        turn.removed += ids

@@ -1,0 +1,82 @@
+"""Queues: their settings, what stands in them, and the types that are known.
+
+For: ``queues``, ``set_queue``, ``types``.
+Not for: emptying a queue (``remove`` with a filter), who is next (store).
+Runs in: the daemon, inside the broker's turn.
+Promises: a setting that is not named stays as it is; what was changed, by whom, and from what is an event.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from tq.arguments import arguments, between
+from tq.broker.desk import Desk, Turn, Verb
+from tq.errors import UsageError
+from tq.intake import checked_options
+from tq.model import MAX_DURATION_MS, brief, is_name
+from tq.stats import stats
+from tq.store import QueueInfo, TypeInfo
+from tq.waiting import Request
+
+_NUMBERS: dict[str, tuple[int, int]] = {
+    "weight": (1, 100),
+    "aging_ms": (0, MAX_DURATION_MS),
+    "aging_share": (0, 1000),
+    "slots": (0, 1_000_000),
+    "max_tasks": (1, 1 << 62),
+    "max_bytes": (1, 1 << 62),
+    "keep_ms": (0, MAX_DURATION_MS),
+}
+_FOR_TASKS = {"priority": int, "retries": int, "timeout_ms": int, "backoff": list}
+"""Defaults of its tasks, checked as a task's own options are."""
+_KINDS: dict[str, type] = {"paused": bool, "external": bool, "routes": list, "unset": list, **dict.fromkeys(_NUMBERS, int), **_FOR_TASKS}
+ROUTES_MOST = 100
+
+
+class Lines:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self.writes: dict[str, Verb] = {"set_queue": self._set_queue}
+        self.reads: dict[str, Verb] = {"queues": self._queues, "types": self._types}
+
+    def _set_queue(self, request: Request, turn: Turn) -> dict[str, Any]:
+        args = arguments(request.verb, request.args, "name", name=str, **_KINDS)
+        name, unset = args.pop("name"), args.pop("unset", [])
+        for key, (low, high) in _NUMBERS.items():
+            if key in args:
+                between(args[key], low, high, key)
+        args |= checked_options({key: args[key] for key in _FOR_TASKS if key in args})
+        if "backoff" in args:
+            args["backoff"] = args["backoff"].row()
+        routes = args.get("routes", [])
+        if len(routes) > ROUTES_MOST or not all(is_name(pattern) for pattern in routes):
+            raise UsageError(f"routes: expected at most {ROUTES_MOST} patterns of types such as report.*, got {brief(routes)}.")
+        for key in unset:
+            if key not in _KINDS or key in ("paused", "external", "unset"):
+                raise UsageError(f"unset: expected settings of a queue ({', '.join(_KINDS)}), got {brief(key)}.")
+            args.setdefault(key, getattr(QueueInfo(name), key))
+        store = self._desk.store
+        old = store.queues().get(name, QueueInfo(name))
+        new = replace(old, **args)
+        store.put_queue(new)
+        changed = [key for key in QueueInfo.__slots__ if getattr(old, key) != getattr(new, key)]
+        if changed:
+            what = "set_queue" if changed != ["paused"] else "paused" if new.paused else "resumed"
+            self._desk.note(request, what, name, {key: getattr(old, key) for key in changed}, {key: getattr(new, key) for key in changed})
+        turn.later.append(self._desk.intake.forget)
+        turn.stirred = True
+        return {}
+
+    def _queues(self, request: Request, turn: Turn) -> dict[str, Any]:
+        """Each queue's settings and counts."""
+        arguments(request.verb, request.args)
+        counted = stats(self._desk.store.tallies(), *self._desk.slots())["queues"]
+        infos = {name: QueueInfo(name) for name in counted} | self._desk.store.queues()
+        rows = [dict(zip(QueueInfo.__slots__, info.row(), strict=True)) for _, info in sorted(infos.items())]
+        return {"queues": [row | {key: counted.get(row["name"], {}).get(key) for key in ("states", "bytes")} for row in rows]}
+
+    def _types(self, request: Request, turn: Turn) -> dict[str, Any]:
+        arguments(request.verb, request.args)
+        return {"types": [dict(zip(TypeInfo.__slots__, info.row(), strict=True)) for _, info in sorted(self._desk.store.types().items())]}

@@ -1,0 +1,212 @@
+"""Reading: everything that asks and changes nothing, now or when something has happened.
+
+For: ``get find dead peek why wait watch stats events``; telling those who wait and watch.
+Not for: reading the store (store), doing it in slices (lists).
+Runs in: the daemon, inside the broker's turn; ``publish`` after its commit.
+Promises: a read sees the turn it stands in; what is told to waiters and watchers is committed; an event of the live
+stream has a number that rises by one, so that who misses some can see it.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+from tq import wire
+from tq.answers import error_answer, fitting, rows_of
+from tq.arguments import arguments, between, filter_of, task_ids
+from tq.broker.control import FILTER
+from tq.broker.desk import Desk, Turn, Verb
+from tq.broker.steps import WORDS, describe
+from tq.errors import NoSuchTask, StoreDamaged, UsageError
+from tq.lists import Groups, Tasks
+from tq.model import SHELL, State, Task
+from tq.stats import stats
+from tq.store import SCAN_MOST, Query, QueueInfo
+from tq.waiting import Claim, Request, Wait
+
+PEEKED = 500
+"""How far ahead ``why`` looks for a task's place."""
+LIVE_MOST = 512
+"""Steps of one turn that a watcher is told one by one; the rest is a number."""
+
+
+class Reading:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._event = 0  # of the live stream
+        self.reads: dict[str, Verb] = {
+            "get": self._get, "find": self._find, "dead": self._dead, "peek": self._peek, "why": self._why, "wait": self._wait,
+            "watch": self._watch, "stats": self._stats, "events": self._events,
+        }  # fmt: skip
+
+    # -- at once ---------------------------------------------------------------------------------------------------
+
+    def _get(self, request: Request, turn: Turn) -> dict[str, Any]:
+        ids = task_ids(arguments(request.verb, request.args, "ids", ids=list)["ids"])
+        return {"tasks": rows_of(self._desk.store.get, ids, self._desk.row)}
+
+    def _peek(self, request: Request, turn: Turn) -> dict[str, Any]:
+        args = arguments(request.verb, request.args, limit=int, queue=str)
+        limit = between(args.get("limit", 10), 1, SCAN_MOST, "limit")
+        return {"tasks": [{**one.task.row(), "why": one.why} for one in self._desk.store.peek(limit, args.get("queue"))]}
+
+    def _stats(self, request: Request, turn: Turn) -> dict[str, Any]:
+        arguments(request.verb, request.args)
+        return stats(self._desk.store.tallies(), *self._desk.slots())
+
+    def _events(self, request: Request, turn: Turn) -> dict[str, Any]:
+        """What operators and the system did, newest first."""
+        args = arguments(request.verb, request.args, limit=int, before=int)
+        limit = between(args.get("limit", 50), 1, SCAN_MOST, "limit")
+        names = ("number", "at", "who", "what", "target", "before", "after")
+        return {"events": [dict(zip(names, one.row(), strict=True)) for one in self._desk.store.events(args.get("before"), limit)]}
+
+    def _why(self, request: Request, turn: Turn) -> dict[str, Any]:
+        """Why a task is where it is: reasons, the most telling one first."""
+        args = arguments(request.verb, request.args, "id", id=int)
+        (task_id,) = task_ids([args["id"]])
+        task = self._desk.one(task_id)
+        if task is None:
+            raise NoSuchTask(
+                f"expected the id of a task, got {task_id}: there is none, or it was removed. `tq list` shows those there are."
+            )
+        return {"task": self._desk.row(task), "reasons": self._reasons(task)}
+
+    def _reasons(self, task: Task) -> list[list[Any]]:
+        """[word, details] each; the words are explained in tq/wire.py."""
+        store, head, status = self._desk.store, task.spec.header, task.status
+        if task.state is not State.PENDING:
+            found = {
+                State.SCHEDULED: ["not_due", {"due_at": status.due_at or task.spec.due_at}],
+                State.RETRYING: ["retry_not_due", {"due_at": status.due_at, "failures": status.failures, "retries": head.retries}],
+                State.BLOCKED: ["blocked", {"parents": list(head.parents)}],
+                State.RUNNING: ["running", {"worker": status.worker, "since": status.started_at}],
+            }
+            return [found.get(task.state, ["over", {"at": status.finished_at}])]
+        reasons: list[list[Any]] = []
+        info = store.queues().get(head.queue, QueueInfo(head.queue))
+        running = sum(tally.states[State.RUNNING] for tally in store.tallies() if tally.queue == head.queue)
+        active, slots = self._desk.slots()
+        if info.paused:
+            reasons.append(["queue_paused", {"queue": head.queue}])
+        if info.external:
+            reasons.append(["queue_external", {"queue": head.queue}])
+        elif head.type != SHELL and head.type not in store.types():
+            reasons.append(["no_worker_knows_type", {"type": head.type}])
+        if info.slots and running >= info.slots:
+            reasons.append(["queue_slots_taken", {"queue": head.queue, "running": running, "slots": info.slots}])
+        if not info.external and slots and active >= slots:
+            reasons.append(["workers_busy", {"active": active, "slots": slots}])
+        if not info.external and not slots:
+            reasons.append(["no_workers", {}])
+        if not info.paused:
+            next_ones = [one.task.id for one in store.peek(PEEKED, head.queue)]
+            if task.id in next_ones:
+                reasons.append(["place", {"queue": head.queue, "ahead": next_ones.index(task.id)}])
+            elif len(next_ones) == PEEKED:
+                reasons.append(["place", {"queue": head.queue, "ahead": PEEKED, "or_more": True}])
+        return reasons
+
+    # -- in slices -------------------------------------------------------------------------------------------------
+
+    def _find(self, request: Request, turn: Turn) -> None:
+        named: dict[str, type] = {"tenant": str, "label": str, "limit": int, "before": bytes}
+        args = arguments(request.verb, request.args, **FILTER, **named)
+        limit, before, group = between(args.pop("limit", 50), 1, SCAN_MOST, "limit"), args.pop("before", None), args.pop("group", None)
+        desk, where = self._desk, filter_of(args)
+        # The store is asked for what its indexes know, and the filter chooses among that.
+        query = Query(where.states, where.queue, where.type, limit=1 << 62, before=before)
+        desk.lists.check()
+        turn.later.append(lambda: desk.lists.add(request, desk.store.find(query), where, Tasks(limit, desk.row), group))
+
+    def _dead(self, request: Request, turn: Turn) -> None:
+        """What failed for good, grouped by what went wrong."""
+        desk, where = self._desk, filter_of(arguments(request.verb, request.args, **{k: v for k, v in FILTER.items() if k != "group"}))
+        query = Query(frozenset({State.FAILED}), where.queue, where.type, limit=1 << 62)
+        desk.lists.check()
+        turn.later.append(lambda: desk.lists.add(request, desk.store.find(query), where, Groups()))
+
+    # -- when something has happened -------------------------------------------------------------------------------
+
+    def _wait(self, request: Request, turn: Turn) -> dict[str, Any] | None:
+        desk = self._desk
+        args = arguments(request.verb, request.args, "ids", ids=list, timeout_ms=int, any=bool)
+        ids, every = task_ids(args["ids"]), not args.get("any")
+        tasks = desk.store.get(ids)
+        left = {task.id for task in tasks if task is not None and not task.state.final}
+        over = not left if every or not ids else len(left) < len(set(ids))
+        timeout = args.get("timeout_ms")
+        if over or (timeout is not None and timeout <= 0):
+            return {"tasks": [task and desk.row(task) for task in tasks], "done": over}
+        desk.waiting.check(request.conn)
+        until = math.inf if timeout is None else desk.now + timeout
+        turn.later.append(partial(desk.waiting.park, Wait(request, ids, left, not every, until)))
+        return None
+
+    def _watch(self, request: Request, turn: Turn) -> dict[str, Any]:
+        args = arguments(request.verb, request.args, "topics", topics=list, ids=list, hz=int)
+        key, waiting = (request.conn, request.number), self._desk.waiting
+        waiting.check(request.conn)
+        ids = frozenset(task_ids(args["ids"])) if args.get("ids") is not None else None
+        for topic in args["topics"]:
+            if topic == "ends":
+                turn.later.append(partial(waiting.watch_ends, key, ids))
+            elif topic == "steps":
+                turn.later.append(partial(waiting.watch_steps, key, ids))
+            elif topic == "totals":
+                every = 1000 // between(args.get("hz", 4), 1, 20, "hz")
+                turn.later.append(partial(waiting.watch_totals, key, every, self._desk.now))
+            else:
+                raise UsageError(f"watch: expected topics among ends, output, steps and totals, got {topic!r:.80}.")
+        return {}
+
+    def publish(self, turn: Turn) -> None:
+        """Tell who waits or watches what ended, what else happened, and whose time is up."""
+        desk = self._desk
+        waiting, now = desk.waiting, desk.now
+        for task_id, state, exit_code in turn.ended:
+            for wait in waiting.ended(task_id):
+                self._answer_wait(wait, turn, done=True)
+            for conn, number in waiting.watchers_of(task_id):
+                event = {"topic": "ends", "id": task_id, "state": state, "exit_code": exit_code}
+                turn.answers.append((conn, wire.frame([number, wire.EVENT, event])))
+        if waiting.for_steps:
+            self._stream(turn)
+        for one in waiting.expired(now):
+            if isinstance(one, Claim):
+                turn.answers.append((one.request.conn, wire.frame([one.request.number, wire.ANSWER, {"tasks": []}])))
+            else:
+                self._answer_wait(one, turn, done=False)
+        for conn, number in waiting.totals_due(now):
+            event = {"topic": "totals", **stats(desk.store.tallies(), *desk.slots())}
+            turn.answers.append((conn, wire.frame([number, wire.EVENT, event])))
+        if turn.grants:
+            waiting.changed()  # once they are handed out, more slots run a task
+
+    def _stream(self, turn: Turn) -> None:
+        """The live stream: each step of the turn, or how many there were beyond LIVE_MOST."""
+        told = 0
+        for word, rows in turn.steps:
+            for row in rows[: LIVE_MOST - told]:
+                task_id, kind, queue, more = describe(row, self._desk.store)
+                self._tell(turn, {"event": WORDS.get(word, word), "id": task_id, "type": kind, "queue": queue, **more})
+            told += len(rows[: LIVE_MOST - told])
+        left_out = sum(len(rows) for _, rows in turn.steps) - told
+        if left_out:
+            self._event += left_out - 1
+            self._tell(turn, {"event": "left_out", "id": 0, "number_of": left_out})
+
+    def _tell(self, turn: Turn, event: dict[str, Any]) -> None:
+        self._event += 1
+        full = {"topic": "steps", "number": self._event, "at": self._desk.now, **event}
+        for conn, number in self._desk.waiting.step_watchers(event["id"]):
+            turn.answers.append((conn, wire.frame([number, wire.EVENT, full])))
+
+    def _answer_wait(self, wait: Wait, turn: Turn, *, done: bool) -> None:
+        try:
+            found = fitting(wait.request.number, {"tasks": rows_of(self._desk.store.get, wait.ids, self._desk.row), "done": done})
+        except StoreDamaged as error:
+            found = error_answer(wait.request.number, error)
+        turn.answers.append((wait.request.conn, found))

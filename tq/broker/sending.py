@@ -1,0 +1,107 @@
+"""Sending: accepting tasks, and what happens to one whose name is taken.
+
+For: ``enqueue``; idempotency keys (the same request twice is one task) and unique names (one live task about one thing).
+Not for: checking the rows (intake), limits (store).
+Runs in: the daemon, inside the broker's turn.
+Promises: all tasks of a request are stored or none; names are looked up and taken in one transaction, so two senders
+never both win; a request repeated after a lost answer gives the ids it gave the first time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tq import lifecycle
+from tq.answers import Pairs
+from tq.arguments import arguments
+from tq.broker.desk import Desk, Turn, Undone, Verb
+from tq.errors import Conflict, StoreError, TqError
+from tq.model import WAITING
+from tq.store import SCAN_MOST, Draft, Holder, KeyRef, RequestId
+from tq.waiting import Request
+
+
+class Sending:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self.writes: dict[str, Verb] = {"enqueue": self._enqueue}
+
+    def _enqueue(self, request: Request, turn: Turn) -> dict[str, Any]:
+        args = arguments(request.verb, request.args, "tasks", tasks=list, again=bool)
+        desk = self._desk
+        drafts, policies = desk.intake.drafts(args["tasks"], desk.now)
+        once = RequestId(request.nonce, request.number, bool(args.get("again"))) if request.nonce else None
+        turn.stirred = True
+        if not policies:
+            ids: Sequence[int] = desk.store.enqueue(drafts, once)
+            body: dict[str, Any] = {"ids": list(ids)}
+        else:
+            body = self._named(drafts, policies, once, turn)
+            drafts = [draft for draft, old in zip(drafts, body.pop("places"), strict=True) if not old]
+            ids = body.pop("new")
+        if ids:
+            turn.steps.append(("added", list(zip(ids, drafts, strict=True)) if len(ids) < SCAN_MOST else Pairs(list(ids), drafts)))
+        return body
+
+    def _named(self, drafts: Sequence[Draft], policies: dict[int, str], once: RequestId | None, turn: Turn) -> dict[str, Any]:
+        """Store those whose names are free. ``places``: see ``Store.enqueue``."""
+        store = self._desk.store
+        sent = store.sent(once) if once is not None and once.again else None
+        if sent is not None:
+            return {"ids": list(sent), "existing": [], "places": [1] * len(drafts), "new": []}
+        places: list[int] = []
+        firsts: dict[KeyRef, int] = {}  # names taken by this very request: by which of its new drafts
+        replaced: list[int] = []
+        new = 0
+        for at, draft in enumerate(drafts):
+            head, policy = draft.header, policies.get(at)
+            names = [KeyRef(kind, head.type, name) for kind, name in (("key", head.key), ("unique", head.unique)) if name]
+            twin = next((firsts[name] for name in names if name in firsts), None)
+            if twin is not None:
+                places.append(-1 - twin)
+                continue
+            place = 0
+            for name, holder in zip(names, store.holders(names), strict=True):
+                if holder is not None and not place:
+                    place = self._taken(draft, name, holder, policy or "reject", replaced)
+            places.append(place)
+            if not place:
+                firsts |= dict.fromkeys(names, new)
+                new += 1
+        for task_id in replaced:  # first: only then is the name free
+            task = self._desk.one(task_id)
+            change = lifecycle.cancel(task, self._desk.now) if task is not None else None
+            if change is not None:
+                self._desk.carry_out(change, turn)
+        fresh = [draft for draft, place in zip(drafts, places, strict=True) if not place]
+        try:
+            ids = list(store.enqueue(fresh, once, places))
+        except TqError as error:
+            raise Undone(error) if replaced and not isinstance(error, StoreError) else error from None
+        given = [task_id for task_id, place in zip(ids, places, strict=True) if not place]
+        return {"ids": ids, "existing": [at for at, place in enumerate(places) if place], "places": places, "new": given}
+
+    def _taken(self, draft: Draft, name: KeyRef, holder: Holder, policy: str, replaced: list[int]) -> int:
+        """The id of the task that a draft already is; 0 if it takes its place. Conflict if it may neither."""
+        if name.kind == "key":
+            if holder.digest == draft.digest:
+                return holder.id
+            raise Conflict(
+                f"key {name.name!r} of type {name.type!r}: expected the request that task {holder.id} was sent with, got another. "
+                "Nothing was stored. Use a key of its own for each request.",
+                id=holder.id,
+            )
+        if policy == "existing":
+            return holder.id
+        task = self._desk.one(holder.id)
+        if policy == "replace" and (task is None or task.state in WAITING):
+            replaced.append(holder.id)
+            return 0
+        state = task.state.word if task is not None else "unknown"
+        what = "runs already and cannot be replaced" if policy == "replace" else f"is {state}"
+        raise Conflict(
+            f"unique {name.name!r} of type {name.type!r}: expected no live task of that name, but task {holder.id} {what}. "
+            "Nothing was stored. Wait for it, or take the existing one (--on-conflict existing).",
+            id=holder.id,
+        )

@@ -1,0 +1,207 @@
+"""``tq events`` and ``tq why``: what happened, to a task or to the whole instance, and why something does not happen.
+
+For: the list of what people and the daemon did, a task's steps read back, the live stream; reasons in words.
+Not for: keeping any of it (daemon), daemon.log.
+Runs in: the ``tq`` command.
+Promises: each live event is printed when it comes, and how many were too many to be told is told; a task's steps are what its
+state and attempts say, and nothing is made up for those that are no longer kept.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from typing import Any
+
+from tq.cli import hot
+from tq.cli.options import task_ids, whole
+from tq.cli.render import attempts_of, clean, instant, json_line, plain, seconds, status_line, table
+from tq.client import Client
+from tq.errors import UsageError
+from tq.model import FINAL
+
+_FINAL = {state.word for state in FINAL}
+_ALWAYS = ("topic", "number", "at", "event", "id", "type", "queue")
+PAGE = 500
+
+WHY = {
+    "not_due": "it is not due before {due_at}. `tq edit {id} --in 0` brings it forward.",
+    "retry_not_due": "it failed {failures} of {most} times; the next attempt is due at {due_at}. `tq edit {id} --in 0` brings it forward.",
+    "blocked": "it waits for other tasks: {parents}.",
+    "running": "it runs since {since} on {worker}. `tq log {id} -f` shows what it writes.",
+    "over": "it is over since {at}: {state}. `tq retry {id}` runs it again.",
+    "queue_paused": "queue {queue} is paused. `tq queue resume {queue}` lets it go on.",
+    "queue_external": "queue {queue} is left to consumers outside the pool: one of them must claim it.",
+    "no_worker_knows_type": "no worker has named the type {type}. Start the daemon with an application that has it (--app).",
+    "queue_slots_taken": "queue {queue} runs {running} tasks and has {slots} slots. `tq queue set {queue} --slots N` gives it more.",
+    "workers_busy": "all {slots} slots of the workers are taken. `tq worker list` shows by what.",
+    "no_workers": "there are no workers. `tq worker scale N` starts some.",
+    "place": "{ahead} tasks of queue {queue} go before it. `tq edit {id} --priority high` lets it pass those of lower priority.",
+    "next": "it is the next one of queue {queue}.",
+}
+"""The words of ``tq.wire`` for people."""
+
+
+def why(client: Client, values: dict[str, Any]) -> int:
+    (task_id,) = task_ids(client.call, [values["id"]])
+    body = client.call("why", {"id": task_id})
+    row = body["task"]
+    if values["json"]:
+        reasons = [{"reason": word, **_times(details)} for word, details in body["reasons"]]
+        print(json_line(plain({"id": task_id, "state": row["state"], "reasons": reasons})))
+        return 0
+    print(status_line(row))
+    for word, details in body["reasons"]:
+        print(f"  {_reason(row, word, details)}")
+    if not body["reasons"]:
+        print("  nothing holds it: it starts with the next turn.")
+    return 0
+
+
+def _reason(row: dict[str, Any], word: str, details: dict[str, Any]) -> str:
+    if word == "place" and not details["ahead"]:
+        word = "next"
+    known = {key: clean(value) for key, value in {"worker": "", **_times(details)}.items()}
+    known |= {"id": str(row["id"]), "state": row["state"], "most": str(row["retries"] + 1)}
+    if details.get("or_more"):
+        known["ahead"] = f"at least {known['ahead']}"
+    known["parents"] = ", ".join(map(str, details.get("parents", [])))
+    text = WHY.get(word)
+    return text.format_map(known) if text else clean(word)
+
+
+def _times(details: dict[str, Any]) -> dict[str, Any]:
+    return {key: instant(value) if key in ("due_at", "since", "at") else value for key, value in details.items()}
+
+
+def events(client: Client, values: dict[str, Any]) -> int:
+    task_id = task_ids(client.call, [values["id"]])[0] if values["id"] is not None else None
+    if values["follow"]:
+        if values["limit"] is not None:
+            raise UsageError("expected either --follow or --limit, got both. What has happened: `tq events`, without --follow.")
+        return _follow(client, task_id, values["json"])
+    limit = 50 if values["limit"] is None else whole("--limit", values["limit"])
+    if task_id is not None:
+        row = hot.rows_of(client.call, [task_id])[0]
+        _print_steps(list(_steps(row))[-limit:] if limit else [], values["json"])
+        return 0
+    _print_done(_done(client, limit), values["json"])
+    return 0
+
+
+# what people and the daemon did
+
+
+def _done(client: Client, left: int) -> Iterator[dict[str, Any]]:
+    before: int | None = None
+    while left > 0:
+        page = client.events(min(left, PAGE), before)
+        yield from page
+        left -= len(page)
+        if len(page) < PAGE:
+            return
+        before = page[-1]["number"]
+
+
+def _print_done(found: Iterable[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        for event in found:
+            print(json_line(plain({**event, "at": instant(event["at"])})))
+        return
+    cells = [(instant(one["at"]), one["who"], one["what"], one["target"], _change(one["before"], one["after"])) for one in found]
+    if cells:
+        print(table(("at", "who", "did", "to", "change"), cells))
+    else:
+        hot.say("no events yet")
+
+
+def _change(before: dict[str, Any] | None, after: dict[str, Any] | None) -> str:
+    """``weight 1 -> 3``, or what there is to say of it."""
+    words = []
+    for key in {**(before or {}), **(after or {})}:
+        new = (after or {}).get(key)
+        words.append(f"{key} {_brief((before or {}).get(key))} -> {_brief(new)}" if before and key in before else f"{key} {_brief(new)}")
+    return "  ".join(words)
+
+
+def _brief(value: object) -> str:
+    return value if isinstance(value, str) else json_line(plain(value))
+
+
+# a task's own steps
+
+
+def _steps(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What happened to it, as far as its state and the attempts that are kept tell, and what is due."""
+    yield {"at": row["created_at"], "event": "added", "priority": row["priority"], "queue": row["queue"]}
+    attempts = attempts_of(row)
+    if attempts and attempts[0]["attempt"] > 1:
+        yield {"at": 0, "event": "not_kept", "attempts": attempts[0]["attempt"] - 1}
+    for one in attempts:
+        about = {"attempt": one["attempt"], "worker": one["worker"] or None}
+        yield {"at": one["started_at"], "event": "started", **about}
+        if one["finished_at"]:
+            error = one["error"] and {key: one["error"].get(key) for key in ("type", "message")}
+            ran_ms = one["finished_at"] - one["started_at"] if one["started_at"] else None
+            yield {
+                "at": one["finished_at"],
+                "event": one["outcome"],
+                **about,
+                "run_ms": ran_ms,
+                "exit_code": one["exit_code"],
+                "error": error,
+            }
+    state = row["state"]
+    if state in ("scheduled", "retrying"):
+        yield {"at": row["due_at"], "event": "due", "attempt": row["attempt"] + 1}
+    ended_so = attempts and attempts[-1]["finished_at"] == row["finished_at"] and attempts[-1]["outcome"] == state
+    if row["finished_at"] and not ended_so:
+        yield {"at": row["finished_at"], "event": state}
+
+
+def _print_steps(steps: Iterable[dict[str, Any]], as_json: bool) -> None:
+    for step in steps:
+        print(json_line(plain(_step_object(step))) if as_json else _step_line(step))
+
+
+def _step_object(step: dict[str, Any]) -> dict[str, Any]:
+    found = {key: value for key, value in step.items() if key not in ("run_ms", "topic") and value is not None}
+    found["at"] = instant(step["at"])
+    if step.get("run_ms") is not None:
+        found["run"] = step["run_ms"] / 1000
+    return found
+
+
+def _step_line(step: dict[str, Any]) -> str:
+    more = {key: value for key, value in step.items() if key not in _ALWAYS and value is not None}
+    error, run_ms = more.pop("error", None), more.pop("run_ms", None)
+    parts = [instant(step["at"]) or "-" * 24, *([str(step["id"])] if step.get("id") else []), f"{clean(step['event']):<10}"]
+    parts += [clean(step[key]) for key in ("type", "queue") if step.get(key)]
+    parts += [f"{clean(key.replace('_', ' '))} {clean(_brief(value))}" for key, value in more.items()]
+    parts += [f"after {seconds(run_ms / 1000)}"] if run_ms is not None else []
+    if isinstance(error, dict):
+        parts.append(clean(f"{error.get('type') or 'Error'}: {error.get('message') or ''}")[:200])
+    elif error:
+        parts.append(clean(error))
+    return "  ".join(parts).rstrip()
+
+
+# the live stream
+
+
+def _follow(client: Client, task_id: int | None, as_json: bool) -> int:
+    """Print what happens until Ctrl-C, or until the one task is over."""
+    with closing(client.watch(["steps"], None if task_id is None else [task_id])) as stream:
+        if task_id is not None and hot.rows_of(client.call, [task_id])[0]["finished_at"]:
+            hot.say(f"task {task_id} is over: `tq events {task_id}` has its steps")
+            return 0
+        for event in stream:
+            what = event["event"]
+            if task_id is not None and what in ("chore_done", "left_out"):
+                continue  # a chore of that number, or steps of others
+            print(json_line(plain(_step_object(event))) if as_json else _step_line(event))
+            sys.stdout.flush()
+            if task_id is not None and (what in ("succeeded", "removed") or event.get("state") in _FINAL):
+                break
+    return 0

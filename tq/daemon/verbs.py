@@ -1,0 +1,332 @@
+"""The verbs that the daemon answers itself: about its process, its workers, and what tasks print.
+
+For: ``hello status workers log watch(output) set_log check_app stop suspend resume scale_workers drain_worker restart_workers``.
+Not for: verbs about tasks (broker), the loop (daemon).
+Runs in: the daemon, on the thread of its loop, as requests arrive.
+Promises: arguments are checked before anything is done; a bug in one verb is an error for who asked; what is sampled
+(CPU, memory, signs of life) is sampled when somebody asks, and never else.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tq import __version__, output, wire
+from tq.answers import error_answer
+from tq.api.follow import Followers
+from tq.api.unix import Connection, UnixDoor
+from tq.arguments import arguments, between, task_ids
+from tq.broker import Broker
+from tq.child import Child
+from tq.config.settings import MAX_WORKERS, Settings
+from tq.errors import ConfigError, NoSuchTask, ProtocolError, Refused, TqError, UsageError
+from tq.log import Log
+from tq.model import SHELL, State, Task, brief
+from tq.pool import Pool
+from tq.store import Store, TypeInfo
+from tq.waiting import Request
+
+LOOK_MS = 100
+"""How long workers have, at most, to give a sign of life to who looks at them."""
+
+Answer = dict[str, Any]
+Checked = Callable[[list[TypeInfo], str | None], None]
+"""Called when an application check is over: its types, and why it refused (None: it did not)."""
+
+
+def now_ms() -> int:
+    """The wall clock: for what is stored and shown."""
+    return time.time_ns() // 1_000_000
+
+
+def ticks_ms() -> int:
+    """A clock that never steps: for how long something takes."""
+    return time.monotonic_ns() // 1_000_000
+
+
+class Verbs:
+    """What the daemon is made of, and what it says of itself; ``Daemon`` builds on it."""
+
+    def __init__(self, settings: Settings, store: Store, broker: Broker, pool: Pool, followers: Followers, log: Log, reload: bool) -> None:
+        self._settings = settings
+        self._dir = settings.data_dir
+        self._logs = self._dir / "logs"
+        self._store, self._broker, self._pool, self._followers, self._log = store, broker, pool, followers, log
+        self._reload = reload
+        self._door: UnixDoor | None = None
+        self._started_at = now_ms()
+        self._boot = os.urandom(8).hex()
+        self._draining = False
+        self._checks: dict[str, tuple[int, Checked]] = {}
+        self._looks: list[tuple[int, int, int]] = []  # who waits to see the workers: connection, request, since when
+        self._cpu: dict[int, tuple[int, float]] = {}  # by pid: when its CPU time was last looked at, and how much it was (s)
+        self._verbs: dict[str, Callable[[Connection, int, dict[str, Any]], Answer | None]] = {
+            "hello": self._hello, "status": self._status, "workers": self._workers, "log": self._log_verb,
+            "set_log": self._set_log, "check_app": self._check_app, "stop": self._stop,
+            "suspend": self._suspend, "resume": self._resume, "scale_workers": self._scale_workers,
+            "drain_worker": self._drain_worker, "restart_workers": self._restart_workers,
+        }  # fmt: skip
+
+    # -- requests --------------------------------------------------------------------------------------------------
+
+    def _serve(self, connection: Connection, number: int, verb: str, args: dict[str, Any]) -> None:
+        """One request: a verb of the daemon's own is answered here, one of the broker's in the next turn."""
+        try:
+            if not connection.greeted and verb != "hello":
+                raise ProtocolError(f"expected hello as the first request, got {verb!r:.80}. See tq/wire.py.")
+            own = self._verbs.get(verb)
+            topics = args.get("topics")
+            if verb == "watch" and isinstance(topics, list) and "output" in topics:
+                own = self._follow
+            if own is not None:
+                body = own(connection, number, args)
+                if body is not None:
+                    self._send(connection.id, wire.frame([number, wire.ANSWER, body]))
+                return
+            if verb not in self._broker.verbs:
+                known = sorted({*self._verbs, *self._broker.verbs})
+                close = difflib.get_close_matches(verb, known, 1)
+                hint = f" Did you mean {close[0]!r}?" if close else ""
+                raise ProtocolError(f"expected a verb ({', '.join(known)}), got {verb!r:.80}.{hint}")
+            if self._draining and verb in ("enqueue", "claim"):
+                raise Refused("the daemon is stopping and takes no new work. Try again when it runs again.", retry_after=5.0)
+            self._broker.submit(Request(connection.id, number, verb, args, connection.nonce, connection.who))
+        except TqError as error:
+            self._send(connection.id, wire.error(number, error.code, error.message, error.details))
+        except Exception as error:  # noqa: BLE001 - a bug in one verb must not end the daemon
+            self._log.event("request_failed", "error", verb=verb, error=repr(error))
+            self._send(connection.id, error_answer(number, error))
+
+    def _send(self, conn: int, data: bytes) -> None:
+        if self._door is not None:
+            self._door.send(conn, data)
+
+    def _holds(self, conn: int) -> bool:
+        """Whether a connection has anything to expect."""
+        waits = (asked for asked, _ in self._checks.values()), (asked for asked, _, _ in self._looks)
+        return self._broker.holds(conn) or self._followers.holds(conn) or any(conn in asked for asked in waits)
+
+    def _gone(self, conn: int) -> None:
+        self._broker.gone(conn)
+        self._followers.gone(conn)
+
+    def _hello(self, connection: Connection, number: int, args: dict[str, Any]) -> Answer:
+        if args.get("protocol") != wire.PROTOCOL:
+            raise ProtocolError(
+                f"hello: expected protocol {wire.PROTOCOL}, got {args.get('protocol')!r:.40}. Use a client of the same tq version."
+            )
+        nonce = args.get("nonce")
+        if nonce is not None and not (isinstance(nonce, bytes) and len(nonce) == 8):
+            raise ProtocolError("hello: nonce: expected 8 bytes or nil.")
+        connection.nonce, connection.greeted = nonce, True
+        return {
+            "protocol": wire.PROTOCOL, "version": __version__, "boot": self._boot, "pid": os.getpid(), "now": now_ms(),
+            "max_frame": self._settings.max_frame,
+        }  # fmt: skip
+
+    # -- the process -----------------------------------------------------------------------------------------------
+
+    def _status(self, connection: Connection, number: int, args: dict[str, Any]) -> Answer:
+        settings, (active, total), (low, high) = self._settings, self._pool.slots, self._pool.sizes
+        return {
+            "pid": os.getpid(), "boot": self._boot, "version": __version__, "started_at": self._started_at, "data_dir": str(self._dir),
+            "draining": self._draining, "connections": self._door.connections if self._door else 0,
+            "workers": {"active": active, "total": total}, "last_id": self._store.last_id(),
+            "options": {
+                "app": settings.app, "min_workers": low, "max_workers": high, "slots": settings.slots,
+                "log_level": settings.log_level, "grace_s": settings.grace_s, "reload": self._reload,
+            },
+        }  # fmt: skip
+
+    def _set_log(self, connection: Connection, number: int, args: dict[str, Any]) -> Answer:
+        level = args.get("level")
+        if level not in ("debug", "info", "warning", "error"):
+            raise UsageError(f"set_log: expected debug, info, warning or error, got {level!r:.40}.")
+        self._log.set_level(level)
+        return {}
+
+    def _stop(self, connection: Connection, number: int, args: dict[str, Any]) -> Answer:
+        self._drain(0.0 if args.get("now") else self._settings.grace_s)
+        return {}
+
+    def _drain(self, grace_s: float) -> None:
+        raise NotImplementedError  # what ends the loop is the daemon's own
+
+    # -- the application -------------------------------------------------------------------------------------------
+
+    def _refusal(self, why: str) -> str:
+        return f"the application {self._settings.app!r} cannot be used by workers:\n{why}"
+
+    def _check(self, conn: int, checked: Checked) -> None:
+        """Have a fresh worker import the application, then call ``checked``; ``conn`` waits for it (0: nobody)."""
+        if self._checks:
+            raise Refused("expected one check of the application at a time, another is under way. Try again later.")
+        worker = self._pool.spawn(ticks_ms(), only_checks=True)
+        self._checks[worker.name] = (conn, checked)
+
+    def _answer_checks(self) -> None:
+        checked, self._pool.checked = self._pool.checked, []
+        for name, types, refused in checked:
+            if name in self._checks:
+                self._checks.pop(name)[1](types, refused)
+
+    def _check_app(self, connection: Connection, number: int, args: dict[str, Any]) -> None:
+        def checked(types: list[TypeInfo], refused: str | None) -> None:
+            if refused is not None:
+                self._send(connection.id, wire.error(number, ConfigError.code, self._refusal(refused)))
+            else:
+                self._send(connection.id, wire.frame([number, wire.ANSWER, {"types": [info.name for info in types]}]))
+
+        self._check(connection.id, checked)
+
+    # -- workers ---------------------------------------------------------------------------------------------------
+
+    def _workers(self, connection: Connection, number: int, args: dict[str, Any]) -> None:
+        self._looks.append((connection.id, number, ticks_ms()))
+        self._pool.ask()
+
+    def _answer_looks(self, ticks: int) -> None:
+        """Show the workers to who asked, once each has given a sign of life or has had its time."""
+        while self._looks:
+            conn, number, since = self._looks[0]
+            if ticks < since + LOOK_MS and self._pool.silent(since):
+                return
+            del self._looks[0]
+            workers = [self._worker(worker, ticks) for worker in self._pool.workers if not worker.only_checks]
+            pids = {row["pid"] for row in workers}
+            self._cpu = {pid: seen for pid, seen in self._cpu.items() if pid in pids}
+            self._send(conn, wire.frame([number, wire.ANSWER, {"workers": workers}]))
+
+    def _worker(self, worker: Child, ticks: int) -> Answer:
+        import psutil  # only who looks pays for it
+
+        pid = worker.process.pid
+        try:
+            process = psutil.Process(pid)
+            used, rss = sum(process.cpu_times()[:2]), process.memory_info().rss
+        except psutil.Error:
+            used, rss = 0.0, 0
+        then, before = self._cpu.get(pid, (worker.started_at, 0.0))
+        if ticks - then >= LOOK_MS or pid not in self._cpu:  # of less, the kernel's clock ticks say nothing
+            self._cpu[pid] = (ticks, used)
+        cpu = 100_000 * max(used - before, 0.0) / max(ticks - then, 1)
+        running = list(worker.jobs)[: self._settings.slots]
+        past = now_ms() - ticks
+        return {
+            "id": worker.name, "hostname": socket.gethostname(), "pid": pid, "state": _worker_state(worker),
+            "started_at": past + worker.started_at, "last_heartbeat": past + worker.heard_at, "tasks": running,
+            "ahead": len(worker.jobs) - len(running), "done": worker.done, "cpu": round(cpu, 1), "cpu_s": round(used, 3), "rss": rss,
+        }  # fmt: skip
+
+    def _scale_workers(self, connection: Connection, number: int, args: dict[str, Any]) -> Answer:
+        given = arguments("scale_workers", args, min=int, max=int)
+        if not given:
+            raise UsageError("scale_workers: expected min, max or both, got neither.")
+        before = self._pool.sizes
+        low, high = given.get("min", before[0]), given.get("max", before[1])
+        low, high = (low, max(low, high)) if "max" not in given else (min(low, high), high) if "min" not in given else (low, high)
+        between(high, 0, MAX_WORKERS, "max")
+        between(low, 0, high, "min")
+        self._pool.set_sizes(low, high, ticks_ms())
+        self._broker.note("scaled", "workers", _sizes(before), _sizes((low, high)), connection.who)
+        return _sizes((low, high))
+
+    def _drain_worker(self, connection: Connection, number: int, args: dict[str, Any]) -> Answer:
+        name = arguments("drain_worker", args, "id", id=str)["id"]
+        before = self._pool.sizes
+        if not self._pool.dismiss(name):
+            raise self._no_such_worker(name)
+        self._broker.note("drained", f"worker {name}", _sizes(before), _sizes(self._pool.sizes), connection.who)
+        return _sizes(self._pool.sizes)
+
+    def _restart_workers(self, connection: Connection, number: int, args: dict[str, Any]) -> None:
+        name = arguments("restart_workers", args, id=str).get("id")
+        known = [worker.name for worker in self._pool.workers if not worker.only_checks]
+        if name is not None and name not in known:
+            raise self._no_such_worker(name)
+
+        def checked(_: list[TypeInfo], refused: str | None) -> None:
+            if refused is not None:
+                self._send(connection.id, wire.error(number, ConfigError.code, self._refusal(refused)))
+                return
+            names = known if name is None else [name]
+            self._pool.restart(names, ticks_ms())
+            self._broker.note("restarted", "workers", None, {"workers": names}, connection.who)
+            self._send(connection.id, wire.frame([number, wire.ANSWER, {"workers": names}]))
+
+        self._check(connection.id, checked)
+
+    def _no_such_worker(self, name: str) -> UsageError:
+        known = ", ".join(worker.name for worker in self._pool.workers if not worker.only_checks)
+        return UsageError(f"id: expected a worker ({known or 'there is none'}), got {brief(name)}. `tq worker list` shows them.")
+
+    # -- running commands ------------------------------------------------------------------------------------------
+
+    def _suspend(self, connection: Connection, number: int, args: dict[str, Any]) -> Answer:
+        return self._hold("suspend", "suspended", self._pool.suspend, connection, args)
+
+    def _resume(self, connection: Connection, number: int, args: dict[str, Any]) -> Answer:
+        return self._hold("resume", "resumed", self._pool.resume, connection, args)
+
+    def _hold(self, verb: str, done: str, act: Callable[[int], bool], connection: Connection, args: dict[str, Any]) -> Answer:
+        ids = task_ids(arguments(verb, args, "ids", ids=list)["ids"])
+        tasks = self._store.get(ids)
+        functions = [task for task in tasks if task is not None and task.spec.header.type != SHELL]
+        if functions:
+            first = functions[0]
+            raise UsageError(
+                f"{verb}: expected commands, got task {first.id}, a {brief(first.spec.header.type)}: a function runs in a worker, "
+                "which others need. Pause its queue, or cancel it."
+            )
+        outcomes = []
+        for task_id, task in zip(ids, tasks, strict=True):
+            if task is None:
+                outcomes.append("unknown")
+            elif task.state.final:
+                outcomes.append("over")
+            elif task.state is State.RUNNING and act(task_id):
+                outcomes.append(done)
+                self._broker.note(done, str(task_id), who=connection.who)
+            else:
+                outcomes.append("not_suspended" if verb == "resume" else "not_running")
+        return {"outcomes": outcomes}
+
+    # -- what tasks print ------------------------------------------------------------------------------------------
+
+    def _task(self, task_id: object) -> Task:
+        if not isinstance(task_id, int) or isinstance(task_id, bool):
+            raise UsageError(f"id: expected a task number, got {task_id!r:.80}.")
+        task = self._store.get([task_id])[0]
+        if task is None:
+            raise NoSuchTask(f"expected a task's id, got {task_id}, which is not (or no longer) here. See `tq list`.", id=task_id)
+        return task
+
+    def _log_verb(self, connection: Connection, number: int, args: dict[str, Any]) -> Answer:
+        task, offset, limit = self._task(args.get("id")), args.get("offset") or 0, args.get("limit") or 64 << 10
+        if not isinstance(offset, int) or not isinstance(limit, int) or offset < 0 or not 0 < limit <= 512 << 10:
+            raise UsageError("log: expected offset >= 0 and limit up to 524288 bytes.")
+        chunks, after = output.read(self._logs, task.id, offset, limit)
+        return {"chunks": [list(chunk) for chunk in chunks], "next": after, "end": task.state.final and not chunks}
+
+    def _follow(self, connection: Connection, number: int, args: dict[str, Any]) -> None:
+        ids, offset = args.get("ids") or [], args.get("offset") or 0
+        if args.get("topics") != ["output"] or not isinstance(ids, list) or len(ids) != 1 or not isinstance(offset, int) or offset < 0:
+            raise UsageError("watch: expected the topic output alone, with one id and an offset from 0 on.")
+        task = self._task(ids[0])
+        self._followers.add(connection.id, number, task.id, offset, task.state.final)
+        self._send(connection.id, wire.frame([number, wire.ANSWER, {}]))
+
+
+def _sizes(sizes: tuple[int, int]) -> Answer:
+    return {"min": sizes[0], "max": sizes[1]}
+
+
+def _worker_state(worker: Child) -> str:
+    if worker.state != "ready":
+        return worker.state
+    return "busy" if worker.jobs else "idle"

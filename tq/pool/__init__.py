@@ -1,0 +1,204 @@
+"""The pool: the parent of the workers.
+
+For: who is fed, how far ahead, and what is taken back from those that do not come to it.
+Not for: deciding what becomes of a task (broker, lifecycle), reading the store, running user code.
+Runs in: the daemon, on the thread of its loop; workers are spawned (never forked) from it.
+Times here are milliseconds of a clock that never steps (time.monotonic), so no change of the wall clock ends a task.
+Promises: a task that a worker does not come to is taken back for one that has nothing to do, so a long task never delays
+those behind it while another worker idles; nothing polls. Those of its parts: ``jobs`` (what workers have in hand, and how it
+ends), ``crew`` (which workers there are), ``scaling`` (how many), ``costs``.
+
+How far ahead a worker is fed: about ``LOOKAHEAD_MS`` of work by the mean run time of each type, at most
+``LOOKAHEAD`` tasks; one task of a type that is not measured, runs over ``SLOW_MS``, or is a command.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tq.child import Child, Job
+from tq.loop import Loop
+from tq.model import HEAD, Header
+from tq.pool.costs import SLOW_MS, Means
+from tq.pool.crew import HELLO_MS, Crew
+from tq.pool.jobs import DEAF_MS, row_of
+from tq.store import Claimed, Want
+
+__all__ = ["DEAF_MS", "LOOKAHEAD", "LOOKAHEAD_MS", "SLOW_MS", "STALL_MS", "Means", "Pool"]
+
+LOOKAHEAD_MS = 20.0
+LOOKAHEAD = 512
+QUICK_MS = 0.25
+"""Tasks under this share records: a system call a task would cost more than the task."""
+STALL_MS = 30
+"""A worker that has answered nothing for so long is asked to send what it has, and loses what it has not begun to
+idle ones."""
+
+
+class Pool(Crew):
+    """All workers of one daemon. ``options`` is what each is told (see tq.worker); ``sizes`` the fewest and the most there
+    may be; a worker is replaced after ``recycle`` tasks or when it takes more than ``max_rss`` bytes of memory (0: never)."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        options: Mapping[str, Any],
+        sizes: tuple[int, int],
+        log: Callable[..., None],
+        *,
+        cooldown_ms: int = 10_000,
+        recycle: int = 0,
+        max_rss: int = 0,
+    ) -> None:
+        super().__init__(loop, options, sizes, cooldown_ms, recycle, max_rss, log)
+
+    # -- wants and grants ------------------------------------------------------------------------------------------
+
+    def wants(self, now: int) -> list[Want]:
+        """A claim for every worker that could do with more work."""
+        self._now = now
+        self._rebalance(now)
+        wants = []
+        costs = self._costs.known
+        for child in self._children.values():
+            if child.state != "ready" or child.stuffed or (child.lonely and self._slots > 1):
+                continue
+            has = len(child.jobs)
+            if not has:
+                wants.append(self._whole_want(child))
+            elif self._slots > 1:
+                if has < self._slots:
+                    wants.append(Want(child.name, min(self._slots - has, LOOKAHEAD), math.inf, types=child.known))
+            elif now - child.active_at >= STALL_MS:
+                continue  # what was taken back from it would go to it again
+            elif has < LOOKAHEAD and (busy := child.work_ms) < LOOKAHEAD_MS / 2:
+                wants.append(Want(child.name, LOOKAHEAD - has, LOOKAHEAD_MS - busy, costs, types=child.known))
+        return wants
+
+    def _whole_want(self, child: Child) -> Want:
+        """The want of a worker that has nothing: made once, since an idle pool shows it at every turn."""
+        want = child.want
+        if want is None:
+            limit, budget = (LOOKAHEAD, LOOKAHEAD_MS) if self._slots == 1 else (min(self._slots, LOOKAHEAD), math.inf)
+            want = child.want = Want(child.name, limit, budget, self._costs.known, types=child.known)
+        return want
+
+    def hand_out(self, want: Want, tasks: Sequence[Claimed], now: int, wall: int) -> None:
+        """Send granted tasks to the worker that wanted them. ``wall``: the same moment by the wall clock, for deadlines."""
+        child = self._children.get(want.worker)
+        if child is None or child.state != "ready":
+            self._rows += [row_of(task.id, task.claim, "released") for task in tasks]
+            return
+        if not child.jobs:
+            child.active_at, child.judged = now, False
+        entries: list[tuple[list[Any], float | None]] = []
+        for task_id, claim, attempt, crashes, header, record, failures in tasks:
+            ends_at = math.inf
+            if header.deadline_ms:
+                ends_at = now + _left(header, record, wall)
+                if ends_at <= now:  # nobody wants it any more, which the broker sees for itself
+                    self._rows.append(row_of(task_id, claim, "released"))
+                    continue
+            # A task that crashed before runs alone: nothing is sent behind it, and what is before it is over by then.
+            cost = self._costs.known.get(header.type, math.inf) if not crashes else math.inf
+            quick = cost < QUICK_MS and self._slots == 1
+            child.take(Job(task_id, claim, header.type, header.timeout_ms, now, cost, ends_at, crashes > 0, quick))
+            entry = [task_id, claim, attempt, record, failures]
+            if crashes and self._slots > 1:
+                child.alone.append(entry)
+            else:
+                entries.append((entry, cost if quick else None))
+        self._send(child, entries)
+        self._send_alone(child)
+
+    # -- taking back -----------------------------------------------------------------------------------------------
+
+    def _rebalance(self, now: int) -> None:
+        """A worker that makes no progress gives what it has not begun to those that have nothing, and is asked last."""
+        for child in list(self._children.values()):
+            if not child.jobs or now - child.active_at < STALL_MS:
+                continue
+            if child.board.count != child.seen:  # it has begun others since: it works, its answers are on their way
+                child.seen, child.active_at, child.flushed, child.judged = child.board.count, now, False, False
+                continue
+            if not child.flushed:
+                child.flushed = True
+                child.tell("flush")
+            if child.offered and self._idle:
+                self._take_back(child)
+                self._children[child.name] = self._children.pop(child.name)
+
+    @property
+    def _idle(self) -> bool:
+        return any(child.state == "ready" and not child.jobs for child in self._children.values())
+
+    # -- time ------------------------------------------------------------------------------------------------------
+
+    def wake(self, now: int) -> None:
+        """The time at which what comes next has arrived."""
+        self._now = now
+
+    def tick(self, now: int) -> None:
+        """Timeouts, kills that are due, and new workers for those that could not start."""
+        self._now = now
+        self._end_late(now)
+        self._look_after(now)
+
+    @property
+    def next_due(self) -> float | None:
+        """The instant (ms) at which ``tick``, ``wants`` or ``scale`` has something to do if nothing arrives."""
+        times: list[float] = [self._respawn_at] if self._respawn_at else []
+        idle = self._idle
+        for child in self._children.values():
+            if not child.jobs and child.state == "ready":
+                continue
+            times.append(child.started_at + HELLO_MS if child.state == "starting" else child.kill_at)
+            for job in child.jobs.values():
+                times.append(min(job.kill_at, self._deadline(child, job)))
+                if self._slots == 1:
+                    break
+            if child.state != "ready":
+                continue
+            if child.jobs and (not child.flushed or (idle and child.offered and self._now - child.active_at < STALL_MS)):
+                times.append(child.active_at + STALL_MS)
+            if child.jobs and not child.judged:
+                times.append(child.active_at + DEAF_MS)
+        if not self._scaling.fixed and (due := self._scaling.next_due(self._now, self._size)) is not None:
+            times.append(due)
+        return min(times, default=None)
+
+    # -- looking ---------------------------------------------------------------------------------------------------
+
+    @property
+    def workers(self) -> list[Child]:
+        return list(self._children.values())
+
+    @property
+    def slots(self) -> tuple[int, int]:
+        """Slots that run a task, slots in all."""
+        ready = [child for child in self._children.values() if child.state in {"ready", "draining"}]
+        return sum(min(len(child.jobs), self._slots) for child in ready), len(ready) * self._slots
+
+    @property
+    def files(self) -> set[str]:
+        """The application's files, as far as workers named them."""
+        return {file for child in self._children.values() for file in child.files}
+
+    def ask(self) -> None:
+        """Ask each worker for a sign of life, for those who look."""
+        for child in self._children.values():
+            if child.state in {"ready", "draining"}:
+                child.tell("ping")
+
+    def silent(self, since: int) -> bool:
+        """Whether some worker that was asked has given no sign of life since then."""
+        return any(child.heard_at < since for child in self._children.values() if child.state in {"ready", "draining"})
+
+
+def _left(header: Header, record: bytes, wall: int) -> int:
+    """How much time, in ms, a task has until its deadline; a ms more, so that it has surely passed when it is told to end."""
+    created_at: int = HEAD.unpack_from(record)[1]
+    left = created_at + header.deadline_ms - wall
+    return left + 1 if left > 0 else 0

@@ -1,0 +1,311 @@
+"""The hot path of the LMDB store: accepting tasks, handing them out, and their success at the first attempt.
+
+For: ``enqueue``, ``claim`` and ``succeed``, through which nearly every task goes, a batch at a time.
+Not for: everything else that happens to a task (lmdb.py), which rung is next (lanes.py).
+Runs in: the daemon, on the thread of its loop, in the transaction of a turn.
+Promises: a first-attempt success costs five small writes and one delete, gathered and put in sorted runs; nothing is
+written before all of the input was checked; a task whose records cannot be read stops nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from heapq import heapify, heappop, heapreplace
+from typing import Any
+
+from tq.errors import StoreDamaged
+from tq.model import FORMAT, HEAD, Header, State, Status, first_success, header_of, pack, seal, status_row, success_again, unseal
+from tq.store import Claimed, Draft, RequestId, SuccessRow, Tally, Want, places_filled
+from tq.store.keys import DUE, ENDED, EXPIRE, FORGET, HISTORY, PAIR, READY, REQUEST, RUNG, SEALED, TIMER, U32, U64, Batch
+from tq.store.lanes import Head, Lane, Pick
+from tq.store.names import is_named
+from tq.store.registry import Registry
+from tq.store.retention import remember
+from tq.store.room import Room, guarded, kinds
+
+_log = logging.getLogger("tq.store")
+_PENDING, _RUNNING, _SUCCEEDED = State.PENDING, State.RUNNING, State.SUCCEEDED
+
+
+class HotPath(Registry):
+    """The hot half of ``LmdbStore``, which is made of it."""
+
+    _room: Room
+    _tasks: list[tuple[bytes, bytes]]
+    _gathered: dict[str, list[tuple[bytes, bytes]]]
+    _ended: list[bytes]
+    _dirty: dict[int, Tally]
+    _empty: dict[int, Lane]
+    _tally_of: dict[int, Tally]
+    _finals: list[int]
+    _kept: list[int]
+    _seq: int
+    _batch: int
+
+    # -- enqueue ---------------------------------------------------------------------------------------------------
+
+    @guarded
+    def enqueue(self, drafts: Sequence[Draft], request: RequestId | None = None, places: Sequence[int] | None = None) -> Sequence[int]:
+        if request is not None and request.again:
+            self._flush()
+            if (known := self.sent(request)) is not None:
+                return known
+        runs = kinds(drafts)
+        self._room.check(runs, self._lanes.lines, self._txn, self._now)
+        if named := [run for run in runs if run[0].key is not None or run[0].unique is not None]:
+            self._names.check(self._txn, named)
+        first = self._id + 1
+        for header, run in runs:
+            self._add(header, run)
+        fresh = range(first, self._id + 1)
+        ids = fresh if places is None else places_filled(fresh, places)
+        if request is not None:
+            key = REQUEST.pack(self._now // 60_000, request.nonce, request.number)
+            self._gathered["requests"].append((key, remember(ids)))
+        return ids
+
+    def _add(self, header: Header, run: Sequence[Draft]) -> None:
+        """Store drafts of one kind."""
+        now, seq, task_id, named = self._now, self._seq, self._id, header.key is not None or header.unique is not None
+        tasks, ready, timers = self._tasks, self._gathered["ready"], self._gathered["timers"]
+        packed, level, blocked = header.packed, 9 - header.priority, bool(header.parents)
+        lane, tally, load = self._lane(header), self._tally_for(header), self._room.load[header.queue]
+        heads, number, length, size, waits = lane.heads, lane.number, len(packed), 0, 0
+        for draft in run:
+            task_id += 1
+            payload, due_at, expires_at = draft.payload, draft.due_at, draft.expires_at
+            size += len(payload)
+            if due_at > now or blocked:
+                waits += 1
+                head = HEAD.pack(FORMAT, now, 0, due_at, expires_at, length)
+                if not blocked:
+                    timers.append((TIMER.pack(due_at, DUE, task_id), b""))
+            else:
+                seq += 1
+                head = HEAD.pack(FORMAT, now, seq, 0, expires_at, length)
+                ready.append((READY.pack(number, level, seq), PAIR.pack(task_id, now)))
+                if level not in heads:
+                    self._lanes.set_head(lane, level, (seq, now))
+                    self._empty.pop(number, None)
+            if expires_at:
+                timers.append((TIMER.pack(expires_at, EXPIRE, task_id), b""))
+            tasks.append((U64.pack(task_id), seal(head + packed + payload)))
+            if named:
+                self._names.take(self._txn, task_id, header, draft.digest)
+        tally.states[State.BLOCKED if blocked else State.SCHEDULED] += waits
+        tally.states[_PENDING] += len(run) - waits
+        tally.bytes += size
+        load[0] += len(run)
+        load[1] += size
+        self._id, self._seq = task_id, seq
+
+    def _lane(self, header: Header) -> Lane:
+        lane = self._lanes.by_key.get(header.lane)
+        if lane is None:
+            number = self._lanes.last + 1
+            self._txn.put(U32.pack(number), pack(list(header.lane)), db=self._db["lanes"])
+            lane = self._lanes.add(number, header.lane)
+            self._empty[number] = lane
+        return lane
+
+    def _tally_for(self, header: Header) -> Tally:
+        """The tally of a header's queue and type, marked to be written."""
+        key = (header.queue, header.type)
+        found = self._tally.get(key)
+        if found is None:
+            found = (len(self._tally) + 1, Tally(*key))
+            self._tally[key] = found
+            self._tally_of[found[0]] = found[1]
+            self._room.weigh(header.queue, 0, 0)
+        self._dirty[found[0]] = found[1]
+        return found[1]
+
+    # -- claim -----------------------------------------------------------------------------------------------------
+
+    @guarded
+    def claim(self, want: Want) -> list[Claimed]:
+        lanes = self._lanes
+        lines = lanes.open_lines(want.queues)
+        if not lines:
+            return []
+        self._flush()
+        lanes.join(lines)
+        turns = [(line.passed, line.info.name, line) for line in lines]
+        heapify(turns)
+        taken: list[Claimed] = []
+        spent = 0.0
+        ready = self._txn.cursor(self._db["ready"])
+        self._batch += 1
+        batch = Batch(self._batch, want.worker, self._now, want.lease_ms)
+        while turns and len(taken) < want.limit:
+            line = turns[0][2]
+            pick = lanes.best(line, want.types, self._now)
+            if pick is None:
+                heappop(turns)
+                continue
+            cost = want.costs.get(pick.lane.key[1], math.inf)
+            most = want.limit - len(taken) if len(turns) == 1 else 1
+            if pick.most is not None:
+                most = min(most, pick.most)
+            if line.info.slots:
+                most = min(most, line.info.slots - line.running)
+            if want.budget_ms != math.inf:
+                if taken and spent + cost > want.budget_ms:
+                    break
+                if cost > 0:
+                    most = min(most, max(1, int((want.budget_ms - spent) / cost)))
+            got = self._take(ready, pick, most, batch, taken)
+            spent += cost * got
+            lanes.took(line, pick, got)
+            if line.full:
+                heappop(turns)
+            elif len(turns) > 1:
+                heapreplace(turns, (line.passed, line.info.name, line))
+        if taken:
+            claims = None if all(c.claim == 1 for c in taken) else [c.claim for c in taken]
+            row = [want.worker, self._now, want.lease_ms, [c.id for c in taken], claims]
+            self._txn.put(U64.pack(batch.number), seal(pack(row)), db=self._db["running"], append=True)
+        return taken
+
+    def _take(self, ready: Any, pick: Pick, most: int, batch: Batch, taken: list[Claimed]) -> int:
+        """Take up to ``most`` tasks from the front of the rung that was picked, as long as it comes first."""
+        lane, level, until = pick.lane, pick.level, pick.until
+        prefix = RUNG.pack(lane.number, level)
+        found = ready.set_range(READY.pack(lane.number, level, lane.heads[level][0]))
+        head: Head | None = None
+        places: list[tuple[int, bytes]] = []  # seq, and the entry's value
+        while found:
+            key, value = ready.item()
+            if key[:5] != prefix:
+                break
+            seq = U64.unpack_from(key, 5)[0]
+            if len(places) >= most or (places and until is not None and seq >= until):
+                head = (seq, U64.unpack_from(value, 8)[0])
+                break
+            places.append((seq, value))
+            found = ready.delete() and bool(ready.key())
+        self._lanes.set_head(lane, level, head)
+        if not lane.heads:
+            self._empty[lane.number] = lane
+        return self._hand_over(lane, places, batch, taken)
+
+    def _hand_over(self, lane: Lane, places: list[tuple[int, bytes]], batch: Batch, taken: list[Claimed]) -> int:
+        """The tasks of these ready entries are running from now on; how many (a damaged one is set aside)."""
+        running, lease_ms, count = self._running, batch.lease_ms, 0
+        records = dict(self._txn.cursor(self._db["tasks"]).getmulti([value[:8] for _, value in places]))
+        tally: Tally | None = None
+        for seq, value in places:
+            key = value[:8]
+            task_id = U64.unpack(key)[0]
+            past, claim, attempt, crashes, failures = None, 1, 0, 0, 0
+            try:
+                record = records[key]
+                body = unseal(record, "task", task_id)
+                version, _, _, _, expires_at, length = HEAD.unpack_from(body)
+                if version != FORMAT:
+                    raise StoreDamaged(f"task {task_id}: expected record format {FORMAT}, got {version}.")
+                header = header_of(body[HEAD.size : HEAD.size + length])
+                if len(value) > 16:
+                    past = status_row(task_id, self._txn.get(key, db=self._db["states"]))
+                    claim, attempt, failures, crashes = past[1] + 1, *past[7:10]
+            except (StoreDamaged, KeyError, TypeError) as error:  # the last two: a record is gone
+                self._set_aside(task_id, lane, error)
+                continue
+            if tally is None:
+                tally = self._tally_for(header)
+            running[task_id] = (claim, batch, seq, len(body) - HEAD.size - length, past, header, expires_at > 0)
+            taken.append(Claimed(task_id, claim, attempt, crashes, header, record, failures))
+            if lease_ms:
+                self._leases.hold(task_id, self._now + lease_ms)
+            count += 1
+        batch.left += count
+        lane.line.running += count
+        if tally is not None:
+            tally.states[_PENDING] -= count
+            tally.states[_RUNNING] += count
+        return count
+
+    def _set_aside(self, task_id: int, lane: Lane, error: Exception) -> None:
+        """A pending task whose records cannot be read ends as failed: it must not stop those behind it, nor the daemon."""
+        _log.error("task %d cannot be read and is failed: %s", task_id, error)
+        status = Status(State.FAILED, claim=1, finished_at=self._now, error={"type": "StoreDamaged", "message": str(error)})
+        tally = self._tally_for(Header(lane.key[1], lane.key[0]))
+        record = status.record()
+        self._txn.put(U64.pack(task_id), record, db=self._db["states"])
+        number = self._tally[tally.queue, tally.type][0]
+        self._txn.put(HISTORY.pack(State.FAILED, self._now, task_id), ENDED.pack(number, False, len(record)), db=self._db["history"])
+        self._names.forget(self._txn, task_id)
+        tally.states[_PENDING] -= 1
+        tally.states[State.FAILED] += 1
+        tally.failed += 1
+        self._keep(tally, State.FAILED, 1, len(record))
+        self._room.weigh(tally.queue, -1, 0)
+
+    def _keep(self, tally: Tally, state: State, count: int, size: int) -> None:
+        """So many tasks and bytes more (or fewer) are in the history in ``state``."""
+        self._finals[state] += count
+        self._kept[state is State.FAILED] += size
+        tally.kept[state is State.FAILED] += size
+
+    # -- success ---------------------------------------------------------------------------------------------------
+
+    @guarded
+    def succeed(self, results: Sequence[SuccessRow]) -> list[bool]:
+        held: list[bool] = []
+        running, states, history, timers = self._running, self._gathered["states"], self._gathered["history"], self._gathered["timers"]
+        sums: dict[int, tuple[Tally, list[int], dict[int, int]]] = {}  # by tally: [tasks, payload bytes, bytes kept], how many ran how long
+        header: Header | None = None
+        number, done, took = 0, [0, 0, 0], dict[int, int]()
+        named, keep_ms, fixed = False, None, 0
+        for task_id, claim, started_at, finished_at, output, result in results:
+            run = running.get(task_id)
+            if run is None or run[0] != claim:
+                held.append(False)
+                continue
+            held.append(True)
+            _, batch, seq, size, past, head, _ = run
+            del running[task_id]
+            if head is not header:
+                header = head
+                tally = self._tally_for(header)
+                number = self._tally[header.queue, header.type][0]
+                _, done, took = sums.setdefault(number, (tally, [0, 0, 0], {}))
+                named, keep_ms, fixed = is_named(header), self._lanes.line(header.queue).info.keep_ms, SEALED + len(header.packed)
+            key = U64.pack(task_id)
+            if past is None:
+                record = first_success(claim, seq, batch.worker, started_at, finished_at, output, result)
+            else:
+                record = success_again(past, claim, seq, batch.worker, started_at, finished_at, output, result)
+            kept = fixed + size + len(record)
+            states.append((key, record))
+            history.append((HISTORY.pack(5, finished_at, task_id), ENDED.pack(number, output or bool(past and past[13]), kept)))
+            done[0] += 1
+            done[1] += size
+            done[2] += kept
+            ms = finished_at - started_at
+            took[ms] = took.get(ms, 0) + 1
+            batch.left -= 1
+            if not batch.left:
+                self._ended.append(U64.pack(batch.number))
+            if batch.lease_ms:
+                self._leases.drop(task_id)
+            if named:
+                self._names.end(self._txn, task_id, header, self._now)
+            if keep_ms is not None:
+                timers.append((TIMER.pack(finished_at + keep_ms, FORGET, task_id), b""))
+        for tally, (count, size, kept), ran in sums.values():
+            self._count_successes(tally, count, size, kept)
+            for ms, runs in ran.items():
+                tally.ran(ms, runs)
+        return held
+
+    def _count_successes(self, tally: Tally, count: int, size: int, kept: int) -> None:
+        tally.states[_RUNNING] -= count
+        tally.states[_SUCCEEDED] += count
+        tally.succeeded += count
+        tally.bytes -= size
+        self._keep(tally, _SUCCEEDED, count, kept)
+        self._room.weigh(tally.queue, -count, -size)
+        self._lanes.ended(self._lanes.line(tally.queue), count)

@@ -1,0 +1,93 @@
+"""Whose turn it is, in the most obvious way: what is next in the memory store.
+
+For: the order of claims (promise 6 of ``tq.store``), and that of lists of pending tasks.
+Not for: changing anything.
+Runs in: the process that opens a memory store.
+Promises: one task at a time, each chosen anew by the rules of lanes.py; it costs what that costs.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from tq.model import pack, unpack
+from tq.store import Query, QueueInfo
+from tq.store.snapshot import Contents, Turn
+
+
+@dataclass(slots=True)
+class Going:
+    """A queue while claims take from it, or would: its turn, what it may still give, the next of each level and those behind."""
+
+    info: QueueInfo
+    turn: Turn
+    left: float
+    heads: dict[int, tuple[int, int]]
+    behind: dict[int, Iterator[tuple[int, int]]]
+
+    def choose(self, mem: Contents, now: int) -> tuple[int, bool]:
+        """The level of the next task, and whether because it has aged."""
+        best, info = max(self.heads), self.info
+        lower = [level for level in self.heads if level != best]
+        passed_over, aged = self.turn.passed_over, False
+        if lower and info.aging_ms and info.aging_share:
+            oldest = min(lower, key=lambda level: self.heads[level])
+            if now - mem.statuses[self.heads[oldest][1]].ready_at > info.aging_ms:
+                aged = passed_over >= info.aging_share - 1
+                best, passed_over = (oldest, 0) if aged else (best, passed_over + 1)
+        self.turn = Turn(self.turn.passed + 1 / info.weight, passed_over, back=False)
+        return best, aged
+
+
+def joined(mem: Contents, queues: Sequence[str]) -> dict[str, Turn]:
+    """The turns of these queues, when those that came back have joined the others."""
+    turns = {name: mem.turns[name] for name in queues}
+    least = min([turn.passed for turn in turns.values() if not turn.back] or [turn.passed for turn in turns.values()], default=0.0)
+    for name, turn in turns.items():
+        if turn.back:
+            most = least + 1 / mem.queue(name).weight
+            turns[name] = replace(turn, passed=min(max(turn.passed, least), most), back=False)
+    return turns
+
+
+def order(mem: Contents, queues: Sequence[str], types: frozenset[str] | None, now: int) -> Iterator[tuple[int, str, str, Turn]]:
+    """The ready tasks of these open queues as promise 6 orders them: id, why it goes first, its queue, whose turn is then this."""
+    going: dict[str, Going] = {}
+    for name, turn in joined(mem, queues).items():
+        behind = {
+            level: iter([one for one in rung if types is None or mem.specs[one[1]].header.type in types])
+            for level, rung in mem.ready[name].items()
+        }
+        heads = {level: head for level, rung in behind.items() if (head := next(rung, None)) is not None}
+        if heads:
+            going[name] = Going(mem.queue(name), turn, mem.slots_left(name), heads, behind)
+    while going:
+        name = min(going, key=lambda queue: (going[queue].turn.passed, queue))
+        one = going[name]
+        level, aged = one.choose(mem, now)
+        task_id = one.heads.pop(level)[1]
+        following = next(one.behind[level], None)
+        share = any(max(other.heads) > level for other in going.values() if other is not one)
+        if following is not None:
+            one.heads[level] = following
+        one.left -= 1
+        if not one.heads or not one.left:
+            del going[name]
+        yield task_id, "aged" if aged else "share" if share else "priority", name, one.turn
+
+
+def in_order(mem: Contents, query: Query) -> Iterator[tuple[int, bytes]]:
+    """Pending tasks as they would run if no queue were paused, external or full, and nothing had aged."""
+    after = {name: (passed, tuple(place)) for name, passed, place in unpack(query.before)} if query.before is not None else {}
+    lines: dict[str, list[tuple[int, int, int]]] = {}
+    for name, line in mem.ready.items():
+        if any(line.values()) and query.queue in (None, name):
+            places = sorted((-level, *entry) for level, rung in line.items() for entry in rung)
+            passed, place = after.get(name, (mem.turns[name].passed, (-10, 0, 0)))
+            after[name], lines[name] = (passed, place), places[bisect_right(places, place) :][::-1]
+    while lines := {name: line for name, line in lines.items() if line}:
+        name = min(lines, key=lambda queue: (after[queue][0], queue))
+        after[name] = (after[name][0] + 1 / mem.queue(name).weight, lines[name].pop())
+        yield after[name][1][2], pack([[queue, *rest] for queue, rest in after.items()])

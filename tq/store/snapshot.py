@@ -1,0 +1,151 @@
+"""What the memory store remembers, as one value that can be copied and written to a file.
+
+For: the contents of ``MemoryStore``, their copy before a turn's first write, and the record of a snapshot.
+Not for: any operation on them (memory.py).
+Runs in: the process that opens a memory store.
+Promises: a record that decodes is whole (format version and CRC-32 checked) and gives back all but the caches: whose turn
+it is among the queues starts anew.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import insort
+from dataclasses import dataclass, field, replace
+from math import inf
+from pathlib import Path
+
+from tq.errors import StoreError, StoreTooNew
+from tq.model import Spec, State, Status, pack, seal, spec_of, status_of, unpack, unseal
+from tq.store import Chore, Event, Held, KeyRef, QueueInfo, Tally, TypeInfo, queue_of
+
+FORMAT = 1
+"""The format of a snapshot; the records in it have versions of their own."""
+
+Timer = tuple[int, str, int]
+"""(instant in ms, "due" | "expire" | "forget" | "key" | "lease", task id)."""
+Line = dict[int, list[tuple[int, int]]]
+"""The pending tasks of a queue: by level, each sorted: (sequence, task id)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who holds a name; ``until`` is when a key runs out, 0 while its task lives."""
+
+    id: int
+    digest: bytes
+    until: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Whose turn it is, as seen by one queue: see ``tq.store.lanes``."""
+
+    passed: float = 0.0
+    passed_over: int = 0
+    back: bool = True
+
+
+@dataclass(slots=True)
+class Contents:
+    """All that is remembered. Values are never changed in place, but for the lists and tallies that ``copy`` copies."""
+
+    last_id: int = 0
+    last_seq: int = 0
+    last_chore: int = 0
+    specs: dict[int, Spec] = field(default_factory=dict)
+    statuses: dict[int, Status] = field(default_factory=dict)
+    held: dict[int, tuple[Held, int]] = field(default_factory=dict)  # with the instant its lease lapses, 0: never
+    timers: list[Timer] = field(default_factory=list)  # sorted
+    ready: dict[str, Line] = field(default_factory=dict)  # by queue
+    turns: dict[str, Turn] = field(default_factory=dict)  # by queue
+    queues: dict[str, QueueInfo] = field(default_factory=dict)
+    types: dict[str, TypeInfo] = field(default_factory=dict)
+    chores: dict[int, Chore] = field(default_factory=dict)
+    requests: dict[tuple[bytes, int], tuple[int, list[int]]] = field(default_factory=dict)  # when, and the ids
+    tallies: dict[tuple[str, str], Tally] = field(default_factory=dict)
+    names: dict[KeyRef, Owner] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)  # oldest first
+
+    def copy(self) -> Contents:
+        return replace(
+            self, specs=dict(self.specs), statuses=dict(self.statuses), held=dict(self.held), timers=list(self.timers),
+            ready={name: {level: list(rung) for level, rung in line.items()} for name, line in self.ready.items()},
+            turns=dict(self.turns), queues=dict(self.queues), types=dict(self.types), chores=dict(self.chores),
+            requests=dict(self.requests), tallies={key: copied(tally) for key, tally in self.tallies.items()},
+            names=dict(self.names), events=list(self.events),
+        )  # fmt: skip
+
+    def queue(self, name: str) -> QueueInfo:
+        return self.queues.get(name) or QueueInfo(name)
+
+    def slots_left(self, queue: str) -> float:
+        """How many more of its tasks may run."""
+        slots = self.queue(queue).slots
+        return slots - sum(self.specs[task_id].header.queue == queue for task_id in self.held) if slots else inf
+
+    def full(self, queue: str) -> bool:
+        return self.slots_left(queue) <= 0
+
+    def line_up(self, spec: Spec, status: Status) -> None:
+        """A task is pending: put it in its place."""
+        line = self.ready.setdefault(spec.header.queue, {})
+        insort(line.setdefault(spec.header.priority, []), (status.seq, spec.id))
+
+    def record(self) -> bytes:
+        """Everything but what follows from the rest (``ready``) or is a cache (``turns``)."""
+        counters = [self.last_id, self.last_seq, self.last_chore]
+        tasks = [[i, spec.record(), self.statuses[i].record()] for i, spec in self.specs.items()]
+        held = [[h.id, h.claim, h.worker, h.claimed_at, h.lease_ms, lapses] for h, lapses in self.held.values()]
+        requests = [[nonce, number, at, ids] for (nonce, number), (at, ids) in self.requests.items()]
+        names = [[*ref, owner.id, owner.digest, owner.until] for ref, owner in self.names.items()]
+        events = [event.row() for event in self.events]
+        named = [[value.row() for value in kind.values()] for kind in (self.queues, self.types, self.chores, self.tallies)]
+        return seal(pack([FORMAT, counters, tasks, held, self.timers, requests, names, events, *named]))
+
+
+def contents_of(record: bytes, what: str) -> Contents:
+    """Decode a snapshot; StoreDamaged or StoreTooNew if it is not a whole one of this format."""
+    version, *rows = unpack(unseal(record, what))
+    if version != FORMAT:
+        raise StoreTooNew(f"{what}: expected snapshot format {FORMAT}, got {version}. Use the tq that wrote it.")
+    counters, tasks, held, timers, requests, names, events, queues, types, chores, tallies = rows
+    found = Contents()
+    found.last_id, found.last_seq, found.last_chore = counters
+    found.timers = [(at, kind, task_id) for at, kind, task_id in timers]
+    for task_id, spec, status in tasks:
+        found.specs[task_id], found.statuses[task_id] = spec_of(task_id, spec), status_of(task_id, status)
+        if found.statuses[task_id].state is State.PENDING:
+            found.line_up(found.specs[task_id], found.statuses[task_id])
+    found.turns = {name: Turn() for name in found.ready}
+    found.held = {row[0]: (Held(*row[:5]), row[5]) for row in held}
+    found.requests = {(nonce, number): (at, ids) for nonce, number, at, ids in requests}
+    found.names = {KeyRef(*row[:3]): Owner(*row[3:]) for row in names}
+    found.events = [Event(*row) for row in events]
+    found.queues = {row[0]: queue_of(row) for row in queues}
+    found.types = {row[0]: TypeInfo(*row) for row in types}
+    found.chores = {row[0]: Chore(*row) for row in chores}
+    found.tallies = {(row[0], row[1]): Tally(*row) for row in tallies}
+    return found
+
+
+def write(path: Path, record: bytes) -> None:
+    """Put a snapshot where the last one was, all or nothing; StoreError if it cannot be written."""
+    fresh = path.with_name(path.name + ".new")
+    try:
+        with open(fresh, "wb") as file:
+            file.write(record)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(fresh, path)
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as e:
+        raise StoreError(f"{path}: expected to write a snapshot, got: {e}. Nothing was committed; free space, then try again.") from e
+
+
+def copied(tally: Tally) -> Tally:
+    return replace(tally, states=list(tally.states), times=dict(tally.times), kept=list(tally.kept))
