@@ -1,6 +1,6 @@
 """The layout of the LMDB store: its databases, keys and values.
 
-For: the structs that lmdb.py writes, lookup.py reads and verify.py checks.
+For: the structs that hot.py, again.py and lmdb.py write, lookup.py and order.py read, verify.py checks.
 Not for: logic, but for the key of a name.
 Runs in: the daemon; ``tq verify``.
 Promises: keys are big-endian, so their order is the index.

@@ -122,8 +122,8 @@ def test_a_budget_also_holds_for_what_has_aged(store):
     assert [one.id for one in store.claim(5, budget_ms=29, costs=costs)] == [new[2]]
 
 
-def test_a_hundred_thousand_that_have_aged_are_not_looked_through(store):
-    count = 2_000 if store.kind == "memory" else 100_000
+def test_many_that_have_aged_are_not_looked_through(store):
+    count = 2_000 if store.kind == "memory" else 20_000
     store.put_queue("default", aging_share=10)
     with store.turn() as raw:
         raw.enqueue([store.draft(priority=0)] * count)

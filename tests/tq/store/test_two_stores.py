@@ -87,7 +87,7 @@ def step(store: Driver, verb: str, *args: Any) -> object:
     return None
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps)
 def test_all_stores_give_the_same_tasks_the_same_turns(history):
     with both() as (memory, lmdb):
