@@ -500,3 +500,15 @@ def test_progress_is_a_step_of_the_live_stream_and_nothing_of_it_is_stored(d: Dr
     d.turn()
     (step,) = [one for one in d.events(number) if one["event"] == "progress"]
     assert (step["id"], step["fraction"], step["text"], step["correlation_id"]) == (task, 0.5, "half", "c")
+
+
+def test_two_full_queues_share_by_their_weights(d: Driver) -> None:
+    d.ask("set_queue", name="heavy", weight=3)
+    tasks = 400 if d.kind == "memory" else 8000
+    for queue in ("heavy", "default"):
+        for _ in range(tasks // 400):
+            d.add(400, queue=queue)
+    taken: list[str] = []
+    while len(taken) < tasks * 10 // 8:
+        taken += [task.header.queue for task in d.grant(1 + len(taken) % 37)]  # claims of all sizes
+    assert 0.72 <= taken.count("heavy") / len(taken) <= 0.78
