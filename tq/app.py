@@ -137,7 +137,7 @@ class Declared:
             backoff: object = said.get("backoff", Backoff())
             usable = isinstance(backoff, Backoff) or (callable(backoff) and not isinstance(backoff, type))
             if not usable:
-                raise ValueError(f"expected backoff to be a tq.Backoff or a function of failures and error, got {backoff!r}")
+                raise ValueError(f"expected backoff as tq.Backoff.fixed('5s') or a function of failures and error, got {backoff!r}")
             for key in ("retry_on", "retry_never"):
                 _check_exceptions(key, said.get(key))
             self.row()

@@ -4,11 +4,12 @@ For: the bulk forms of cancel, retry, edit and remove; each slice moves a durabl
 Not for: what happens to a task that is met (the broker says), commits.
 Runs in: the daemon, inside the broker's turn.
 Promises: a chore survives a restart and goes on at its cursor; it comes to its end even if a slice finds nothing that
-matches; a slice ends soon after its time, or after SCAN_MOST tasks; tasks that came after the verb are not touched.
+matches, or a task is damaged; a slice ends soon after its time, or after SCAN_MOST tasks; tasks that came after the verb are not touched.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -19,6 +20,7 @@ from tq.model import Task
 from tq.store import SCAN_MOST, Chore, Query, Store
 
 MOST = 1000
+_log = logging.getLogger("tq.broker")
 
 
 class Chores:
@@ -28,6 +30,8 @@ class Chores:
         self._store = store
         self._clock = clock
         self._walks: dict[int, tuple[query.Filter, Iterator[tuple[Task, bytes] | None]]] = {}
+        self._passed_over: set[int] = set()  # tasks at which a slice failed
+        self._failed = False
 
     def accept(self, verb: str, where: query.Filter, changes: Mapping[str, Any], now: int) -> int:
         """Write a new chore that does ``verb`` to what ``where`` matches; its id. Refused if there are too many."""
@@ -56,14 +60,31 @@ class Chores:
                 task, cursor = one
                 seen += 1
                 if task.id < below and where.matches(task, asked_at):  # what came after it, or grew old enough, is not meant
-                    changed += act(task)
+                    changed += self._act(act, task)
             if self._clock() > until or seen - chore.seen >= SCAN_MOST:
                 self._store.put_chore(replace(chore, cursor=cursor, seen=seen, changed=changed))
                 later.append(lambda: self._walks.update({chore.id: kept}))
                 return None
         self._store.drop_chore(chore.id)
+        later.append(self._passed_over.clear)
         return replace(chore, cursor=cursor, seen=seen, changed=changed)
 
-    def aborted(self) -> None:
-        """What was walked in the turn is not done: go on from where the store says."""
+    def _act(self, act: Callable[[Task], bool], task: Task) -> bool:
+        """``act``, but not at a task at which it failed before: one that is damaged must not stop the others, nor the daemon's turns."""
+        if task.id in self._passed_over:
+            return False
+        try:
+            return act(task)
+        except Refused:  # no room, which is not the task's fault
+            raise
+        except Exception as error:
+            _log.error("task %d is passed over: %s", task.id, error)
+            self._passed_over.add(task.id)
+            self._failed = True
+            raise
+
+    def aborted(self) -> bool:
+        """What was walked in the turn is not done: go on from where the store says. True: a task was at fault, and is passed over now."""
         self._walks.clear()
+        failed, self._failed = self._failed, False
+        return failed

@@ -159,10 +159,10 @@ class Intake:
         head = {name: value for name, value in changes.items() if name in _HEADER}
         if "backoff" in head:
             head["backoff"] = Backoff(*head["backoff"])
-        header = replace(spec.header, **head) if head else spec.header
-        return replace(
-            spec, header=header, payload=changes.get("payload", spec.payload), expires_at=changes.get("expires_at", spec.expires_at)
-        )
+        header, expires_at = replace(spec.header, **head) if head else spec.header, changes.get("expires_at", spec.expires_at)
+        if header.deadline_ms:  # waiting longer than that is the same end
+            expires_at = min(expires_at, spec.created_at + header.deadline_ms)
+        return replace(spec, header=header, payload=changes.get("payload", spec.payload), expires_at=expires_at)
 
     def _resolve(self, name: object, options: object, where: str) -> _Kind:
         name = _name(name, f"{where}type: ")

@@ -17,7 +17,7 @@ Promises: pure; every change of state in tq is a row of ``TABLE``; a final state
     whatever would run again after its time to live ──> expired
     any waiting state ──cancelled──> cancelled      any waiting state ──ran_out──> expired
     any waiting state ──edited──> a waiting state
-    any final state ──retried──> pending            any final state ──removed──> (gone)
+    any final state ──retried──> pending            any final or waiting state ──removed──> (gone)
 
 ``succeeded`` of a first attempt and ``claimed`` are the hot path: stores carry them out from this table in
 batches (``task.first_success``), without an object for each step.
@@ -85,7 +85,7 @@ TABLE: tuple[Row, ...] = (
     Row("edited", WAITING, WAITING, "specification, place or due time", "person"),
     Row("ran_out", WAITING, _states(S.EXPIRED), "finished_at", "the clock"),
     Row("retried", FINAL, _states(S.PENDING), "failures, crashes, interrupts = 0; seq", "person"),
-    Row("removed", FINAL, _states(), "the task is gone", "person, retention"),
+    Row("removed", FINAL | WAITING, _states(), "the task is gone", "person, retention"),
 )
 BY_EVENT: dict[str, Row] = {row.event: row for row in TABLE}
 

@@ -28,6 +28,9 @@ MOST = 1000
 """Lists that may be under way."""
 GROUPS = 500
 SAMPLE = 10
+MOST_TOLD = 120
+QUEUES_TOLD = 3
+"""Characters of an error's type and message, and queues of a group: whatever they hold, GROUPS of them fit a frame."""
 LOOK_EACH = 32
 """Tasks between two looks at the clock."""
 
@@ -83,7 +86,7 @@ def group_of(task: Task) -> tuple[str, str, str]:
     """What makes dead letters alike: type, type of the error, its message's first line without numbers."""
     error = task.status.error or {}
     lines = str(error.get("message", ""))[:400].splitlines() or [""]
-    return task.spec.header.type, str(error.get("type", "")), _VARYING.sub("#", lines[0])[:120]
+    return task.spec.header.type, str(error.get("type", ""))[:MOST_TOLD], _VARYING.sub("#", lines[0])[:MOST_TOLD]
 
 
 def group_name(key: tuple[str, str, str]) -> str:
@@ -111,7 +114,7 @@ class Groups:
         if ended >= group["last_at"]:
             group["last_at"], group["last_id"] = ended, task.id
         queue = task.spec.header.queue
-        if queue not in group["queues"] and len(group["queues"]) < SAMPLE:
+        if queue not in group["queues"] and len(group["queues"]) < QUEUES_TOLD:
             group["queues"].append(queue)
         return False
 

@@ -125,7 +125,7 @@ class Command:
                 if stream is not None:
                     stream.close()
         if code < 0:
-            return Ended(128 - code, f"killed by signal {-code} ({_signal_name(-code)})")
+            return Ended(128 - code, f"killed by signal {-code} ({signal_name(-code)})")
         return Ended(code, f"exit code {code}" if code else "")
 
     def _pump(self, process: subprocess.Popen[bytes], handle: int, ticks: int) -> None:
@@ -213,7 +213,8 @@ def _signal_group(pgid: int, *signals: signal.Signals) -> None:
             return
 
 
-def _signal_name(number: int) -> str:
+def signal_name(number: int) -> str:
+    """What people call it: ``SIGKILL``; real-time signals have no names."""
     try:
         return signal.Signals(number).name
     except ValueError:

@@ -58,7 +58,7 @@ from tq.broker import Broker, Turn
 from tq.client import AsyncClient, Client, aio, blocking
 from tq.client.core import Body, Duration, decoded
 from tq.client.link import Link
-from tq.context import Context, run_here, running
+from tq.context import Context, Stopped, run_here, running
 from tq.errors import ConfigError, TaskTimeout, UsageError
 from tq.middleware import AroundSend
 from tq.model import MAX_RESULT, Spec, duration_ms, pack, spec_of
@@ -185,7 +185,8 @@ class Fake:
             self._told[conn].append(data)
         for run in self._runs:
             task = self._store.get([run.id])[0]
-            run.cancelled = run.cancelled or (task is not None and task.status.cancel_asked)
+            late = run.deadline is not None and self._now / 1000 > run.deadline
+            run.cancelled = run.cancelled or late or (task is not None and task.status.cancel_asked)
         return turn
 
     def _settle_down(self) -> None:
@@ -247,7 +248,7 @@ class Fake:
         try:
             value = _awaited(handler, run) if handler.is_async else handler.call(run)
             kind, last = calls.returned(value, pack, MAX_RESULT, run)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - as in a worker; Ctrl-C and a test's own outcomes go further
+        except (Exception, SystemExit, Stopped, asyncio.CancelledError) as error:  # noqa: BLE001 - as in a worker; Ctrl-C, a test's own go on
             kind, last = calls.raised(error, handler, run)
         finally:
             self._runs.pop()

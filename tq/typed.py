@@ -8,8 +8,9 @@ not fit is named by its path, with what was expected and what came.
 
 In and Out may be anything pydantic has a schema for: dataclasses, models, TypedDicts (on Python 3.11 those of
 ``typing_extensions``), ``list[int]``, ``str``, ``None``, ... They travel as JSON-like data: an instant as text, a set as a
-list, bytes as they are. So a task of a class can be sent by its name, too, with the same data as JSON. What pydantic writes
-out masked (``SecretStr``) travels masked: give it a serializer of your own.
+list, bytes as they are (beside values that must become text or lists, only bytes that are UTF-8). So a task of a class can
+be sent by its name, too, with the same data as JSON. What pydantic writes out masked (``SecretStr``) travels masked: give it
+a serializer of your own.
 
     >>> import dataclasses, tq
     >>> @dataclasses.dataclass

@@ -61,7 +61,7 @@ retry      {..., changes: {...}}                  "retried", "waiting", "running
 edit       {..., changes: {...}}                  "edited", "running" or "over"
            changes: payload, queue, priority, delay_ms or due_at, ttl_ms, retries, backoff, timeout_ms, once, label, meta,
            correlation_id, as for ``enqueue``.
-remove     {...}                                  "removed" (what waits is cancelled first) or "running"
+remove     {...}                                  "removed" (what waits ends as cancelled) or "running"
 chores     {}                                     -> {chores: [{id, verb, where, seen, changed}, ...]}   those under way
 
 Totals, queues and the daemon:
@@ -71,7 +71,7 @@ log        {id, offset, limit}                    -> {chunks: [[at, stream, byte
 stats      {}                                     -> totals; see ``tq.stats.stats``
 queues     {}                                     -> {queues: [{name, ..., states, bytes}, ...]}   with the settings of ``set_queue``
 types      {}                                     -> {types: [{name, queue, retries, timeout_ms, ...}, ...]}
-set_queue  {name, ..., unset: [settings]}         -> {}                absent settings stay as they are
+set_queue  {name, ..., unset: [settings]}         -> {new: bool}       true: there was none; absent settings stay
            paused, external: bool; weight: 1..100; slots (0: any number); aging_ms, aging_share (0: never); priority, retries,
            timeout_ms, backoff: of its tasks that do not say; max_tasks, max_bytes; keep_ms; routes: [patterns of types]
 events     {limit, before: number}                -> {events: [{number, at, who, what, target, before, after}, ...]}   newest first
@@ -111,7 +111,8 @@ watch      {topics: [...], ids: [...] or nil, hz: 4, offset: 0}    -> {} and the
            retried, ..., chore_done (id: the chore's); the number rises by one; "left_out" {number_of} stands for steps that were
            too many at once. With ids, of these tasks alone.
 
-Errors     code: one of the words in ``tq.errors``; ``refused`` may be tried again after details.retry_after seconds.
+Errors     code: one of the words in ``tq.errors``; ``refused`` may be tried again after details.retry_after seconds,
+           or, with details.too_much, only in smaller parts.
            A frame that is not a request closes the connection after one ``protocol`` error with number 0.
            A connection that stops reading while answers pile up (8 MiB) is closed.
            A client may shut down its sending side after its last request: it still gets its answers, then the end.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -108,6 +110,15 @@ def test_a_second_sigterm_ends_it_at_once(
     first, *others = rows([held, *behind])
     assert (first["state"], first["attempt"], first["interrupts"]) == ("succeeded", 2, 1)
     assert {(row["state"], row["attempt"]) for row in others} == {("succeeded", 1)}
+
+
+def test_a_sigterm_that_comes_when_all_is_done_changes_nothing(data_dir: Path, client: Client, until: Until) -> None:
+    code = "import os, sys; from tq.daemon import main; code = main(sys.argv[1:]); os.kill(os.getpid(), 15); sys.exit(code)"
+    argv = [sys.executable, "-c", code, "--data-dir", str(data_dir), "--workers", "0", "--foreground"]
+    with subprocess.Popen(argv, stderr=subprocess.DEVNULL) as process:
+        until((data_dir / "tq.sock").exists, what="the daemon")
+        client.stop()
+        assert process.wait(20) == 0
 
 
 def test_commands_end_with_the_grace_and_all_their_processes(

@@ -91,7 +91,7 @@ def test_a_waiting_task_can_be_moved_to_another_queue_and_given_another_payload(
     tallies = {(one.queue, one.type): sum(one.states) for one in d.store.tallies()}
     assert tallies["night", "t"] == 1
     assert tallies.get(("default", "t"), 0) == 0
-    assert d.store.peek(1, "night")[0].task.id == task
+    assert d.store.peek(1, "night")[0].id == task
 
 
 def test_a_task_can_be_put_off_and_brought_forward_again(d: Driver) -> None:
@@ -394,6 +394,13 @@ def test_a_queues_defaults_hold_where_neither_task_nor_type_says(d: Driver) -> N
     d.ask("set_queue", name="mail", unset=["retries", "priority"])
     (after,) = d.add(queue="mail")
     assert (d.row(after)["retries"], d.row(after)["priority"]) == (3, 1)
+
+
+def test_a_queue_nobody_has_used_is_said_to_be_new(d: Driver) -> None:
+    d.add()
+    assert d.ask("set_queue", name="default", paused=True) == {"new": False}
+    assert d.ask("set_queue", name="defualt", paused=True) == {"new": True}
+    assert d.ask("set_queue", name="defualt", paused=False) == {"new": False}
 
 
 def test_a_pattern_of_types_routes_tasks_that_name_no_queue(d: Driver) -> None:

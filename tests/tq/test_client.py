@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import islice
@@ -754,6 +755,52 @@ def test_many_wait_for_room_group_by_group_and_keep_their_order(fake: Any, data_
             at += 1
             stored[at] = decode(payload)
     assert [stored[task_id] for task_id in ids] == [n for _, n in rows]
+
+
+class SmallQueue:
+    """Never takes more than so many tasks at once, and has room for them at every second request."""
+
+    def __init__(self, refuse: Any, most: int) -> None:
+        self.refuse, self.most, self.ids, self.full = refuse, most, 0, False
+
+    def __call__(self, args: Any) -> Any:
+        if len(args["tasks"]) > self.most:
+            raise self.refuse("refused", "queue 'mail' is full", {"too_much": True})
+        self.full = not self.full
+        if self.full:
+            raise self.refuse("refused", "queue 'mail' is full", {"retry_after": 0.001})
+        self.ids += len(args["tasks"])
+        return {"ids": [*range(self.ids - len(args["tasks"]) + 1, self.ids + 1)]}
+
+
+def test_a_group_larger_than_its_queue_may_hold_is_sent_in_parts_by_those_who_wait_for_room(fake: Any, data_dir: Path, refuse: Any) -> None:
+    rows = [("email", n) for n in range(2 * GROUP_TASKS)]
+
+    async def many() -> list[int]:
+        async with aconnect(data_dir, wait_for_room="20s") as client:
+            return [*await client.enqueue_many(rows)]
+
+    fake.verbs["enqueue"] = SmallQueue(refuse, 100)
+    with connect(data_dir, wait_for_room="20s") as client:
+        assert sorted(client.enqueue_many(rows)) == [*range(1, len(rows) + 1)]
+    fake.verbs["enqueue"] = SmallQueue(refuse, 100)
+    assert sorted(asyncio.run(many())) == [*range(1, len(rows) + 1)]
+    with connect(data_dir) as client, pytest.raises(Refused) as refusal:  # without patience a group is stored whole or not at all
+        client.enqueue_many(rows)
+    assert refusal.value.details["ids"] == []
+
+
+def test_each_group_has_the_whole_time_to_wait_for_room(fake: Any, data_dir: Path, refuse: Any) -> None:
+    def slowly() -> Iterator[tuple[str, int]]:
+        for n in range(9 * GROUP_TASKS):
+            if n == GROUP_TASKS:
+                time.sleep(0.4)
+                fake.verbs["enqueue"].left = 1
+            yield "email", n
+
+    fake.verbs["enqueue"] = FullQueue(refuse, 0, retry_after=0.01)
+    with connect(data_dir, wait_for_room=0.3) as client:
+        assert len(client.enqueue_many(slowly())) == 9 * GROUP_TASKS
 
 
 def test_an_event_loop_waits_for_room_too(fake: Any, data_dir: Path, refuse: Any) -> None:

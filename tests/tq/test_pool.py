@@ -397,7 +397,7 @@ def test_a_restart_replaces_all_one_after_the_other_and_interrupts_nothing(yard:
 
     def replaced() -> bool:
         nonlocal most
-        most = max(most, sum(child.retiring for child in one.pool.workers))
+        most = max(most, sum(child.retiring and child.state != "draining" for child in one.pool.workers))
         return not old & set(one.pool.workers)
 
     one.until(replaced, "all are replaced")
@@ -405,6 +405,35 @@ def test_a_restart_replaces_all_one_after_the_other_and_interrupts_nothing(yard:
     assert one.rows[running][2] == 0
     one.until(lambda: len(ready(one)) == 2, "both successors are ready")
     assert "worker_died" not in [event for event, _ in one.log]
+
+
+def test_a_long_task_does_not_keep_the_other_workers_from_being_restarted(yard: Callable[..., Yard]) -> None:
+    one = yard(workers=2)
+    busy, other = one.pool.workers
+    (running,) = one.give("slow", 60, worker=busy.name)
+    one.begun(running)
+    one.pool.restart([busy.name, other.name], now_ms())
+    one.until(lambda: other not in one.pool.workers and len(ready(one)) == 2, "the other one is replaced")
+    assert busy.state == "draining"
+    assert running not in one.rows
+
+
+def test_from_nobody_at_all_workers_start_for_what_the_last_ones_knew(data_dir: Path) -> None:
+    one = Yard(data_dir, workers=0)
+    try:
+        one.pool.start(now_ms())
+        assert one.pool.workers == []
+        one.pool.set_sizes(0, 2, now_ms())
+        one.until(lambda: len(ready(one)) == 1, "one to tell what the application has")
+        one.pool.set_sizes(0, 0, now_ms())
+        one.until(lambda: one.pool.empty, "nobody is left")
+        one.pool.set_sizes(0, 2, now_ms())
+        one.until(lambda: True, "a turn")
+        assert one.pool.empty
+        one.pool.backlog = lambda types: int("quick" in types)  # type: ignore[assignment]
+        one.until(lambda: len(ready(one)) == 1, "one for the task that waits")
+    finally:
+        assert one.end() == []
 
 
 def test_where_no_successor_can_start_the_old_ones_work_on(yard: Callable[..., Yard], data_dir: Path) -> None:

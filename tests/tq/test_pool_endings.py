@@ -84,6 +84,28 @@ def leaves(path):
     time.sleep(60)
 
 @tq.task
+def leaves_a_thread():
+    threading.Thread(target=time.sleep, args=(600,)).start()
+
+@tq.task
+def dies(path):
+    note(path, subprocess.Popen(["sleep", "4711"]).pid)
+    time.sleep(0.2)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+@tq.task
+def dies_of(number):
+    os.kill(os.getpid(), number)
+
+@tq.task
+def says(path):
+    while not os.path.exists(path): time.sleep(0.005)
+    for step in range(3):
+        tq.current().progress(step / 3)
+        time.sleep(0.12)
+    return "done"
+
+@tq.task
 async def swallows(path):
     while True:
         try:
@@ -327,6 +349,72 @@ def test_nothing_of_a_stop_reaches_the_task_after_it(yard: Callable[..., Any], s
         assert one.rows[second][6] == pack(number)
     assert ends == {0, "stopped"}  # it came too late for some, and for some in time
     assert [child.process.pid for child in one.pool.workers] == [pid]
+
+
+# workers that are let go
+
+
+def test_a_worker_that_was_let_go_ends_whatever_threads_its_handlers_have_left(yard: Callable[..., Any]) -> None:
+    one = yard()
+    assert one.results(*one.give("leaves_a_thread")) == [0]
+    old = one.pool.workers[0]
+    one.pool.restart([old.name], now_ms())
+    one.until(lambda: old.state == "draining", "its successor is there")
+    began = time.monotonic()
+    one.until(lambda: old not in one.pool.workers, "it is gone")
+    assert time.monotonic() - began < GRACE_MS / 1000 + LATE_S
+    assert one.results(*one.give("quick", 1)) == [0]
+
+
+def test_a_check_of_an_application_that_starts_threads_comes_to_its_end(yard: Callable[..., Any]) -> None:
+    one = yard(app=APP + "threading.Thread(target=time.sleep, args=(600,)).start()")
+    one.pool.spawn(now_ms(), only_checks=True)
+    one.until(lambda: one.pool.checked, "it is checked", 10)
+    ((_, types, refused),) = one.pool.checked
+    assert refused is None
+    assert "quick" in [info.name for info in types]
+
+
+def test_nobody_is_started_in_a_pool_that_ends(yard: Callable[..., Any]) -> None:
+    one = yard()
+    (task,) = one.give("sleeps", 0.5)
+    one.begun(task)
+    one.pool.drain()
+    one.pool.set_sizes(3, 3, now_ms())
+    assert len(one.pool.workers) == 1
+    one.until(lambda: one.pool.empty, "it is over", 5)
+    assert one.results(task) == [0]
+
+
+@pytest.mark.parametrize(("number", "how"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGRTMIN + 3, "a real-time signal")])
+def test_a_worker_may_die_of_any_signal(yard: Callable[..., Any], number: int, how: str) -> None:
+    one = yard()
+    (task,) = one.give("dies_of", int(number))
+    assert one.results(task) == ["crashed"]
+    error = one.rows[task][6]
+    assert (error["exit_code"], error["error"]["message"].endswith(f"signal {int(number)} ({how})")) == (128 + number, True)
+
+
+def test_a_crash_in_a_worker_that_was_let_go_leaves_no_process(yard: Callable[..., Any], tmp_path: Path) -> None:
+    one = yard()
+    (task,) = one.give("dies", str(tmp_path / "pid"))
+    one.begun(task)
+    one.until((tmp_path / "pid").exists, "it has a child")
+    one.pool.drain()
+    assert one.results(task) == ["crashed"]
+    one.until(lambda: one.pool.empty and not sleepers(), "all are gone", 5)
+
+
+def test_an_answer_behind_much_progress_counts_though_its_worker_has_ended(yard: Callable[..., Any], tmp_path: Path) -> None:
+    one = yard()
+    (task,) = one.give("says", str(tmp_path / "go"))
+    one.begun(task)
+    one.pool.drain()
+    (tmp_path / "go").touch()
+    process = psutil.Process(one.pool.workers[0].process.pid)
+    while process.status() != psutil.STATUS_ZOMBIE:  # nobody hears it meanwhile
+        time.sleep(0.01)
+    assert one.results(task) == [0]
 
 
 # the total deadline

@@ -363,6 +363,30 @@ def test_a_task_that_enqueues_itself_for_ever_is_noticed(app: tq.App, q: tq.test
         q.run_all()
 
 
+@pytest.mark.parametrize("raises", [SystemExit(3), tq.Stopped(), asyncio.CancelledError()])
+def test_whatever_a_handler_raises_ends_its_run_as_in_a_worker(app: tq.App, q: tq.testing.Fake, raises: BaseException) -> None:
+    @app.task("work", retries=0)
+    def work() -> None:
+        raise raises
+
+    work.enqueue()
+    assert (q.run_all(), states(q)) == (1, ["failed"])
+
+
+def test_a_handler_sees_that_its_time_is_up(app: tq.App, q: tq.testing.Fake) -> None:
+    seen: list[bool] = []
+
+    @app.task("work", timeout="30s", retries=0)
+    def work() -> None:
+        for _ in range(2):
+            q.advance("20s")
+            seen.append(tq.current().cancelled)
+
+    work.enqueue()
+    q.run_all()
+    assert seen == [False, True]
+
+
 def test_ctrl_c_in_a_handler_reaches_the_test(app: tq.App, q: tq.testing.Fake) -> None:
     @app.task
     def work() -> None:

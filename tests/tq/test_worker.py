@@ -90,6 +90,24 @@ def big(size): return "x" * size
 @task
 def unpackable(): return {"when": {1, 2}}
 @task
+def changing():
+    class Changing(dict):
+        def items(self): raise RuntimeError("dictionary changed size during iteration")
+    return Changing(a=1)
+@task
+def forks(path):
+    child = os.fork()
+    if not child: return "not the worker's to say"
+    Path(path).write_text(str(child))
+    return os.waitpid(child, 0)[1]
+@task
+async def leaves_the_loop(how, path):
+    async def leave():
+        asyncio.get_running_loop().stop() if how == "stop" else sys.exit(3)
+    asyncio.get_running_loop().call_later(0.02, asyncio.ensure_future, leave())
+    while not os.path.exists(path): await asyncio.sleep(0.005)
+    Path(path + ".seen").touch()
+@task
 def surrogate(): return "\\ud800"
 @task
 def wish(kind):
@@ -354,7 +372,7 @@ def test_whatever_is_raised_is_an_answer_and_the_worker_goes_on(pool: Pool, kind
     assert pool.result("add", [1, 2]) == 3
 
 
-@pytest.mark.parametrize(("kind", "what"), [("unpackable", "dict"), ("surrogate", "str")])
+@pytest.mark.parametrize(("kind", "what"), [("unpackable", "dict"), ("surrogate", "str"), ("changing", "Changing")])
 def test_a_result_that_is_no_data_fails_naming_its_type(pool: Pool, kind: str, what: str) -> None:
     row = pool.run(kind)
     assert row[2] == "failed"
@@ -539,6 +557,26 @@ def test_a_cancel_at_the_very_end_of_a_coroutine_is_no_error() -> None:
     assert (run.cancelled, run.asked) == (True, 1)
 
 
+def test_a_cancel_in_the_moment_in_which_a_task_begins_is_heard() -> None:
+    run: Any = SimpleNamespace(cancelled=False, asked=0, stop=lambda: setattr(run, "asked", run.asked + 1))
+    looks: list[Any] = [None, run]
+    cancelled: set[int] = set()
+    Worker.cancel(cast(Any, SimpleNamespace(runs=SimpleNamespace(get=lambda _: looks.pop(0)), _cancelled=cancelled)), 1)
+    assert (run.cancelled, run.asked, cancelled) == (True, 1, set())
+
+    class Asked(set[int]):
+        def __contains__(self, task_id: object) -> bool:
+            assert task_id in runs, "the helper must find it from before the last time that it can be given back"
+            return super().__contains__(task_id)
+
+    runs: dict[int, Any] = {}
+    given: list[Any] = []
+    worker = SimpleNamespace(runs=runs, _cancelled=Asked({1}), give_back=given.append)
+    item = [1, 7, 0, Spec(1, Header("noop"), b"", 1).record(), 0]
+    assert Worker.begin(cast(Any, worker), item) is None
+    assert (given, runs) == ([item], {})
+
+
 def test_a_task_cancelled_before_it_began_is_given_back(pool: Pool) -> None:
     pool.send((1, "until", [str(pool.root / "go")]), (2, "noop", None), (3, "noop", None), quick=True)
     until(lambda: pool.begun(1))
@@ -573,6 +611,16 @@ def test_a_drain_finishes_what_has_begun_and_begins_nothing_more(start: Callable
     assert pool.answer()[0][0] == 1
     assert pool.process.wait(10) == 0
     assert not pool.begun(2)
+
+
+def test_a_drain_in_the_middle_of_a_record_gives_back_the_rest_of_it(pool: Pool) -> None:
+    pool.send((1, "until", [str(pool.root / "go")]), (2, "noop", None), (3, "noop", None), quick=True)
+    until(lambda: pool.begun(1))
+    pool.tell("drain")
+    until(lambda: not unheard(pool))
+    (pool.root / "go").touch()
+    assert [(row[0], row[2]) for row in pool.answer()] == [(1, 0), (2, "released"), (3, "released")]
+    assert pool.process.wait(10) == 0
 
 
 @pytest.mark.parametrize("slots", [1, 4])
@@ -684,3 +732,32 @@ def test_with_slots_failures_commands_and_wishes_are_answered_too(start: Callabl
     assert pool.run("wish", ["snooze"])[2] == "snoozed"
     assert pool.result("who") == [1, 1, "who", "default", None, None]
     assert pool.result("big", [60_000]) == "x" * 60_000
+
+
+# odd handlers
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_a_process_that_a_handler_forks_is_no_second_worker(start: Callable[..., Pool], slots: int) -> None:
+    pool = start(slots=slots)
+    assert msgpack.unpackb(pool.run("forks", [str(pool.root / "child")])[6]) == 0
+    assert not alive(int((pool.root / "child").read_text()))
+    assert pool.result("echo", [2]) == 2  # nobody else has answered
+
+
+@pytest.mark.parametrize("how", ["stop", "exit"])
+def test_a_coroutine_whose_loop_was_left_does_not_go_on_beside_the_next_task(pool: Pool, how: str) -> None:
+    assert pool.run("leaves_the_loop", [how, str(pool.root / "go")])[2] == "failed"
+    (pool.root / "go").touch()
+    assert pool.result("later", [0.1]) == 0.1
+    assert not (pool.root / "go.seen").exists()
+
+
+@pytest.mark.parametrize("how", ["stop", "exit"])
+def test_with_slots_a_loop_that_was_left_goes_on(start: Callable[..., Pool], how: str) -> None:
+    pool = start(slots=3)
+    pool.send((1, "leaves_the_loop", [how, str(pool.root / "go")]))
+    pool.send((2, "later", [0.1]))
+    assert pool.answer()[0][:3] == [2, 1, 0]
+    (pool.root / "go").touch()
+    assert pool.answer()[0][:3] == [1, 1, 0]

@@ -23,6 +23,7 @@ class Busy(Exception): pass
 class Gone(Busy): pass
 
 def patience(failures, error):
+    if str(error) == "leaves": raise SystemExit(4)
     if str(error) == "broken": raise LookupError("no idea \\x1b[31m")
     return {"default": None, "five": 5.0}.get(str(error), failures * 10)
 
@@ -150,10 +151,11 @@ def test_the_types_own_backoff_gives_the_delay_of_a_retry_that_is_left(pool: Poo
     assert failed(pool, "choosy", ["busy", why], failures).get("delay_ms") == delay_ms
 
 
-def test_a_backoff_that_fails_leaves_the_default_and_a_note_in_the_log(pool: Pool) -> None:
-    assert "delay_ms" not in failed(pool, "choosy", ["busy", "broken"])
+@pytest.mark.parametrize(("why", "said"), [("broken", "LookupError: no idea \\x1b[31m"), ("leaves", "SystemExit: 4")])
+def test_a_backoff_that_fails_leaves_the_default_and_a_note_in_the_log(pool: Pool, why: str, said: str) -> None:
+    assert "delay_ms" not in failed(pool, "choosy", ["busy", why])
     note = pool.said(stream=NOTE).decode()
-    assert note == "the default backoff holds, since this type's own failed: LookupError: no idea \\x1b[31m\n"
+    assert note == f"the default backoff holds, since this type's own failed: {said}\n"
 
 
 @pytest.mark.parametrize(("why", "kind", "details"), [("snooze", "snoozed", {"delay_ms": 300_000}), ("cancel", "stopped", None)])

@@ -32,7 +32,7 @@ from tq.errors import Refused, StoreDamaged, StoreError, TqError
 from tq.intake import Defaults, Intake
 from tq.lifecycle import Outcome
 from tq.model import State
-from tq.store import SCAN_MOST, Event, Limits, Store, TypeInfo, Want
+from tq.store import SCAN_MOST, Event, Limits, NoRoom, Store, TypeInfo, Want
 from tq.waiting import Inbox, Request
 
 __all__ = ["Broker", "Said", "Step", "Turn"]
@@ -208,8 +208,11 @@ class Broker:
             if not isinstance(error, Refused | StoreDamaged | Undone):
                 _log.exception("a turn failed and is done again one request at a time")
             self._store.abort()
-            self.desk.chores.aborted()
+            goes_on = self.desk.chores.aborted()
+            self.desk.intake.forget()  # what it resolved by settings that are lost
             turn = self._one_by_one(settles, requests)
+            if goes_on and not self.owed:
+                self._again_at, turn.busy = 0, True
         parked = len(self._waiting.claims)
         for change in turn.later:
             change()
@@ -308,12 +311,14 @@ class Broker:
 
     def _serve(self, request: Request, turn: Turn) -> None:
         verb = self._writes.get(request.verb) or self._reads[request.verb]
-        later = len(turn.later)
+        later, steps = len(turn.later), len(turn.steps)
         try:
             body = verb(request, turn)
         except TqError as error:
             if isinstance(error, StoreError) and not (isinstance(error, StoreDamaged) and request.verb in self._reads):
                 raise
+            if isinstance(error, NoRoom) or len(turn.steps) > steps:  # it has changed something already
+                raise Undone(error) from None
             del turn.later[later:]
             turn.answers.append((request.conn, error_answer(request.number, error)))
             return
@@ -333,19 +338,17 @@ class Broker:
         promoted = self._store.promote(DUE_MOST)
         if promoted:
             turn.steps.append(("came_due", promoted))
-        fired = self._store.due(DUE_MOST) if len(promoted) < DUE_MOST else []
+        fired = self._store.due(DUE_MOST)
         tasks = self._store.get([task_id for _, task_id in fired])
         for (what, _), task in zip(fired, tasks, strict=True):
             if task is None:
                 continue
-            if what == "due":
-                change = lifecycle.come_due(task, desk.now)
-            elif what == "forget":
+            if what == "forget":
                 self._store.remove([task.id])
                 turn.steps.append(("removed", [task]))
                 turn.removed += [task.id] if task.status.output else []
                 continue
-            elif what == "expire":
+            if what == "expire":
                 if task.state is State.RUNNING:
                     continue
                 change = lifecycle.run_out(task, desk.now)

@@ -101,6 +101,7 @@ class Consumers:
 
     def _settle(self, request: Request, turn: Turn) -> dict[str, Any]:
         now = self._desk.now
+        turn.stirred = True  # a slot of its queue is free, for who was told a moment ago that there is none
         results = results_of(arguments(request.verb, request.args, "results", results=list)["results"])
         tasks = self._desk.store.get([task_id for task_id, *_ in results])
         rows: list[Sequence[Any]] = []

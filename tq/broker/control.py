@@ -10,7 +10,6 @@ says so; a bulk act touches only what was there when it was asked for, in the or
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from tq import lifecycle
@@ -114,16 +113,15 @@ class Control:
         return "edited"
 
     def _remove(self, task: Task, changes: Mapping[str, Any], turn: Turn) -> str:
-        """A task that waits is cancelled first, so that who waits for it hears of its end."""
+        """Who waits for a task that waited hears that it is cancelled."""
         if task.state is State.RUNNING:
             return "running"
-        output = task.status.output
-        if task.state in WAITING:
-            self._cancel(task, changes, turn)
         if not self._desk.store.remove([task.id])[0]:
             return "unknown"
-        turn.steps.append(("removed", [replace(task)]))
-        if output:
+        turn.steps.append(("removed", [task]))
+        if task.state in WAITING:
+            turn.ended.append((task.id, State.CANCELLED.word, None))
+        if task.status.output:
             turn.removed.append(task.id)
         return "removed"
 

@@ -58,6 +58,7 @@ class Lines:
                 raise UsageError(f"unset: expected settings of a queue ({', '.join(_KINDS)}), got {brief(key)}.")
             args.setdefault(key, getattr(QueueInfo(name), key))
         store = self._desk.store
+        known = name in store.queues() or any(tally.queue == name for tally in store.tallies())
         old = store.queues().get(name, QueueInfo(name))
         new = replace(old, **args)
         store.put_queue(new)
@@ -65,9 +66,9 @@ class Lines:
         if changed:
             what = "set_queue" if changed != ["paused"] else "paused" if new.paused else "resumed"
             self._desk.note(request, what, name, {key: getattr(old, key) for key in changed}, {key: getattr(new, key) for key in changed})
-        turn.later.append(self._desk.intake.forget)
+        self._desk.intake.forget()
         turn.stirred = True
-        return {}
+        return {"new": not known}
 
     def _queues(self, request: Request, turn: Turn) -> dict[str, Any]:
         """Each queue's settings and counts."""

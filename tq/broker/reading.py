@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from tq import wire
-from tq.answers import error_answer, fitting, rows_of
+from tq.answers import Page, error_answer, fitting, rows_of
 from tq.arguments import arguments, between, filter_of, task_ids
 from tq.broker.control import FILTER
 from tq.broker.desk import Desk, Turn, Verb
@@ -50,7 +50,14 @@ class Reading:
     def _peek(self, request: Request, turn: Turn) -> dict[str, Any]:
         args = arguments(request.verb, request.args, limit=int, queue=str)
         limit = between(args.get("limit", 10), 1, SCAN_MOST, "limit")
-        return {"tasks": [{**one.task.row(), "why": one.why} for one in self._desk.store.peek(limit, args.get("queue"))]}
+        page = Page()
+        for one in self._desk.store.peek(limit, args.get("queue")):
+            try:
+                task = self._desk.one(one.id)
+            except StoreDamaged:
+                continue  # a claim sets it aside
+            page.add(None if task is None else {**task.row(), "why": one.why})
+        return {"tasks": page.rows}
 
     def _stats(self, request: Request, turn: Turn) -> dict[str, Any]:
         arguments(request.verb, request.args)
@@ -102,7 +109,7 @@ class Reading:
         if not info.external and not slots:
             reasons.append(["no_workers", {}])
         if not info.paused:
-            next_ones = [one.task.id for one in store.peek(PEEKED, head.queue)]
+            next_ones = [one.id for one in store.peek(PEEKED, head.queue)]
             if task.id in next_ones:
                 reasons.append(["place", {"queue": head.queue, "ahead": next_ones.index(task.id)}])
             elif len(next_ones) == PEEKED:

@@ -38,49 +38,60 @@ class Sending:
             body: dict[str, Any] = {"ids": list(ids)}
         else:
             body = self._named(drafts, policies, once, turn)
-            drafts = [draft for draft, old in zip(drafts, body.pop("places"), strict=True) if not old]
-            ids = body.pop("new")
+            ids, drafts = body.pop("new"), body.pop("drafts")
         if ids:
             turn.steps.append(("added", list(zip(ids, drafts, strict=True)) if len(ids) < SCAN_MOST else Pairs(list(ids), drafts)))
         return body
 
     def _named(self, drafts: Sequence[Draft], policies: dict[int, str], once: RequestId | None, turn: Turn) -> dict[str, Any]:
-        """Store those whose names are free. ``places``: see ``Store.enqueue``."""
+        """Store those whose names are free. ``new`` are the ids of ``drafts``, which are those that were stored."""
         store = self._desk.store
         sent = store.sent(once) if once is not None and once.again else None
         if sent is not None:
-            return {"ids": list(sent), "existing": [], "places": [1] * len(drafts), "new": []}
+            return {"ids": list(sent), "existing": [], "new": [], "drafts": []}
         places: list[int] = []
         firsts: dict[KeyRef, int] = {}  # names taken by this very request: by which of its new drafts
         replaced: list[int] = []
-        new = 0
+        fresh: list[Draft] = []
         for at, draft in enumerate(drafts):
-            head, policy = draft.header, policies.get(at)
+            head, policy, place = draft.header, policies.get(at, "reject"), 0
             names = [KeyRef(kind, head.type, name) for kind, name in (("key", head.key), ("unique", head.unique)) if name]
-            twin = next((firsts[name] for name in names if name in firsts), None)
-            if twin is not None:
-                places.append(-1 - twin)
-                continue
-            place = 0
             for name, holder in zip(names, store.holders(names), strict=True):
-                if holder is not None and not place:
-                    place = self._taken(draft, name, holder, policy or "reject", replaced)
+                if not place and name in firsts:
+                    place = self._twin(draft, name, firsts[name], policy, fresh)
+                elif not place and holder is not None:
+                    place = self._taken(draft, name, holder, policy, replaced)
             places.append(place)
             if not place:
-                firsts |= dict.fromkeys(names, new)
-                new += 1
+                firsts |= dict.fromkeys(names, len(fresh))
+                fresh.append(draft)
         for task_id in replaced:  # first: only then is the name free
             task = self._desk.one(task_id)
             change = lifecycle.cancel(task, self._desk.now) if task is not None else None
             if change is not None:
                 self._desk.carry_out(change, turn)
-        fresh = [draft for draft, place in zip(drafts, places, strict=True) if not place]
         try:
             ids = list(store.enqueue(fresh, once, places))
         except TqError as error:
             raise Undone(error) if replaced and not isinstance(error, StoreError) else error from None
         given = [task_id for task_id, place in zip(ids, places, strict=True) if not place]
-        return {"ids": ids, "existing": [at for at, place in enumerate(places) if place], "places": places, "new": given}
+        return {"ids": ids, "existing": [at for at, place in enumerate(places) if place], "new": given, "drafts": fresh}
+
+    def _twin(self, draft: Draft, name: KeyRef, first: int, policy: str, fresh: list[Draft]) -> int:
+        """The place of a draft whose name another of its request has, the one at ``first`` of ``fresh``. Conflict if it is another task."""
+        twin = fresh[first]
+        if name.kind == "key":
+            same = twin.digest == draft.digest
+        else:
+            same = policy == "existing"
+            if policy == "replace" and (twin.header.key, twin.header.unique) == (draft.header.key, draft.header.unique):
+                fresh[first], same = draft, True  # it waits, so the later one takes its place
+        if not same:
+            raise Conflict(
+                f"{name.kind} {name.name!r} of type {name.type!r}: expected one task of that name in a request, got two different ones. "
+                "Nothing was stored. Give each a name of its own, or send them one after the other.",
+            )
+        return -1 - first
 
     def _taken(self, draft: Draft, name: KeyRef, holder: Holder, policy: str, replaced: list[int]) -> int:
         """The id of the task that a draft already is; 0 if it takes its place. Conflict if it may neither."""

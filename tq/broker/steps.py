@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from tq.broker.desk import Said
+from tq.errors import StoreDamaged
 from tq.model import Header, Task, error_in
 from tq.store import Claimed, Draft, Store
 
@@ -27,6 +28,14 @@ def _about(task_id: int, head: Header, **more: Any) -> Description:
     return task_id, head.type, head.queue, more
 
 
+def _sound(task_id: int, store: Store) -> Task | None:
+    """The task, None if it cannot be read: what happened to it is told all the same."""
+    try:
+        return store.get([task_id])[0]
+    except StoreDamaged:
+        return None
+
+
 def describe(row: Any, store: Store) -> Description:
     """What a row of ``Turn.steps`` is about: a claim, a task, an id and its draft, a chore, an id, or a worker's row."""
     if isinstance(row, Claimed):
@@ -38,12 +47,12 @@ def describe(row: Any, store: Store) -> Description:
     if isinstance(row, tuple) and len(row) == 2 and isinstance(row[1], Draft):
         return _about(row[0], row[1].header, priority=row[1].header.priority, bytes=len(row[1].payload))
     if isinstance(row, Said):
-        task = store.get([row.id])[0]
+        task = _sound(row.id, store)
         more: dict[str, Any] = {"fraction": row.fraction, "text": row.text}
         return _about(row.id, task.spec.header, **more) if task is not None else (row.id, "", "", more)
     if isinstance(row, tuple):
         return row[0], row[1], "", {"seen": row[2], "changed": row[3]}
-    task = store.get([row if isinstance(row, int) else row[0]])[0]
+    task = _sound(row if isinstance(row, int) else row[0], store)
     if isinstance(row, int):
         more = {}
     elif row[2] == 0:

@@ -95,7 +95,8 @@ def _act(client: Client, verb: str, values: dict[str, Any], which: dict[str, Any
     if words and which:
         raise UsageError("expected ids or a filter, got both. Put the ids into the filter: --where 'id:17,42 state:failed'.")
     if not words and not which:
-        raise UsageError(f"expected the ids of tasks, or which ones: tq {verb} --where 'state:pending age>1h'. Got neither.")
+        example = "state:failed age>1h" if verb == "retry" else "state:pending age>1h"
+        raise UsageError(f"expected the ids of tasks, or which ones: tq {verb} --where '{example}'. Got neither.")
     if not words:
         return in_bulk(client, verb, values, which, changes)
     if wrong := next((word for word in words if ":" in word or "=" in word), None):

@@ -229,7 +229,7 @@ def cancel(call: Call, values: dict[str, Any]) -> int:
     for start in range(0, len(ids), IDS_A_CALL):
         part = ids[start : start + IDS_A_CALL]
         for task_id, outcome in zip(part, call("cancel", {"ids": part})["outcomes"], strict=True):
-            say(f"task {task_id}: {words.get(outcome, 'expected the id of a task, but there is none. `tq list` shows them')}")
+            say(f"task {task_id}: {words[outcome]}" if outcome in words else f"tq: {no_such(task_id)}")
             code = code or (0 if outcome in words else 66)
     return code
 

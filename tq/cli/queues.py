@@ -66,7 +66,13 @@ def queue_set(client: Client, values: dict[str, Any]) -> int:
         changes["unset"] = unset
     if not changes:
         raise UsageError("expected something to change (--weight 3, --slots 2, --external, --unset slots, ...), got nothing.")
-    client.set_queue(values["name"], **changes)
+    return _set(client, values["name"], changes)
+
+
+def _set(client: Client, name: str, changes: dict[str, Any]) -> int:
+    """Change a queue; a name that nobody has used may be a slip, so it is said."""
+    if client.set_queue(name, **changes):
+        hot.say(f"queue {name} is new: no task was ever sent to it. `tq queue list` shows those there are.")
     return 0
 
 
@@ -79,13 +85,11 @@ def _setting(word: str) -> str:
 
 
 def queue_pause(client: Client, values: dict[str, Any]) -> int:
-    client.set_queue(values["name"], paused=True)
-    return 0
+    return _set(client, values["name"], {"paused": True})
 
 
 def queue_resume(client: Client, values: dict[str, Any]) -> int:
-    client.set_queue(values["name"], paused=False)
-    return 0
+    return _set(client, values["name"], {"paused": False})
 
 
 def queue_purge(client: Client, values: dict[str, Any]) -> int:
@@ -136,7 +140,13 @@ def _settings(row: dict[str, Any]) -> str:
     return "  ".join(said) or "-"
 
 
+_ZERO = {"aging_ms": "never", "timeout_ms": "none", "keep_ms": "not at all"}
+"""What nothing means: 0 ms would be a strange time limit."""
+
+
 def _words(name: str, value: Any) -> str:
+    if not value and name in _ZERO:
+        return _ZERO[name]
     if name.endswith("_ms"):
         return seconds(value / 1000)
     if name == "max_bytes":

@@ -177,8 +177,8 @@ def run(client: Client, values: dict[str, Any]) -> int:
     except KeyboardInterrupt:
         return _interrupted(client, task_id)
     row = hot.waited(client.call, [task_id], None)[0]
-    if row is not None and (row["state"] != "failed" or row["exit_code"] is None):
-        hot.say_end(row)
+    if row is not None and (row["exit_code"] is None or (row["error"] or {}).get("type", "ExitCode") != "ExitCode"):
+        hot.say_end(row)  # a command that failed by itself has said so
     return code_of(row)
 
 
@@ -339,7 +339,9 @@ def _brief(row: dict[str, Any]) -> str:
 
 def list_tasks(client: Client, values: dict[str, Any]) -> int:
     _no_option_meant_as_filter(values)
-    which = chosen(values, "queue", "type", "label", "tenant", where=" ".join(values["filter"] or []))
+    words = " ".join(values["filter"] or [])
+    where = f"({values['where']}) ({words})" if words and values["where"] else words
+    which = chosen(values, "queue", "type", "label", "tenant", where=where)
     print_rows(pages(client, which, 50 if values["limit"] is None else whole("--limit", values["limit"])), values["json"])
     return 0
 
@@ -369,14 +371,19 @@ def peek(client: Client, values: dict[str, Any]) -> int:
     limit = 10 if values["limit"] is None else whole("--limit", values["limit"])
     name = values["queue"]
     rows = client.call("peek", {"limit": limit} | ({"queue": name} if name else {}))["tasks"]
-    held = (
-        [] if rows else [row for row in client.queues() if row["paused"] and row["states"].get("pending") and name in (None, row["name"])]
-    )
+    held = [] if rows else [row for row in client.queues() if name in (None, row["name"]) and _held(row)]
     for row in held:
-        hot.say(f"queue {clean(row['name'])} is paused: {row['states']['pending']} wait")
+        hot.say(f"queue {clean(row['name'])} {_held(row)}: {row['states']['pending']} wait")
     if rows or not held:
         print_rows([rows], values["json"])
     return 0
+
+
+def _held(queue: dict[str, Any]) -> str:
+    """Why no worker takes what waits in a queue, if tasks do wait in it."""
+    if not (queue["states"] or {}).get("pending"):  # None: it has settings, and had no tasks yet
+        return ""
+    return "is paused" if queue["paused"] else "is left to consumers outside the pool" if queue.get("external") else ""
 
 
 def log(client: Client, values: dict[str, Any]) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tq.cli.hot import IDS_A_CALL, say
+from tq.cli.hot import IDS_A_CALL, no_such, say
 from tq.cli.options import task_ids, whole
 from tq.cli.render import clean, instant, json_line, plain, table
 from tq.client import Client
@@ -91,6 +91,6 @@ def _each(client: Client, verb: str, values: dict[str, Any]) -> int:
     for start in range(0, len(ids), IDS_A_CALL):
         part = ids[start : start + IDS_A_CALL]
         for task_id, outcome in zip(part, client.call(verb, {"ids": part})["outcomes"], strict=True):
-            say(f"task {task_id}: {WORDS.get(outcome, 'expected the id of a task, but there is none. `tq list` shows them')}")
-            code = code or (0 if outcome in ("suspended", "resumed") else 1 if outcome in WORDS else 66)
+            say(f"task {task_id}: {WORDS[outcome]}" if outcome in WORDS else f"tq: {no_such(task_id)}")
+            code = code or (0 if outcome in ("suspended", "resumed") else 75 if outcome in WORDS else 66)
     return code

@@ -260,10 +260,16 @@ class AsyncClient:
         async def settle_one() -> None:
             nonlocal failed
             sent, group = waiting.popleft()
+            room.begin()
             while True:
                 try:
                     return done.extend((await self._answer(sent, self.timeout))["ids"])
                 except TqError as error:
+                    if failed is None and room.halves(error, group):
+                        group, rest = group[: len(group) // 2], group[len(group) // 2 :]
+                        sent = await self._send("enqueue", {"tasks": group, "again": False})
+                        waiting.appendleft((await self._send("enqueue", {"tasks": rest, "again": False}), rest))
+                        continue
                     pause = room.pause(error) if isinstance(error, Refused) and failed is None else None
                     if pause is None:
                         failed = failed or error
@@ -425,8 +431,8 @@ class AsyncClient:
             await asyncio.sleep(pause)
         return end_of(chore, await self.events(EVENTS_MOST))
 
-    async def set_queue(self, name: str, **settings: object) -> None:
-        await self.call("set_queue", {"name": name, **settings})
+    async def set_queue(self, name: str, **settings: object) -> bool:
+        return bool((await self.call("set_queue", {"name": name, **settings})).get("new"))
 
     async def stop(self, now: bool = False) -> None:
         await self.call("stop", {"now": now})

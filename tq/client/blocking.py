@@ -211,11 +211,17 @@ class Client:
 
         def next_ids() -> list[int]:
             number, first, group = waiting.popleft()
+            room.begin()
             while True:
                 try:
                     body = link.answer(number, self.timeout)
                 except TqError as error:
-                    pause = room.pause(error) if isinstance(error, Refused) else None
+                    if failed is None and room.halves(error, group):
+                        group, rest = group[: len(group) // 2], group[len(group) // 2 :]
+                        number = link.send("enqueue", {"tasks": group, "again": False})
+                        waiting.appendleft((link.send("enqueue", {"tasks": rest, "again": False}), first + len(group), rest))
+                        continue
+                    pause = room.pause(error) if isinstance(error, Refused) and failed is None else None
                     if pause is None:
                         refused.append([first, len(group)])
                         raise
@@ -424,9 +430,12 @@ class Client:
             time.sleep(pause)
         return end_of(chore, self.events(EVENTS_MOST))
 
-    def set_queue(self, name: str, **settings: object) -> None:
-        """Change settings of a queue, those of ``set_queue`` in ``tq.wire`` (``paused``, ``weight``, ...); absent ones stay."""
-        self.call("set_queue", {"name": name, **settings})
+    def set_queue(self, name: str, **settings: object) -> bool:
+        """Change settings of a queue, those of ``set_queue`` in ``tq.wire`` (``paused``, ``weight``, ...); absent ones stay.
+
+        Whether there was no queue of that name before.
+        """
+        return bool(self.call("set_queue", {"name": name, **settings}).get("new"))
 
     def stop(self, now: bool = False) -> None:
         """Ask the daemon to drain and end (``now``: without draining); see ``stop_daemon`` to wait for it."""

@@ -140,13 +140,22 @@ def wire_options(options: Options) -> Body | None:
 class Room:
     """How long a refusal that is only for now is borne. ``wait``: seconds or words, from now on; 0 is not at all."""
 
-    __slots__ = ("_until",)
+    __slots__ = ("_until", "_wait")
 
     def __init__(self, wait: Duration = 0) -> None:
         try:
-            self._until = time.monotonic() + duration_ms(wait) / 1000
+            self._wait = duration_ms(wait) / 1000
         except ValueError as error:
             raise UsageError(f"wait_for_room: {error}") from None
+        self.begin()
+
+    def begin(self) -> None:
+        """Count from now: the next of many groups has a patience of its own."""
+        self._until = time.monotonic() + self._wait
+
+    def halves(self, error: TqError, group: Sequence[WireTask]) -> bool:
+        """Whether to send the group in two parts: its queue never takes so much at once, and there is patience."""
+        return self._wait > 0 and len(group) > 1 and isinstance(error, Refused) and error.details.get("too_much") is True
 
     def pause(self, refused: Refused) -> float | None:
         """Seconds until the same may be sent again; None if the time is over, or waiting would not help.

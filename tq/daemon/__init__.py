@@ -397,7 +397,10 @@ def main(argv: list[str] | None = None) -> int:
         return error.exit_code
     _tell(ready_fd, f"ready {os.getpid()}\n")
     try:
-        return daemon.run()
+        code = daemon.run()
+        for number in (signal.SIGTERM, signal.SIGINT):  # it is over: one that still comes must not make it look killed
+            signal.signal(number, signal.SIG_IGN)
+        return code
     except StoreError as error:
         sys.stderr.write(f"tq daemon: {error.message}\n")
         return EXIT_STORE

@@ -9,7 +9,6 @@ and stays if none can start; one that is let go finishes what it has begun; no p
 
 from __future__ import annotations
 
-import signal
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
@@ -22,10 +21,12 @@ from tq.loop import Loop
 from tq.model import SHELL
 from tq.pool.jobs import RECORDS_A_TURN, Jobs
 from tq.pool.scaling import Scaling
+from tq.shell import signal_name
 from tq.store import TypeInfo
 
 HELLO_MS = 60_000
 RESPAWN_MS = 1000
+_STANDING = frozenset({"starting", "ready"})
 KEEP_MS = 60_000
 """How long a worker works on whose successor could not start, before another is tried."""
 
@@ -46,6 +47,7 @@ class Crew(Jobs):
         self._respawn_at = 0.0
         self._stopping = False
         self._to_restart: deque[str] = deque()
+        self._known: frozenset[str] = frozenset()  # the types that the last hello named
         self.backlog: Callable[[Collection[str]], int] = lambda _types: 0
         """Tasks of these types that wait for a worker: the daemon's to say."""
         self.closed: list[Path] = []
@@ -101,8 +103,10 @@ class Crew(Jobs):
         return child
 
     def start(self, now: int) -> None:
-        """Bring the pool to its size."""
+        """Bring the pool to its size, unless it is about to end."""
         self._now = now
+        if self._stopping:
+            return
         try:
             while len(self._staying()) < self._size:
                 self.spawn(now)
@@ -123,11 +127,12 @@ class Crew(Jobs):
         if message and message[0] == "hello":
             child.types = [TypeInfo(*row) for row in message[1]["types"]]
             child.files = list(message[1].get("files", ()))
+            child.known = frozenset({SHELL, *(info.name for info in child.types)})
             if child.only_checks:
                 self._drain(child)
                 return
             child.state = "ready" if child.state == "starting" else child.state
-            child.known = frozenset({SHELL, *(info.name for info in child.types)})
+            self._known = child.known
             self.hellos.append(child.types)
             self._log("worker_started", worker=child.name, pid=child.process.pid, types=len(child.types))
             self._relieve()
@@ -137,12 +142,12 @@ class Crew(Jobs):
     # -- replacing -------------------------------------------------------------------------------------------------
 
     def restart(self, names: Iterable[str], now: int) -> None:
-        """Replace these workers one after the other; unknown names are passed over."""
+        """Replace these workers, each when the successor of the one before is ready; unknown names are passed over."""
         self._to_restart += [name for name in names if name not in self._to_restart]
         self._restart_next(now)
 
     def _restart_next(self, now: int) -> None:
-        while self._to_restart and not self._stopping and not any(child.retiring for child in self._children.values()):
+        while self._to_restart and not self._stopping and not any(c.retiring for c in self._children.values() if c.state in _STANDING):
             child = self._children.get(self._to_restart.popleft())
             if child is not None and not child.only_checks and child.state in {"starting", "ready"}:
                 self._retire(child, now)
@@ -158,6 +163,8 @@ class Crew(Jobs):
         surplus = len(ready) - self._size
         for child in [child for child in ready if child.retiring][: max(surplus, 0)]:
             self._drain(child)
+        if self._to_restart and not self._respawn_at:
+            self._respawn_at = self._now  # the next one: by the next tick, as after a death
 
     def _keep(self, now: int, why: str) -> None:
         """No successor can start: those that were to be replaced work on."""
@@ -174,6 +181,7 @@ class Crew(Jobs):
         child.state = "draining"
         self._take_back(child)
         child.tell("drain")
+        self._see_off(child)
 
     def _dismiss(self, child: Child) -> None:
         """Let a worker go that is one too many."""
@@ -204,18 +212,18 @@ class Crew(Jobs):
         """It is gone: settle what it answered, say of each other task what became of it, replace it."""
         while self._receive(child, RECORDS_A_TURN):
             pass  # to the last of them: what it answered is not to blame
-        if child.state != "draining":
+        if child.state != "draining" or child.jobs:
             for session in ((child.board.worker()), *child.sessions):
                 end_group(*session)  # what its handlers started, before its number may be another's
         code = child.process.wait()
-        how = f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit code {code}"
+        how = f"signal {-code} ({signal_name(-code)})" if code < 0 else f"exit code {code}"
         for command in child.board.commands():
             end_command(*command)
         lost = len(child.jobs)
         self._explain(child, how, 128 - code if code < 0 else None)
         del self._children[child.name]
         if child.only_checks:
-            known = child.refused is not None or child.state == "draining"
+            known = child.refused is not None or child.known
             self.checked.append((child.name, child.types, child.refused if known else f"the worker ended with {how} before its hello"))
         elif not child.unwanted and (child.state != "draining" or code):
             pid = child.process.pid
@@ -263,14 +271,15 @@ class Crew(Jobs):
 
     def _unserved(self, ready: Iterable[Child]) -> int:
         """Tasks that wait for a worker: in the store, and behind a task that takes longer than was thought."""
-        known = frozenset().union(*(child.known for child in self._children.values())) or frozenset({SHELL})
+        known = self._known.union(*(child.known for child in self._children.values()))
         behind = sum(max(len(child.jobs) - self._slots, 0) for child in ready if child.flushed)
         return self.backlog(known) + behind
 
     def set_sizes(self, low: int, high: int, now: int) -> None:
         """An operator's word: between so many workers from now on, and as near to what there is as that allows."""
         self._scaling.low, self._scaling.high = low, high
-        self._resize(min(max(self._size, low), high), now)
+        least = low if self._known else 1  # who never had a worker does not know for which tasks to start one
+        self._resize(min(max(self._size, least), high), now)
 
     def dismiss(self, name: str) -> bool:
         """Let a worker finish what runs in it and go, without another in its place; False: there is none of that name.

@@ -123,10 +123,11 @@ class Jobs:
             self._receive(child, RECORDS_A_TURN)
 
     def _receive(self, child: Child, most: int) -> bool:
-        """Take up to ``most`` records of results (False: there is none); what is not the worker's to answer is dropped."""
+        """Take up to ``most`` records (False: there is none); what is not the worker's to answer is dropped."""
         try:
             rows = child.receive(most)
-            if child.notes:
+            noted = bool(child.notes)
+            if noted:
                 self._take_notes(child)
         except (ValueError, LookupError, TypeError) as error:  # a handler has written into our pair
             self._log("worker_babbles", "error", worker=child.name, why=str(error))
@@ -134,7 +135,7 @@ class Jobs:
             return True
         child.heard_at = self._now
         if not rows:
-            return False
+            return noted
         child.active_at = child.freed_at = self._now
         child.flushed = child.judged = False
         child.done += len(rows)
@@ -157,7 +158,14 @@ class Jobs:
             child.worn = child.worn or resident(child.process.pid) > self._max_rss
         if self._recycle_after and child.done >= self._recycle_after:
             child.worn = True
+        self._see_off(child)
         return True
+
+    def _see_off(self, child: Child) -> None:
+        """A worker that was let go and has nothing left to do is ended unless it ends within the grace: threads that its
+        handlers or its application have started may go on for ever."""
+        if child.state == "draining" and not child.jobs:
+            child.kill_at = self._now + self._grace_ms
 
     def _take_notes(self, child: Child) -> None:
         """What a worker says of tasks that go on. It is user code's word: ValueError or TypeError if it is none."""

@@ -108,7 +108,7 @@ class Peeked(NamedTuple):
     """A task that a claim would take, and why it goes first: "priority", "aged" (it waited longer than its queue's
     ``aging_ms``) or "share" (its queue's turn came before that of a queue with a higher level)."""
 
-    task: Task
+    id: int
     why: str
 
 
@@ -331,8 +331,14 @@ def bounds(queue: QueueInfo | None, limits: Limits) -> tuple[int, int]:
 
 def full(queue: str, limit: int, unit: str, have: int, came: int) -> Refused:
     """The refusal of tasks for a queue that would pass its ``limit``."""
-    text = f"queue {queue!r} is full: expected at most {limit} {unit}, it has {have} and {came} came. Nothing was stored; try again later."
-    return Refused(text, queue=queue, retry_after=1.0)
+    text = f"queue {queue!r} is full: expected at most {limit} {unit}, it has {have} and {came} came. Nothing was stored; "
+    if came > limit:  # that would not fit into an empty one
+        return Refused(f"{text}send less at once, or let it take more: `tq queue set`.", queue=queue, too_much=True)
+    return Refused(f"{text}try again later.", queue=queue, retry_after=1.0)
+
+
+class NoRoom(Refused):
+    """A write found the disk or the map full: the turn can only be aborted."""
 
 
 def places_filled(fresh: Sequence[int], places: Sequence[int]) -> list[int]:
@@ -395,10 +401,7 @@ class Store(Protocol):
         """Settle failures that will be retried, of tasks whose ``Running`` is plain: the hot path of ``apply``, as ``succeed``."""
 
     def promote(self, limit: int) -> list[int]:
-        """Make pending what is scheduled or retrying and due by now, oldest first: the hot path of ``due`` and ``apply``; the ids.
-
-        What ``due`` would find first, an expiry say, holds up nothing; it is still ``due``'s to find.
-        """
+        """Make pending what is scheduled or retrying and due by now (``came_due``), oldest first, in a batch; the ids."""
 
     def apply(self, transitions: Sequence[Transition]) -> list[Task | None]:
         """Carry out guarded transitions; the task as it is now, or None where the guard did not hold.
@@ -409,8 +412,9 @@ class Store(Protocol):
         """
 
     def due(self, limit: int) -> list[tuple[str, int]]:
-        """Take the timers that are due, oldest first: ("due" | "expire" | "lease" | "forget", task id). They are gone.
+        """Take what else is due, oldest first: ("expire" | "lease" | "forget", task id). These timers are gone.
 
+        However much waits for ``promote`` holds up nothing here, nor the other way round, nor timers a lease.
         "forget" is a finished task whose queue keeps it no longer (``QueueInfo.keep_ms``). Keys run out by themselves.
         """
 
@@ -418,7 +422,7 @@ class Store(Protocol):
         """Push out the lease of a consumer's claim; False: the claim is over."""
 
     def remove(self, ids: Sequence[int]) -> list[bool]:
-        """Forget finished tasks; False where there is none or it is not over."""
+        """Forget tasks that are over or wait; False where there is none or it runs. Names end as by any other end."""
 
     def retain(self, limits: Limits, most: int) -> list[tuple[int, bool]]:
         """Forget the oldest of what is kept too long, too many or too large, ``most`` at the most: (id, had output)."""
@@ -440,7 +444,7 @@ class Store(Protocol):
         another turn, since the iterator holds no transaction across it."""
 
     def peek(self, limit: int, queue: str | None = None) -> list[Peeked]:
-        """The next tasks a claim would take, in that order; nothing changes."""
+        """The next tasks a claim would take, in that order; nothing changes, and none of them is read."""
 
     def sent(self, request: RequestId) -> Sequence[int] | None:
         """In a turn: the ids that an enqueue gave when it was sent before; None: it was not, or too long ago."""

@@ -85,8 +85,8 @@ class Again(HotPath):
             at, kind, task_id = TIMER.unpack(cursor.key())
             if at > self._now:
                 break
-            if kind != DUE:
-                more = cursor.next()
+            if kind != DUE:  # within an instant the due come first
+                more = cursor.set_range(TIMER.pack(at + 1, DUE, 0))
                 continue
             try:
                 if self._promote(at, task_id):

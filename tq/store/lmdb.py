@@ -11,6 +11,7 @@ The layout is in keys.py.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 
 import lmdb
 
-from tq.errors import StoreError
+from tq.errors import StoreDamaged, StoreError
 from tq.lifecycle import Transition
 from tq.model import Spec, State, Status, Task, pack, spec_of, status_row, unpack, unseal
 from tq.store import SCAN_MOST, Chore, Limits, Tally, TypeInfo, queue_of
@@ -50,11 +51,12 @@ from tq.store.names import Names, is_named
 from tq.store.retention import Ended, drop_requests, forget, take_oldest
 from tq.store.room import Room, guarded
 
+_log = logging.getLogger("tq.store")
 EMPTY_LANES_KEPT = 1024
 _KEPT_ALIKE = (State.SUCCEEDED, State.CANCELLED, State.EXPIRED)
 _TIMED = (State.SCHEDULED, State.RETRYING)
 _PENDING, _RUNNING, _SUCCEEDED = State.PENDING, State.RUNNING, State.SUCCEEDED
-_WORDS = {DUE: "due", EXPIRE: "expire", FORGET: "forget"}
+_WORDS = {EXPIRE: "expire", FORGET: "forget"}
 
 
 class LmdbStore(Again):
@@ -133,10 +135,14 @@ class LmdbStore(Again):
         for task_id, claim in zip(ids, claims or [1] * len(ids), strict=True):
             key = U64.pack(task_id)
             record, state = txn.get(key, db=self._db["tasks"]), txn.get(key, db=self._db["states"])
-            past = status_row(task_id, state) if state else None
-            if record is None or (past and (past[1] > claim or (past[1] == claim and past[0] != _RUNNING))):
+            try:
+                past = status_row(task_id, state) if state else None
+                if record is None or (past and (past[1] > claim or (past[1] == claim and past[0] != _RUNNING))):
+                    continue
+                spec = spec_of(task_id, record)
+            except StoreDamaged as error:  # nobody can settle it; it must not stop those that can be
+                _log.error("task %d ran, and is left as it is: %s", task_id, error)
                 continue
-            spec = spec_of(task_id, record)
             batch.left += 1
             self._lanes.line(spec.header.queue).running += 1
             seq = past[2] if past else spec.seq
@@ -214,6 +220,8 @@ class LmdbStore(Again):
     @guarded
     def apply(self, transitions: Sequence[Transition]) -> list[Task | None]:
         self._flush()
+        if any(one.spec is not None for one in transitions):  # what edits write is new work
+            self._room.check((), self._lanes.lines, self._txn, self._now)
         return [self._apply(one) for one in transitions]
 
     def _apply(self, one: Transition) -> Task | None:
@@ -276,8 +284,16 @@ class LmdbStore(Again):
             if not batch.left:
                 txn.delete(U64.pack(batch.number), db=db["running"])
         elif old.state.final:
-            number, _, size = ENDED.unpack(txn.pop(HISTORY.pack(old.state, old.finished_at, task.id), db=db["history"]))
+            number, _, size = ENDED.unpack(self._take_end(task)[1])
             self._keep(self._tally_of[number], old.state, -1, -size)
+
+    def _take_end(self, task: Task) -> Ended:
+        """Take a finished task out of the history."""
+        key = HISTORY.pack(task.state, task.status.finished_at, task.id)
+        value = self._txn.pop(key, db=self._db["history"])
+        if value is None:
+            raise StoreDamaged(f"task {task.id}: expected its end in the history, found none. Run `tq verify`, then restore a backup.")
+        return key, value
 
     def _enter(self, spec: Spec, new: Status) -> Status:
         """Put a task into the index of its new state; the status with its place."""
@@ -352,6 +368,8 @@ class LmdbStore(Again):
         found: list[tuple[str, int]] = []
         later: list[bytes] = []
         looked, most = 0, max(limit, SCAN_MOST)  # a million that nobody needs any more must not be one turn's work
+        lapsed = self._leases.lapsed(self._now, (limit + 1) // 2)  # first: no number of timers may hold up a lease
+        limit -= len(lapsed)
         cursor = self._txn.cursor(self._db["timers"])
         more = cursor.first()
         while more and len(found) < limit and looked < most:
@@ -359,25 +377,25 @@ class LmdbStore(Again):
             if at > self._now:
                 break
             looked += 1
+            if kind == DUE:  # these are for promote: go on behind all of their instant
+                more = cursor.set_range(TIMER.pack(at, EXPIRE, 0))
+                continue
             if kind == KEY:
                 self._names.lapse(self._txn, at, task_id, cursor.value())
-            elif self._is_wanted(at, kind, task_id, later):
+            elif self._is_wanted(kind, task_id, later):
                 found.append((_WORDS[kind], task_id))
             more = cursor.delete() and bool(cursor.key())
         for timer in later:
             self._txn.put(timer, b"", db=self._db["timers"])
-        found += [("lease", task_id) for task_id in self._leases.lapsed(self._now, limit - len(found))]
-        return found
+        return found + [("lease", task_id) for task_id in lapsed]
 
-    def _is_wanted(self, at: int, kind: int, task_id: int, later: list[bytes]) -> bool:
+    def _is_wanted(self, kind: int, task_id: int, later: list[bytes]) -> bool:
         """Whether a timer still means something; one that has to go off again stands in ``later``."""
         task = self._read_sound(self._txn, task_id)  # a damaged one must not stop those that come due after it
         if task is None:
             return False
         if kind == EXPIRE:
             return not task.state.final
-        if kind == DUE:
-            return task.state in _TIMED and (task.status.due_at or task.spec.due_at) == at
         keep_ms = self._lanes.line(task.spec.header.queue).info.keep_ms
         if not task.state.final or keep_ms is None:
             return False
@@ -398,18 +416,35 @@ class LmdbStore(Again):
     @guarded
     def remove(self, ids: Sequence[int]) -> list[bool]:
         self._flush()
-        gone = []
+        gone: list[bool] = []
+        ended: list[Ended] = []
+        waited: list[bytes] = []
+        seen: set[int] = set()
         for task_id in ids:
-            task = self._read(self._txn, task_id)
-            gone.append(task is not None and task.state.final)
-            if task is not None and task.state.final:
-                key = HISTORY.pack(task.state, task.status.finished_at, task_id)
-                self._forget([(key, self._txn.pop(key, db=self._db["history"]))])
+            task = self._read(self._txn, task_id) if task_id not in seen else None
+            seen.add(task_id)
+            gone.append(task is not None and task.state is not _RUNNING)
+            if task is None or task.state is _RUNNING:
+                continue
+            if task.state.final:
+                ended.append(self._take_end(task))
+                continue
+            header, size = task.spec.header, len(task.spec.payload)
+            if is_named(header):
+                self._names.end(self._txn, task_id, header, self._now)
+            self._leave(task, task.status)
+            tally = self._tally_for(header)
+            tally.states[task.state] -= 1
+            tally.bytes -= size
+            self._room.weigh(header.queue, -1, -size)
+            waited.append(U64.pack(task_id))
+        forget(self._txn, self._db, waited)
+        self._forget(ended)
         return gone
 
     def _forget(self, ended: Sequence[Ended]) -> list[tuple[int, bool]]:
         """Forget the finished tasks of these history entries: (id, had output)."""
-        forget(self._txn, self._db, ended)
+        forget(self._txn, self._db, [key[9:] for key, _ in ended])
         gone = []
         for key, value in ended:
             number, output, size = ENDED.unpack(value)

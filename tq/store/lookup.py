@@ -135,7 +135,7 @@ class Lookup:
             yield None
         while left > 0:
             with self._view() as txn:
-                seen = [self._read(txn, task_id) for task_id in order.take(txn, SLICE)]
+                seen = [self._read_sound(txn, task_id) for task_id in order.take(txn, SLICE)]
             if not seen:
                 return
             for task in seen:
@@ -175,7 +175,7 @@ class Lookup:
                     found = cursor.next()
                 return ids
             timed = [TIMER.unpack(key) for key in txn.cursor(self._db["timers"]).iternext(values=False)]
-            tasks = (self._read(txn, task_id) for _, kind, task_id in timed if kind == DUE)
+            tasks = (self._read_sound(txn, task_id) for _, kind, task_id in timed if kind == DUE)
             return [task.id for task in tasks if task is not None and task.state is state]
 
     # -- what is next ----------------------------------------------------------------------------------------------
@@ -189,8 +189,7 @@ class Lookup:
         lines = self._lanes.open_lines(None if queue is None else frozenset({queue}))
         order = Order(self._db["ready"], claimable(lines, joined(lines)), self._lanes.by_key.values(), self._now)
         with self._view() as txn:
-            found = [(self._read(txn, task_id), why) for task_id, why in order.explain(txn, limit)]
-        return [Peeked(task, why) for task, why in found if task is not None]
+            return [Peeked(task_id, why) for task_id, why in order.explain(txn, limit)]
 
     # -- names and requests ----------------------------------------------------------------------------------------
 

@@ -392,8 +392,13 @@ class MemoryStore:
     def due(self, limit: int) -> list[tuple[str, int]]:
         mem, now = self._turn()
         found: list[tuple[str, int]] = []
-        while mem.timers and mem.timers[0][0] <= now and len(found) < limit:
-            at, kind, task_id = mem.timers.pop(0)
+        timers = [timer for timer in mem.timers if timer[0] <= now and timer[1] != "due"]
+        leases = [timer for timer in timers if timer[1] == "lease"][: (limit + 1) // 2]
+        for timer in [*(timer for timer in timers if timer[1] != "lease"), *leases]:
+            if timer[1] != "lease" and len(found) + len(leases) >= limit:
+                continue
+            mem.timers.remove(timer)
+            at, kind, task_id = timer
             status = mem.statuses.get(task_id)
             if kind == "key":
                 mem.names = {ref: owner for ref, owner in mem.names.items() if (owner.id, owner.until) != (task_id, at)}
@@ -424,8 +429,10 @@ class MemoryStore:
     def _remove(self, task_id: int) -> bool:
         mem, _ = self._turn()
         status = mem.statuses.get(task_id)
-        if status is None or not status.state.final:
+        if status is None or status.state is State.RUNNING:
             return False
+        if not status.state.final:
+            self._end_names(task_id)
         spec = mem.specs.pop(task_id)
         self._leave(spec, mem.statuses.pop(task_id), status)
         return True
@@ -509,7 +516,7 @@ class MemoryStore:
     def peek(self, limit: int, queue: str | None = None) -> list[Peeked]:
         mem = self._contents
         ahead = order(mem, self._open(None if queue is None else frozenset({queue})), None, self._latest)
-        return [Peeked(Task(mem.specs[task_id], mem.statuses[task_id]), why) for task_id, why, _, _ in islice(ahead, limit)]
+        return [Peeked(task_id, why) for task_id, why, _, _ in islice(ahead, limit)]
 
     def sent(self, request: RequestId) -> Sequence[int] | None:
         at, ids = self._contents.requests.get((request.nonce, request.number), (0, None))

@@ -50,12 +50,11 @@ def take_oldest(history: Any, states: Sequence[State], over: tuple[int, int], be
     return taken
 
 
-def forget(txn: Any, db: Dbs, ended: Sequence[Ended]) -> None:
-    """Delete the specifications and statuses of these ends."""
-    ids = sorted(key[9:] for key, _ in ended)
+def forget(txn: Any, db: Dbs, keys: Sequence[bytes]) -> None:
+    """Delete the specifications and statuses of the tasks with these keys."""
     for name in ("tasks", "states"):
         cursor = txn.cursor(db[name])
-        for key in ids:
+        for key in sorted(keys):
             if cursor.set_key(key):
                 cursor.delete()
 

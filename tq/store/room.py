@@ -19,7 +19,7 @@ import lmdb
 
 from tq.errors import PayloadError, Refused, StoreError
 from tq.model import MAX_HEADER, Header
-from tq.store import Draft, Limits, bounds, full
+from tq.store import Draft, Limits, NoRoom, bounds, full
 from tq.store.files import Dbs
 from tq.store.lanes import Line
 
@@ -97,7 +97,7 @@ class Room:
         full = isinstance(error, lmdb.MapFullError | lmdb.TxnFullError) or "No space left" in str(error) or "File too large" in str(error)
         if full or self._free_bytes() < DISK_RESERVE:  # a short write is reported as an I/O error
             text = f"the store has no room: {error}. Nothing was stored; make room on its disk, then try again."
-            return Refused(text, retry_after=5.0)
+            return NoRoom(text, retry_after=5.0)
         return StoreError(f"the store cannot be written: {error}. Nothing of this turn was stored. Check the disk, run `tq verify`.")
 
 

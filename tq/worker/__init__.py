@@ -151,6 +151,7 @@ class Worker:
         self.results = Results(tasks)
         listen(self.results.tell, self.look_soon)
         self.draining = False
+        self.forked = False
         self.runs: dict[int, Run] = {}  # by id: what runs, for the helper's eyes
         self._tasks = tasks
         self._control = control
@@ -178,9 +179,6 @@ class Worker:
     def begin(self, item: Item, slot: int = -1) -> Run | None:
         """The task's run, on the board; None if it was answered instead: cancelled before, or its record is damaged."""
         task_id, claim, before, record, failures = item
-        if self._cancelled and task_id in self._cancelled:
-            self.results.add([task_id, claim, "released", 0, 0, False, {}])
-            return None
         now = time.time_ns() // 1_000_000
         try:
             run = Run(spec_of(task_id, record), before + 1, now, claim, failures)
@@ -188,8 +186,17 @@ class Worker:
             self.results.add([task_id, claim, "failed", now, now, False, {"error": calls.error_map(error), "permanent": True}])
             return None
         self.runs[task_id] = run
+        if self._cancelled and task_id in self._cancelled:  # asked for since it can be found there, or found here
+            run.over = True
+            del self.runs[task_id]
+            self.give_back(item)
+            return None
         self.board.begin(task_id, claim, slot)
         return run
+
+    def give_back(self, item: Item) -> None:
+        """Answer for a task that is not begun."""
+        self.results.add([item[0], item[1], "released", 0, 0, False, {}])
 
     def call(self, run: Run) -> Any:
         """Run the handler on this thread; its value, or whatever it raises."""
@@ -250,7 +257,12 @@ class Worker:
 
         if self._runner is None:
             self._runner = asyncio.Runner()
-        return self._runner.run(awaited(run, call))
+        try:
+            return self._runner.run(awaited(run, call))
+        finally:
+            if run.stop is not None:  # SystemExit in a task beside it has ended the loop, not the coroutine: it must not go on
+                runner, self._runner = self._runner, None
+                runner.close()
 
     def returned(self, run: Run, value: Any) -> None:
         """Answer for a handler that returned ``value``."""
@@ -269,6 +281,8 @@ class Worker:
         self._answer(run, *calls.raised(error, self._handlers.get(run.spec.header.type), run))
 
     def _answer(self, run: Run, kind: int | str, last: Any) -> None:
+        if self.forked:  # the handler's own copy of this process has come to the handler's end, and is no worker
+            os._exit(kind != 0)
         spec = run.spec
         descriptors = self._descriptors
         if descriptors is not None and descriptors.waiting():
@@ -292,7 +306,8 @@ class Worker:
                 results.send()
             for item in items:
                 if self.draining:
-                    break
+                    self.give_back(item)
+                    continue
                 self._run_alone(item, quick)
                 if not quick:
                     results.send()
@@ -408,7 +423,10 @@ class Worker:
         run = self.runs.get(task_id)
         if run is None:
             self._cancelled.add(task_id)
-            return
+            run = self.runs.get(task_id)  # it may have begun meanwhile, and not have seen that
+            if run is None:
+                return
+            self._cancelled.discard(task_id)
         run.cancelled = True
         stop = run.stop  # once: a coroutine may end meanwhile and take it back
         if stop is not None:
@@ -515,6 +533,7 @@ def main() -> None:
         sys.exit(REFUSED)
     worker = Worker(settings, tasks, control, board, handlers)
     worker.mortal(True)
+    os.register_at_fork(after_in_child=lambda: setattr(worker, "forked", True))
     threading.Thread(target=worker.listen, name="tq-control", daemon=True).start()
     gc.freeze()
     hello = {"pid": os.getpid(), "types": [task.row() for task in app.tasks.values()]}

@@ -77,7 +77,7 @@ def result_bytes(value: object, pack: Callable[[object], bytes]) -> bytes:
         if (key := _list_as_key(value)) is not None:
             raise TypeError(f"expected text or numbers as keys, got {brief(key)}")
         return data
-    except (TypeError, ValueError, OverflowError, RecursionError, UnicodeError) as error:
+    except Exception as error:  # noqa: BLE001 - a class of its own, or a map that another thread changes, may raise anything
         raise Unpackable(
             f"the handler's result cannot be stored: expected JSON-like data (None, bool, numbers, text, bytes, lists, maps), "
             f"got {type(value).__name__}: {error}. Return plain data."
@@ -149,7 +149,7 @@ def _delay(backoff: BackoffFunction, error: BaseException, run: Noting) -> Detai
     try:
         answer = backoff(failures, error)
         return {} if answer is None else {"delay_ms": duration_ms(answer)}
-    except Exception as problem:  # noqa: BLE001 - it is user code, and no reason to lose the retry
+    except (Exception, SystemExit) as problem:  # noqa: BLE001 - it is user code, and no reason to lose the retry
         why = f"{type(problem).__name__}: {_message(problem)}"
         run.note(f"the default backoff holds, since this type's own failed: {safe_text(_clean(why, MAX_LINE))}")
         return {}

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import queue
 import threading
+import traceback
 from typing import TYPE_CHECKING
 
 from tq.context import run_here
 from tq.model import SHELL
+from tq.worker.capture import aside
 
 if TYPE_CHECKING:
     import asyncio
@@ -49,6 +51,10 @@ class Slots:
                         self._free.append(slot)
                     else:
                         self._start(run, slot)
+                else:
+                    worker.give_back(item)
+            if worker.draining:
+                worker.results.send()
         with self._changed:
             self._changed.wait_for(lambda: len(self._free) == self._count)
 
@@ -102,8 +108,16 @@ class Slots:
             import asyncio
 
             self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._loop.run_forever, name="tq-loop", daemon=True).start()
+            threading.Thread(target=self._turn, args=(self._loop,), name="tq-loop", daemon=True).start()
         return self._loop
+
+    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The event loop's life: whatever ends it (a handler's ``stop()``, SystemExit in a task that it has started), it goes on."""
+        while not loop.is_closed():
+            try:
+                loop.run_forever()
+            except BaseException:  # noqa: BLE001 - as above
+                aside(traceback.format_exc().encode(errors="backslashreplace"))
 
     def _create(self, loop: asyncio.AbstractEventLoop, run: Run, slot: int) -> None:
         task = loop.create_task(self._await(run, slot))

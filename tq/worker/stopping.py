@@ -33,8 +33,9 @@ T = TypeVar("T")
 
 SIGNAL = signal.SIGRTMIN
 """Between a worker's own threads."""
-_OURS = frozenset({"tq.output", "tq.worker.capture", "tq.worker.progress", "tq.worker.stopping"})
-"""Where an exception would leave something half done: it is raised when that is done, or a moment later."""
+_OURS = frozenset({"tq.output", "tq.worker.capture", "tq.worker.progress", "tq.worker.stopping", "logging"})
+"""Where an exception would leave something half done: it is raised when that is done, or a moment later. (``logging`` takes
+its handlers' locks before the ``try`` that gives them back: one that stays taken would stop every other slot.)"""
 _raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _raise_in.argtypes = (ctypes.c_ulong, ctypes.py_object)
 

@@ -162,6 +162,37 @@ def test_peek_says_that_a_queue_is_paused_rather_than_that_there_are_no_tasks(fa
     assert run("peek", "-q", "idle") == (0, "", "no tasks\n")
 
 
+def test_peek_works_beside_queues_that_have_settings_only_and_says_which_are_left_to_others(fake: Any, run: Run) -> None:
+    fake.verbs["peek"] = lambda _: {"tasks": []}
+    rows = [{"name": "new", "paused": True, "states": None}, {"name": "out", "paused": False, "external": True, "states": {"pending": 1}}]
+    fake.verbs["queues"] = lambda _: {"queues": rows}
+    assert run("peek") == (0, "", "queue out is left to consumers outside the pool: 1 wait\n")
+    assert run("peek", "-q", "new") == (0, "", "no tasks\n")
+
+
+def test_a_run_says_why_it_ended_unless_its_command_failed_by_itself(fake: Any, run: Run, task_row: Any) -> None:
+    fake.events = [{"topic": "output", "id": task_id, "chunks": [], "next": 0, "end": True} for task_id in (1, 2)]
+    late = task_row(1, state="failed", exit_code=143, error={"type": "TimedOut", "message": "it ran longer than its timeout of 1 s"})
+    fake.verbs["wait"] = lambda _: {"tasks": [late], "done": True}
+    assert run("run", "--", "sleep", "9") == (124, "", "tq: task 1 failed: TimedOut: it ran longer than its timeout of 1 s\n")
+    own = task_row(1, state="failed", exit_code=3, error={"type": "ExitCode", "message": "exit code 3"})
+    fake.verbs["wait"] = lambda _: {"tasks": [own], "done": True}
+    assert run("run", "--", "false") == (3, "", "")
+
+
+def test_a_filter_of_a_list_may_come_as_where_too(fake: Any, run: Run) -> None:
+    assert run("list", "--where", "type:a OR type:b", "age>1h OR age<1s")[0] == 0
+    assert fake.asked("find")[0]["where"] == "(type:a OR type:b) (age>1h OR age<1s)"
+    assert run("list", "--where", "")[0] == 2  # an empty variable of a script
+
+
+def test_what_cannot_be_suspended_now_ends_with_75_and_what_is_not_there_with_66(fake: Any, run: Run) -> None:
+    words = {1: "suspended", 2: "over", 3: "not_running", 9: "unknown"}
+    fake.verbs["suspend"] = lambda args: {"outcomes": [words[task_id] for task_id in args["ids"]]}
+    assert [run("suspend", task_id)[0] for task_id in "1239"] == [0, 75, 75, 66]
+    assert "tq: expected the id of a task, got 9" in run("suspend", "1", "9")[2]
+
+
 LIST_AS_KEY = b"\x81\x92\x01\x02\x03"  # {(1, 2): 3}
 
 

@@ -71,7 +71,7 @@ def test_list_shows_what_stands_in_a_queue_and_what_differs_from_the_default(fak
     for words in (
         "paused",
         "slots 2",
-        "keep 0 ms",
+        "keep not at all",
         "max-bytes 500M",
         "timeout 30 s",
         "routes report.* pdf",

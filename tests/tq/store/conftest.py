@@ -154,6 +154,10 @@ class Driver:
         with self.turn() as raw:
             return raw.due(limit)
 
+    def promote(self, limit: int = 100) -> list[int]:
+        with self.turn() as raw:
+            return raw.promote(limit)
+
     def extend(self, claimed: Claimed, lease_ms: int) -> bool:
         with self.turn() as raw:
             return raw.extend(claimed.id, claimed.claim, lease_ms)
@@ -210,10 +214,10 @@ class Driver:
         return [task_id for task_id, _ in self.page(**query)]
 
     def peek(self, limit: int = 100, queue: str | None = None) -> list[int]:
-        return [one.task.id for one in self.raw.peek(limit, queue)]
+        return [one.id for one in self.raw.peek(limit, queue)]
 
     def reasons(self, limit: int = 100, queue: str | None = None) -> list[tuple[int, str]]:
-        return [(one.task.id, one.why) for one in self.raw.peek(limit, queue)]
+        return [(one.id, one.why) for one in self.raw.peek(limit, queue)]
 
     def holder(self, name: str, kind: str = "unique", type_: str = "t") -> int | None:
         """Which task holds a name."""

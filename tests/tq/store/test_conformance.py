@@ -89,7 +89,7 @@ def test_reads_see_the_turn_they_stand_in(store):
     with store.turn() as raw:
         (task_id,) = raw.enqueue([store.draft(payload=b"p")])
         assert raw.get([task_id])[0].spec.payload == b"p"
-        assert [one.task.id for one in raw.peek(5)] == [task_id]
+        assert [one.id for one in raw.peek(5)] == [task_id]
         assert raw.ready()
         assert raw.last_id() == task_id
         (claimed,) = raw.claim(Want("w", 5, float("inf")))

@@ -71,10 +71,10 @@ def test_every_waiting_state_can_be_edited(store, state):
     store.reopen()
     assert store.get(task_id) == task
     store.now += 500
-    expected = [("due", task_id)] if state in ("scheduled", "retrying") else []
-    assert store.due() == expected
+    expected = [task_id] if state in ("scheduled", "retrying") else []
+    assert store.promote() == expected
     if expected:
-        assert store.come_due(task_id).state is PENDING
+        assert store.state(task_id) is PENDING
         assert store.peek(queue="q") == [task_id]
 
 
@@ -97,7 +97,7 @@ def test_a_new_time_takes_the_place_of_the_old_one(store, first, then):
     assert store.raw.next_due() == (store.now + then if then else None)
     assert store.peek() == ([other] if then else [task_id, other])
     store.now += 1000
-    assert store.due() == ([("due", task_id)] if then else [])
+    assert store.promote() == ([task_id] if then else [])
 
 
 @pytest.mark.parametrize("first", [0, 500])
@@ -141,7 +141,7 @@ def test_a_task_is_edited_in_the_turn_that_accepts_it(store):
         (task_id,) = raw.enqueue([store.draft(payload=b"a")])
         (task,) = raw.get([task_id])
         raw.apply([edit(task, replace(task.spec, payload=b"b", header=replace(task.spec.header, priority=9)), None, store.now)])
-        assert [one.task.spec.payload for one in raw.peek(1)] == [b"b"]
+        assert [raw.get([one.id])[0].spec.payload for one in raw.peek(1)] == [b"b"]
 
 
 # -- retries of something else -----------------------------------------------------------------------------------

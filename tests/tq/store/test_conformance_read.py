@@ -66,7 +66,9 @@ def test_filters_narrow_a_list(mixed, query, states):
         return (states is None or task.state in states) and all(getattr(head, name) == value for name, value in query.items())
 
     everything = (
-        [one.task for one in mixed.raw.peek(100)] if states == frozenset({PENDING}) else [mixed.get(task_id) for task_id in mixed.ids()]
+        [mixed.get(one.id) for one in mixed.raw.peek(100)]
+        if states == frozenset({PENDING})
+        else [mixed.get(task_id) for task_id in mixed.ids()]
     )
     assert mixed.ids(states=states, **query) == [task.id for task in everything if fits(task)]
 

@@ -154,8 +154,7 @@ def test_a_failure_with_retries_left_waits_for_its_time(store):
     assert store.peek() == []
     assert store.raw.next_due() == store.now + 500
     store.now += 500
-    assert store.due() == [("due", task_id)]
-    store.come_due(task_id)
+    assert store.promote() == [task_id]
     task = store.settle(store.take(task_id), "failed", error=ERROR)
     assert (task.state, task.status.attempt, task.status.error) == (FAILED, 2, ERROR)
 
@@ -166,7 +165,7 @@ def test_a_snoozed_task_is_scheduled_again(store):
     assert (task.state, task.status.due_at) == (State.SCHEDULED, store.now + 250)
     store.reopen()
     store.now += 250
-    assert store.due() == [("due", task_id)]
+    assert store.promote() == [task_id]
 
 
 def test_cancelling_a_running_task_is_a_flag_and_the_claim_goes_on(store):
@@ -225,7 +224,7 @@ def test_an_unblocked_task_is_pending_or_scheduled(store):
     assert store.apply(Transition(later, "unblocked", blocked, None, scheduled)).state is State.SCHEDULED
     assert store.peek() == [parent, now_ready]
     store.now += 80
-    assert store.due() == [("due", later)]
+    assert store.promote() == [later]
 
 
 def test_a_retried_task_starts_anew_and_its_claim_number_goes_on(store):
@@ -259,37 +258,64 @@ def test_a_transition_keeps_everything_that_a_status_holds(store):
 def test_timers_come_oldest_first_and_once(store):
     ids = [store.add(due_in=delay)[0] for delay in (300, 100, 200, 400)]
     assert store.raw.next_due() == store.now + 100
-    assert store.due() == []
+    assert store.promote() == []
     store.now += 300
-    assert store.due(2) == [("due", ids[1]), ("due", ids[2])]
-    assert store.due() == [("due", ids[0])]
-    assert store.due() == []
+    assert store.promote(2) == [ids[1], ids[2]]
+    assert store.promote() == [ids[0]]
+    assert store.promote() == []
     assert store.raw.next_due() == store.now + 100
 
 
-def test_due_and_expiry_share_one_order(store):
+def test_what_comes_due_is_left_to_promote_and_the_rest_is_not(store):
     (both,) = store.add(due_in=100, ttl=300)
     (other,) = store.add(ttl=200)
     store.now += 1000
-    assert store.due() == [("due", both), ("expire", other), ("expire", both)]
+    assert store.due() == [("expire", other), ("expire", both)]
+    assert store.raw.next_due() == store.now - 900
+    assert store.promote() == [both]
+    assert store.raw.next_due() is None
+
+
+def test_neither_what_comes_due_nor_expiries_hold_up_each_other_or_a_lease(store):
+    """A thousand of each in the same millisecond, and in many."""
+    (held,) = store.add()
+    store.take(held, lease_ms=5000)
+    for delay in range(20):
+        store.add(50, due_in=3000 + delay)
+        store.add(50, ttl=2990 + delay)
+    early = store.add(due_in=1) + store.add(due_in=3019)
+    store.now += 5000
+    found = store.due(10)
+    assert ("lease", held) in found
+    assert [kind for kind, _ in found] == ["expire"] * 9 + ["lease"]
+    assert store.promote(1) == early[:1]
+    assert len(store.promote(600)) > 400
+    assert len(store.due(600)) > 400
+    while store.promote(600):
+        pass
+    assert store.state(early[1]) is State.PENDING
 
 
 def test_timers_of_an_aborted_turn_fire_again(store):
     (task_id,) = store.add(due_in=100)
     store.now += 100
+    (other,) = store.add(ttl=1)
+    store.now += 1
     with store.turn() as raw:
-        assert raw.due(10) == [("due", task_id)]
+        assert raw.promote(10) == [task_id]
+        assert raw.due(10) == [("expire", other)]
         raise store.lost
     store.reopen()
-    assert store.due() == [("due", task_id)]
+    assert store.promote() == [task_id]
+    assert store.due() == [("expire", other)]
 
 
 def test_a_timer_is_due_at_its_instant_not_before(store):
     (task_id,) = store.add(due_in=100)
     store.now += 99
-    assert store.due() == []
+    assert store.promote() == []
     store.now += 1
-    assert store.due() == [("due", task_id)]
+    assert store.promote() == [task_id]
 
 
 def test_an_expiry_fires_while_the_task_waits_and_not_when_it_is_over(store):
@@ -375,16 +401,43 @@ def test_leases_start_anew_after_a_restart(store):
 # -- forgetting --------------------------------------------------------------------------------------------------
 
 
-def test_only_what_is_over_can_be_removed(store):
-    pending, scheduled, over = *store.add(), *store.add(due_in=50), *store.add(priority=9)
+def test_what_runs_is_not_removed(store):
+    (over,) = store.add()
     claimed = store.take(over)
-    assert store.remove(pending, scheduled, over, 77) == [False] * 4
+    assert store.remove(over, 77) == [False, False]
     store.succeed(claimed)
     assert store.remove(over, over) == [True, False]
-    assert store.ids() == [scheduled, pending]
+    assert store.ids() == []
     assert store.succeed(claimed) == [False]
     store.reopen()
     assert store.raw.get([over]) == [None]
+
+
+@pytest.mark.parametrize("state", ["scheduled", "blocked", "pending", "retrying", "released"])
+def test_what_waits_is_removed_with_all_that_belongs_to_it(store, state):
+    more = {"scheduled": {"due_in": 500}, "blocked": {"parents": (1,)}}.get(state, {})
+    (task_id,) = store.add(unique="u", key="k", digest=b"d", payload=b"12345", ttl=900, retries=2, backoff=Backoff("fixed", 500), **more)
+    if state in ("retrying", "released"):
+        store.settle(store.take(task_id), "failed" if state == "retrying" else "released", error=ERROR)
+    assert store.remove(task_id, task_id) == [True, False]
+    for _ in range(2):
+        assert store.raw.get([task_id]) == [None]
+        assert store.ids() == store.peek() == store.claim(5) == []
+        assert (store.tally().states, store.tally().bytes, store.tally().kept) == ([0] * len(State), 0, [0, 0])
+        assert store.holder("u") is None  # free at once
+        assert store.holder("k", "key") == task_id  # the same request sent again is not run again
+        store.reopen()
+    store.now += Limits().keep_keys_ms
+    assert store.due() == store.promote() == []
+    assert store.holder("k", "key") is None
+    assert store.raw.next_due() is None
+
+
+def test_the_head_of_a_line_is_removed_and_the_next_one_runs(store):
+    first, second, third = store.add(3)
+    assert store.remove(first, third) == [True, True]
+    assert store.peek() == [second]
+    store.take(second)
 
 
 def test_totals_outlive_the_tasks_they_counted(store):

@@ -108,7 +108,7 @@ def test_an_aborted_turn_gives_the_aged_their_turn_back(store):
     old, new = waited(store, 2, 9, aging_share=3)
     store.claim(2)
     with store.turn() as raw:
-        assert [one.task.id for one in raw.peek(3)] == [old[0], new[2], new[3]]
+        assert [one.id for one in raw.peek(3)] == [old[0], new[2], new[3]]
         raw.claim(Want("w", 3, float("inf")))
         raise store.lost
     assert [one.id for one in store.claim(4)] == [old[0], new[2], new[3], old[1]]
@@ -354,6 +354,9 @@ def test_a_queue_s_own_limits_go_before_the_store_s(store):
         with pytest.raises(Refused, match=said) as refusal:
             store.add(queue=queue)
         assert (refusal.value.code, refusal.value.retry_after > 0, refusal.value.details["queue"]) == ("refused", True, queue)
+    with pytest.raises(Refused, match="send less at once") as refusal:  # what never fits is not to be tried again
+        store.add(2, queue="small")
+    assert {**refusal.value.details} == {"queue": "small", "too_much": True}
     store.put_queue("small", max_tasks=9, max_bytes=3)
     with pytest.raises(Refused, match="at most 3 bytes of payload, it has 3 and 1 came"):
         store.add(queue="small", payload=b"x")

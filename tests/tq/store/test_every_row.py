@@ -89,8 +89,8 @@ def unblock(to: State) -> Drive:
 
 def comes_due(store: Driver, task_id: int) -> object:
     store.now += 60_000
-    assert store.due() == [("due", task_id)]
-    return store.come_due(task_id)
+    assert store.due() == []
+    return store.promote() == [task_id]
 
 
 def runs_out(store: Driver, task_id: int) -> object:

@@ -103,6 +103,6 @@ def test_lanes_that_are_empty_are_forgotten_before_they_are_many(tmp_path: Path,
             store.apply([change for task in store.get(ids) if task is not None and (change := cancel(task, now)) is not None])
         store.commit()
         assert len(store._lanes.by_key) == 1
-    assert [one.task.id for one in store.peek(9)] == [kept - len(ids) - 1, kept]
+    assert [one.id for one in store.peek(9)] == [kept - len(ids) - 1, kept]
     store.close()
     assert verify(tmp_path) == []

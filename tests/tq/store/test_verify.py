@@ -14,7 +14,7 @@ from typing import Any, Self
 import pytest
 
 from tq.errors import ConfigError, StoreDamaged, StoreTooNew
-from tq.lifecycle import Outcome, cancel, come_due, edit, retry, run_out, settle
+from tq.lifecycle import Outcome, cancel, edit, retry, run_out, settle
 from tq.model import Backoff, Header, State, Status, pack, seal, spec_of, status_of, unpack
 from tq.store import Chore, Draft, Event, KeyRef, Limits, QueueInfo, RequestId, Success, TypeInfo, Want
 from tq.store.files import Lock, open_store
@@ -465,8 +465,10 @@ def test_a_store_under_load_is_whole_at_every_moment(tmp_path: Path) -> None:
                 if what == "forget":
                     store.remove([task_id])
                 elif task is not None and task.state is not State.RUNNING:
-                    store.apply([run_out(task, now) if what == "expire" else come_due(task, now)])
-            (first,) = [one.task for one in store.peek(1)]
+                    store.apply([run_out(task, now)])
+            store.promote(100)
+            (first,) = store.get([store.peek(1)[0].id])
+            assert first is not None
             change = edit(
                 first, replace(first.spec, header=replace(first.spec.header, queue="b", type="u"), expires_at=now + 70), None, now
             )
