@@ -153,6 +153,13 @@ def takes_term(path):
 """
 
 
+@pytest.fixture(autouse=True)
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers without coverage: its tracer swallows an exception that is raised in a thread which it follows."""
+    for name in [name for name in os.environ if name.startswith("COV")]:
+        monkeypatch.delenv(name)
+
+
 @pytest.fixture
 def yard(data_dir: Path) -> Iterator[Callable[..., Any]]:
     made: list[Any] = []
