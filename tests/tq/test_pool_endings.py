@@ -155,7 +155,7 @@ def takes_term(path):
 
 @pytest.fixture(autouse=True)
 def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers without coverage: its tracer swallows an exception that is raised in a thread which it follows."""
+    """Workers without coverage: beside its tracer a function in a thread was not seen to hear its exception."""
     for name in [name for name in os.environ if name.startswith("COV")]:
         monkeypatch.delenv(name)
 
