@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tq.board import start_ticks
@@ -21,6 +22,18 @@ from tq.store.keys import U64
 from tq.store.verify import verify
 
 APP = Path(__file__).with_name("tasks_for_flows.py")
+
+
+def left_behind(place: Path) -> list[str]:
+    """What is still there of a program that worked in ``place``: files, and processes that name it."""
+    found = [path.name for path in place.iterdir()]
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and str(place) in " ".join(process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(" ".join(process.cmdline()))
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
 
 
 class Account:

@@ -14,23 +14,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
+
+from tests.flows.conftest import left_behind
 
 pytestmark = pytest.mark.flow
 DEMO = [sys.executable, "-m", "tq", "demo"]
-
-
-def left_behind(place: Path) -> list[str]:
-    """What is still there of a demo that worked in ``place``: processes and files."""
-    found = [path.name for path in place.iterdir()]
-    for process in psutil.process_iter():
-        try:
-            if process.pid != os.getpid() and str(place) in " ".join(process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(" ".join(process.cmdline()))
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return found
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from examples.shop.stand_ins import World, http_server, smtp_server
+from tests.flows.conftest import left_behind
 from tq.client import Client, start_daemon, stop_daemon
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,18 +24,6 @@ SHOP = ROOT / "examples" / "shop"
 RUN = [sys.executable, "-m", "examples.shop"]
 
 pytestmark = pytest.mark.flow
-
-
-def left_behind(place: Path) -> list[str]:
-    """Files in ``place``, and processes that were started there."""
-    found = [path.name for path in place.iterdir()]
-    for process in psutil.process_iter():
-        try:
-            if process.pid != os.getpid() and str(place) in " ".join(process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(" ".join(process.cmdline()))
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return found
 
 
 @pytest.fixture(scope="module")

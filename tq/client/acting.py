@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any, Literal, TypedDict, cast
 
-from tq.client.core import Body, Duration, Options, encode, wire_options
+from tq.client.core import Body, Options, Wishes, encode, wire_options
 from tq.errors import TaskTimeout, UsageError
-from tq.model import Backoff
 
 Act = Literal["cancel", "retry", "edit", "remove"]
 READ_WITHIN = 300.0
@@ -36,22 +34,10 @@ class Which(TypedDict, total=False):
     group: str
 
 
-class Changes(TypedDict, total=False):
+class Changes(Wishes, total=False):
     """What may be changed of a task that is there; see ``Options``. ``delay=0`` is now."""
 
     payload: object
-    queue: str
-    priority: int | str
-    delay: Duration
-    at: datetime
-    ttl: Duration
-    retries: int
-    backoff: str | Backoff
-    timeout: Duration
-    once: bool
-    label: str
-    meta: Mapping[str, str]
-    correlation_id: str
 
 
 def which_args(which: Mapping[str, Any]) -> Body:

@@ -40,7 +40,24 @@ WAIT_SLICE = 60.0
 """A longer wait is asked for in slices of this many seconds, so that a daemon that hangs is noticed."""
 
 
-class Options(TypedDict, total=False):
+class Wishes(TypedDict, total=False):
+    """What may be said when a task is sent, and changed while it waits."""
+
+    queue: str
+    priority: int | str
+    delay: Duration
+    at: datetime
+    ttl: Duration
+    retries: int
+    backoff: str | Backoff
+    timeout: Duration
+    once: bool
+    label: str
+    meta: Mapping[str, str]
+    correlation_id: str
+
+
+class Options(Wishes, total=False):
     """What may be said about a task; absent ones fall to the type's, then the queue's, then tq's defaults.
 
     ``retries`` counts runs after the first, ``retry_for`` and ``deadline`` count from now: no retry begins after the first,
@@ -56,19 +73,7 @@ class Options(TypedDict, total=False):
     again for so long before ``Refused`` is raised.
     """
 
-    queue: str
-    priority: int | str
-    delay: Duration
-    at: datetime
-    ttl: Duration
-    retries: int
-    backoff: str | Backoff
-    timeout: Duration
-    once: bool
-    label: str
-    meta: Mapping[str, str]
     tenant: str
-    correlation_id: str
     allow_unknown: bool
     extras: Mapping[str, Any]
     retry_for: Duration
