@@ -444,16 +444,22 @@ class LmdbStore(Again):
 
     def _forget(self, ended: Sequence[Ended]) -> list[tuple[int, bool]]:
         """Forget the finished tasks of these history entries: (id, had output)."""
-        forget(self._txn, self._db, [key[9:] for key, _ in ended])
-        gone = []
+        keys = [key[9:] for key, _ in ended]
+        forget(self._txn, self._db, keys)
+        outputs: list[bool] = []
+        sums: dict[tuple[int, int], list[int]] = {}  # by state and tally: tasks, bytes
         for key, value in ended:
             number, output, size = ENDED.unpack(value)
-            state, tally = State(key[0]), self._tally_of[number]
-            tally.states[state] -= 1
-            self._keep(tally, state, -1, -size)
+            outputs.append(output > 0)
+            done = sums.setdefault((key[0], number), [0, 0])
+            done[0] += 1
+            done[1] += size
+        for (kind, number), (count, size) in sums.items():
+            state, tally = State(kind), self._tally_of[number]
+            tally.states[state] -= count
+            self._keep(tally, state, -count, -size)
             self._dirty[number] = tally
-            gone.append((U64.unpack(key[9:])[0], bool(output)))
-        return gone
+        return list(zip((task_id for (task_id,) in U64.iter_unpack(b"".join(keys))), outputs, strict=True))
 
     @guarded
     def retain(self, limits: Limits, most: int) -> list[tuple[int, bool]]:

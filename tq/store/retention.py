@@ -43,7 +43,8 @@ def take_oldest(history: Any, states: Sequence[State], over: tuple[int, int], be
                 break
             taken.append((key, value))
             tasks -= 1
-            size -= ENDED.unpack(value)[2]
+            if size > 0:
+                size -= ENDED.unpack(value)[2]
             more = history.delete() and bool(history.key())
         if len(taken) == start:
             break
