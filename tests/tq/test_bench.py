@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import processes_of
+from tests.living import processes_of
 from tq import bench
-from tq.errors import TqError
+from tq.errors import TqError, UsageError
 
 pytestmark = pytest.mark.flow
 NAMES = {"commits", "pickup_p50", "pickup_p99", "one", "one_busy", "many", "batch", "end_to_end", "drain"}
@@ -71,7 +71,7 @@ def test_a_bench_interrupted_as_its_daemon_starts_leaves_nothing(place: Path, un
 
 
 def test_what_makes_no_sense_is_refused_before_a_daemon_starts(place: Path) -> None:
-    with pytest.raises(TqError, match="expected at least 1 task"):
+    with pytest.raises(UsageError, match="expected at least 1 task"):
         bench.run(tasks=0)
     assert list(place.iterdir()) == []
 

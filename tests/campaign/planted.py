@@ -1,0 +1,148 @@
+"""Bugs that are planted to show that the suites would see them: ``python -m tests.campaign.planted BUG module [args...]``.
+
+For: ``plant(name)``: break tq in this process; the same for a process of its own.
+Not for: anything but showing that a suite fails when it should.
+Runs in: the process under test.
+Promises: nothing of this is in tq itself; an unknown name is an error.
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import msgpack
+
+from tq import wire
+from tq.api import unix
+from tq.store import files
+from tq.store.lmdb import LmdbStore
+from tq.store.memory import MemoryStore
+
+Plant = Callable[[], None]
+
+
+def _put_off(wanted: Callable[[Any], bool]) -> None:
+    """Let the commits that are wanted be made only when the next turn begins: after what depends on them."""
+    begin, commit, close = LmdbStore.begin, LmdbStore.commit, LmdbStore.close
+
+    def really(store: Any) -> None:
+        if store.__dict__.pop("put_off", False):
+            commit(store)
+
+    def late_begin(store: Any, now: int) -> None:
+        really(store)
+        store.__dict__["claimed"] = False
+        begin(store, now)
+
+    def late_commit(store: Any) -> None:
+        if wanted(store):
+            store.__dict__["put_off"] = True
+        else:
+            commit(store)
+
+    def late_close(store: Any) -> None:
+        really(store)
+        close(store)
+
+    LmdbStore.begin = late_begin  # type: ignore[method-assign]
+    LmdbStore.commit = late_commit  # type: ignore[method-assign]
+    LmdbStore.close = late_close  # type: ignore[method-assign]
+
+
+def answer_before_commit() -> None:
+    """Answers leave before what they promise is committed."""
+    _put_off(lambda store: True)
+
+
+def claim_before_commit() -> None:
+    """Tasks are handed out before their claim is committed."""
+    claim = LmdbStore.claim
+
+    def noted(self: Any, want: Any) -> Any:
+        taken = claim(self, want)
+        self.__dict__["claimed"] = self.__dict__.get("claimed", False) or bool(taken)
+        return taken
+
+    LmdbStore.claim = noted  # type: ignore[method-assign]
+    _put_off(lambda store: store.__dict__.get("claimed", False))
+
+
+def sync_off() -> None:
+    """Commits are not synced to the disk."""
+    real = files.lmdb.open
+    files.lmdb.open = lambda *args, **kwargs: real(*args, **(kwargs | {"sync": False, "metasync": False}))
+
+
+def token_ignored() -> None:
+    """Whoever settles a task is believed, whatever claim he holds."""
+    for kind in (LmdbStore, MemoryStore):
+        apply, succeed = kind.apply, kind.succeed
+
+        def any_claim(self: Any, transitions: Any, apply: Any = apply) -> Any:
+            return apply(self, [replace(one, claim=None) for one in transitions])
+
+        def any_success(self: Any, results: Any, succeed: Any = succeed) -> Any:
+            held = {one.id: one.claim for one in self.held()}
+            return succeed(self, [(row[0], held.get(row[0], row[1]), *row[2:]) for row in results])
+
+        kind.apply, kind.succeed = any_claim, any_success  # type: ignore[method-assign]
+
+
+def index_skipped() -> None:
+    """Now and then a task is stored without its entry in the index of what is ready."""
+    flush = LmdbStore._flush
+
+    def forgetful(self: Any) -> None:
+        ready = self._gathered["ready"]
+        if len(ready) > 1 or (ready and self._id % 7 == 0):
+            ready.pop()
+        flush(self)
+
+    LmdbStore._flush = forgetful  # type: ignore[method-assign]
+
+
+def shape_unchecked() -> None:
+    """Whatever a frame holds is taken for a request."""
+
+    def believed(body: bytes) -> Any:
+        try:
+            number, verb, args = wire.message(body)
+        except (ValueError, TypeError):
+            return None
+        return number, verb, args or {}
+
+    unix._request = believed
+
+
+def decoder_without_limits() -> None:
+    """A frame may cost what it likes, and mean what it likes."""
+    wire.request = lambda body: msgpack.unpackb(body, raw=False, strict_map_key=False)
+
+
+BUGS: dict[str, Plant] = {
+    "answer_before_commit": answer_before_commit, "sync_off": sync_off, "token_ignored": token_ignored,
+    "index_skipped": index_skipped, "claim_before_commit": claim_before_commit,
+    "shape_unchecked": shape_unchecked, "decoder_without_limits": decoder_without_limits,
+}  # fmt: skip
+
+
+def plant(name: str | None) -> None:
+    """Break tq in this process; None: leave it as it is."""
+    if name is not None:
+        BUGS[name]()
+
+
+def main() -> None:
+    """Break tq, then be ``python -m module args...``."""
+    bug, module = sys.argv[1:3]
+    plant(bug)
+    sys.argv = [module, *sys.argv[3:]]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()
