@@ -63,12 +63,11 @@ def processes_of(data_dir: Path) -> list[psutil.Process]:
 
 
 class Daemon:
-    """A real daemon, child of the test. ``options`` are its own: ``app="module"``, ``workers=2``, ``log_level="debug"``;
-    ``planted`` names a bug (tests/campaign/planted.py) that it is to have."""
+    """A real daemon, child of the test. ``options`` are its own: ``app="module"``, ``workers=2``, ``log_level="debug"``."""
 
-    def __init__(self, data_dir: Path, env: dict[str, str] | None = None, planted: str | None = None, **options: object) -> None:
+    def __init__(self, data_dir: Path, env: dict[str, str] | None = None, **options: object) -> None:
         self.data_dir = data_dir
-        self.module = ["tests.campaign.planted", planted, "tq.daemon"] if planted else ["tq.daemon"]
+        self.module = ["tq.daemon"]
         self.options = {"workers": 2, **options}
         self.env = {**os.environ, **(env or {})}
         self.words = data_dir.parent / f"{data_dir.name}.words"

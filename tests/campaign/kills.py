@@ -104,7 +104,9 @@ class Life:
         self.clients = Clients(self.data_dir, self.account)
         self.kills = 0
         self.copies: list[Path] = []
-        self.daemon = Daemon(self.data_dir, planted=plant, app=APP, workers=2)
+        self.daemon = Daemon(self.data_dir, app=APP, workers=2)
+        if plant is not None:
+            self.daemon.module = ["tests.campaign.planted", plant, "tq.daemon"]
         self.daemon.env = plain_env()
         self.daemon.start()
 
