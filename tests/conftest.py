@@ -38,7 +38,7 @@ def private_surroundings() -> Iterator[Path]:
     """No variable, settings file or default directory of the person who runs the tests reaches them."""
     home = Path(tempfile.mkdtemp(prefix="tqt-"))
     with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("TQ_") and name not in {"TQ_EXAMPLES", "TQ_ROUNDS"}]:
+        for name in [name for name in os.environ if name.startswith("TQ_")]:
             patch.delenv(name)
         patch.setenv("XDG_CONFIG_HOME", str(home / "config"))
         patch.setenv("XDG_STATE_HOME", str(home / "state"))

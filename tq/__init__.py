@@ -12,7 +12,7 @@ The map of the rooms, from the doors down (imports point downwards only):
     client, lifecycle        the verbs over a socket; the one table of transitions
     context, middleware      what a running task knows and may say; what an application puts around sends and runs
     wire, board, output      frames; the page a worker shares with its parent; bounded output files
-    query, instants          the filter language; words of time
+    query, schedule, instants   the filter language; rules that repeat; words of time
     model                    the nouns: specification, status, and the records they are kept in
     config, errors           settings; the tree of errors
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tq.errors import TqError
     from tq.middleware import Outgoing
     from tq.model import Backoff
+    from tq.schedule import Schedule
     from tq.typed import Task
 
 _WHERE = {
@@ -45,6 +46,7 @@ _WHERE = {
     "Outgoing": "middleware",
     "Permanent": "context",
     "Retry": "context",
+    "Schedule": "schedule",
     "Snooze": "context",
     "Stopped": "context",
     "Task": "typed",
@@ -69,6 +71,7 @@ __all__ = [
     "Outgoing",
     "Permanent",
     "Retry",
+    "Schedule",
     "Snooze",
     "Stopped",
     "Task",

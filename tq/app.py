@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from tq.client import AsyncHandle, Handle, Options
     from tq.context import Context
+    from tq.schedule import Schedule
 
     Duration = float | str | timedelta
     Exceptions = type[BaseException] | tuple[type[BaseException], ...]
@@ -46,20 +47,24 @@ class Defaults(TypedDict, total=False):
     ``tq.Permanent`` never; crashes, timeouts and drains are not the handler's and are not asked). ``retry_for``: no retry
     begins later than so long after the task was accepted.
 
-    ``backoff`` is a ``tq.Backoff``, or a function of the failures so far (1 after the first) and the error, evaluated in the
-    worker: it gives seconds, a timedelta, ``"5m"``, or None for the default; where it fails, the default holds too and the
-    task's log says so.
+    ``backoff`` is a ``tq.Backoff``, the word for one with the usual delays (fixed, linear, exponential), or a function of the
+    failures so far (1 after the first) and the error, evaluated in the worker: it gives seconds, a timedelta, ``"5m"``, or
+    None for the default; where it fails, the default holds too and the task's log says so.
+
+    ``schedule`` sends the task again and again, under its own name: an expression (``"0 3 * * *"``), ``"every 90s"``, or a
+    ``tq.Schedule``. The daemon learns it from the workers.
     """
 
     queue: str
     retries: int
     timeout: Duration
-    backoff: Backoff | BackoffFunction
+    backoff: str | Backoff | BackoffFunction
     priority: int | str
     once: bool
     retry_on: Exceptions
     retry_never: Exceptions
     retry_for: Duration
+    schedule: str | Schedule
 
 
 class Handler(NamedTuple):
@@ -111,10 +116,12 @@ class Declared:
         said = self.defaults
         timeout_ms = duration_ms(said["timeout"]) if "timeout" in said else None
         backoff = said.get("backoff")
-        backoff_row = backoff.row() if isinstance(backoff, Backoff) else None
+        backoff_row = None if backoff is None or callable(backoff) else Backoff.of(backoff).row()
         priority = priority_of(said["priority"]) if "priority" in said else None
         retry_for_ms = duration_ms(said["retry_for"]) if "retry_for" in said else None
-        return [self.name, said.get("queue"), said.get("retries"), timeout_ms, backoff_row, priority, said.get("once"), retry_for_ms]
+        once, schedule = said.get("once"), said.get("schedule")
+        row = [self.name, said.get("queue"), said.get("retries"), timeout_ms, backoff_row, priority, once, retry_for_ms]
+        return row if schedule is None else [*row, _scheduled(schedule)]
 
     def check(self) -> None:
         """ConfigError if the name is none, or the defaults make no sense."""
@@ -135,14 +142,25 @@ class Declared:
             if said.get("retries", 0) < 0:
                 raise ValueError(f"expected retries of 0 or more, got {said['retries']}")
             backoff: object = said.get("backoff", Backoff())
-            usable = isinstance(backoff, Backoff) or (callable(backoff) and not isinstance(backoff, type))
-            if not usable:
-                raise ValueError(f"expected backoff as tq.Backoff.fixed('5s') or a function of failures and error, got {backoff!r}")
+            if not callable(backoff) or isinstance(backoff, type):
+                try:
+                    Backoff.of(backoff)
+                except ValueError as error:
+                    raise ValueError(f"backoff: {error}. Or give a function of failures and error.") from None
             for key in ("retry_on", "retry_never"):
                 _check_exceptions(key, said.get(key))
             self.row()
-        except ValueError as error:
+        except (ValueError, UsageError) as error:
             raise ConfigError(f"task {name!r} ({where(self.function)}): {error}") from None
+
+
+def _scheduled(schedule: object) -> dict[str, Any]:
+    """A declared schedule as a hello has it."""
+    from tq.client.core import encode
+    from tq.schedule import Schedule
+
+    said = Schedule.of(schedule)
+    return {**said.when, "payload": encode(said.payload)}
 
 
 def _check_exceptions(key: str, given: object) -> None:

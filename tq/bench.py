@@ -30,7 +30,7 @@ from typing import Any, Self
 from tq import __version__
 from tq.app import App
 from tq.client import Client, start_daemon, stop_daemon
-from tq.errors import TaskTimeout, TqError
+from tq.errors import TaskTimeout, TqError, UsageError
 
 PAYLOAD = "x" * 98
 """100 bytes when packed."""
@@ -287,7 +287,7 @@ def machine(directory: str) -> dict[str, Any]:
 def run(*, tasks: int = 20_000, workers: int = 2, as_json: bool = False, seconds: float = 1.0, clients: int = CLIENTS) -> int:
     """Measure and print; the exit code. ``tasks``: for each measure of many; ``seconds``: for each of one at a time."""
     if tasks < 1 or workers < 1:
-        raise TqError(f"bench: expected at least 1 task and 1 worker, got {tasks} and {workers}.")
+        raise UsageError(f"bench: expected at least 1 task and 1 worker, got --tasks {tasks} and --workers {workers}.")
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         where = machine(tempfile.gettempdir())

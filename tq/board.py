@@ -282,14 +282,14 @@ def sessions_below(pid: int) -> list[tuple[int, int]]:
     return [(sid, start_ticks(sid) or since) for sid, since in found.items()]
 
 
-def end_below(pid: int, since: int) -> list[int]:
-    """Kill the descendants of ``pid`` that started at ``since`` (in ticks) or later; the pids that were killed."""
+def end_below(pid: int) -> list[int]:
+    """Kill the descendants of ``pid``, whatever session they are in; the pids that were killed."""
     killed: dict[int, None] = {}
     for _ in range(_PASSES):  # again, for those that were forked while we looked
-        young = [child for child in below(pid) if child.ticks >= since]
-        if not young:
+        found = below(pid)
+        if not found:
             break
-        killed |= {child.pid: None for child in young if _kill(child.pid, child.session, child.ticks)}
+        killed |= {child.pid: None for child in found if _kill(child.pid, child.session, child.ticks)}
     return list(killed)
 
 

@@ -80,6 +80,7 @@ class Child:
         self.done = 0
         self.weighed_at = 0  # when its memory was last looked at
         self.worn = False  # it has done enough, or takes too much: another one is to take its place
+        self.leaves = False  # it has said that it begins nothing more
         self.retiring = False  # another one is on its way to take its place
         self.unwanted = False  # it was let go before it was ready
         self.keep_until = 0  # not before: the last one that was to replace it could not start
@@ -106,6 +107,10 @@ class Child:
         self.lonely = 0  # jobs that crashed before
         self._unsent: deque[tuple[bytes, list[int]]] = deque()
         self._board_path = run / f"{name}.board"
+        self._spawn(options)
+
+    def _spawn(self, options: Mapping[str, Any]) -> None:
+        """Start the process, with its pairs and its board. OSError: there are no descriptors, no room, no process."""
         with ExitStack() as opened:  # what was opened is closed again if the rest fails: no descriptors, no room, no process
             self.tasks, self._theirs = map(opened.enter_context, socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
             self.control, theirs = map(opened.enter_context, socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
@@ -114,7 +119,8 @@ class Child:
             self.board = Board.create(self._board_path)
             opened.callback(self.board.close)
             fds = (self._theirs.fileno(), theirs.fileno(), self.board.fd)
-            argv = [sys.executable, "-c", "from tq.worker import main; main()", *map(str, fds), json.dumps({"worker": name, **options})]
+            told = json.dumps({"worker": self.name, **options})
+            argv = [sys.executable, "-c", "from tq.worker import main; main()", *map(str, fds), told]
             self.process = subprocess.Popen(argv, pass_fds=fds, start_new_session=True, stdin=subprocess.DEVNULL)
             opened.callback(self.process.wait)
             opened.callback(self.process.kill)

@@ -10,12 +10,12 @@ travels on the wire, ``exit_code`` the code a command ends with (the table of ``
     ├── UsageError              2   the request itself is wrong: mend it, then send it again
     │   ├── UnknownType         2   no worker has ever named this type
     │   ├── PayloadError        2   too large, or not data that can be stored
-    │   ├── Conflict            2   a key or a unique name that another task has; details have its ``id``
     │   └── ProtocolError       2   a frame or an argument of the wrong shape
     ├── NoSuchTask             66   the id was never given, or the task was removed
     ├── DaemonError            69   nobody answers
     │   ├── DaemonNotRunning   69
     │   └── DaemonStartError   69   it was started and refused; the message has its reason
+    ├── Conflict               75   a key or a unique name that another task has; details have its ``id``
     ├── Refused                75   not now: a limit, a drain, a full disk; retry after ``retry_after`` seconds
     ├── NotAllowed             77   another user, or a read-only connection
     ├── StoreError              1   the store's own troubles
@@ -56,12 +56,6 @@ class PayloadError(UsageError):
     code = "payload"
 
 
-class Conflict(UsageError):
-    """The name is taken: ``details["id"]`` is the task that has it. Nothing was stored."""
-
-    code = "conflict"
-
-
 class ProtocolError(UsageError):
     code = "protocol"
 
@@ -94,6 +88,13 @@ class Refused(TqError):
     def retry_after(self) -> float:
         value = self.details.get("retry_after", 1.0)
         return float(value) if isinstance(value, int | float) else 1.0
+
+
+class Conflict(TqError):
+    """The name is taken: ``details["id"]`` is the task that has it. Nothing was stored. To ask again helps only when that one is over."""
+
+    code = "conflict"
+    exit_code = 75
 
 
 class NotAllowed(TqError):

@@ -3,7 +3,7 @@
 For: ``find``, counts and groups, whose filters may have to look at every task there is.
 Not for: what else a turn does (broker), which tasks a filter means (query).
 Runs in: the daemon, on the thread of its loop.
-Promises: a slice ends soon after its time; several lists take turns; a damaged record is passed over (the log names
+Promises: a slice ends soon after its time; several lists take turns, and so do connections; a damaged record is passed over (the log names
 it); one that was given a cursor of its own making is answered with that error and harms no other; of large tasks it
 keeps what its answer holds, of groups at most GROUPS.
 """
@@ -13,8 +13,8 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,6 +26,8 @@ from tq.waiting import Request
 
 MOST = 1000
 """Lists that may be under way."""
+AT_ONCE = 16
+"""Of these, how many are being read: each of them may hold nearly an answer."""
 GROUPS = 500
 SAMPLE = 10
 MOST_TOLD = 120
@@ -62,31 +64,46 @@ class Tasks:
         return {"tasks": self._page.rows, "next": self._next}
 
 
-class Count:
-    """How many there are, and the ids of some: what a dry run shows."""
+class Next(Tasks):
+    """The tasks that are next to run, each with the reason in ``why``, by its id."""
 
-    def __init__(self) -> None:
+    def __init__(self, why: Mapping[int, str], row: Row) -> None:
+        super().__init__(len(why) + 1, lambda task: {**row(task), "why": why[task.id]})
+
+    def body(self) -> dict[str, Any]:
+        return {"tasks": self._page.rows}
+
+
+class Count:
+    """How many there are that would be changed, and the ids of some: what a dry run shows."""
+
+    def __init__(self, meant: Callable[[Task], bool]) -> None:
+        self._meant = meant
         self._count = 0
         self._some: list[int] = []
 
     def take(self, task: Task, cursor: bytes) -> bool:
-        self._count += 1
-        if len(self._some) < SAMPLE:
-            self._some.append(task.id)
+        if self._meant(task):
+            self._count += 1
+            if len(self._some) < SAMPLE:
+                self._some.append(task.id)
         return False
 
     def body(self) -> dict[str, Any]:
         return {"count": self._count, "some": self._some}
 
 
-_VARYING = re.compile(r"0x[0-9a-f]+|[0-9a-f]{8,}|\d+", re.IGNORECASE)
+_VARYING = re.compile(
+    r"((?:exit (?:code|status)|by signal) -?\d+)|0x[0-9a-f]+|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{8,}|\d+", re.IGNORECASE
+)
+"""Of a message: addresses, ids and numbers; but how a command ended, the first alternative, is what tells failures apart."""
 
 
 def group_of(task: Task) -> tuple[str, str, str]:
-    """What makes dead letters alike: type, type of the error, its message's first line without numbers."""
+    """What makes dead letters alike: type, type of the error, its message's first line without numbers (but with an exit code)."""
     error = task.status.error or {}
     lines = str(error.get("message", ""))[:400].splitlines() or [""]
-    return task.spec.header.type, str(error.get("type", ""))[:MOST_TOLD], _VARYING.sub("#", lines[0])[:MOST_TOLD]
+    return task.spec.header.type, str(error.get("type", ""))[:MOST_TOLD], _VARYING.sub(lambda found: found[1] or "#", lines[0])[:MOST_TOLD]
 
 
 def group_name(key: tuple[str, str, str]) -> str:
@@ -138,32 +155,46 @@ class Lists:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._lists: deque[_List] = deque()
+        self._lists: deque[_List] = deque()  # those that are being read
+        self._waiting: OrderedDict[int, deque[_List]] = OrderedDict()  # by connection, the one whose turn it is first
+        self._asked = 0  # in this turn, at whose end they are added
 
     def __bool__(self) -> bool:
-        return bool(self._lists)
+        return bool(self._lists or self._waiting)
 
     def add(
         self, request: Request, found: Iterator[tuple[Task, bytes] | None], where: Filter, reader: Reader, group: str | None = None
     ) -> None:
-        self._lists.append(_List(request, found, where, group, reader))
+        self._waiting.setdefault(request.conn, deque()).append(_List(request, found, where, group, reader))
 
     def check(self) -> None:
-        """Refused if there are too many already."""
-        if len(self._lists) >= MOST:
+        """Before ``add``: Refused if there are too many already."""
+        if self._asked + len(self._lists) + sum(map(len, self._waiting.values())) >= MOST:
             raise Refused(f"find: expected at most {MOST} lists under way, they all are. Try again later.")
+        self._asked += 1
 
     def gone(self, conn: int) -> None:
         """A connection is closed."""
         self._lists = deque(one for one in self._lists if one.request.conn != conn)
+        self._waiting.pop(conn, None)
 
     def holds(self, conn: int) -> bool:
-        return any(one.request.conn == conn for one in self._lists)
+        return conn in self._waiting or any(one.request.conn == conn for one in self._lists)
+
+    def _start(self) -> None:
+        """Begin with as many as may be read at once."""
+        while self._waiting and len(self._lists) < AT_ONCE:
+            conn, queue = self._waiting.popitem(last=False)
+            self._lists.append(queue.popleft())
+            if queue:
+                self._waiting[conn] = queue
 
     def read_on(self, seconds: float, now: int) -> Iterator[tuple[int, bytes]]:
         """A slice of each in turn, for ``seconds`` in all: (connection, answer) of those that are done."""
+        self._asked = 0
         until = self._clock() + seconds
-        while self._lists and self._clock() < until:
+        while self and self._clock() < until:
+            self._start()
             one = self._lists.popleft()
             conn, number = one.request.conn, one.request.number
             try:

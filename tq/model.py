@@ -62,6 +62,11 @@ def is_name(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= MAX_NAME and len(value.encode(errors="surrogatepass")) <= MAX_NAME
 
 
+def is_pattern(value: object) -> bool:
+    """Whether ``value`` may stand for names of types, as ``report.*`` does: printable, and without spaces (``?`` matches one)."""
+    return isinstance(value, str) and is_name(value) and value.isprintable() and " " not in value
+
+
 pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 """Packs one value; not thread-safe, so for the one busy thread of a process only."""
 
@@ -173,11 +178,14 @@ def duration_ms(value: object) -> int:
     raise ValueError(f"expected a duration (seconds, a timedelta, or text as 10s, 5m, 2h, 3d, 1h30m), got {value!r}")
 
 
+BACKOFFS = ("fixed", "linear", "exponential")
+
+
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """How long to wait before the next attempt: ``base_ms`` for the first, growing, never over ``cap_ms``."""
+    """How long to wait before the next attempt: ``base_ms`` for the first, growing, never over ``cap_ms``. One of BACKOFFS."""
 
-    kind: str = "exponential"  # fixed, linear, exponential
+    kind: str = "exponential"
     base_ms: int = 1000
     factor: float = 2.0
     cap_ms: int = 300_000
@@ -197,6 +205,15 @@ class Backoff:
     def exponential(cls, first: object = "1s", *, factor: float = 2.0, most: object = "5m", jitter: bool = True) -> Self:
         """``factor`` times as long each time, never over ``most``: ``Backoff.exponential("5s", most="1h")``."""
         return cls("exponential", duration_ms(first), factor, max(duration_ms(most), duration_ms(first)), jitter)
+
+    @classmethod
+    def of(cls, value: object) -> Self:
+        """What an option says: a Backoff, or the word for one with the usual delays. ValueError for anything else."""
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, str) and value in BACKOFFS:
+            return cls(value)
+        raise ValueError(f"expected {', '.join(BACKOFFS)}, or delays of your own as tq.Backoff.fixed('5s'), got {value!r}")
 
     def row(self) -> list[Any]:
         return [self.kind, self.base_ms, self.factor, self.cap_ms, self.jitter]
@@ -248,6 +265,27 @@ class Header:
 
 
 _DEFAULT_BACKOFF = Backoff()
+_NAMES_AT = Header.__slots__.index("key")
+_SETTERS = [getattr(Header, name).__set__ for name in Header.__slots__]
+
+
+class Namesakes:
+    """Makes headers that are alike but for their names, each for the price of a copy: ten thousand come in one request."""
+
+    def __init__(self, header: Header) -> None:
+        self._values = [getattr(header, name) for name in Header.__slots__]
+        row = unpack(Header(*self._values[:_NAMES_AT]).packed)
+        self._packed = b"".join(map(pack, row + [None] * (16 - len(row))))
+
+    def header(self, key: str | None, unique: str | None) -> Header:
+        """The header with these names, at least one."""
+        packed = b"\xdc\x00\x11" + self._packed + pack(key) if unique is None else b"\xdc\x00\x12" + self._packed + pack(key) + pack(unique)
+        new = object.__new__(Header)
+        values = self._values
+        values[_NAMES_AT : _NAMES_AT + 3] = key, unique, packed
+        for put, value in zip(_SETTERS, values, strict=True):
+            put(new, value)
+        return new
 
 
 @lru_cache(maxsize=4096)

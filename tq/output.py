@@ -266,3 +266,16 @@ def remove(logs: Path, task_id: int) -> bool:
         except FileNotFoundError:
             pass
     return gone
+
+
+def newest(logs: Path) -> int:
+    """The highest id of a task whose output is kept; 0 if there is none."""
+    try:
+        groups = sorted((int(name) for name in os.listdir(logs) if name.isdecimal()), reverse=True)
+        for group in groups:
+            ids = [int(task_id) for name in os.listdir(f"{logs}/{group}") if (task_id := name.partition(".")[0]).isdecimal()]
+            if ids:
+                return max(ids)
+    except FileNotFoundError:
+        pass
+    return 0

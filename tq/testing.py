@@ -95,7 +95,7 @@ class Fake:
         self._apps = tuple(applications)
         self._now = now_ms
         self._store = MemoryStore()
-        self._broker = Broker(self._store)
+        self._broker = Broker(self._store, clock=lambda: self._now / 1000)
         self._broker.desk.live = self._live
         self._lock = threading.RLock()  # never held while a handler runs
         self._links = count(1)

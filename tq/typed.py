@@ -3,7 +3,8 @@
 For: ``tq.Task[In, Out]``: wrong payloads are errors of the type checker, of the sender, and of the worker, in that order.
 Not for: functions (app), the socket (client), running anything (worker).
 Runs in: programs that enqueue, and worker processes; pydantic is imported when the first such class is declared.
-Promises: what the sender accepted the worker accepts; a value is never converted silently (``"3"`` is no int); what does
+Promises: what the sender accepted the worker accepts; a value is never converted silently (``"3"`` is no int), nor is a key
+dropped that no field has (unless a type's own pydantic configuration says ``extra``: then each keeps its own rule); what does
 not fit is named by its path, with what was expected and what came.
 
 In and Out may be anything pydantic has a schema for: dataclasses, models, TypedDicts (on Python 3.11 those of
@@ -40,7 +41,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, cast, get_args, get_origin
 
 from tq import app as apps
 from tq.app import App, Declared, Defaults
@@ -79,13 +80,14 @@ class Shape(Generic[T]):
         self._kind = kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind).replace("typing.", "")
         try:
             self._adapter: TypeAdapter[T] = TypeAdapter(kind)
+            self._extra: Literal["forbid"] | None = None if _says_extra(self._adapter.core_schema) else "forbid"
         except (PydanticUserError, TypeError) as error:
             reason = str(error).partition("\n")[0]
             raise ConfigError(f"{what}: expected a type that pydantic can check, got {self._kind}: {reason}") from None
 
     def plain(self, value: T) -> Any:
         """The value as JSON-like data that ``read`` accepts; PayloadError names what does not fit the type."""
-        self._checked(lambda: self._adapter.validate_python(value, strict=True))
+        self._checked(lambda: self._adapter.validate_python(value, strict=True, extra=self._extra))
         try:
             data = self._adapter.dump_python(value, by_alias=True, round_trip=True, warnings="none")
             if not is_plain(data):
@@ -100,14 +102,15 @@ class Shape(Generic[T]):
     def read(self, data: Any) -> T:
         """The value of this data; PayloadError names what does not fit the type."""
         try:
-            return self._adapter.validate_python(data, strict=True)  # as it is: all there is to say of texts, numbers, maps of them
+            # As it is: that is all there is to say of texts, numbers, maps of them.
+            return self._adapter.validate_python(data, strict=True, extra=self._extra)
         except (self._invalid, self._unfinished):
             pass
         try:
             text = self._json(data, inf_nan_mode="constants")
         except ValueError:  # bytes that are no text: such data cannot pass as JSON, whose rules fit what ``plain`` makes
-            return self._checked(lambda: self._adapter.validate_python(data))
-        return self._checked(lambda: self._adapter.validate_json(text, strict=True))
+            return self._checked(lambda: self._adapter.validate_python(data, extra=self._extra))
+        return self._checked(lambda: self._adapter.validate_json(text, strict=True, extra=self._extra))
 
     def _checked(self, check: Callable[[], T]) -> T:
         try:
@@ -118,6 +121,19 @@ class Shape(Generic[T]):
             raise ConfigError(f"{self._what}: {self._kind} is not whole: {str(error).partition(chr(10))[0]}") from None
 
 
+_EXTRA = ("extra_forbidden", "unexpected_keyword_argument")
+
+
+def _says_extra(schema: object) -> bool:
+    """Whether a type in this core schema says itself what becomes of keys that no field has."""
+    if isinstance(schema, dict):
+        config = schema.get("config")
+        return (isinstance(config, dict) and "extra_fields_behavior" in config) or any(
+            _says_extra(part) for name, part in schema.items() if name != "metadata"
+        )
+    return isinstance(schema, list | tuple) and any(map(_says_extra, schema))
+
+
 def _problems(error: Any) -> str:
     """The first few of a ValidationError's, each with its path and what came."""
     found = error.errors(include_url=False, include_context=False)
@@ -125,7 +141,8 @@ def _problems(error: Any) -> str:
     for one in found[:ERRORS_TOLD]:
         path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in one["loc"]).removeprefix(".")
         came = "" if one["type"] == "missing" else f", got {brief(one['input'])}"
-        told.append(f"{path}: {one['msg']}{came}" if path else f"{one['msg']}{came}")
+        says = "expected no such field" if one["type"] in _EXTRA else one["msg"]
+        told.append(f"{path}: {says}{came}" if path else f"{says}{came}")
     more = len(found) - len(told)
     return "; ".join(told) + (f"; and {more} more" if more else "")
 
@@ -177,7 +194,7 @@ class Task(Generic[In, Out]):
     queue: ClassVar[str]
     retries: ClassVar[int]
     timeout: ClassVar[Duration]
-    backoff: ClassVar[Backoff | Callable[..., Duration | None]]
+    backoff: ClassVar[str | Backoff | Callable[..., Duration | None]]
     priority: ClassVar[int | str]
     once: ClassVar[bool]
     retry_on: ClassVar[Exceptions]

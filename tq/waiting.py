@@ -23,13 +23,18 @@ from tq.store import Want
 
 MOST = 100_000
 """Tasks and names that one connection may have waiting: some 20 MB; an event loop that awaits ten thousand tasks fits."""
+WATCHES_MOST = 100
+"""Watches of one connection: each of them is told of everything that happens to the tasks it is about."""
 DEAD_MOST = 64
 INBOX_MOST = 64
 """Requests of one connection that may wait for their turn before no more of its bytes are read."""
+INBOX_BYTES = 8 << 20
+"""Bytes of all requests that wait for their turn, before nobody's are read: as values they take some ten times as much."""
 
 
 class Request(NamedTuple):
-    """One request of a connection. ``nonce`` names the client that sent it, if it gave one; ``who`` whose process it is."""
+    """One request of a connection. ``nonce`` names the client that sent it, if it gave one; ``who`` whose process it is;
+    ``size`` is what it was on the wire, in bytes."""
 
     conn: int
     number: int
@@ -37,6 +42,7 @@ class Request(NamedTuple):
     args: dict[str, Any]
     nonce: bytes | None = None
     who: str = ""
+    size: int = 0
 
 
 class Inbox:
@@ -44,6 +50,7 @@ class Inbox:
 
     def __init__(self) -> None:
         self._queues: OrderedDict[int, deque[Request]] = OrderedDict()  # by connection, the one whose turn it is first
+        self._bytes = 0
 
     def __bool__(self) -> bool:
         return bool(self._queues)
@@ -54,26 +61,30 @@ class Inbox:
 
     def add(self, request: Request) -> None:
         self._queues.setdefault(request.conn, deque()).append(request)
+        self._bytes += request.size
 
     def taken(self) -> Iterator[Request]:
         """Take one of each connection in turn, until nobody has any or the caller has enough."""
         while self._queues:
             conn, queue = self._queues.popitem(last=False)
             request = queue.popleft()
+            self._bytes -= request.size
             if queue:
                 self._queues[conn] = queue
             yield request
 
     def full(self, conn: int) -> bool:
-        """Whether the connection has to be served before it may ask for more."""
-        return len(self._queues.get(conn, ())) >= INBOX_MOST
+        """Whether the connection (or everybody) has to be served before it may ask for more."""
+        return len(self._queues.get(conn, ())) >= INBOX_MOST or self._bytes >= INBOX_BYTES
 
     def holds(self, conn: int) -> bool:
         return conn in self._queues
 
     def gone(self, conn: int, stays: Callable[[Request], bool]) -> None:
         """A connection is closed: forget what it asked, except what ``stays``."""
-        kept = deque(filter(stays, self._queues.pop(conn, ())))
+        asked = self._queues.pop(conn, deque())
+        kept = deque(filter(stays, asked))
+        self._bytes -= sum(one.size for one in asked) - sum(one.size for one in kept)
         if kept:
             self._queues[conn] = kept
 
@@ -133,6 +144,7 @@ class Waiting:
         self._ends: dict[Watcher, frozenset[int] | None] = {}
         self._steps: dict[Watcher, frozenset[int] | None] = {}
         self._totals: dict[Watcher, _Totals] = {}
+        self._watches: Counter[int] = Counter()  # by connection
         self._deadlines: list[tuple[float, int, Wait | Claim]] = []
         self._dead = 0  # deadlines of what is over
         self._ticket = 0
@@ -149,6 +161,15 @@ class Waiting:
             raise Refused(
                 f"expected at most {MOST} tasks and names that one connection waits for or watches, it has {self._load[conn]}. "
                 "Wait for some of them first, or use another connection."
+            )
+
+    def check_watches(self, conn: int, more: int) -> None:
+        """Refused if the connection watches so much that it may not watch ``more`` topics."""
+        self.check(conn)
+        if self._watches[conn] + more > WATCHES_MOST:
+            raise Refused(
+                f"expected at most {WATCHES_MOST} topics watched by one connection, it watches {self._watches[conn]} and asks for {more}. "
+                "Name several ids in one watch, or close the connection: that ends them all."
             )
 
     def holds(self, conn: int) -> bool:
@@ -171,12 +192,12 @@ class Waiting:
 
     def watch_ends(self, watcher: Watcher, ids: frozenset[int] | None) -> None:
         """Tell ``watcher`` of ends; ``ids`` None: of all."""
-        self._load[watcher[0]] += 1 + len(ids or ())
+        self._watch(watcher, 1 + len(ids or ()))
         self._ends[watcher] = ids
 
     def watch_steps(self, watcher: Watcher, ids: frozenset[int] | None) -> None:
         """Tell ``watcher`` of everything that happens; ``ids`` None: to all tasks."""
-        self._load[watcher[0]] += 1 + len(ids or ())
+        self._watch(watcher, 1 + len(ids or ()))
         self._steps[watcher] = ids
 
     @property
@@ -188,8 +209,12 @@ class Waiting:
 
     def watch_totals(self, watcher: Watcher, every_ms: int, now: float) -> None:
         """Tell ``watcher`` the totals now, and then when they have changed, at most every ``every_ms``."""
-        self._load[watcher[0]] += 1
+        self._watch(watcher, 1)
         self._totals[watcher] = _Totals(every_ms, now)
+
+    def _watch(self, watcher: Watcher, weight: int) -> None:
+        self._load[watcher[0]] += weight
+        self._watches[watcher[0]] += 1
 
     def served(self, claim: Claim) -> None:
         """A waiting consumer got tasks."""
@@ -256,6 +281,7 @@ class Waiting:
         """A connection is closed."""
         for one in list(self._parked.get(conn, ())):
             self._forget(one)
+        self._watches.pop(conn, None)
         if self._load.pop(conn, 0):
             self._ends = {watcher: ids for watcher, ids in self._ends.items() if watcher[0] != conn}
             self._steps = {watcher: ids for watcher, ids in self._steps.items() if watcher[0] != conn}

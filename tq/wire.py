@@ -59,10 +59,15 @@ daemon and touches only what was there when it was asked for; or that with dry_r
 cancel     {...}                                  "cancelled", "asked" (it runs, and was told to end) or "over"
 retry      {..., changes: {...}}                  "retried", "waiting", "running" or "taken" (another live task has its unique name)
 edit       {..., changes: {...}}                  "edited", "running" or "over"
+           ``refused``, and nothing is changed, if a queue has no room for what is retried, moved to it, or grows
            changes: payload, queue, priority, delay_ms or due_at, ttl_ms, retries, backoff, timeout_ms, once, label, meta,
            correlation_id, as for ``enqueue``.
 remove     {...}                                  "removed" (what waits ends as cancelled) or "running"
-chores     {}                                     -> {chores: [{id, verb, where, seen, changed}, ...]}   those under way
+suspend    {...}                                  "suspended", "not_running" (a command that does not run here now), "over" or "function"
+resume     {...}                                  "resumed", "not_suspended", "over" or "function"
+           running commands alone: their process group gets STOP or CONT, and while it is stopped their timeout stands still
+chores     {}                                     -> {chores: [{id, verb, where, seen, changed, left}, ...]}   those under way, which
+           take turns; left: {word: count} of those it was about and could not change, "full" for want of room in their queue
 
 Totals, queues and the daemon:
 
@@ -70,25 +75,37 @@ log        {id, offset, limit}                    -> {chunks: [[at, stream, byte
            stream 1 is standard output, 2 standard error, 0 a note of tq's own (so many bytes were dropped).
 stats      {}                                     -> totals; see ``tq.stats.stats``
 queues     {}                                     -> {queues: [{name, ..., states, bytes}, ...]}   with the settings of ``set_queue``
+           If a settings file declares queues also ``file``, its path, and in their rows ``declared``: {setting: value}, set at each start.
 types      {}                                     -> {types: [{name, queue, retries, timeout_ms, ...}, ...]}
 set_queue  {name, ..., unset: [settings]}         -> {new: bool}       true: there was none; absent settings stay
+           Also ``declared``: [settings] of this request that the next start takes from the settings file again, if there are any.
            paused, external: bool; weight: 1..100; slots (0: any number); aging_ms, aging_share (0: never); priority, retries,
            timeout_ms, backoff: of its tasks that do not say; max_tasks, max_bytes; keep_ms; routes: [patterns of types]
 events     {limit, before: number}                -> {events: [{number, at, who, what, target, before, after}, ...]}   newest first
            what people and the daemon did; before and after hold what changed. The end of a chore is one: what "chore_done",
-           target its id, after {verb, seen, changed}.
+           target its id, after {verb, seen, changed, left}.
+set_schedule   {name, new: bool, ...}             -> {}                new: none has that name yet; else what is absent stays
+           One of cron (an expression), every_ms and at (an instant); tz: the name of a zone; jitter_ms; only: [windows such as
+           22:00-06:00]; from_at, until_at; misfire: coalesce, skip, all, all:N; overlap: allow, skip, queue_one, cancel_old;
+           paused: bool; task: [type, payload, options] as for ``enqueue``, but for delay_ms, due_at, key and unique; of one that is
+           there, what is nil stays, and so do options that are not named (nil ends one). See ``tq.schedule``.
+           Each task has in its meta ``schedule``, ``slot`` (RFC 3339, or "by hand"), and ``missed`` if it stands for other slots too.
+remove_schedule  {name}                           -> {}                its tasks stay
+run_schedule   {name}                             -> {id}              now, and whatever goes on
+schedules  {name} or {after: name, limit}         -> {schedules: [...], next: name or nil}    each has what ``set_schedule`` says, and
+           type, declared: bool, next_at, held_at (a slot that waits for the end of a run), last {id, slot_at, state, started_at,
+           finished_at, exit_code}; the one that is named also payload, options, runs [[slot or 0, id], ...], newest last
+next_slots {name, count}                          -> {slots: [[slot, when it begins], ...], paused, tz}
 workers    {}                                     -> {workers: [...]}    within 0.1 s, in which they are asked for a sign of life
            each: {id, hostname, pid, state, started_at, last_heartbeat, tasks: [ids that run], ahead (handed out behind them),
            done, cpu (per cent since somebody last looked), cpu_s (in all), rss (bytes)}; state: starting, idle, busy, draining, ending
 scale_workers  {min, max}                         -> {min, max}          at least one; it is as many workers as the work needs
 drain_worker   {id}                               -> {min, max}          it finishes what runs in it and goes; none takes its place
 restart_workers  {id or nil for all}              -> {workers: [id, ...]}    if the application imports; one after the other
-suspend    {ids: [...]}                           -> {outcomes: ["suspended" | "not_running" | "over" | "unknown", ...]}
-resume     {ids: [...]}                           -> {outcomes: ["resumed" | "not_suspended" | "over" | "unknown", ...]}
-           running commands alone: their process group gets STOP or CONT, and while it is stopped their timeout stands still
 status     {}                                     -> {pid, boot, version, started_at, data_dir, options, ...}
 set_log    {level: "debug" | "info" | "warning" | "error"}         -> {}
 check_app  {}                                     -> {types: [...]}    a fresh worker imports the application again
+compact    {}                                     -> {before, after, paused_ms}    bytes of the store's file; all others wait so long
 stop       {now: bool}                            -> {}                drains (or not) and ends the daemon
 
 Consumers outside the pool, in any language, take tasks under a lease:
@@ -114,9 +131,12 @@ watch      {topics: [...], ids: [...] or nil, hz: 4, offset: 0}    -> {} and the
 Errors     code: one of the words in ``tq.errors``; ``refused`` may be tried again after details.retry_after seconds,
            or, with details.too_much, only in smaller parts.
            A frame that is not a request closes the connection after one ``protocol`` error with number 0.
-           A connection that stops reading while answers pile up (8 MiB) is closed.
+           A connection that stops reading while answers pile up (8 MiB) is closed; and where all together leave more
+           than 32 MiB unread or half sent, those that got on least.
            A client may shut down its sending side after its last request: it still gets its answers, then the end.
            Names (queue, type, label, ...) are texts of 1 to 200 bytes, lists hold at most 500 unless said otherwise.
+           No request: what has a key twice in a map, an extension type, more than 16,384 items in a list or map, or
+           more than 524,288 values, each list or map counted as four more than it holds.
            An answer with tasks that would not fit a frame marks some with ``cut: true``: they miss what may be large
            (payload, result, error, meta, attempts); ask for those alone.
 
@@ -130,6 +150,7 @@ tasks      pool -> worker   [quick, [[id, claim, runs before, specification, fai
            worker -> pool   [row, ...]   [id, claim, 0, started_at, finished_at, output, result]          a success
                                          [id, claim, kind, started_at, finished_at, output, outcome map]  any other end
                             ["progress", id, claim, fraction from 0 to 1, text]                     it goes on
+                            ["leaves", id, claim, 0, ""]    the worker begins nothing more: its end took helpers along
 control    worker -> pool   ["hello", {pid, types: [[name, queue, retries, ...], ...], files}] or ["refused", traceback text]
                             ["pong"]
            pool -> worker   ["flush"]  ["cancel", id]  ["suspend", id]  ["resume", id]  ["ping"]  ["drain"]
@@ -157,6 +178,42 @@ def frame(message: object) -> bytes:
     """One message, ready to be sent."""
     body: bytes = pack(message)
     return len(body).to_bytes(4, "big") + body
+
+
+ITEMS_MOST = 1 << 14
+"""What one list or map of a request may hold."""
+VALUES_MOST = 1 << 19
+"""The values of a request, where a list or a map counts as LIST more than it holds: an empty one is a byte on the wire, and 64 here."""
+LIST = 4
+
+
+def request(body: bytes) -> Any:
+    """``message`` for what clients send: ValueError also for a key that comes twice, for extensions, and for more than
+    ITEMS_MOST and VALUES_MOST, so that no frame costs much more memory than its bytes. MemoryError: there is not even that."""
+    left = VALUES_MOST
+
+    def lists(items: list[Any]) -> list[Any]:
+        nonlocal left
+        left -= len(items) + LIST
+        if left < 0:
+            raise ValueError(f"expected at most {VALUES_MOST} values")
+        return items
+
+    def maps(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+        lists(pairs)
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise ValueError("expected each key once")
+        return found
+
+    return msgpack.unpackb(
+        body, raw=False, use_list=True, strict_map_key=True, list_hook=lists, object_pairs_hook=maps, ext_hook=_no_extension,
+        max_ext_len=0, max_array_len=ITEMS_MOST, max_map_len=ITEMS_MOST,
+    )  # fmt: skip
+
+
+def _no_extension(_code: int, _data: bytes) -> Any:
+    raise ValueError("expected no extension types")
 
 
 def message(body: bytes | bytearray | memoryview) -> Any:

@@ -12,13 +12,17 @@ import runpy
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import msgpack
 
-from tq import wire
+from tq import daemon, model, wire
 from tq.api import unix
-from tq.store import files
+from tq.broker import Broker
+from tq.pool.jobs import Jobs
+from tq.store import files, room
 from tq.store.lmdb import LmdbStore
 from tq.store.memory import MemoryStore
 
@@ -123,10 +127,71 @@ def decoder_without_limits() -> None:
     wire.request = lambda body: msgpack.unpackb(body, raw=False, strict_map_key=False)
 
 
+def switch_unnoted() -> None:
+    """One store takes the place of another without a word of it on the disk, so nobody can end what was cut short."""
+
+    def bare(path: Path, fresh: Path, aside: Path) -> None:
+        if path.exists():
+            path.rename(aside)
+        fresh.rename(path)
+
+    for name in ("files", "lmdb", "compaction", "restoring"):
+        vars(import_module(f"tq.store.{name}"))["put_in_place"] = bare
+
+
+def requeue_before_reap() -> None:
+    """A task whose time is up is settled as soon as its process is asked to end, and not when it has."""
+    end_late = Jobs._end_late
+
+    def hasty(self: Any, now: int) -> None:
+        end_late(self, now)
+        for child in self._children.values():
+            if child.state == "ending" and child.jobs:
+                self._explain(child, "as good as dead", None)
+
+    Jobs._end_late = hasty  # type: ignore[method-assign]
+
+
+def watchdog_asleep() -> None:
+    """Nobody notices that the daemon's loop does not turn any more."""
+    daemon.Watchdog.run = lambda self: None  # type: ignore[method-assign]
+
+
+def text_uncleaned() -> None:
+    """Text of tasks goes to terminals and logs as it is."""
+    model._UNSAFE.clear()
+    model._UNSAFE_BUT_LINES.clear()
+
+
+def lock_ignored() -> None:
+    """A daemon does not care who holds its directory."""
+    files.fcntl.flock = lambda *args: None
+
+
+def room_unasked() -> None:
+    """New tasks come in as long as there is any room at all."""
+    room.Room.check = lambda *args: None  # type: ignore[method-assign]
+
+
+def ends_unprovided() -> None:
+    """Nothing is kept free, and nothing forgotten, so that tasks can end where there is little room."""
+    room.END_BYTES = 0
+    LmdbStore.short = lambda self: self._room.look(self._txn, self._now) is not None  # type: ignore[method-assign]
+    Broker._made_room = lambda *args: False  # type: ignore[method-assign]
+
+
+def nobody_hung_up_on() -> None:
+    """The daemon keeps whatever clients begin to send and do not read."""
+    unix.OUT_MOST = unix.HELD_MOST = 1 << 60
+
+
 BUGS: dict[str, Plant] = {
     "answer_before_commit": answer_before_commit, "sync_off": sync_off, "token_ignored": token_ignored,
     "index_skipped": index_skipped, "claim_before_commit": claim_before_commit,
-    "shape_unchecked": shape_unchecked, "decoder_without_limits": decoder_without_limits,
+    "shape_unchecked": shape_unchecked, "decoder_without_limits": decoder_without_limits, "text_uncleaned": text_uncleaned,
+    "nobody_hung_up_on": nobody_hung_up_on,
+    "requeue_before_reap": requeue_before_reap, "watchdog_asleep": watchdog_asleep,
+    "switch_unnoted": switch_unnoted, "lock_ignored": lock_ignored, "room_unasked": room_unasked, "ends_unprovided": ends_unprovided,
 }  # fmt: skip
 
 

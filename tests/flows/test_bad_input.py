@@ -147,9 +147,9 @@ def test_a_damaged_a_foreign_and_a_newer_data_file_are_left_as_they_are(daemon: 
         assert file.read_bytes() == data
     file.write_bytes(sound)
     with lmdb.open(str(data_dir / "store"), max_dbs=20, map_size=1 << 30) as env, env.begin(write=True) as txn:
-        txn.put(b"format", b"2", db=env.open_db(b"meta", txn=txn))
+        txn.put(b"format", b"99", db=env.open_db(b"meta", txn=txn))
     newer = file.read_bytes()
-    refused(tq("add", "--", "true"), 1, "store format 1 or older, got 2", "Use the tq that wrote it")
+    refused(tq("add", "--", "true"), 1, r"store format \d+ or older, got 99", "Use the tq that wrote it")
     assert file.read_bytes() == newer
     file.write_bytes(sound)
     one.restart()

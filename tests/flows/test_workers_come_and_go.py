@@ -165,8 +165,32 @@ def test_a_command_is_suspended_and_goes_on(
     assert client.call("resume", {"ids": [later]})["outcomes"] == ["not_suspended"]
     assert tq("suspend", "999").returncode == 66
     function = client.enqueue("noop", None, delay=60).id
-    with pytest.raises(UsageError, match="expected commands"):
-        client.call("suspend", {"ids": [function]})
+    assert client.suspend([function, later]) == ["function", "not_running"]
+    assert tq("suspend", str(function)).returncode == 2
+
+
+def test_all_commands_that_a_filter_means_are_suspended_and_go_on_and_functions_are_left(
+    daemon: Callable[..., Any], app: str, client: Client, tq: Any, tmp_path: Path, rows: Rows, until: Until
+) -> None:
+    daemon(app=app, workers=3)
+    go = tmp_path / "go"
+    argv = ["sh", "-c", f"echo $$; until [ -e {go} ]; do :; done"]
+    ids = [client.enqueue("shell", {"argv": argv}, timeout=60, queue="builds").id for _ in range(2)]
+    function = client.enqueue("nap", {"seconds": 30}, queue="builds").id
+    pids = [int(until(lambda one=one: client.log(one), what="the command")) for one in ids]
+    until(lambda: client.get(function)["state"] == "running", what="the function")
+    assert tq("suspend", "--where", "queue:builds", "--dry-run").stdout == "2\n"
+    assert tq("resume", "--where", "queue:builds", "--dry-run").stdout == "0\n"
+    done = tq("suspend", "--where", "queue:builds", "--wait")
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[-2:] == ["2 tasks suspended", "1 task left as it is: only commands stand still, not functions"]
+    until(lambda: {psutil.Process(pid).status() for pid in pids} == {psutil.STATUS_STOPPED}, what="their standstill")
+    assert tq("resume", "--where", "queue:builds", "--dry-run").stdout == "2\n"
+    go.touch()
+    chore = client.start_chore("resume", {"queue": "builds"})
+    assert client.wait_chore(chore, timeout=10) == {"seen": 3, "changed": 2, "left": {"function": 1}}
+    assert [row["state"] for row in rows(ids)] == ["succeeded", "succeeded"]
+    client.cancel([function])
 
 
 def test_a_changed_application_is_taken_over_and_a_broken_one_is_not(

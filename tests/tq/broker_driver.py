@@ -47,7 +47,12 @@ class Driver:
 
     def _clock(self) -> float:
         self.seconds += self.tick_s
-        return self.seconds
+        return self.seconds + self.now / 1000
+
+    def step(self, ms: int) -> None:
+        """Put the wall clock forward, or back; no time passes."""
+        self.now += ms
+        self.seconds -= ms / 1000
 
     def reopen(self) -> None:
         """The daemon dies and another one starts."""

@@ -14,6 +14,7 @@ import pytest
 import tq.client
 from tq import app as apps
 from tq.app import App, TaskFunction, load
+from tq.client.core import wire_options
 from tq.context import Context
 from tq.errors import ConfigError, TqError, UsageError
 from tq.model import Backoff, Header, Spec, pack
@@ -72,6 +73,15 @@ def test_name_and_defaults_reach_the_hello(app: App) -> None:
 
     assert send.row() == ["email", "mail", 5, 30_000, ["fixed", 10, 2.0, 300_000, True], 2, True, 7_200_000]
     assert plain.row() == ["plain", None, None, None, None, None, None, None]
+
+
+@pytest.mark.parametrize("word", ["fixed", "linear", "exponential"])
+def test_every_kind_of_backoff_may_be_said_by_its_word(app: App, word: str) -> None:
+    @app.task("x", backoff=word)
+    def work() -> None: ...
+
+    assert work.row()[4] == [word, 1000, 2.0, 300_000, True] == wire_options({"backoff": word})["backoff"]  # type: ignore[index]
+    assert work.handler().backoff is None
 
 
 def test_a_backoff_is_written_as_it_is_spoken() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tq.board import COMMANDS, RING, SLOTS, STARTING, Board, end_below, end_command, end_group, machine, sessions_below, start_ticks
+from tq.board import COMMANDS, RING, SLOTS, STARTING, Board, below, end_below, end_command, end_group, machine, sessions_below, start_ticks
 from tq.errors import ConfigError
 
 
@@ -188,20 +188,19 @@ def test_a_command_that_could_not_start_leaves_no_entry(board: Board) -> None:
     assert board.commands() == []
 
 
-def test_only_younger_descendants_are_ended_whatever_session_they_are_in() -> None:
-    old = subprocess.Popen(["sleep", "60"])
-    since = (start_ticks(old.pid) or 0) + 1
-    while int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")) <= since:
-        time.sleep(0.005)
-    script = "import subprocess; subprocess.Popen(['sleep', '60'], start_new_session=True); print(flush=True); input()"
-    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as young:
-        assert young.stdout is not None
-        assert young.stdout.readline() == b"\n"
-        assert len(sessions_below(os.getpid())) == 1
-        killed = end_below(os.getpid(), since)
-    assert young.pid in killed
-    assert len(killed) == 2
-    assert old.pid not in killed
-    assert alive(old.pid)
-    old.kill()
-    old.wait(10)
+def test_all_descendants_are_ended_whatever_session_they_are_in() -> None:
+    inner = "import subprocess; subprocess.Popen(['sleep', '60']); print(flush=True); input()"
+    script = (
+        "import subprocess, sys; subprocess.Popen(['sleep', '60']); "
+        f"subprocess.Popen([sys.executable, '-c', {inner!r}], start_new_session=True); input()"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"\n"
+        assert len(sessions_below(parent.pid)) == 1
+        killed = end_below(parent.pid)
+        assert len(killed) == 3
+        assert below(parent.pid) == []
+        assert end_below(parent.pid) == []
+        assert alive(parent.pid)
+        parent.kill()

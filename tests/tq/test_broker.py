@@ -577,6 +577,19 @@ def test_a_list_of_what_is_next_reads_each_task_once_however_rare_its_matches(tm
     d.store.close()
 
 
+def test_a_peek_at_many_is_read_in_slices_and_keeps_the_order_of_its_turn(d: Driver) -> None:
+    d.add(100)
+    d.tick_s = 0.0008  # a few looks at the clock end the slice
+    number = d.submit("peek", limit=100)
+    d.turn()
+    assert d.answer(number) is None
+    d.ask("cancel", ids=[90])
+    d.add(1, priority=9)
+    d.settle_down()
+    assert d.answer(number).keys() == {"tasks"}
+    assert [(row["id"], row["why"]) for row in d.answer(number)["tasks"]] == [(n, "priority") for n in range(1, 101) if n != 90]
+
+
 @pytest.mark.parametrize("verb", ["get", "find", "peek", "wait"])
 def test_tasks_that_do_not_fit_into_a_frame_are_cut_and_say_so(d: Driver, verb: str) -> None:
     for _ in range(10):
@@ -730,6 +743,16 @@ def test_a_running_task_that_is_cancelled_ends_cancelled_unless_it_succeeds(d: D
     d.broker.settled([d.result(one), d.result(two, "failed")])
     d.turn()
     assert d.states(one.id, two.id) == ["succeeded", "cancelled"]
+
+
+def test_a_cancel_of_a_running_task_outlives_the_daemon(d: Driver) -> None:
+    d.add(2, retries=3)
+    begun, unbegun = d.grant(2)
+    assert d.ask("cancel", ids=[begun.id, unbegun.id]) == {"outcomes": ["asked", "asked"]}
+    d.reopen()
+    d.broker.recover(lambda task_id, _: task_id == begun.id, d.now)
+    assert d.states(begun.id, unbegun.id) == ["cancelled", "cancelled"]
+    assert d.grant(2) == []
 
 
 def test_payloads_at_the_limit_are_accepted(d: Driver) -> None:

@@ -223,6 +223,30 @@ def test_ids_and_a_filter_together_or_neither_are_refused(d: Driver) -> None:
 # -- dead letters --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ("port 80 closed", "port 8080 closed", True),
+        ("no route to 10.0.0.1", "no route to 192.168.1.17", True),
+        ("<Cart at 0x7f3a90>", "<Cart at 0x55d1c2>", True),
+        ("order 550e8400-e29b-41d4-a716-446655440000", "order 0f8fad5b-d9cb-469f-a165-70867728950e", True),
+        ("exit code 3", "exit code 4", False),
+        ("Command 'fetch 17' returned non-zero exit status 3.", "Command 'fetch 18' returned non-zero exit status 4.", False),
+        ("Command 'fetch 17' returned non-zero exit status 3.", "Command 'fetch 18' returned non-zero exit status 3.", True),
+        ("killed by signal 9 (SIGKILL)", "killed by signal 11 (SIGSEGV)", False),
+    ],
+)
+def test_numbers_make_no_difference_between_dead_letters_but_exit_codes_and_signals_do(
+    d: Driver, one: str, other: str, alike: bool
+) -> None:
+    d.add(2)
+    for message in (one, other):
+        fail(d, message)
+    number = d.submit("dead")
+    d.settle_down()
+    assert len(d.answer(number)["groups"]) == (1 if alike else 2)
+
+
 def test_dead_letters_are_grouped_by_what_went_wrong_whatever_numbers_it_names(d: Driver) -> None:
     d.add(3)
     d.add(1, "u")
@@ -260,7 +284,7 @@ def test_the_end_of_a_chore_is_an_event_with_what_it_did(d: Driver) -> None:
     d.settle_down()
     end, asked = d.ask("events")["events"]
     assert (end["who"], end["what"], end["target"]) == ("tq", "chore_done", str(chore))
-    assert end["after"] == {"verb": "cancel", "seen": end["after"]["seen"], "changed": 5}
+    assert end["after"] == {"verb": "cancel", "seen": end["after"]["seen"], "changed": 5, "left": {}}
     assert (asked["what"], asked["target"], asked["after"]) == ("cancel", "type:t", {"chore": chore})
 
 

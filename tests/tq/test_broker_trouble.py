@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.tq.broker_driver import Driver
+from tests.tq.broker_driver import START, Driver
 from tq import wire
-from tq.broker import Broker
-from tq.store import Limits, TypeInfo
+from tq.broker import AGAIN_MS, RETAIN_EVERY_MS, Broker
+from tq.store import Limits, NoRoom, TypeInfo
 from tq.store.keys import HISTORY, U64
 from tq.store.lmdb import LmdbStore
 
@@ -192,6 +192,108 @@ def test_a_store_whose_running_task_is_damaged_opens_and_the_others_are_taken_ba
     disk.reopen()
     assert disk.broker.recover(lambda task_id, claim: False, disk.now) == (0, 1)
     assert [task.id for task in disk.grant(5)] == [2, 3]
+
+
+@pytest.mark.parametrize("value", [b"", b"\0\0\0\x01\0\0\0\0\x09 and more", b"\0\0\0\x63\0\0\0\0\x09"], ids=["empty", "long", "tally"])
+def test_an_end_that_cannot_be_read_stays_and_holds_up_no_forgetting(disk: Driver, value: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    ids = disk.add(6)
+    tasks = disk.grant(6)
+    for at, (task, kind) in enumerate(zip(tasks, [0, "failed", 0, "failed", 0, 0], strict=True)):
+        disk.now = START + 1000 * at
+        disk.broker.settled([disk.result(task, kind, **({"permanent": True} if kind else {}))])
+        disk.turn()
+    store = lmdb_of(disk)
+    for task_id in (ids[0], ids[1]):  # the oldest of their states, and so the first that would be forgotten
+        status = disk.store.get([task_id])[0].status
+        with store._env.begin(write=True) as txn:
+            assert txn.replace(HISTORY.pack(status.state, status.finished_at, task_id), value, db=store._db["history"])
+    disk.broker._limits = Limits(keep=0)
+    for _ in range(3):
+        disk.now += RETAIN_EVERY_MS
+        disk.settle_down()
+    assert disk.states(*ids) == ["succeeded", "failed", "none", "none", "none", "none"]
+    assert len([record for record in caplog.records if "cannot be read" in record.message]) == 2
+    assert "a turn failed" not in caplog.text
+    for verb in ("retry", "remove"):
+        code, message = disk.refusal(verb, ids=[ids[0]])
+        assert (code, "its end in the history" in message) == ("damaged", True)
+    assert disk.add(1) == [7]
+
+
+def test_a_queue_that_keeps_nothing_forgets_those_behind_a_damaged_end(disk: Driver, caplog: pytest.LogCaptureFixture) -> None:
+    disk.ask("set_queue", name="default", keep_ms=100)
+    ids = disk.add(3)
+    disk.broker.settled([disk.result(task) for task in disk.grant(3)])
+    disk.turn()
+    store, status = lmdb_of(disk), disk.store.get([ids[1]])[0].status
+    with store._env.begin(write=True) as txn:
+        assert txn.replace(HISTORY.pack(status.state, status.finished_at, ids[1]), b"no", db=store._db["history"])
+    disk.now += 1000
+    disk.settle_down()
+    assert disk.states(*ids) == ["none", "succeeded", "none"]
+    assert "a turn failed" not in caplog.text
+    assert disk.broker.next_due != disk.now
+
+
+# -- commits that fail ---------------------------------------------------------------------------------------------
+
+
+def test_output_of_forgotten_tasks_is_given_up_only_once_that_is_committed(disk: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk.broker._removed = [17]  # as a recovery leaves them, before anybody listens
+
+    def no_room() -> None:
+        raise NoRoom("the disk is full", retry_after=1.0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk.store, "commit", no_room)
+        disk.now += RETAIN_EVERY_MS
+        assert disk.turn().removed == []
+    assert disk.broker._removed == [17]
+    disk.now += AGAIN_MS
+    assert disk.turn().removed == [17]
+    assert disk.broker._removed == []
+
+
+def test_a_claim_that_could_not_be_committed_is_tried_again_soon_though_the_next_timer_is_far(
+    d: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    d.add(delay_ms=3_600_000)
+    (task_id,) = d.add()
+
+    def no_room() -> None:
+        raise NoRoom("the disk is full", retry_after=1.0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(d.store, "commit", no_room)
+        assert d.grant() == []
+    assert d.broker.next_due == d.now + AGAIN_MS
+    d.now += AGAIN_MS
+    assert [task.id for task in d.grant()] == [task_id]
+
+
+@pytest.mark.parametrize("back", [60_000, 3_500_000, 4_000_000])
+def test_what_could_not_be_committed_is_tried_again_soon_though_the_clock_is_put_back(
+    d: Driver, monkeypatch: pytest.MonkeyPatch, back: int
+) -> None:
+    d.ask("enqueue", tasks=[["t", b"", {}]])
+    (task,) = d.grant(1)
+
+    def no_room() -> None:
+        raise NoRoom("the disk is full", retry_after=1.0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(d.store, "commit", no_room)
+        d.broker.settled([d.result(task)])
+        d.turn()
+    assert len(d.broker.owed) == 1
+    d.now -= back
+    d.turn()
+    d.now += AGAIN_MS
+    assert not d.broker.owed or (d.broker.next_due is not None and d.broker.next_due <= d.now)
+    d.turn()
+    assert d.states(task.id) == ["succeeded"]
+    d.ask("enqueue", tasks=[["t", b"", {}]])
+    assert d.grant(1) != []
 
 
 # -- answers that fit ----------------------------------------------------------------------------------------------

@@ -18,8 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tq
+from tq.cli.options import COMMANDS
 from tq.client import AsyncClient, Client, aconnect, adefault, connect, decode, default, encode, format_error
-from tq.client.acting import pauses
+from tq.client.acting import QueueSettings, pauses
 from tq.client.core import GROUP_BYTES, GROUP_TASKS, Room, groups, wire_options
 from tq.context import Context, run_here
 from tq.errors import (
@@ -361,6 +363,101 @@ def test_changes_travel_in_milliseconds_and_packed(fake: Any, data_dir: Path) ->
     assert fake.asked("edit") == [{"ids": [3], "changes": {"delay_ms": 0, "ttl_ms": 3_600_000, "payload": b""}}]
 
 
+def test_one_id_or_handle_is_as_good_as_many(fake: Any, data_dir: Path) -> None:
+    for verb in ("retry", "edit", "remove"):
+        fake.verbs[verb] = lambda args: {"outcomes": ["done"] * len(args["ids"])}
+
+    async def main() -> None:
+        async with aconnect(data_dir) as client:
+            handle = await client.enqueue("email")
+            assert await client.cancel(handle) == ["cancelled"]
+            assert await client.retry(17) == await client.edit(handle, priority=3) == await client.remove({handle}) == ["done"]
+            assert (await client.wait(handle))[0] is not None
+
+    with Client(data_dir) as client:
+        handle = client.enqueue("email")
+        assert client.cancel(17) == ["cancelled"]
+        assert client.retry(handle, priority="high") == client.edit(handle, delay=0) == client.remove(17) == ["done"]
+        assert client.retry([handle, 17]) == client.retry(iter((1, 17))) == ["done", "done"]
+        assert client.wait(handle)[0] is not None
+        assert client.get_many(17)[0] is not None
+    assert [args["ids"] for args in fake.asked("cancel")] == [[17]]
+    assert [args["ids"] for args in fake.asked("retry")] == [[1], [1, 17], [1, 17]]
+    asyncio.run(main())
+    assert fake.asked("remove")[-1] == {"ids": [2]}
+
+
+@pytest.mark.parametrize("which", ["17", b"17", True, 1.5, None, object(), ["17"], [None], [[17]], {"id": 17}, [{"id": 17}]])
+def test_what_is_no_id_is_one_clear_error_before_anything_is_sent(fake: Any, data_dir: Path, which: Any) -> None:
+    with Client(data_dir) as client:
+        for act in (client.cancel, client.retry, client.remove, client.wait, client.get_many):
+            with pytest.raises(UsageError, match=r"^expected the id of a task or its handle, or several of them, got .*\. Give numbers"):
+                act(which)
+        with pytest.raises(UsageError, match="expected the id of a task"):
+            client.edit(which, priority=3)
+    assert not fake.requests
+
+
+SETTINGS: Any = {
+    "paused": False, "weight": 3, "slots": 4, "aging": timedelta(minutes=2), "aging_share": 5, "priority": "high", "retries": 2,
+    "backoff": tq.Backoff.linear("3s", most="1m", jitter=False), "timeout": "30s", "max_tasks": 1000, "max_bytes": "1G", "keep": 172_800,
+    "route": ["report.*", "pdf"], "external": None, "unset": [],
+}  # fmt: skip
+
+
+def test_settings_of_a_queue_have_the_words_and_units_of_tq_queue_set(fake: Any, data_dir: Path) -> None:
+    sent = {
+        "name": "mail", "paused": False, "weight": 3, "slots": 4, "aging_ms": 120_000, "aging_share": 5, "priority": 2, "retries": 2,
+        "backoff": ["linear", 3000, 1.0, 60_000, False], "timeout_ms": 30_000, "max_tasks": 1000, "max_bytes": 1 << 30,
+        "keep_ms": 172_800_000, "routes": ["report.*", "pdf"],
+    }  # fmt: skip
+    fake.verbs["set_queue"] = lambda args: {"new": args["name"] == "mail"}
+
+    async def main() -> list[bool]:
+        async with aconnect(data_dir) as client:
+            return [await client.set_queue("mail", **SETTINGS), await client.set_queue("q", unset=["keep"], backoff="fixed")]
+
+    with Client(data_dir) as client:
+        found = [client.set_queue("mail", **SETTINGS), client.set_queue("q", unset=["slots", "keep", "route", "max-tasks"], max_bytes=4096)]
+    assert found == asyncio.run(main()) == [True, False]
+    assert fake.asked("set_queue") == [
+        sent, {"name": "q", "unset": ["slots", "keep_ms", "routes", "max_tasks"], "max_bytes": 4096},
+        sent, {"name": "q", "unset": ["keep_ms"], "backoff": ["fixed", 1000, 2.0, 300_000, True]},
+    ]  # fmt: skip
+
+
+def test_the_settings_of_a_queue_are_the_options_of_tq_queue_set() -> None:
+    options = {option.key for option in COMMANDS["queue set"].options} - {"data_dir", "retry_delay", "max_delay", "jitter"}
+    assert {*QueueSettings.__annotations__} == options | {"paused"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"timeout_ms": 30_000}, r"expected settings of a queue \(paused, .*\), got 'timeout_ms'\. Did you mean 'timeout'\?"),
+        ({"keep": "soon"}, "keep: expected a duration"),
+        ({"aging": -1}, "aging: expected a duration"),
+        ({"priority": 12}, "priority: expected"),
+        ({"max_bytes": "1X"}, "max_bytes: expected a size such as 500M or 1G, got '1X'"),
+        ({"max_bytes": 1.5}, "max_bytes: expected a size"),
+        ({"backoff": "steep"}, "backoff: expected fixed, linear, exponential"),
+        ({"route": "report.*"}, r"route: expected a list of patterns, got 'report\.\*'"),
+        ({"route": [""]}, "route: expected patterns of types such as report"),
+        ({"route": ["a.* b.*"]}, r"route: expected patterns of types such as report\.\*, got 'a\.\* b\.\*'"),
+        ({"route": ["a\n"]}, "route: expected patterns of types"),
+        ({"unset": ["colour"]}, r"unset: expected settings of a queue that have a default \(weight, .*\), got 'colour'"),
+        ({"unset": "slots"}, "unset: expected a list"),
+        ({"unset": ["slots", "keep"], "keep": 3}, "expected keep to be either set or unset, got both"),
+    ],
+)
+def test_a_setting_of_a_queue_that_makes_no_sense_is_refused_before_it_is_sent(
+    fake: Any, data_dir: Path, settings: Any, words: str
+) -> None:
+    with Client(data_dir) as client, pytest.raises(UsageError, match=words):
+        client.set_queue("q", **settings)
+    assert not fake.requests
+
+
 def test_a_task_that_changes_another_does_not_take_it_over(fake: Any, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tq.client.core.correlation", lambda: "order-17")
     fake.verbs["edit"] = lambda args: {"outcomes": ["edited"]}
@@ -401,7 +498,7 @@ def test_a_chore_is_waited_for_without_spinning_and_its_end_is_read_from_the_eve
     fake.verbs["events"] = lambda _: {"events": [{"what": "chore_done", "target": "7", "after": {}}, end]}
     told: list[int] = []
     with Client(data_dir) as client:
-        assert client.wait_chore(8, progress=lambda now: told.append(now["seen"])) == {"seen": 9, "changed": 4}
+        assert client.wait_chore(8, progress=lambda now: told.append(now["seen"])) == {"seen": 9, "changed": 4, "left": {}}
         assert told == [1, 2, 3, 4, 5, 6, 7]
         fake.verbs["events"] = lambda _: {"events": []}
         assert client.wait_chore(8) is None
@@ -577,7 +674,7 @@ async def test_the_async_client_has_the_same_verbs_for_what_a_person_does(fake: 
         assert [await client.retry([1], queue="q"), await client.edit([1], priority=2), await client.remove([1])] == [["done"]] * 3
         assert await client.dry_run("edit", {"where": "age>1h"}, priority=3) == (3, [1])
         chore = await client.start_chore("retry", {"states": ["failed"]})
-        assert await client.wait_chore(chore, progress=told.append) == {"seen": 9, "changed": 4}
+        assert await client.wait_chore(chore, progress=told.append) == {"seen": 9, "changed": 4, "left": {}}
         assert (len(told), await client.chores(), await client.dead()) == (2, [], [])
         assert await client.why(1) == [("no_workers", {})]
         assert await client.events() == [end]

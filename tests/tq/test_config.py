@@ -230,3 +230,39 @@ def test_fewest_workers_above_the_most_are_refused(data_dir: Path) -> None:
         load_settings({"data_dir": str(data_dir), "min_workers": 3, "max_workers": 2}, NONE)
     with pytest.raises(ConfigError, match="min_workers"):
         load_settings({"data_dir": str(data_dir), "min_workers": -1}, NONE)
+
+
+def test_tables_name_the_same_settings_with_durations_and_sizes_in_words(data_dir: Path) -> None:
+    text = (
+        "[daemon]\ngrace = '1m30s'\nmax_payload = '128K'\n[workers]\ncount = 3\nkill_grace = 2\n[retention]\nfinished = '1.5d'\nkeys = 60\n"
+    )
+    (data_dir / "tq.toml").write_text(text + "[logging]\nlevel = 'debug'\ntask_bytes = '2M'\n[queues.mail]\nworkers = 2\n")
+    settings = load_settings({"data_dir": data_dir}, NONE)
+    assert (settings.grace_s, settings.kill_grace_s, settings.max_payload, settings.log_bytes) == (90, 2, 128 << 10, 2 << 20)
+    assert (settings.workers, settings.keep_ms, settings.keep_keys_ms, settings.log_level) == (3, 129_600_000, 60_000, "debug")
+    assert (settings.queues, settings.file) == ({"mail": {"workers": 2}}, data_dir / "tq.toml")
+    assert load_settings({"data_dir": data_dir, "workers": 5}, {"TQ_GRACE_S": "7"}).grace_s == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[workers]\ncuont = 3", r"tq\.toml: \[workers\]: expected a setting, got 'cuont'\. Did you mean 'count'"),
+        ("[workers]\nlevel = 3", r"It belongs into \[logging\]"),
+        ("[worker]\ncount = 3", r"Did you mean the table \[workers\]"),
+        ("[queue.mail]\nslots = 3", r"Did you mean the table \[queues\]"),
+        ("[monitor]\nx = 3", "expected a setting, got 'monitor'"),
+        ("[queues]\nslots = 3", r"expected tables such as \[queues\.mail\], got slots = 3"),
+        ("workers = 2\n[workers]\ncount = 3", "expected TOML, got: Cannot overwrite"),  # which TOML itself refuses
+        ("slots = 2\n[workers]\nslots = 3", "expected slots once"),
+        ("[workers]\ncount = '3'", r"workers: expected a whole number of processes.*got '3'"),
+        ("[daemon]\ngrace = 'soon'", r"grace_s: expected a number of seconds.*got 'soon'"),
+        ("[daemon]\ngrace = -1", "got -1"),
+        ("[retention]\nfinished = inf", "keep_ms: expected a whole number of milliseconds"),
+        ("[daemon]\nmax_payload = '1X'", "got '1X'"),
+    ],
+)
+def test_a_bad_table_is_refused_with_what_to_do(data_dir: Path, text: str, says: str) -> None:
+    (data_dir / "tq.toml").write_text(text + "\n")
+    with pytest.raises(ConfigError, match=says):
+        load_settings({"data_dir": data_dir}, NONE)

@@ -94,12 +94,15 @@ def test_one_application_check_at_a_time(running: tuple[Daemon, Client], monkeyp
 def test_a_turn_that_does_not_end_is_reported(data_dir: Path, monkeypatch: pytest.MonkeyPatch, until: Until) -> None:
     monkeypatch.setattr("tq.daemon.STALL_S", 0.02)
     log = Log(data_dir, "info")
-    dog = Watchdog(log)
+    stuck: list[int] = []
+    dog = Watchdog(log, lambda: stuck.append(1))
     dog.start()
     dog.begin()
     until(lambda: "turn_stalled" in (data_dir / "daemon.log").read_text(), 10, "the report")
+    assert "test_a_turn_that_does_not_end_is_reported" in (data_dir / "daemon.log").read_text()  # what the loop does meanwhile
     dog.end()
     until(lambda: not dog._awake.is_set(), 10, "the watchdog's sleep")
+    assert stuck == []  # it was not long enough for that
     log.close()
 
 

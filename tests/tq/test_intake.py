@@ -70,6 +70,35 @@ def test_tasks_of_one_kind_share_their_header_until_types_change(intake: Intake)
     assert intake.drafts(rows, NOW)[0][0].header is not first.header
 
 
+def test_tasks_that_differ_only_in_their_names_are_what_each_would_be_alone(intake: Intake) -> None:
+    """Whichever of them was checked first, and in whatever order its options came."""
+    asked: list[dict[str, Any]] = [
+        {"key": "a"}, {"key": "b"}, {"unique": "a"}, {"unique": "b", "unique_policy": "replace"}, {"key": "a", "unique": "b"},
+        {"unique": "c", "key": "b"}, {"key": "b", "label": "x", "ttl_ms": 50}, {"label": "x", "ttl_ms": 70, "key": "b"},
+        {"key": "\N{GRINNING FACE}" * 50, "unique": None, "meta": {"a": "b"}, "backoff": ["fixed", 5, 1.0, 5, False]},
+        {"key": None, "unique": "x" * 200, "extras": {"n": 1}}, {"key": None, "label": "x"},
+    ]  # fmt: skip
+    rows = [["plain", b"p", options] for options in asked]
+    together, policies = intake.drafts(rows * 2, NOW)
+    alone = []
+    for row in rows:
+        intake.forget()
+        alone += intake.drafts([row], NOW)[0]
+    assert together == alone * 2
+    assert [draft.header.packed for draft in together] == [draft.header.packed for draft in alone] * 2
+    assert [policies.get(at) for at in range(len(rows))] == ["reject"] * 3 + ["replace"] + ["reject"] * 6 + [None]
+    same = [draft.digest for draft in together]
+    assert len(set(same)) == 7  # of those with keys only the two that differ in nothing but their time to live are alike
+    assert same[6] == same[7]
+
+
+@pytest.mark.parametrize("name", ["key", "unique"])
+@pytest.mark.parametrize("bad", ["", "x" * 201, 5, b"x", ["x"]])
+def test_a_bad_name_is_refused_also_behind_a_thousand_good_ones(intake: Intake, name: str, bad: object) -> None:
+    good = [["plain", b"", {name: f"n{n}"}] for n in range(1000)]
+    assert f"task 1001 of 1001: {name}: expected a text of 1 to" in refusal(intake, *good, ["plain", b"", {name: bad}])
+
+
 def test_kinds_are_remembered_within_bounds(intake: Intake) -> None:
     for start in range(0, 3 * KINDS_KEPT, 1000):
         intake.drafts([["plain", b"", {"label": f"label {n}"}] for n in range(start, start + 1000)], NOW)

@@ -17,6 +17,7 @@ from tq.child import Child
 from tq.loop import Loop
 from tq.model import Header, Spec, error_in, pack
 from tq.pool import LOOKAHEAD, STALL_MS, Means, Pool
+from tq.pool.crew import HELLO_MS
 from tq.store import Claimed, Want
 
 APP = """
@@ -587,6 +588,20 @@ def test_only_a_running_command_can_be_suspended(yard: Callable[..., Yard]) -> N
     assert one.results(function, behind) == [0, 0]
 
 
+def test_a_worker_that_gives_no_sign_of_life_while_it_works_keeps_its_task(
+    yard: Callable[..., Yard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No lease has to be renewed by a process that is busy: what has begun is judged by its own timeout and by nothing else."""
+    monkeypatch.setattr("tq.pool.jobs.DEAF_MS", 100)
+    monkeypatch.setattr("tq.pool.DEAF_MS", 100)
+    app = "import ctypes\nimport tq\n@tq.task\ndef computes(seconds):\n    ctypes.PyDLL(None).usleep(int(seconds * 1e6))\n"
+    one = yard(app=app)  # PyDLL keeps the interpreter's lock: no thread of the worker runs meanwhile
+    pid = first(one).process.pid
+    (task,) = one.give("computes", 0.8)
+    assert one.results(task) == [0]
+    assert (first(one).process.pid, [event for event, _ in one.log]) == (pid, ["worker_started"])
+
+
 def test_who_looks_gets_a_sign_of_life_from_each_that_can_give_one(yard: Callable[..., Yard]) -> None:
     one = yard(workers=2)
     one.until(lambda: now_ms() > max(child.heard_at for child in one.pool.workers), "a moment")
@@ -604,3 +619,38 @@ def test_who_looks_gets_a_sign_of_life_from_each_that_can_give_one(yard: Callabl
     assert one.pool.silent(since)
     assert stopped.heard_at < since
     os.kill(stopped.process.pid, signal.SIGCONT)
+
+
+def test_a_pool_that_drains_while_work_waits_has_no_timer_that_is_over(yard: Callable[..., Yard]) -> None:
+    one = yard(most=3)
+    one.pool.backlog = lambda _: 5
+    (begun,) = one.give("slow", 60)
+    one.begun(begun)
+    now = now_ms()
+    one.pool.scale(now)  # which sees that work waits, and would look again
+    assert one.pool.next_due is not None
+    one.pool.drain()
+    one.pool.scale(now + 10_000)
+    one.pool.wake(now + 10_000)
+    assert one.pool.next_due is None or one.pool.next_due > now + 10_000
+
+
+def test_a_pool_that_drains_does_not_wait_to_replace_a_worker_that_died_a_moment_ago(yard: Callable[..., Yard]) -> None:
+    one = yard(workers=2)
+    os.kill(first(one).process.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while len(one.pool.workers) == 2:  # without a tick, which would replace it
+        assert time.monotonic() < deadline
+        one.loop.poll(0.1)
+    one.pool.drain()
+    one.pool.tick(now_ms())
+    assert one.pool.next_due is None or one.pool.next_due > now_ms()
+
+
+def test_a_worker_that_never_says_hello_is_ended_when_its_time_is_up_and_not_a_moment_later(yard: Callable[..., Yard]) -> None:
+    one = yard()
+    child = one.pool.spawn(now_ms())
+    due = one.pool.next_due
+    assert due == child.started_at + HELLO_MS
+    one.pool.tick(int(due))
+    assert child.state == "ending"

@@ -31,8 +31,10 @@ TIMEOUT_MS, GRACE_MS, LATE_S = 400, 500, 0.2
 BAR_S = (TIMEOUT_MS + GRACE_MS) / 1000 + LATE_S
 
 APP = """
-import asyncio, ctypes, os, signal, subprocess, sys, threading, time
+import asyncio, concurrent.futures, ctypes, os, signal, subprocess, sys, threading, time
 import tq
+
+helpers = concurrent.futures.ProcessPoolExecutor(1)
 
 def note(path, *words):
     with open(path, "a") as file: print(*words, file=file)
@@ -82,6 +84,10 @@ def forks(how, path):
 def leaves(path):
     note(path, subprocess.Popen(["sleep", "4711"]).pid)
     time.sleep(60)
+
+@tq.task
+def has_helped(what, number):
+    return helpers.submit(*{"pow": (pow, number, 2), "sleep": (time.sleep, number)}[what]).result()
 
 @tq.task
 def leaves_a_thread():
@@ -140,6 +146,16 @@ def prints():
     while True: print("x" * 200)
 
 @tq.task
+def traced():
+    def step():
+        return "went on"
+    sys.settrace(lambda *_: None)
+    try:
+        return step()
+    finally:
+        sys.settrace(None)
+
+@tq.task
 def takes_term(path):
     def on_term(*_):
         note(path, "term")
@@ -155,7 +171,7 @@ def takes_term(path):
 
 @pytest.fixture(autouse=True)
 def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers without coverage: beside its tracer a function in a thread was not seen to hear its exception."""
+    """Workers without coverage: the bars are for them as they are used."""
     for name in [name for name in os.environ if name.startswith("COV")]:
         monkeypatch.delenv(name)
 
@@ -251,13 +267,44 @@ def test_a_stopped_command_in_a_stopped_worker_ends_too(yard: Callable[..., Any]
     assert sleepers() == []
 
 
-def test_what_a_stopped_function_left_behind_is_ended_though_its_worker_lives_on(yard: Callable[..., Any], tmp_path: Path) -> None:
+def test_what_a_stopped_function_left_behind_is_ended_and_its_worker_makes_place(yard: Callable[..., Any], tmp_path: Path) -> None:
     one = yard()
     pid = one.pool.workers[0].process.pid
     (task,) = one.give("leaves", str(tmp_path / "note"), timeout_ms=TIMEOUT_MS)
+    behind = one.give("quick", 1, count=3)
     assert ends(one, task)[0] == "timed_out"
     assert not psutil.pid_exists(int((tmp_path / "note").read_text()))  # not even as a zombie
+    assert set(one.results(*behind)) == {"released"}
+    one.until(lambda: [(child.state, child.process.pid == pid) for child in one.pool.workers] == [("ready", False)], "another worker")
+    assert [event for event, _ in one.log] == ["worker_started", "worker_leaves", "worker_started"]
+    assert one.results(*one.give("quick", 1)) == [0]
+
+
+def test_helpers_of_a_module_end_with_a_function_that_is_stopped_and_the_next_task_has_others(yard: Callable[..., Any]) -> None:
+    """They do the stopped task's work, however old they are: it must not go on beside its next attempt."""
+    one = yard()
+    assert one.results(*one.give("has_helped", "pow", 3)) == [0]
+    worker = psutil.Process(one.pool.workers[0].process.pid)
+    (helper,) = worker.children()
+    (late,) = one.give("has_helped", "sleep", 60, timeout_ms=TIMEOUT_MS)
+    ended, took = ends(one, late)
+    assert ended == "timed_out"
+    assert took < BAR_S
+    assert not helper.is_running()
+    one.until(lambda: [child.state for child in one.pool.workers] == ["ready"], "a worker is ready")
+    (after,) = one.give("has_helped", "pow", 4)
+    assert one.results(after) == [0]
+    assert one.rows[after][6] == pack(16)
+
+
+def test_a_command_that_is_stopped_leaves_helpers_of_functions_alone(yard: Callable[..., Any]) -> None:
+    one = yard()
+    pid = one.pool.workers[0].process.pid
+    assert one.results(*one.give("has_helped", "pow", 3)) == [0]
+    (late,) = one.give("shell", "sleep", "4711", timeout_ms=TIMEOUT_MS)
+    assert ends(one, late)[0] == "timed_out"
     lives_on(one, pid)
+    assert one.results(*one.give("has_helped", "pow", 4)) == [0]
 
 
 @pytest.mark.parametrize(("kind", "noted"), [("coroutine", "cleaned up\n"), ("cleans_up", "cleaned up True\n")])
@@ -356,6 +403,17 @@ def test_nothing_of_a_stop_reaches_the_task_after_it(yard: Callable[..., Any], s
         assert one.rows[second][6] == pack(number)
     assert ends == {0, "stopped"}  # it came too late for some, and for some in time
     assert [child.process.pid for child in one.pool.workers] == [pid]
+
+
+def test_what_comes_after_a_stopped_function_may_be_traced(yard: Callable[..., Any]) -> None:
+    """Debuggers, profilers and coverage: up to Python 3.11 a traced call waits for ever while an exception is said to be on its way."""
+    one = yard(slots=3)
+    pid = one.pool.workers[0].process.pid
+    (late,) = one.give("endless", timeout_ms=TIMEOUT_MS)
+    assert ends(one, late)[0] == "timed_out"
+    (after,) = one.give("traced", timeout_ms=5000)
+    assert one.results(after) == [0]
+    lives_on(one, pid)
 
 
 # workers that are let go

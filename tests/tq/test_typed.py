@@ -133,6 +133,43 @@ def test_a_value_comes_back_as_it_was_sent(kind: Any, value: Any, data: Any) -> 
     assert type(back) is type(value)
 
 
+class Parcel(TypedDict):
+    weight: float
+    receipts: list[Receipt]
+
+
+class Open(TypedDict):
+    __pydantic_config__ = pydantic.ConfigDict(extra="allow")  # type: ignore[misc]
+    order: int
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "path"),
+    [
+        (Receipt, {"order": 1, "paid": 2.5, "payed": 3}, "payed"),
+        (Parcel, {"weight": 1.5, "receipts": [{"order": 1, "paid": 2.5, "payed": 3}]}, r"receipts\[0\]\.payed"),
+        (dict[str, Receipt], {"a": {"order": 1, "paid": 2.5, "payed": 3}}, r"a\.payed"),
+        (Item, {"name": "x", "payed": 3}, "payed"),
+        (Order, {"number": 17, "items": [{"name": "x", "payed": 3}]}, r"items\[0\]\.payed"),
+        (Model, {"day": "2030-01-01", "Total": 3, "payed": 3}, "payed"),
+    ],
+)
+def test_a_key_that_no_field_has_is_an_error_and_not_dropped(kind: Any, data: Any, path: str) -> None:
+    shape: Shape[Any] = Shape(kind, "the payload")
+    with pytest.raises(PayloadError, match=rf": {path}: expected no such field, got 3\. Mend it, or the type\.$"):
+        shape.read(decode(encode(data)))
+
+
+def test_a_sender_hears_of_a_key_that_no_field_has() -> None:
+    with pytest.raises(PayloadError, match="payed: expected no such field, got 3"):
+        Shape(Receipt, "the payload").plain({"order": 1, "paid": 2.5, "payed": 3})  # type: ignore[typeddict-unknown-key]
+
+
+def test_a_type_that_says_itself_what_becomes_of_other_keys_is_heeded() -> None:
+    data = {"order": 1, "more": [2]}
+    assert Shape(Open, "x").plain(data) == Shape(list[Open], "x").read([data])[0] == data  # type: ignore[arg-type]
+
+
 def test_a_value_of_many_kinds_of_fields_comes_back_as_it_was_sent() -> None:
     shape: Shape[Order] = Shape(Order, "x")
     order = Order(17, (Item("a"), Item("b", decimal.Decimal(2))), frozenset({"new"}), names={3: "three"})

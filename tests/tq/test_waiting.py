@@ -10,7 +10,7 @@ import pytest
 
 from tq.errors import Refused
 from tq.store import Want
-from tq.waiting import MOST, Claim, Request, Wait, Waiting
+from tq.waiting import INBOX_BYTES, INBOX_MOST, MOST, WATCHES_MOST, Claim, Inbox, Request, Wait, Waiting
 
 
 def wait(conn: int, number: int, *ids: int, any_: bool = False, until: float = math.inf) -> Wait:
@@ -22,7 +22,16 @@ def claim(conn: int, number: int, until: float = math.inf) -> Claim:
 
 
 def empty(waiting: Waiting) -> bool:
-    parts = (waiting.claims, waiting._waits, waiting._parked, waiting._load, waiting._ends, waiting._totals)
+    parts = (
+        waiting.claims,
+        waiting._waits,
+        waiting._parked,
+        waiting._load,
+        waiting._ends,
+        waiting._steps,
+        waiting._totals,
+        waiting._watches,
+    )
     return not any(parts) and waiting.next_due is None
 
 
@@ -72,6 +81,19 @@ def test_it_gives_out_what_a_plain_list_would_and_each_only_once(seed: int) -> N
     for conn in range(5):
         waiting.gone(conn)
     assert empty(waiting)
+
+
+def test_the_watches_of_one_connection_are_bounded_whatever_they_are_about() -> None:
+    waiting = Waiting()
+    for number in range(WATCHES_MOST):
+        waiting.check_watches(1, 1)
+        watch = (waiting.watch_ends, waiting.watch_steps)[number % 2]
+        watch((1, number), frozenset({number}))
+    with pytest.raises(Refused, match=f"at most {WATCHES_MOST} topics watched by one connection, it watches {WATCHES_MOST}"):
+        waiting.check_watches(1, 1)
+    waiting.check_watches(2, WATCHES_MOST)
+    waiting.gone(1)
+    waiting.check_watches(1, 1)
 
 
 def test_watchers_hear_of_the_tasks_they_named_or_of_all() -> None:
@@ -129,3 +151,22 @@ def test_a_connection_has_only_so_much_waiting_and_gets_room_again() -> None:
         waiting.ended(task_id)
     waiting.check(1)
     assert empty(waiting)
+
+
+def test_nobody_is_read_while_the_requests_of_all_are_too_many_bytes() -> None:
+    inbox = Inbox()
+    for conn in range(8):
+        assert not inbox.full(99)
+        inbox.add(Request(conn, 1, "enqueue" if conn < 4 else "get", {}, size=INBOX_BYTES // 8))
+    assert inbox.full(99)
+    inbox.gone(7, lambda one: one.verb == "enqueue")
+    assert not inbox.full(99)
+    inbox.gone(0, lambda one: one.verb == "enqueue")  # what changes something stays
+    inbox.add(Request(7, 2, "get", {}, size=INBOX_BYTES // 8))
+    assert inbox.full(99)
+    assert len(list(inbox.taken())) == 8
+    assert not inbox.full(99)
+    for number in range(INBOX_MOST):
+        inbox.add(Request(1, number, "get", {}, size=10))
+    assert inbox.full(1)
+    assert not inbox.full(2)

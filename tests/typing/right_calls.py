@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypedDict, TypeVar, assert_type
@@ -56,6 +57,26 @@ def by_name() -> None:
         assert_type(q.enqueue_many([("email", {"to": "a@b.c"}), ("email", None, {"priority": 3})]), list[int])
         for event in q.watch(["totals"], hz=2):
             assert_type(event["states"], Any)
+
+
+def acting() -> None:
+    with tq.connect() as q:
+        task = q.enqueue("email")
+        assert_type(q.retry(task, priority="high"), Sequence[str])
+        q.cancel(17)
+        q.edit([17, task], delay="1h")
+        q.remove(q.enqueue_many([("email", None)]))
+        q.wait(task, "30s")
+        assert_type(q.set_queue("mail", timeout="30s", keep=timedelta(days=2), priority="high", backoff="fixed", max_bytes="1G"), bool)
+        q.set_queue("mail", paused=True, weight=3, slots=2, route=["report.*"], unset=["aging"])
+
+
+async def acting_in_a_loop() -> None:
+    async with tq.aconnect() as q:
+        task = await q.enqueue("email")
+        assert_type(await q.retry(task), Sequence[str])
+        await q.cancel([17, task])
+        assert_type(await q.set_queue("mail", aging=60, external=True), bool)
 
 
 # typed tasks
@@ -130,6 +151,10 @@ async def typed_and_awaited() -> None:
 
 def patience(failures: int, error: BaseException) -> timedelta | str | None:
     return timedelta(minutes=failures) if failures < 3 else "1h" if isinstance(error, OSError) else None
+
+
+@tq.task("steady", backoff="fixed")
+def steady() -> None: ...
 
 
 @tq.task("stubborn", retry_on=OSError, retry_never=(FileNotFoundError,), backoff=patience, retry_for="2h")

@@ -34,6 +34,11 @@ def by_name() -> None:
         q.enqueue("email", {}, colour="red")  # wrong: call-arg
         q.enqueue("email", {}, unique="u", on_conflict="shout")  # wrong: arg-type
         q.get("42")  # wrong: arg-type
+        q.retry("42")  # wrong: arg-type
+        q.cancel(["42"])  # wrong: list-item
+        q.edit(17, key="k")  # wrong: call-arg
+        q.set_queue("mail", timeout_ms=30_000)  # wrong: call-arg
+        q.set_queue("mail", keep=[1])  # wrong: arg-type
 
 
 async def awaited() -> None:

@@ -3,7 +3,7 @@
 For: accepting local clients, cutting their bytes into requests, and sending answers as fast as each will read.
 Not for: what a verb does: requests go to ``serve``, which is the daemon's.
 Runs in: the daemon, on the thread of its loop.
-Promises: only this user (and root) gets in; what one connection sends or does not read costs bounded memory; a frame
+Promises: only this user (and root) gets in; what connections send or do not read costs bounded memory, one and all together; a frame
 that is no request gets one error and ends its connection; a client that has said its last word (``shutdown``) still gets
 its answers; without a free descriptor a client is told so; a live daemon's socket is never stolen (the lock is taken
 before, so a socket found here is a dead one's).
@@ -28,6 +28,8 @@ READ_BYTES = 256 << 10
 FRAMES_A_TURN = 256
 OUT_MOST = 8 << 20
 """Unsent answer bytes at which a connection that does not read is closed."""
+HELD_MOST = 32 << 20
+"""Bytes of frames begun and answers unsent, of all connections together (or two of the largest frames, if these are more)."""
 BACKLOG = 512
 DEAF_S = 1.0
 """How long nobody is let in when the system has no descriptor left, not even the spare one."""
@@ -39,10 +41,11 @@ Serve = Callable[["Connection", int, str, dict[str, Any]], None]
 class Connection:
     """One client. ``nonce`` names it across connections; ``id`` is never given twice in a daemon's life; ``who`` is its process.
 
-    ``reads`` is READ, or 0 once it has said its last word.
+    ``reads`` is READ, or 0 once it has said its last word. ``held``: the bytes that it makes us keep. ``size``: those of
+    the request that is being served.
     """
 
-    __slots__ = ("frames", "greeted", "id", "nonce", "out", "reads", "sock", "waits_to_write", "who")
+    __slots__ = ("frames", "greeted", "held", "id", "nonce", "out", "reads", "size", "sock", "waits_to_write", "who")
 
     def __init__(self, number: int, sock: socket.socket, max_frame: int, who: str = "") -> None:
         self.id = number
@@ -51,6 +54,8 @@ class Connection:
         self.frames = wire.Frames(max_frame)
         self.nonce: bytes | None = None
         self.greeted = False
+        self.held = 0
+        self.size = 0
         self.out = bytearray()
         self.reads = READ
         self.waits_to_write = False
@@ -60,7 +65,8 @@ class UnixDoor:
     """Listens on ``path``; gives each request to ``serve`` and the id of each closed connection to ``gone``.
 
     ``drained`` gets the id of a connection whose client has taken all that waited for it. ``full`` says of an id whether
-    what it has asked must be served before it is read on; while that is so the loop must keep turning.
+    what it has asked must be served before it is read on; while that is so the loop must keep turning. ``listener`` listens at
+    ``path`` already and goes on when this door is shut: a service manager made it.
     """
 
     def __init__(
@@ -73,6 +79,7 @@ class UnixDoor:
         max_connections: int,
         drained: Callable[[int], None],
         full: Callable[[int], bool],
+        listener: socket.socket | None = None,
     ) -> None:
         self._loop = loop
         self._path = path
@@ -85,11 +92,15 @@ class UnixDoor:
         self._connections: dict[int, Connection] = {}
         self._last = 0
         self._unread: dict[int, Connection] = {}
+        self._holding: dict[int, Connection] = {}  # those with frames begun or answers unsent; who got on last is the last
+        self._held = 0
+        self._held_most = max(HELD_MOST, 2 * max_frame)
         self._leaving: dict[int, Connection] = {}  # those that have said their last word
         self._spare = _open_spare()
         self.deaf = False
         """Whether the system has no descriptor left: call ``hear`` after DEAF_S."""
-        self._listener = self._listen()
+        self._lent = listener is not None
+        self._listener = listener or self._listen()
         loop.add(self._listener.fileno(), self._accept)
 
     def _listen(self) -> socket.socket:
@@ -99,6 +110,11 @@ class UnixDoor:
             raise ConfigError(
                 f"{self._path}: expected a socket path of at most {wire.MAX_SOCKET_PATH} bytes, got {len(path)}. "
                 "Choose a shorter --data-dir."
+            )
+        if _somebody_listens(path):
+            raise ConfigError(
+                f"{self._path}: expected a socket that nobody listens at, got one that a service manager keeps for its own daemon. "
+                "Start that one (`systemctl start tq`, with --user if it is a user's); `tq service uninstall` takes it away."
             )
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         fresh = path[:-1] + b"-" if len(path) + 1 > wire.MAX_SOCKET_PATH else path + b"-"
@@ -163,11 +179,14 @@ class UnixDoor:
                 self._loop.add(self._listener.fileno(), self._accept)
 
     def _refuse(self, sock: socket.socket, code: str, text: str) -> None:
+        self._tell(sock, code, text)
+        sock.close()
+
+    def _tell(self, sock: socket.socket, code: str, text: str) -> None:
         try:
             sock.send(wire.error(0, code, text))
         except OSError:
             pass  # it did not wait for the reason
-        sock.close()
 
     def _ready(self, connection: Connection, events: int) -> None:
         if events & WRITE:
@@ -185,6 +204,7 @@ class UnixDoor:
         if data:
             connection.frames.feed(data)
             self._cut(connection)
+            self._weigh(connection)
         elif events & (select.EPOLLHUP | select.EPOLLERR):
             self.close(connection)
         else:  # it has only ended its own side
@@ -213,6 +233,7 @@ class UnixDoor:
         else:
             self._unread.pop(connection.id, None)
         for body in bodies:
+            connection.size = len(body)
             request = _request(body)
             if request is None:
                 self._reject(
@@ -235,8 +256,30 @@ class UnixDoor:
     def read_on(self) -> None:
         """Serve what is left from the last turn."""
         for connection in list(self._unread.values()):
-            if not self._full(connection.id):
+            if connection.id in self._unread and not self._full(connection.id):
                 self._cut(connection)
+                self._weigh(connection)
+
+    # -- what they make us keep ------------------------------------------------------------------------------------
+
+    def _weigh(self, connection: Connection) -> None:
+        """Count what a connection makes us keep. If all together is too much, who has got on least of those that hold most is closed."""
+        if connection.id not in self._connections:
+            return
+        held = connection.frames.waiting + len(connection.out)
+        self._held += held - connection.held
+        if held < connection.held or not held:
+            self._holding.pop(connection.id, None)
+        if held:
+            self._holding[connection.id] = connection
+        connection.held = held
+        while self._held > self._held_most:
+            many = len(self._holding)
+            one = next(one for one in self._holding.values() if one.held * many >= self._held)
+            if not one.out:
+                text = f"the daemon keeps at most {self._held_most} bytes of frames begun and answers unread. Send a frame without a pause."
+                self._tell(one.sock, "refused", text)
+            self.close(one)
 
     # -- going out -------------------------------------------------------------------------------------------------
 
@@ -260,9 +303,11 @@ class UnixDoor:
         if connection.out:
             if len(connection.out) > OUT_MOST:
                 self.close(connection)
-            elif not connection.waits_to_write:
-                connection.waits_to_write = True
-                self._listen_to(connection)
+            else:
+                if not connection.waits_to_write:
+                    connection.waits_to_write = True
+                    self._listen_to(connection)
+                self._weigh(connection)
 
     def _flush(self, connection: Connection) -> None:
         try:
@@ -273,6 +318,7 @@ class UnixDoor:
             self.close(connection)
             return
         del connection.out[:sent]
+        self._weigh(connection)
         if not connection.out:
             connection.waits_to_write = False
             self._listen_to(connection)
@@ -288,6 +334,8 @@ class UnixDoor:
             return
         self._unread.pop(connection.id, None)
         self._leaving.pop(connection.id, None)
+        if self._holding.pop(connection.id, None) is not None:
+            self._held -= connection.held
         self._loop.remove(connection.sock.fileno())
         connection.sock.close()
         self.hear()
@@ -297,6 +345,14 @@ class UnixDoor:
     def connections(self) -> int:
         return len(self._connections)
 
+    def hang_up(self) -> None:
+        """From any thread, when the loop does not turn any more: who waits, or comes, hears at once that nobody will answer."""
+        for sock in (*([] if self._lent else [self._listener]), *(connection.sock for connection in list(self._connections.values()))):
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue
+
     def shut(self) -> None:
         """Stop listening, send what can be sent at once, close all."""
         self.deaf = False
@@ -304,11 +360,24 @@ class UnixDoor:
         self._listener.close()
         if self._spare is not None:
             os.close(self._spare)
-        self._path.unlink(missing_ok=True)
+        if not self._lent:
+            self._path.unlink(missing_ok=True)
         for connection in list(self._connections.values()):
             if connection.out:
                 self._flush(connection)
             self.close(connection)
+
+
+def _somebody_listens(path: bytes) -> bool:
+    """Whether a live process listens there: no daemon of this directory, whose lock we have."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        try:
+            probe.connect(path)
+        except BlockingIOError:
+            return True  # and has more to accept than it can
+        except OSError:
+            return False
+    return True
 
 
 def _open_spare() -> int | None:
@@ -322,8 +391,8 @@ def _open_spare() -> int | None:
 def _request(body: bytes) -> tuple[int, str, dict[str, Any]] | None:
     """The request in a frame; None if it is something else."""
     try:
-        number, verb, args = wire.message(body)
-    except (ValueError, TypeError, RecursionError):
+        number, verb, args = wire.request(body)
+    except (ValueError, TypeError, RecursionError, MemoryError):
         return None
     if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 1 << 63:
         return None

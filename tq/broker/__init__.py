@@ -7,13 +7,13 @@ Promises: nothing is answered, handed out or published before the commit that ho
 settles come first, then each connection's requests in order, then what is due, a slice of chores, and claims last; a
 request that fails changes nothing and harms no neighbour. One turn is one commit; without changes there is none.
 
-``desk`` is what the verbs share; ``sending consumers control lines reading`` each hold some of them.
+``desk`` is what the verbs share; ``sending consumers control lines reading schedules`` each hold some of them.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from time import monotonic
@@ -27,6 +27,7 @@ from tq.broker.control import Control
 from tq.broker.desk import Desk, Said, Step, Turn, Undone, Verb
 from tq.broker.lines import Lines
 from tq.broker.reading import Reading
+from tq.broker.schedules import Schedules
 from tq.broker.sending import Sending
 from tq.errors import Refused, StoreDamaged, StoreError, TqError
 from tq.intake import Defaults, Intake
@@ -46,6 +47,10 @@ AGAIN_MS = 1000
 DUE_MOST = 256
 CLOCK_BACK_MS = 3_600_000
 """A clock that steps back less than this stands still until it has caught up; further, it is followed."""
+CLOCK_AHEAD_MS = 300_000
+"""A clock that is so much further on than time has passed was put forward (or slept): leases and waits last as long as ever."""
+AT_A_TIME = 8
+"""Finished tasks that are forgotten with each request where there is little room."""
 RETAIN_EACH = 64
 """Ends after which a turn looks at what is kept: looking at each would cost a trickle as much as storing it."""
 RETAIN_EVERY_MS = 3_600_000
@@ -77,13 +82,16 @@ class Broker:
         self._stirred = False
         self._removed: list[int] = []  # tasks with output that were forgotten before anybody listened
         self.owed: list[Sequence[Any]] = []  # ends for which the store had no room
-        self._again_at = 0
+        self._wall = 0  # what the wall clock showed at the last turn, which is behind "now" while that stands still
+        self._ticks = 0.0  # and the other one, that never steps
+        self._again_at = 0  # by the wall clock
         self._retain_at = 0
         self._unkept = 0  # ends and requests since retention was last looked at
         self._consumers, self._control, self._reading = Consumers(desk), Control(desk), Reading(desk)
-        sending, lines = Sending(desk), Lines(desk)
-        self._reads: dict[str, Verb] = self._reading.reads | self._control.reads | lines.reads
-        self._writes: dict[str, Verb] = sending.writes | self._consumers.writes | self._control.writes | lines.writes
+        sending, self._lines, self._schedules = Sending(desk), Lines(desk), Schedules(desk)
+        lines, schedules = self._lines, self._schedules
+        self._reads: dict[str, Verb] = self._reading.reads | self._control.reads | lines.reads | schedules.reads
+        self._writes: dict[str, Verb] = sending.writes | self._consumers.writes | self._control.writes | lines.writes | schedules.writes
         self.verbs = frozenset(self._reads) | frozenset(self._writes)
 
     @property
@@ -151,19 +159,34 @@ class Broker:
         )
 
     def put_types(self, types: Sequence[TypeInfo], now: int) -> None:
-        """Remember what a hello named, if it is new; its own commit, since the daemon waits for it. Refused: no room."""
+        """Remember what a hello named, and its schedules, if it is new; its own commit, since the daemon waits for it. Refused: no room."""
         known = self._store.types()
         fresh = [info for info in types if known.get(info.name) != named(info)]
-        if not fresh:
+        gone = self._schedules.vanished(types)
+        if not (fresh or gone):
             return
-        self._store.begin(max(now, self._now))
+        self.desk.now = max(now, self._now)
+        self._store.begin(self._now)
         try:
             self._store.put_types(fresh)
+            self.desk.intake.forget()
+            self._schedules.declare(fresh, known, gone)
+            self._store.commit()
+        except Refused:
+            self._store.abort()
+            self.desk.intake.forget()
+            raise
+
+    def declare(self, declared: Mapping[str, Mapping[str, Any]], former: Mapping[str, Mapping[str, Any]], source: str, now: int) -> None:
+        """Set queues as a file says, ``former`` being what it said before; its own commit, before the first turn. Refused: no room."""
+        self.desk.now = max(now, self._now)
+        self._store.begin(self._now)
+        try:
+            self._lines.declare(declared, former, source)
             self._store.commit()
         except Refused:
             self._store.abort()
             raise
-        self.desk.intake.forget()
 
     def recover(self, begun: Callable[[int, int], bool], now: int) -> tuple[int, int]:
         """Settle what local workers held when the daemon died: (interrupted, released). Before the first claim.
@@ -186,15 +209,22 @@ class Broker:
 
     def turn(self, now: int, wants: Sequence[Want]) -> Turn:
         """One turn at ``now`` (ms since the epoch); ``wants`` are the pool's free slots. StoreError ends the daemon."""
+        if now < self._wall:
+            self._again_at = min(self._again_at, now + AGAIN_MS)
+        ticks = self._clock()
+        ahead = now - self._now - int((ticks - self._ticks) * 1000) if self._wall else 0
+        self._wall, self._ticks = now, ticks
         if now < self._now and self._now - now < CLOCK_BACK_MS:
             now = self._now
         elif now < self._now:
-            self._waiting.stepped(now - self._now)
+            self._stepped(now - self._now)
             self._retain_at = self._again_at = 0
+        elif ahead > CLOCK_AHEAD_MS:
+            self._stepped(ahead)
         self.desk.now = now
         settles, self._settles = self._settles, []
         requests: list[Request] = []  # those that this turn takes
-        if self.owed and now >= self._again_at:
+        if self.owed and self._wall >= self._again_at:
             settles, self.owed = [*self.owed, *settles], []
         turn = Turn()
         if self._said:
@@ -210,6 +240,7 @@ class Broker:
             self._store.abort()
             goes_on = self.desk.chores.aborted()
             self.desk.intake.forget()  # what it resolved by settings that are lost
+            self._schedules.doubt()
             turn = self._one_by_one(settles, requests)
             if goes_on and not self.owed:
                 self._again_at, turn.busy = 0, True
@@ -223,15 +254,27 @@ class Broker:
         turn.busy = turn.busy or bool(self._lists)
         return turn
 
+    def _stepped(self, ms: int) -> None:
+        """The clock was put forward, or back: nobody who waits or holds a lease is to notice."""
+        _log.warning("the clock was put %s by %d s", "forward" if ms > 0 else "back", abs(ms) // 1000)
+        self._waiting.stepped(ms)
+        self._store.stepped(ms)
+
     def _work(self, turn: Turn, settles: Sequence[Sequence[Any]], requests: list[Request], wants: Sequence[Want]) -> None:
         """Steps 2 and 3 of the loop: everything in one transaction, committed."""
         store, now = self._store, self._now
         due = store.next_due()
         chores = store.chores()
-        own = now >= self._again_at  # else its own work could not be committed a moment ago
+        schedules = self._schedules
+        own = self._wall >= self._again_at  # else its own work could not be committed a moment ago
         stirred, self._stirred = self._stirred, False
         changes = own and (
-            stirred or bool(chores) or (due is not None and due <= now) or now >= self._retain_at or bool(wants and store.ready())
+            stirred
+            or schedules.unsure
+            or bool(chores)
+            or (due is not None and due <= now)
+            or now >= self._retain_at
+            or bool(wants and store.ready())
         )
         changes = changes or bool(settles or self._notes) or any(r.verb in self._writes for r in self._inbox)
         if changes:
@@ -254,11 +297,12 @@ class Broker:
             if due is not None and due <= now:
                 self._come_due(turn)
             if chores:
-                self._control.work(chores[0], SLICE_S, turn)
+                self._control.work(chores, SLICE_S, turn)
+            schedules.ended(turn)
             self._consumers.grant(turn, wants)
             self._unkept += len(settles) + len(turn.ended) + len(requests)
-            if self._unkept >= RETAIN_EACH or now >= self._retain_at:
-                self._retain(turn, 2 * self._unkept)
+            if self._unkept >= RETAIN_EACH or now >= self._retain_at or store.short():
+                self._retain(turn, max(2 * self._unkept, RETAIN_EACH))
         store.commit()
         if turn.steps or turn.stirred or turn.removed:
             self._waiting.changed()
@@ -266,30 +310,40 @@ class Broker:
     def _one_by_one(self, settles: Sequence[Sequence[Any]], requests: Sequence[Request]) -> Turn:
         """The same, each in a transaction of its own, settles first; what still fails is answered so."""
         turn = Turn(stirred=True, busy=bool(settles or requests))
-        if not turn.busy:  # it was the turn's own work that failed: at once it would fail again
-            self._again_at = self._now + AGAIN_MS
+        if not turn.busy:  # it was the turn's own work that failed: at once it would fail again, unless there is room now
+            turn.busy = self._made_room(turn)
+            self._again_at = self._wall + (0 if turn.busy else AGAIN_MS)
         for at, one in enumerate(settles):
-            failed = self._alone(turn, partial(self.desk.settle_rows, [one]))
+            failed = self._with_room(turn, partial(self.desk.settle_rows, [one]))
             if isinstance(failed, Refused):  # no room: an end is never lost, and the next would fare no better
                 self.owed += settles[at:]
-                self._again_at = self._now + AGAIN_MS
+                self._again_at = self._wall + AGAIN_MS
                 break
             if failed is not None and not isinstance(failed, StoreDamaged):  # not what a worker may answer, nor would it become so
                 row = [one[0], one[1], "crashed", 0, self._now, False, {"error": BAD_RESULT}]
                 if self._alone(turn, partial(self.desk.settle_rows, [row])) is not None:
                     self.owed.append(row)
-                    self._again_at = self._now + AGAIN_MS
+                    self._again_at = self._wall + AGAIN_MS
         for request in requests:
-            failed = self._alone(turn, partial(self._serve, request))
+            failed = self._with_room(turn, partial(self._serve, request))
             if failed is not None:
                 turn.answers.append((request.conn, error_answer(request.number, failed)))
         return turn
+
+    def _with_room(self, turn: Turn, work: Callable[[Turn], object]) -> Exception | None:
+        """The same, and again for as long as it lacks only room, and finished tasks can be forgotten to make some."""
+        failed = self._alone(turn, work)
+        while isinstance(failed, NoRoom) and self._made_room(turn):
+            failed = self._alone(turn, work)
+        return failed
 
     def _alone(self, turn: Turn, work: Callable[[Turn], object]) -> Exception | None:
         part = Turn()
         try:
             self._store.begin(self._now)
             work(part)
+            if self._store.short():
+                self._retain(part, AT_A_TIME)
             self._store.commit()
         except Exception as error:
             if isinstance(error, StoreError) and not isinstance(error, StoreDamaged):
@@ -329,12 +383,13 @@ class Broker:
     def next_due(self) -> float | None:
         """The instant (ms) at which a turn is needed if nothing arrives; None: never."""
         own = self._store.next_due()
-        if self.owed or self._again_at > self._now:  # what could not be done a moment ago, timer or claim
-            own = self._again_at if own is None or self.owed else max(own, self._again_at)
+        if self.owed or self._again_at > self._wall:  # what could not be done a moment ago, timer or claim
+            own = self._again_at
         return min((at for at in (self._waiting.next_due, own) if at is not None), default=None)
 
     def _come_due(self, turn: Turn) -> None:
         desk = self.desk
+        self._schedules.come_due(SLICE_S, turn)
         promoted = self._store.promote(DUE_MOST)
         if promoted:
             turn.steps.append(("came_due", promoted))
@@ -344,7 +399,11 @@ class Broker:
             if task is None:
                 continue
             if what == "forget":
-                self._store.remove([task.id])
+                try:
+                    self._store.remove([task.id])
+                except StoreDamaged as error:  # its timer is gone; those of others must not come back with it
+                    _log.error("task %d is not forgotten: %s", task.id, error)
+                    continue
                 turn.steps.append(("removed", [task]))
                 turn.removed += [task.id] if task.status.output else []
                 continue
@@ -359,10 +418,26 @@ class Broker:
         turn.busy = turn.busy or DUE_MOST in (len(fired), len(promoted))
 
     def _retain(self, turn: Turn, most: int) -> None:
-        self._unkept, most = 0, max(most, RETAIN_EACH)
+        self._unkept = 0
+        self._retain_at = self._now + AGAIN_MS  # if this is not committed
         gone = self._store.retain(self._limits, most)
         turn.removed += [*self._removed, *(task_id for task_id, output in gone if output)]
-        self._removed.clear()
         more = len(gone) >= most
-        self._retain_at = self._now + (0 if more else RETAIN_EVERY_MS)
+        turn.later.append(partial(self._retained, self._now + (0 if more else RETAIN_EVERY_MS)))
         turn.busy = turn.busy or more
+
+    def _made_room(self, turn: Turn) -> bool:
+        """Whether finished tasks could be forgotten, so that others can end; to forget many takes room, too."""
+        before = self._kept()
+        for most in (RETAIN_EACH, AT_A_TIME, 1) if before else ():
+            self._alone(turn, lambda part, most=most: self._retain(part, most))  # type: ignore[misc]
+            if self._kept() < before:
+                return True
+        return False
+
+    def _kept(self) -> int:
+        return sum(sum(tally.states[State.SUCCEEDED :]) for tally in self._store.tallies())
+
+    def _retained(self, again_at: int) -> None:
+        self._retain_at = again_at
+        self._removed.clear()

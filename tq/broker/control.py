@@ -1,36 +1,45 @@
 """Control: what a person does to tasks, one by one or to all that a filter matches.
 
-For: ``cancel retry edit remove``, each with ids or with a filter (then it is a chore), and their dry runs.
+For: ``cancel retry edit remove suspend resume``, each with ids or with a filter (then it is a chore), and their dry runs.
 Not for: what a task becomes (lifecycle), stopping its process (pool).
 Runs in: the daemon, inside the broker's turn.
 Promises: each act is guarded and idempotent: a task that is not in a state for it is left as it is, and the outcome
 says so; a bulk act touches only what was there when it was asked for, in the order of arrival.
+
+A full queue takes what is retried by hand, or moved to it, as little as what is sent. Asked for ids, all of that is refused
+and nothing is changed. A chore leaves those tasks as they are, goes on, and says at its end how many they were: asked again
+when there is room, it does the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from tq import lifecycle
 from tq.arguments import arguments, filter_of, task_ids
 from tq.broker.desk import Desk, Turn, Verb
+from tq.chores import APART
 from tq.errors import UsageError
 from tq.lists import Count, group_name, group_of
-from tq.model import WAITING, State, Task
-from tq.store import Chore, Event, Query
+from tq.model import SHELL, WAITING, State, Task
+from tq.store import Chore, Event, Query, QueueFull
 from tq.waiting import Request
 
 Act = Callable[[Task, Mapping[str, Any], Turn], str]
 """Does it to one task: the outcome's word."""
-CHANGED = frozenset({"cancelled", "asked", "retried", "edited", "removed"})
+CHANGED = frozenset({"cancelled", "asked", "retried", "edited", "removed", "suspended", "resumed"})
 FILTER: dict[str, type] = {"where": str, "queue": str, "type": str, "states": list, "group": str}
 
 
 class Control:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._acts: dict[str, Act] = {"cancel": self._cancel, "retry": self._retry, "edit": self._edit, "remove": self._remove}
+        self._acts: dict[str, Act] = {
+            "cancel": self._cancel, "retry": self._retry, "edit": self._edit, "remove": self._remove,
+            "suspend": partial(self._hold, "suspend"), "resume": partial(self._hold, "resume"),
+        }  # fmt: skip
         self.writes: dict[str, Verb] = dict.fromkeys(self._acts, self._act)
         self.reads: dict[str, Verb] = {"chores": self._chores}
 
@@ -48,7 +57,9 @@ class Control:
             for task_id in task_ids(args["ids"]):
                 task = desk.one(task_id)
                 outcomes.append("unknown" if task is None else act(task, changes, turn))
-                if outcomes[-1] in CHANGED:
+                if outcomes[-1] in ("suspended", "resumed"):
+                    desk.note(request, outcomes[-1], str(task_id))
+                elif outcomes[-1] in CHANGED:
                     desk.note(request, verb, str(task_id), None, {"outcome": outcomes[-1], **_shown(changes)})
             return {"outcomes": outcomes}
         if "ids" in args:
@@ -60,8 +71,8 @@ class Control:
         if dry_run:
             desk.lists.check()
             states = frozenset(State) if where.states is None else where.states
-            found = desk.store.find(Query(states & _OPEN_TO[verb], where.queue, where.type, limit=1 << 62))
-            turn.later.append(lambda: desk.lists.add(request, found, where, Count(), group))
+            found = desk.store.find(Query(states & _OPEN_TO[verb], where.queue, where.type, limit=1 << 62, ids=where.ids_range))
+            turn.later.append(lambda: desk.lists.add(request, found, where, Count(partial(self._would, verb)), group))
             return None
         turn.busy = True
         kept = {**changes, **({"group": group} if group is not None else {})}
@@ -69,22 +80,28 @@ class Control:
         desk.note(request, verb, str(where) or "all", None, {"chore": chore, **_shown(changes)})
         return {"chore": chore}
 
-    def work(self, chore: Chore, seconds: float, turn: Turn) -> None:
-        """One slice of a chore."""
+    def work(self, chores: Sequence[Chore], seconds: float, turn: Turn) -> None:
+        """One slice of the chore whose turn it is."""
         desk = self._desk
+        chore = desk.chores.next(chores)
         changes = dict(chore.args["changes"] or {})
         group = changes.pop("group", None)
         act = self._acts[chore.verb]
 
-        def one(task: Task) -> bool:
+        def one(task: Task) -> tuple[str, bool] | None:
             if task.state not in _OPEN_TO[chore.verb] or (group is not None and group_name(group_of(task)) != group):
-                return False
-            return act(task, changes, turn) in CHANGED
+                return None
+            try:
+                word = act(task, changes, turn)
+            except QueueFull:
+                word = "full"
+            return word, word in CHANGED
 
-        over = desk.chores.work(chore, seconds, one, turn.later)
+        states = _HELD if chore.verb in APART else None  # of what may change its state meanwhile, nothing is left out
+        over = desk.chores.work(chore, chores, seconds, one, states, turn.later)
         if over is not None:
             turn.steps.append(("chore_done", [(over.id, over.verb, over.seen, over.changed)]))
-            counts = {"verb": over.verb, "seen": over.seen, "changed": over.changed}
+            counts = {"verb": over.verb, "seen": over.seen, "changed": over.changed, "left": over.left}
             desk.store.note(Event(0, desk.now, "tq", "chore_done", str(over.id), None, counts))  # who asked for it reads it there
         turn.busy = True
 
@@ -125,15 +142,34 @@ class Control:
             turn.removed.append(task.id)
         return "removed"
 
+    def _hold(self, verb: str, task: Task, changes: Mapping[str, Any], turn: Turn) -> str:
+        """Only commands: a function runs in a worker's own process, which others need."""
+        if task.spec.header.type != SHELL:
+            return "function"
+        if task.state.final:
+            return "over"
+        if task.state is State.RUNNING and self._desk.hold(verb, task.id):
+            return "suspended" if verb == "suspend" else "resumed"
+        return "not_running" if verb == "suspend" else "not_suspended"
+
+    def _would(self, verb: str, task: Task) -> bool:
+        """Whether a verb, asked for now, would change a task that is in a state for it."""
+        if verb == "resume":
+            return bool(self._desk.live(task.id).get("suspended"))
+        return verb != "suspend" or task.spec.header.type == SHELL
+
     def _chores(self, request: Request, turn: Turn) -> dict[str, Any]:
         arguments(request.verb, request.args)
         chores = self._desk.store.chores()
-        return {"chores": [{"id": c.id, "verb": c.verb, "where": c.args["where"], "seen": c.seen, "changed": c.changed} for c in chores]}
+        names = ("id", "verb", "seen", "changed", "left")
+        return {"chores": [{name: getattr(one, name) for name in names} | {"where": one.args["where"]} for one in chores]}
 
 
+_HELD = frozenset({State.RUNNING})
 _FINAL = frozenset(state for state in State if state.final)
 _OPEN_TO: dict[str, frozenset[State]] = {
     "cancel": WAITING | {State.RUNNING}, "retry": _FINAL, "edit": WAITING, "remove": _FINAL | WAITING,
+    "suspend": _HELD, "resume": _HELD,
 }  # fmt: skip
 """The states from which each verb changes something."""
 

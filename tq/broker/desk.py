@@ -79,10 +79,18 @@ class Desk:
         self.waiting = Waiting()
         self.followed: set[int] = set()
         """Tasks whose end the daemon wants to see in ``Turn.ended``."""
+        self.blocking: set[int] = set()
+        """Tasks for whose end slots of schedules wait."""
+        self.declared: dict[str, dict[str, Any]] = {}
+        """What the settings file says of queues, as the store has it."""
+        self.declared_in: str | None = None
         self.slots: Callable[[], tuple[int, int]] = lambda: (0, 0)
         """Slots that run a task, slots in all: the daemon's to say."""
         self.live: Callable[[int], dict[str, Any]] = lambda _: {}
         """What only the pool knows of a running task, as keys of its row: the daemon's to say."""
+        self.hold: Callable[[str, int], bool] = lambda _verb, _task_id: False
+        """"suspend" or "resume" the command of a running task; False: it is not one to which that can be done. The daemon's to
+        do, at once and not with the commit: it changes no task, and doing it again changes nothing."""
 
     def row(self, task: Task) -> dict[str, Any]:
         """The task as it travels to clients."""
@@ -97,7 +105,8 @@ class Desk:
         won = self.store.succeed(list(map(_SUCCESS, wins))) if wins else []
         if wins:
             turn.steps.append(("succeeded", wins if all(won) else [row for row, ok in zip(wins, won, strict=True) if ok]))
-        if len(wins) == len(rows) and not (self.waiting.for_ends or self.followed or turn.later):  # who is about to wait is in later
+        wanted = self.waiting.for_ends or self.followed or self.blocking or turn.later  # who is about to wait is in later
+        if len(wins) == len(rows) and not wanted:
             return won
         again = self._retry_later([row for row in rows if row[2] == "failed"], turn) if len(wins) < len(rows) else set()
         next_won, held = iter(won), []
@@ -140,12 +149,17 @@ class Desk:
 
     def carry_out(self, change: Transition, turn: Turn) -> Task | None:
         """Apply one transition; the task as it is now, None if its guard did not hold."""
-        now = self.store.apply([change])[0]
-        if now is not None:
-            turn.steps.append((change.event, [now]))
-            if now.state.final:
-                turn.ended.append((now.id, now.state.word, now.status.exit_code))
-        return now
+        return self.carry_out_all([change], turn)[0]
+
+    def carry_out_all(self, changes: Sequence[Transition], turn: Turn) -> list[Task | None]:
+        """The same of several, in their order."""
+        done = self.store.apply(changes)
+        for change, now in zip(changes, done, strict=True):
+            if now is not None:
+                turn.steps.append((change.event, [now]))
+                if now.state.final:
+                    turn.ended.append((now.id, now.state.word, now.status.exit_code))
+        return done
 
     def note(self, request: Request, what: str, target: str, *changes: dict[str, Any] | None) -> None:
         """Remember what a person did; ``changes`` are what it was before and after."""

@@ -8,6 +8,7 @@ Promises: a setting that is not named stays as it is; what was changed, by whom,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from tq.arguments import arguments, between
 from tq.broker.desk import Desk, Turn, Verb
 from tq.errors import UsageError
 from tq.intake import checked_options
-from tq.model import MAX_DURATION_MS, brief, is_name
+from tq.model import MAX_DURATION_MS, brief, is_pattern
 from tq.stats import stats
 from tq.store import QueueInfo, TypeInfo
 from tq.waiting import Request
@@ -42,42 +43,77 @@ class Lines:
         self.reads: dict[str, Verb] = {"queues": self._queues, "types": self._types}
 
     def _set_queue(self, request: Request, turn: Turn) -> dict[str, Any]:
-        args = arguments(request.verb, request.args, "name", name=str, **_KINDS)
-        name, unset = args.pop("name"), args.pop("unset", [])
-        for key, (low, high) in _NUMBERS.items():
-            if key in args:
-                between(args[key], low, high, key)
-        args |= checked_options({key: args[key] for key in _FOR_TASKS if key in args})
-        if "backoff" in args:
-            args["backoff"] = args["backoff"].row()
-        routes = args.get("routes", [])
-        if len(routes) > ROUTES_MOST or not all(is_name(pattern) for pattern in routes):
-            raise UsageError(f"routes: expected at most {ROUTES_MOST} patterns of types such as report.*, got {brief(routes)}.")
-        for key in unset:
-            if key not in _KINDS or key in ("paused", "external", "unset"):
-                raise UsageError(f"unset: expected settings of a queue ({', '.join(_KINDS)}), got {brief(key)}.")
-            args.setdefault(key, getattr(QueueInfo(name), key))
+        name, settings = checked_settings(request.verb, request.args)
         store = self._desk.store
         known = name in store.queues() or any(tally.queue == name for tally in store.tallies())
-        old = store.queues().get(name, QueueInfo(name))
-        new = replace(old, **args)
-        store.put_queue(new)
+        self._put(name, settings, request)
+        turn.stirred = True
+        declared = [key for key in settings if key in self._desk.declared.get(name, ())]
+        return {"new": not known, **({"declared": declared} if declared else {})}
+
+    def _put(self, name: str, settings: dict[str, Any], request: Request) -> None:
+        old = self._desk.store.queues().get(name, QueueInfo(name))
+        new = replace(old, **settings)
+        self._desk.store.put_queue(new)
         changed = [key for key in QueueInfo.__slots__ if getattr(old, key) != getattr(new, key)]
         if changed:
             what = "set_queue" if changed != ["paused"] else "paused" if new.paused else "resumed"
             self._desk.note(request, what, name, {key: getattr(old, key) for key in changed}, {key: getattr(new, key) for key in changed})
         self._desk.intake.forget()
-        turn.stirred = True
-        return {"new": not known}
+
+    def declare(self, declared: Mapping[str, Mapping[str, Any]], former: Mapping[str, Mapping[str, Any]], who: str) -> None:
+        """Set what a file says of queues; what ``former`` said and it says no more has its default again, if nobody set it since."""
+        queues = self._desk.store.queues()
+        for name in {**former, **declared}:
+            info = queues.get(name, QueueInfo(name))
+            now, then = declared.get(name, {}), former.get(name, {})
+            usual = QueueInfo(name)
+            gone = [key for key, value in then.items() if key in _KINDS and key not in now and _same(getattr(info, key), value)]
+            dropped = {key: getattr(usual, key) for key in gone}
+            settings = {key: value for key, value in {**dropped, **now}.items() if not _same(getattr(info, key), value)}
+            if settings:
+                self._put(name, settings, Request(0, 0, "set_queue", {}, None, who))
+        self._desk.declared = {name: dict(settings) for name, settings in declared.items()}
+        self._desk.declared_in = who
 
     def _queues(self, request: Request, turn: Turn) -> dict[str, Any]:
         """Each queue's settings and counts."""
         arguments(request.verb, request.args)
-        counted = stats(self._desk.store.tallies(), *self._desk.slots())["queues"]
-        infos = {name: QueueInfo(name) for name in counted} | self._desk.store.queues()
+        desk = self._desk
+        counted = stats(desk.store.tallies(), *desk.slots())["queues"]
+        infos = {name: QueueInfo(name) for name in counted} | desk.store.queues()
         rows = [dict(zip(QueueInfo.__slots__, info.row(), strict=True)) for _, info in sorted(infos.items())]
-        return {"queues": [row | {key: counted.get(row["name"], {}).get(key) for key in ("states", "bytes")} for row in rows]}
+        for row in rows:
+            row |= {key: counted.get(row["name"], {}).get(key) for key in ("states", "bytes")}
+            if row["name"] in desk.declared:
+                row["declared"] = desk.declared[row["name"]]
+        return {"queues": rows, **({"file": desk.declared_in} if desk.declared else {})}
 
     def _types(self, request: Request, turn: Turn) -> dict[str, Any]:
         arguments(request.verb, request.args)
         return {"types": [dict(zip(TypeInfo.__slots__, info.row(), strict=True)) for _, info in sorted(self._desk.store.types().items())]}
+
+
+def checked_settings(verb: str, given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The queue's name and its settings as the store has them, from the arguments of ``set_queue``; UsageError for what cannot be."""
+    args = arguments(verb, given, "name", name=str, **_KINDS)
+    name, unset = args.pop("name"), args.pop("unset", [])
+    for key, (low, high) in _NUMBERS.items():
+        if key in args:
+            between(args[key], low, high, key)
+    args |= checked_options({key: args[key] for key in _FOR_TASKS if key in args})
+    if "backoff" in args:
+        args["backoff"] = args["backoff"].row()
+    routes = args.get("routes", [])
+    if len(routes) > ROUTES_MOST or not all(is_pattern(pattern) for pattern in routes):
+        raise UsageError(f"routes: expected at most {ROUTES_MOST} patterns of types such as report.*, got {brief(routes)}.")
+    for key in unset:
+        if not isinstance(key, str) or key not in _KINDS or key in ("paused", "external", "unset"):
+            raise UsageError(f"unset: expected settings of a queue ({', '.join(_KINDS)}), got {brief(key)}.")
+        args.setdefault(key, getattr(QueueInfo(name), key))
+    return name, args
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values of a setting are one; the store gives lists as tuples."""
+    return (list(one) if isinstance(one, tuple) else one) == (list(other) if isinstance(other, tuple) else other)

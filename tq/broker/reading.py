@@ -10,17 +10,18 @@ stream has a number that rises by one, so that who misses some can see it.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
 from tq import wire
-from tq.answers import Page, error_answer, fitting, rows_of
+from tq.answers import error_answer, fitting, rows_of
 from tq.arguments import arguments, between, filter_of, task_ids
 from tq.broker.control import FILTER
 from tq.broker.desk import Desk, Turn, Verb
 from tq.broker.steps import WORDS, describe
 from tq.errors import NoSuchTask, StoreDamaged, UsageError
-from tq.lists import Groups, Tasks
+from tq.lists import Groups, Next, Tasks
 from tq.model import SHELL, State, Task
 from tq.stats import stats
 from tq.store import SCAN_MOST, Query, QueueInfo
@@ -46,18 +47,6 @@ class Reading:
     def _get(self, request: Request, turn: Turn) -> dict[str, Any]:
         ids = task_ids(arguments(request.verb, request.args, "ids", ids=list)["ids"])
         return {"tasks": rows_of(self._desk.store.get, ids, self._desk.row)}
-
-    def _peek(self, request: Request, turn: Turn) -> dict[str, Any]:
-        args = arguments(request.verb, request.args, limit=int, queue=str)
-        limit = between(args.get("limit", 10), 1, SCAN_MOST, "limit")
-        page = Page()
-        for one in self._desk.store.peek(limit, args.get("queue")):
-            try:
-                task = self._desk.one(one.id)
-            except StoreDamaged:
-                continue  # a claim sets it aside
-            page.add(None if task is None else {**task.row(), "why": one.why})
-        return {"tasks": page.rows}
 
     def _stats(self, request: Request, turn: Turn) -> dict[str, Any]:
         arguments(request.verb, request.args)
@@ -124,9 +113,27 @@ class Reading:
         limit, before, group = between(args.pop("limit", 50), 1, SCAN_MOST, "limit"), args.pop("before", None), args.pop("group", None)
         desk, where = self._desk, filter_of(args)
         # The store is asked for what its indexes know, and the filter chooses among that.
-        query = Query(where.states, where.queue, where.type, limit=1 << 62, before=before)
+        query = Query(where.states, where.queue, where.type, limit=1 << 62, before=before, ids=where.ids_range)
         desk.lists.check()
         turn.later.append(lambda: desk.lists.add(request, desk.store.find(query), where, Tasks(limit, desk.row), group))
+
+    def _peek(self, request: Request, turn: Turn) -> None:
+        """The order is that of this turn; the tasks, which may be large, are read one by one."""
+        args = arguments(request.verb, request.args, limit=int, queue=str)
+        limit = between(args.get("limit", 10), 1, SCAN_MOST, "limit")
+        desk = self._desk
+        desk.lists.check()
+        why = {one.id: one.why for one in desk.store.peek(limit, args.get("queue"))}
+        turn.later.append(lambda: desk.lists.add(request, self._waiting(why), filter_of({}), Next(why, desk.row)))
+
+    def _waiting(self, ids: Iterable[int]) -> Iterator[tuple[Task, bytes] | None]:
+        """Those that still wait. A damaged one is passed over: a claim sets it aside."""
+        for task_id in ids:
+            try:
+                task = self._desk.one(task_id)
+            except StoreDamaged:
+                task = None
+            yield (task, b"") if task is not None and task.state is State.PENDING else None
 
     def _dead(self, request: Request, turn: Turn) -> None:
         """What failed for good, grouped by what went wrong."""
@@ -155,7 +162,7 @@ class Reading:
     def _watch(self, request: Request, turn: Turn) -> dict[str, Any]:
         args = arguments(request.verb, request.args, "topics", topics=list, ids=list, hz=int)
         key, waiting = (request.conn, request.number), self._desk.waiting
-        waiting.check(request.conn)
+        waiting.check_watches(request.conn, len(args["topics"]))
         ids = frozenset(task_ids(args["ids"])) if args.get("ids") is not None else None
         for topic in args["topics"]:
             if topic == "ends":

@@ -17,7 +17,7 @@ from tq.answers import Pairs
 from tq.arguments import arguments
 from tq.broker.desk import Desk, Turn, Undone, Verb
 from tq.errors import Conflict, StoreError, TqError
-from tq.model import WAITING
+from tq.model import Header
 from tq.store import SCAN_MOST, Draft, Holder, KeyRef, RequestId
 from tq.waiting import Request
 
@@ -53,29 +53,35 @@ class Sending:
         firsts: dict[KeyRef, int] = {}  # names taken by this very request: by which of its new drafts
         replaced: list[int] = []
         fresh: list[Draft] = []
-        for at, draft in enumerate(drafts):
-            head, policy, place = draft.header, policies.get(at, "reject"), 0
-            names = [KeyRef(kind, head.type, name) for kind, name in (("key", head.key), ("unique", head.unique)) if name]
-            for name, holder in zip(names, store.holders(names), strict=True):
+        named = [_names_of(draft.header) for draft in drafts]
+        holders = iter(store.holders([name for names in named for name in names]))
+        for at, (draft, names) in enumerate(zip(drafts, named, strict=True)):
+            policy, place = policies.get(at, "reject"), 0
+            for name in names:
+                holder = next(holders)
                 if not place and name in firsts:
                     place = self._twin(draft, name, firsts[name], policy, fresh)
                 elif not place and holder is not None:
                     place = self._taken(draft, name, holder, policy, replaced)
             places.append(place)
             if not place:
-                firsts |= dict.fromkeys(names, len(fresh))
+                for name in names:
+                    firsts[name] = len(fresh)
                 fresh.append(draft)
-        for task_id in replaced:  # first: only then is the name free
-            task = self._desk.one(task_id)
-            change = lifecycle.cancel(task, self._desk.now) if task is not None else None
-            if change is not None:
-                self._desk.carry_out(change, turn)
+        self._make_way(replaced, turn)  # first: only then is the name free
         try:
             ids = list(store.enqueue(fresh, once, places))
         except TqError as error:
             raise Undone(error) if replaced and not isinstance(error, StoreError) else error from None
         given = [task_id for task_id, place in zip(ids, places, strict=True) if not place]
         return {"ids": ids, "existing": [at for at, place in enumerate(places) if place], "new": given, "drafts": fresh}
+
+    def _make_way(self, replaced: Sequence[int], turn: Turn) -> None:
+        """Cancel the tasks whose names others take."""
+        desk = self._desk
+        for start in range(0, len(replaced), SCAN_MOST):
+            tasks = desk.store.get(replaced[start : start + SCAN_MOST])
+            desk.carry_out_all([change for task in tasks if task is not None and (change := lifecycle.cancel(task, desk.now))], turn)
 
     def _twin(self, draft: Draft, name: KeyRef, first: int, policy: str, fresh: list[Draft]) -> int:
         """The place of a draft whose name another of its request has, the one at ``first`` of ``fresh``. Conflict if it is another task."""
@@ -105,10 +111,11 @@ class Sending:
             )
         if policy == "existing":
             return holder.id
-        task = self._desk.one(holder.id)
-        if policy == "replace" and (task is None or task.state in WAITING):
+        (runs,) = self._desk.store.running([holder.id])
+        if policy == "replace" and runs is None:
             replaced.append(holder.id)
             return 0
+        task = self._desk.one(holder.id)
         state = task.state.word if task is not None else "unknown"
         what = "runs already and cannot be replaced" if policy == "replace" else f"is {state}"
         raise Conflict(
@@ -116,3 +123,7 @@ class Sending:
             "Nothing was stored. Wait for it, or take the existing one (--on-conflict existing).",
             id=holder.id,
         )
+
+
+def _names_of(head: Header) -> list[KeyRef]:
+    return [KeyRef(kind, head.type, name) for kind, name in (("key", head.key), ("unique", head.unique)) if name]

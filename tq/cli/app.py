@@ -29,21 +29,26 @@ Verb = Callable[[Client, dict[str, Any]], int]
 
 EPILOG = (
     "Exit codes: 0 done; the task's own code for run and wait; 1 the task failed; 2 usage; 66 no such task; 69 no daemon; "
-    "75 refused for now; 77 not allowed; 124 timed out or expired; 130 interrupted; 143 cancelled."
+    "75 refused for now (a limit, a drain, a name that another task has, a task that is in no state for it); 77 not allowed; "
+    "124 timed out or expired; 130 interrupted; 143 cancelled."
 )
 AUTOSTART = ("enqueue", "add", "run")
 GROUPS = {
+    "config": "Settings.",
     "daemon": "Start and stop the daemon.",
     "dead": "Tasks that failed for good.",
     "queue": "Queues and their settings.",
+    "schedule": "Tasks and commands that are sent again and again.",
+    "service": "The daemon as a service of systemd.",
     "worker": "Worker processes.",
 }
 ROOMS = {
-    "cancel": "control", "retry": "control", "edit": "control", "remove": "control",
+    **dict.fromkeys(("cancel", "retry", "edit", "remove", "suspend", "resume"), "control"),
     "dead": "dead", "events": "events", "why": "events",
     "run": "tasks", "enqueue": "tasks", "show": "tasks", "list": "tasks", "peek": "tasks", "log": "tasks",
-    "daemon": "daemon", "queue": "queues", "worker": "workers", "suspend": "workers", "resume": "workers",
-    "verify": "instance", "backup": "instance", "demo": "instance", "bench": "instance",
+    "daemon": "daemon", "queue": "queues", "worker": "workers", "schedule": "schedules", "service": "service", "completion": "complete", "man": "man",
+    "verify": "instance", "backup": "instance", "restore": "instance", "compact": "instance", "doctor": "instance",
+    "config": "instance", "demo": "instance", "bench": "instance",
 }  # fmt: skip
 
 
@@ -96,12 +101,17 @@ def _argument(command: Command) -> list[inspect.Parameter]:
         "any": (list[str] | None, None),
         "some": (list[str], inspect.Parameter.empty),
         "rest": (list[str], inspect.Parameter.empty),
+        "named": (str, inspect.Parameter.empty),
     }
     if command.takes == "none":
         return []
     kind, default = kinds[command.takes]
     hint = _HINT[kind, typer.Argument(metavar=command.argument.upper(), show_default=False)]
-    return [inspect.Parameter(command.argument, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)]
+    found = [inspect.Parameter(command.argument, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)]
+    if command.takes == "named":
+        rest = _HINT[list[str] | None, typer.Argument(metavar="[-- COMMAND]", show_default=False)]
+        found.append(inspect.Parameter("command", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=rest))
+    return found
 
 
 def _function(name: str, command: Command) -> Callable[..., None]:
@@ -120,7 +130,9 @@ def _function(name: str, command: Command) -> Callable[..., None]:
 
 def build() -> typer.Typer:
     """The application, as the table says."""
-    app = typer.Typer(name="tq", no_args_is_help=True, pretty_exceptions_enable=False, epilog=EPILOG, rich_markup_mode=None)
+    app = typer.Typer(
+        name="tq", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, epilog=EPILOG, rich_markup_mode=None
+    )
     groups = {name: typer.Typer(help=text, no_args_is_help=True) for name, text in GROUPS.items()}
     for name, command in COMMANDS.items():
         group, _, leaf = name.rpartition(" ")

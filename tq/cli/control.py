@@ -1,4 +1,4 @@
-"""``tq cancel|retry|edit|remove``: what a person does to tasks, by their ids or to all that match a filter.
+"""``tq cancel|retry|edit|remove|suspend|resume``: what a person does to tasks, by their ids or to all that match a filter.
 
 For: outcomes in words; long work over many tasks, its dry runs and its progress; what ``dead`` and ``queues`` share of it.
 Not for: what a task becomes (daemon), ``cancel`` with ids alone (hot).
@@ -13,7 +13,7 @@ from time import monotonic, time
 from typing import Any
 
 from tq.cli import hot
-from tq.cli.options import Option, json_value, packed, source, task_ids, task_options
+from tq.cli.options import Option, a_name, json_value, packed, source, task_ids, task_options
 from tq.client import Client
 from tq.client.acting import READ_WITHIN
 from tq.errors import TqError, UsageError
@@ -23,7 +23,10 @@ from tq.query import parse
 IDS_A_FILTER = 90
 """Ids that a filter's text takes."""
 TELL_EVERY = 1.0
-DONE = {"cancel": "cancelled", "retry": "retried", "edit": "changed", "remove": "removed"}
+DONE = {
+    "cancel": "cancelled", "retry": "retried", "edit": "changed", "remove": "removed", "suspend": "suspended", "resume": "resumed",
+}  # fmt: skip
+_FUNCTION = "is a function, which runs in a worker that others need: only commands stand still. Pause its queue, or cancel it"
 _OUTCOMES: dict[str, dict[str, tuple[str, int]]] = {
     "retry": {
         "retried": ("will run again", 0),
@@ -37,14 +40,34 @@ _OUTCOMES: dict[str, dict[str, tuple[str, int]]] = {
         "over": ("is over, so nothing was changed. `tq retry` runs it again, with another payload or priority if you like", 75),
     },
     "remove": {"removed": ("removed", 0), "running": ("runs. Cancel it first, or wait for its end", 75)},
+    "suspend": {
+        "suspended": ("stopped where it stood; `tq resume` lets it go on", 0),
+        "not_running": ("does not run here now, so it was not stopped", 75),
+        "over": ("is over already", 75),
+        "function": (_FUNCTION, 2),
+    },
+    "resume": {
+        "resumed": ("goes on", 0),
+        "not_suspended": ("is not suspended", 75),
+        "over": ("is over already", 75),
+        "function": (_FUNCTION, 2),
+    },
 }
 """What became of a task, and the exit code for it."""
+_LEFT = {
+    "full": "no room in the queue. Ask again when there is",
+    "taken": "another live task has its unique name",
+    "function": "only commands stand still, not functions",
+    "not_running": "not run by a worker of this daemon, or not begun",
+    "not_suspended": "not suspended",
+}
+"""Why a chore left tasks as they are."""
 
 
 def chosen(values: dict[str, Any], *names: str, where: str = "") -> dict[str, Any]:
     """Which tasks the options mean, as arguments of a verb: ``names`` among queue, type, label, tenant and group, the
     states and the filter, which is ``where`` or the option's. Empty: nothing was said."""
-    found: dict[str, Any] = {name: values[name] for name in names if values.get(name) is not None}
+    found: dict[str, Any] = {name: a_name(f"--{name}", values[name]) for name in names if values.get(name) is not None}
     try:
         states = [state_named(word).word for given in values.get("state") or [] for word in given.split(",")]
     except ValueError as error:
@@ -75,6 +98,14 @@ def remove(client: Client, values: dict[str, Any]) -> int:
     return _act(client, "remove", values, chosen(values, "queue", "type"), {})
 
 
+def suspend(client: Client, values: dict[str, Any]) -> int:
+    return _act(client, "suspend", values, chosen(values, "queue", "type"), {})
+
+
+def resume(client: Client, values: dict[str, Any]) -> int:
+    return _act(client, "resume", values, chosen(values, "queue", "type"), {})
+
+
 def retry(client: Client, values: dict[str, Any]) -> int:
     from tq.cli.options import RETRY
 
@@ -95,7 +126,7 @@ def _act(client: Client, verb: str, values: dict[str, Any], which: dict[str, Any
     if words and which:
         raise UsageError("expected ids or a filter, got both. Put the ids into the filter: --where 'id:17,42 state:failed'.")
     if not words and not which:
-        example = "state:failed age>1h" if verb == "retry" else "state:pending age>1h"
+        example = {"retry": "state:failed age>1h", "suspend": "queue:builds", "resume": "queue:builds"}.get(verb, "state:pending age>1h")
         raise UsageError(f"expected the ids of tasks, or which ones: tq {verb} --where '{example}'. Got neither.")
     if not words:
         return in_bulk(client, verb, values, which, changes)
@@ -175,5 +206,10 @@ def in_bulk(client: Client, verb: str, values: dict[str, Any], which: dict[str, 
     except TqError as error:
         error.message += f" Chore {chore} is on disk and goes on when the daemon does."
         raise
-    hot.say(f"{counted(done['changed'])} {DONE[verb]}" if done else f"chore {chore} is done")
-    return 0
+    if done is None:
+        hot.say(f"chore {chore} is done")
+        return 0
+    hot.say(f"{counted(done['changed'])} {DONE[verb]}")
+    for word, count in done["left"].items():
+        hot.say(f"{counted(count)} left as {'it is' if count == 1 else 'they are'}: {_LEFT.get(word, word)}")
+    return 75 if "full" in done["left"] else 0

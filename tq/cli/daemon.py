@@ -61,6 +61,9 @@ def _patience(status: dict[str, Any]) -> float:
 
 def daemon_restart(client: Client, _values: dict[str, Any]) -> int:
     status = client.status()
+    if status.get("supervised"):
+        text = "expected a daemon that `tq daemon start` started, got one that a service manager runs, and would start again. "
+        raise UsageError(text + "Nothing was stopped. Ask that: `systemctl restart tq`, with --user if `tq service status` says so.")
     client.call("check_app", {}, READY_WITHIN)  # a ConfigError with the traceback: nothing was stopped
     stop_daemon(client, timeout=_patience(status))
     pid = start_daemon(client.data_dir, **{key.removesuffix("_s"): value for key, value in status["options"].items()})

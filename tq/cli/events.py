@@ -16,7 +16,19 @@ from typing import Any
 
 from tq.cli import hot
 from tq.cli.options import task_ids, whole
-from tq.cli.render import attempts_of, clean, instant, json_line, plain, seconds, status_line, table
+from tq.cli.render import (
+    attempts_of,
+    clean,
+    instant,
+    json_line,
+    option_name,
+    option_words,
+    options_object,
+    plain,
+    seconds,
+    status_line,
+    table,
+)
 from tq.client import Client
 from tq.errors import UsageError
 from tq.model import FINAL
@@ -107,7 +119,8 @@ def _done(client: Client, left: int) -> Iterator[dict[str, Any]]:
 def _print_done(found: Iterable[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         for event in found:
-            print(json_line(plain({**event, "at": instant(event["at"])})))
+            changed = {key: event[key] and options_object(event[key]) for key in ("before", "after")}
+            print(json_line(plain({**event, "at": instant(event["at"]), **changed})))
         return
     cells = [(instant(one["at"]), one["who"], one["what"], one["target"], _change(one["before"], one["after"])) for one in found]
     if cells:
@@ -117,11 +130,11 @@ def _print_done(found: Iterable[dict[str, Any]], as_json: bool) -> None:
 
 
 def _change(before: dict[str, Any] | None, after: dict[str, Any] | None) -> str:
-    """``weight 1 -> 3``, or what there is to say of it."""
+    """``timeout 30s -> 1h``, or what there is to say of it."""
     words = []
-    for key in {**(before or {}), **(after or {})}:
-        new = (after or {}).get(key)
-        words.append(f"{key} {_brief((before or {}).get(key))} -> {_brief(new)}" if before and key in before else f"{key} {_brief(new)}")
+    for key, new in {**(before or {}), **(after or {})}.items():
+        was = f"{option_words(key, (before or {})[key])} -> " if key in (before or {}) else ""
+        words.append(f"{option_name(key)} {was}{option_words(key, new)}")
     return "  ".join(words)
 
 

@@ -98,6 +98,7 @@ class _Line:
         try:
             self.socket.connect(path)
         except OSError:
+            self.socket.close()
             raise _NotThere from None
 
     def limit(self, which: int, seconds: float) -> None:
@@ -167,14 +168,22 @@ class _Line:
 
 def try_fast(argv: Sequence[str]) -> int | None:
     """The exit code, or None if nothing was done and Typer's path is to do it."""
+    if argv and argv[0] == "__complete":
+        from tq.cli.complete import complete
+
+        return complete(list(argv[1:]))
     parsed = parse(argv)
     if parsed is None:
         return None
     verb, values = parsed
     from tq.config import data_dir_of
+    from tq.errors import TqError
     from tq.wire import MAX_SOCKET_PATH, SOCKET
 
-    path = f"{data_dir_of(values.get('data_dir'))}/{SOCKET}"
+    try:
+        path = f"{data_dir_of(values.get('data_dir'))}/{SOCKET}"
+    except TqError:
+        return None
     if len(path.encode(errors="surrogateescape")) > MAX_SOCKET_PATH:
         return None
     try:
@@ -190,9 +199,10 @@ def main() -> NoReturn:
     """The ``tq`` command. Leaves by ``_exit``: taking an interpreter apart is a fifth of a bare start."""
     import os  # site has loaded it
 
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        _fill_closed()
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     code = 0
     try:
         answer = try_fast(sys.argv[1:])
@@ -211,7 +221,22 @@ def main() -> NoReturn:
     except OSError as error:
         from tq.cli.hot import say
 
-        place = "the output" if error.filename is None else ascii(error.filename)
-        say(f"tq: {place} cannot be written or read: {error.strerror or error}.")
-        code = code or 1
+        forbidden, gone = isinstance(error, PermissionError), isinstance(error, FileNotFoundError) and error.filename is None
+        place = "the current directory" if gone else "the output" if error.filename is None else ascii(error.filename)
+        hint = " Run tq as the user who may, or name another place." if forbidden else " Change to one that is there." if gone else ""
+        say(f"tq: {place} cannot be written or read: {error.strerror or error}.{hint}")
+        code = code or (77 if forbidden else 1)
     os._exit(code)
+
+
+def _fill_closed() -> None:
+    """Standard streams that the caller closed lead nowhere: no file or socket of ours may take their descriptors."""
+    import os
+
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            while (opened := os.open(os.devnull, os.O_RDWR)) < number:
+                pass  # one before it was closed, too: it is filled by this
+            if opened > number:
+                os.close(opened)
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8"))  # noqa: SIM115

@@ -39,6 +39,16 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def put(text: object, lines: bool = False) -> None:
+    """Text on stdout that others chose, such as a path: as it is for a script, safe for a terminal. ``lines``: it has several."""
+    words = str(text)
+    if not words.isprintable() and sys.stdout is not None and sys.stdout.isatty():
+        from tq.model import safe_text
+
+        words = safe_text(words, newlines=lines)
+    print(words)
+
+
 def print_ids(ids: Sequence[int]) -> None:
     """Each on a line of its own, in one write: what runs side by side must not mix its ids. TqError names what is stored."""
     if sys.stdout is None:

@@ -1,20 +1,31 @@
 """Commands about the instance as a whole: the store's files, the demo and the bench.
 
-For: ``verify backup demo bench``.
+For: ``verify backup restore compact doctor config demo bench``.
 Not for: tasks (tasks, hot, control), queues (queues), workers (workers), the daemon's life (daemon).
 Runs in: the ``tq`` command.
-Promises: ``verify`` and ``backup`` work whether a daemon runs or not; ``demo`` and ``bench`` use instances of their own.
+Promises: ``verify``, ``backup``, ``compact`` and ``doctor`` work whether a daemon runs or not; ``demo`` and ``bench`` use instances
+of their own.
 """
 
 from __future__ import annotations
 
+import os
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tq.cli.hot import say
+from tq.cli.hot import put, say
 from tq.cli.options import whole
-from tq.cli.render import clean
+from tq.cli.render import clean, json_line, plain, seconds
 from tq.client import Client
+from tq.config.settings import OPTIONS, Settings, settings_and_sources
+from tq.config.tables import places, read
+from tq.errors import DaemonNotRunning
+
+MIB = 1 << 20
+COMPACT_WITHIN = 600.0
+"""Seconds that a daemon may take to compact its store."""
 
 
 def verify(client: Client, _values: dict[str, Any]) -> int:
@@ -30,7 +41,98 @@ def verify(client: Client, _values: dict[str, Any]) -> int:
 def backup(client: Client, values: dict[str, Any]) -> int:
     from tq.store.files import backup as copy
 
-    print(copy(Path(client.data_dir), Path(values["dest"])))
+    put(copy(Path(client.data_dir), Path(values["dest"])))
+    return 0
+
+
+def restore(client: Client, values: dict[str, Any]) -> int:
+    from tq.config import prepare_data_dir
+    from tq.store.restoring import restore as put_back
+
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    tasks, aside = put_back(Path(values["source"]).absolute(), prepare_data_dir(client.data_dir), stamp)
+    if aside is not None:
+        put(aside)
+        say(f"the store that was there is kept as {aside}")
+    say(f"restored {tasks:,} tasks into {client.data_dir}; those that ran at the time of the backup are taken as interrupted")
+    return 0
+
+
+def compact(client: Client, values: dict[str, Any]) -> int:
+    waited = 0.0
+    try:
+        found = client.call("compact", {}, COMPACT_WITHIN)
+        before, after, waited = found["before"], found["after"], found["paused_ms"] / 1000
+    except DaemonNotRunning:
+        from tq.store.compaction import compact as rewrite
+
+        before, after = rewrite(Path(client.data_dir))
+    if values["json"]:
+        print(json_line({"before": before, "after": after, "paused": waited}))
+    else:
+        others = f"; all others waited {seconds(waited)}" if waited else ""
+        say(f"the store took {before / MIB:,.1f} MiB and takes {after / MIB:,.1f} MiB now{others}")
+    return 0
+
+
+def doctor(client: Client, values: dict[str, Any]) -> int:
+    from tq.doctor import examine
+
+    findings = examine(Path(client.data_dir), int(time.time() * 1000), os.environ)
+    for one in findings:
+        if values["json"]:
+            print(json_line({"check": one.check, "level": one.level, "found": one.found, "advice": one.advice or None}))
+            continue
+        print(f"{one.level:<6} {one.check:<12} {clean(one.found)}")
+        if one.advice:
+            print(f"{'':<19} {clean(one.advice)}")
+    wrong = sum(one.level == "wrong" for one in findings)
+    say(f"{wrong} things are wrong" if wrong > 1 else "1 thing is wrong" if wrong else "nothing is wrong")
+    return 1 if wrong else 0
+
+
+def _settings(client: Client) -> tuple[Settings, dict[str, str]]:
+    """The settings and who said them; ConfigError if a daemon could not use them."""
+    from tq.broker.declared import declared_queues
+
+    settings, said = settings_and_sources({"data_dir": client.data_dir})
+    declared_queues(settings.file, settings.queues)
+    return settings, said
+
+
+def config_path(client: Client, _values: dict[str, Any]) -> int:
+    """The file that is read, or the place where it would be."""
+    found, _ = read(Path(client.data_dir), os.environ)
+    put(found or places(Path(client.data_dir), os.environ)[0])
+    if found is None:
+        say("there is no settings file yet")
+    return 0
+
+
+def config_show(client: Client, values: dict[str, Any]) -> int:
+    settings, said = _settings(client)
+    queues = settings.queues
+    found = {name: getattr(settings, name) for name in OPTIONS}
+    if values["json"]:
+        told = {name: {"value": value, "source": said.get(name, "default")} for name, value in found.items()}
+        for queue, table in queues.items():
+            told |= {f"queues.{queue}.{key}": {"value": plain(value), "source": str(settings.file)} for key, value in table.items()}
+        print(json_line(told))
+        return 0
+    for name, value in found.items():
+        line = f"# {name} is not set" if value is None else f"{name} = {json_line(value)}"
+        print(f"{clean(line):<36}  # {clean(said[name])}" if name in said else clean(line))
+    for queue, table in queues.items():
+        print(f"\n[queues.{json_line(queue)}]")
+        for key, value in table.items():
+            print(f"{clean(f'{key} = {json_line(plain(value))}'):<36}  # {clean(settings.file)}")
+    return 0
+
+
+def config_check(client: Client, _values: dict[str, Any]) -> int:
+    settings, said = _settings(client)
+    queues = f", and settings of {len(settings.queues)} queues" if settings.queues else ""
+    say(f"the settings are sound; {f'{len(said)} of {len(OPTIONS)} are set' if said else 'all are the defaults'}{queues}")
     return 0
 
 

@@ -35,7 +35,8 @@ class Option:
 
 
 class Command:
-    """``argument``: the name of what stands after the options; ``takes``: none, one, optional, any (none or more), some, or rest."""
+    """``argument``: the name of what stands after the options; ``takes``: none, one, optional, any (none or more), some, rest,
+    or named (one, and behind -- a command)."""
 
     __slots__ = ("argument", "help", "options", "takes")
 
@@ -85,6 +86,23 @@ DRY_RUN = Option("--dry-run", "Change nothing: print how many it would be, and s
 WAIT_ALL = Option("--wait", "Of many: wait until all of it is done.", "flag")
 MANY = (STATE, TYPE, DRY_RUN, WAIT_ALL)
 _KEYS = {option.key: option for option in TASK}
+ALLOW_UNKNOWN = Option("--allow-unknown", "Accept a type that no worker has named yet.", "flag")
+SENT = tuple(_KEYS[key] for key in (
+    "queue", "priority", "ttl", "retries", "backoff", "retry_delay", "max_delay", "timeout", "once", "label", "meta", "tenant", "correlation_id",
+))  # fmt: skip
+"""Of TASK, what may be said of every run of a schedule."""
+WHEN = (
+    Option("--cron", "When: minute hour day month weekday, six fields with the seconds first, or @daily and its like."),
+    Option("--every", "Or: each time so much has passed: 90s 5m 2h."),
+    Option("--at", "Or once: 18:30, 'tomorrow 9am', 2030-01-31T08:00+01:00."),
+    Option("--tz", "The time zone whose wall clock it follows: Europe/Paris (default UTC)."),
+    Option("--jitter", "Begin each run up to so much later, always the same for the same slot.", key="spread"),
+    Option("--only", "Only in this part of the day: 22:00-06:00; may be repeated.", "many"),
+    Option("--from", "Not before this time.", key="start"),
+    Option("--until", "Not after this time."),
+    Option("--misfire", "Slots that were missed: coalesce (one run for all, the default), skip, all, or all:N."),
+    Option("--overlap", "If the run before goes on: allow (the default), skip, queue_one, or cancel_old."),
+)
 RETRY = (PAYLOAD, _KEYS["priority"], Option("--queue", "Move it to this queue."))
 CHANGES = (
     *RETRY,
@@ -98,6 +116,11 @@ DEAD = (
     Option("--newer-than", "Those that ended within this time."),
 )
 DEAD_MANY = (*DEAD, Option("--all", "All of them.", "flag"), DRY_RUN, WAIT_ALL)
+SERVICE = (
+    Option("--user", "A service of your own (the default, but for root).", "flag"),
+    Option("--system", "A service of the machine; for root. It runs as the owner of the data directory.", "flag"),
+    Option("--name", "What it is called (default tq): one for each data directory."),
+)
 START = (
     Option("--app", "The module with the handlers: package.module, module:app or path/file.py."),
     Option("--workers", "Worker processes (default: one for each CPU)."),
@@ -116,7 +139,7 @@ COMMANDS: dict[str, Command] = {
         PAYLOAD,
         Option("--batch", "A file of JSON lines whose keys are these options, or - for standard input."),
         *TASK, WAIT,
-        Option("--allow-unknown", "Accept a type that no worker has named yet.", "flag"),
+        ALLOW_UNKNOWN,
     )),
     "add": Command("Store a command to be run and print its id: tq add -- make all.", "command", "rest", (*TASK, WAIT)),
     "run": Command(
@@ -153,6 +176,16 @@ COMMANDS: dict[str, Command] = {
     "stats": Command("Counts, rates and run times.", options=(JSON,)),
     "verify": Command("Check every record of the store; the daemon may run."),
     "backup": Command("Copy the store, also while the daemon runs.", "dest", "one"),
+    "restore": Command("Put a backup in the place of the store, which is kept; the daemon must be stopped.", "source", "one"),
+    "compact": Command("Give back to the disk what the store no longer needs; while the daemon runs, all others wait a moment.", options=(
+        JSON,
+    )),
+    "doctor": Command("Look at the instance and its surroundings, and say what is wrong and what to do.", options=(JSON,)),
+    "config show": Command("The settings as a daemon would have them, and who said so.", options=(JSON,)),
+    "config check": Command("Whether the settings can be used."),
+    "config path": Command("The settings file: the one that is read, or where it would be."),
+    "completion": Command("Print the script that completes tq's commands, ids, queues and types: bash, zsh or fish.", "shell", "one"),
+    "man": Command("Write the man pages below a directory such as ~/.local/share/man.", "dir", "one"),
     "demo": Command("Real work on this machine, in a directory of its own.", options=(Option("--keep", "Keep that directory.", "flag"),)),
     "bench": Command("Measure this machine.", options=(
         Option("--tasks -n", "Tasks for each measurement."),
@@ -164,6 +197,13 @@ COMMANDS: dict[str, Command] = {
     "daemon restart": Command("Stop it and start it with the same options; a broken application leaves it as it is."),
     "daemon log-level": Command("Change what a running daemon writes to daemon.log: debug, info, warning or error.", "level", "one"),
     "daemon status": Command("Whether it runs, since when, with what.", options=(JSON,)),
+    "service install": Command("Let systemd run the daemon, from login or boot on, with its socket.", options=(
+        *SERVICE,
+        Option("--app", "The module with the handlers, looked for in this directory; tq.toml may say it, too."),
+        Option("--dry-run", "Print the units; change nothing.", "flag"),
+    )),
+    "service uninstall": Command("Stop that, and remove the units; what is stored stays.", options=SERVICE),
+    "service status": Command("Whether a service is installed and runs; exits with 69 if not.", options=(*SERVICE, JSON)),
     "dead list": Command("Tasks that failed for good, grouped by what went wrong.", options=(
         *DEAD, QUEUE, Option("--tasks", "The tasks one by one, newest first.", "flag"), LIMIT, JSON,
     )),
@@ -173,6 +213,7 @@ COMMANDS: dict[str, Command] = {
     )),
     "dead purge": Command("Forget them.", "ids", "any", (*DEAD_MANY, QUEUE)),
     "queue list": Command("Queues, what stands in them, and their settings.", options=(JSON,)),
+    "queue show": Command("A queue's settings, and who said each.", "name", "one", (JSON,)),
     "queue set": Command("Change a queue.", "name", "one", (
         Option("--external", "Leave it to consumers outside the pool.", "switch"),
         Option("--weight", "Its share among the queues, 1 to 100 (default 1)."),
@@ -193,8 +234,24 @@ COMMANDS: dict[str, Command] = {
     "queue resume": Command("Hand them out again.", "name", "one"),
     "queue purge": Command("Cancel and forget all tasks that wait in it.", "name", "one", (DRY_RUN, WAIT_ALL)),
     "queue chores": Command("Long work that is under way: what was asked of many tasks at once.", options=(JSON,)),
-    "suspend": Command("Stop running commands where they stand; their time limits stand still, too.", "ids", "some"),
-    "resume": Command("Let suspended commands go on.", "ids", "some"),
+    "suspend": Command("Stop running commands where they stand; their time limits stand still, too.", "ids", "any", (WHERE, QUEUE, *MANY)),
+    "resume": Command("Let suspended commands go on.", "ids", "any", (WHERE, QUEUE, *MANY)),
+    "schedule add": Command(
+        "Send a task again and again: tq schedule add night --cron '0 3 * * *' --tz Europe/Paris -- ./backup.sh, or --type and --payload. "
+        "`python -m pydoc tq.schedule` has all of it.",
+        "name", "named", (*WHEN, TYPE, PAYLOAD, *SENT, ALLOW_UNKNOWN),
+    ),
+    "schedule edit": Command("Change a schedule; what is not named stays. Another rule counts from now.", "name", "named", (
+        *WHEN, Option("--clear", "Back to none: jitter, only, from, until; may be repeated.", "many"), TYPE, PAYLOAD, *SENT, ALLOW_UNKNOWN,
+    )),
+    "schedule list": Command("Schedules: when they come due, and how they last fared.", options=(JSON,)),
+    "schedule show": Command("Everything about a schedule.", "name", "one", (JSON,)),
+    "schedule next": Command("When it comes due.", "name", "one", (LIMIT, JSON)),
+    "schedule history": Command("Its tasks, newest first: slots, ends, exit codes.", "name", "one", (LIMIT, JSON)),
+    "schedule run": Command("Run it now, beside its slots, and print the task's id.", "name", "one", (WAIT,)),
+    "schedule pause": Command("Let no more of its slots become tasks.", "name", "one"),
+    "schedule resume": Command("Go on from now.", "name", "one"),
+    "schedule remove": Command("Forget it; its tasks stay.", "name", "one"),
     "worker list": Command("Worker processes and what they do.", options=(JSON,)),
     "worker scale": Command("Change how many workers there are: `tq worker scale 4`, or --min and --max.", "count", "optional", (
         Option("--min", "The fewest."),
@@ -292,7 +349,8 @@ def _policy(flag: str, value: object) -> str:
     _refuse(flag, f"expected reject, existing or replace, got {value!r}")
 
 
-def _text(flag: str, value: object) -> str:
+def a_name(flag: str, value: object) -> str:
+    """A text that may name something."""
     if type(value) is str and value:
         return unicode_text(flag, value)
     _refuse(flag, f"expected a text, got {value!r}")
@@ -332,7 +390,7 @@ def _pairs(flag: str, value: object) -> dict[str, str]:
 
 
 _MEANING: dict[str, tuple[str, Callable[[str, object], Any]]] = {
-    "queue": ("queue", _text),
+    "queue": ("queue", a_name),
     "priority": ("priority", _priority),
     "delay": ("delay_ms", duration),
     "in": ("delay_ms", duration),
@@ -343,13 +401,13 @@ _MEANING: dict[str, tuple[str, Callable[[str, object], Any]]] = {
     "retry_until": ("retry_for_ms", _until),
     "deadline": ("deadline_ms", _until),
     "once": ("once", _yes),
-    "key": ("key", _text),
-    "unique": ("unique", _text),
+    "key": ("key", a_name),
+    "unique": ("unique", a_name),
     "on_conflict": ("unique_policy", _policy),
-    "label": ("label", _text),
+    "label": ("label", a_name),
     "meta": ("meta", _pairs),
-    "tenant": ("tenant", _text),
-    "correlation_id": ("correlation_id", _text),
+    "tenant": ("tenant", a_name),
+    "correlation_id": ("correlation_id", a_name),
     "allow_unknown": ("allow_unknown", _yes),
 }
 _BACKOFF = ("backoff", "retry_delay", "max_delay", "jitter")
@@ -369,11 +427,11 @@ def task_options(values: Mapping[str, Any]) -> dict[str, Any] | None:
     if "unique_policy" in found and "unique" not in found:
         raise UsageError("expected --unique NAME with --on-conflict, got none. Add it: it is the name that others may have.")
     if any(values.get(key) is not None for key in _BACKOFF):
-        kind = values.get("backoff") or "exponential"
+        kind = "exponential" if values.get("backoff") is None else values["backoff"]
         if kind not in ("fixed", "linear", "exponential"):
             _refuse("--backoff", f"expected fixed, linear or exponential, got {kind!r}")
-        base = duration("--retry-delay", values.get("retry_delay") or "1s")
-        cap = duration("--max-delay", values.get("max_delay") or "5m")
+        base = duration("--retry-delay", "1s" if values.get("retry_delay") is None else values["retry_delay"])
+        cap = duration("--max-delay", "5m" if values.get("max_delay") is None else values["max_delay"])
         jitter = values.get("jitter")
         cap = max(cap, base) if values.get("max_delay") is None else cap
         found["backoff"] = [kind, base, 2.0, cap, True if jitter is None else _yes("--jitter", jitter)]
@@ -477,7 +535,10 @@ def command_task(values: Mapping[str, Any]) -> list[Any]:
     os.umask(umask)
     env = {_raw(key): _raw(value) for key, value in os.environ.items()}
     options = task_options(values) or {}
-    options["extras"] = {"cwd": _raw(os.getcwd()), "env": env, "umask": umask}
+    try:
+        options["extras"] = {"cwd": _raw(os.getcwd()), "env": env, "umask": umask}
+    except OSError as error:
+        raise UsageError(f"expected a current directory to run it in, got none: {error.strerror}. Change to one that is there.") from None
     return ["shell", wire.pack({"argv": [_raw(word) for word in values["command"]]}), options]
 
 
@@ -490,7 +551,7 @@ def task_ids(call: Call, words: Iterable[str]) -> list[int]:
             if not newest:
                 raise NoSuchTask("@last: expected a task, but there is none. Enqueue one first.")
             found.append(newest[0]["id"])
-        elif word.isascii() and word.isdigit() and len(word) < 19:
+        elif word.isascii() and word.isdigit() and len(word) < 19 and int(word):
             found.append(int(word))
         else:
             raise UsageError(f"expected the id of a task (a number, or @last), got {word!r}. `tq list` shows them.")

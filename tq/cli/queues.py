@@ -1,4 +1,4 @@
-"""``tq queue list|set|pause|resume|purge|chores``: queues, what stands in them, and long work over many tasks.
+"""``tq queue list|show|set|pause|resume|purge|chores``: queues, what stands in them, and long work over many tasks.
 
 For: a queue's settings, from options to the wire and back into words.
 Not for: who runs next (``tq peek``), the work itself (control).
@@ -8,29 +8,25 @@ Promises: a setting that is not named stays as it is; what is shown as a setting
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
 from tq.cli import hot
 from tq.cli.control import in_bulk
-from tq.cli.options import duration, task_options, unicode_text, whole
-from tq.cli.render import backoff_object, clean, json_line, plain, seconds, table
+from tq.cli.options import a_name, duration, task_options, unicode_text, whole
+from tq.cli.render import clean, json_line, option_name, option_words, options_object, plain, table
 from tq.client import Client
+from tq.client.acting import not_both, routes_of, size_of, unset_of
 from tq.errors import UsageError
 from tq.model import WAITING
 from tq.store import QueueInfo
 
-_SIZE = re.compile(r"(\d{1,18})([kmgt]?)(?:i?b)?", re.ASCII | re.IGNORECASE)
-_UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
-
 
 def _size(flag: str, text: str) -> int:
-    """Bytes from ``500M``, ``1G``, ``4096``: the units are those of 1,024."""
-    found = _SIZE.fullmatch(text)
-    if not found:
-        raise UsageError(f"{flag}: expected a size such as 500M or 1G, got {text!r}. See `tq queue set --help`.")
-    return int(found[1]) << _UNITS[found[2].lower()]
+    try:
+        return size_of(text)
+    except ValueError as error:
+        raise UsageError(f"{flag}: {error}. See `tq queue set --help`.") from None
 
 
 _SETTINGS: dict[str, tuple[str, Callable[[str, str], int]]] = {
@@ -44,9 +40,6 @@ _SETTINGS: dict[str, tuple[str, Callable[[str, str], int]]] = {
 }
 """Options that are settings of the queue itself: their names on the wire, and what their values mean."""
 _FOR_TASKS = ("priority", "retries", "timeout", "backoff", "retry_delay", "max_delay", "jitter")
-_NAMES = {key: wire for key, (wire, _) in _SETTINGS.items()} | {
-    "priority": "priority", "retries": "retries", "timeout": "timeout_ms", "backoff": "backoff", "route": "routes",
-}  # fmt: skip
 
 
 def queue_set(client: Client, values: dict[str, Any]) -> int:
@@ -57,31 +50,33 @@ def queue_set(client: Client, values: dict[str, Any]) -> int:
         if values[key] is not None:
             changes[name] = meaning("--" + key.replace("_", "-"), values[key])
     changes |= task_options({key: values[key] for key in _FOR_TASKS}) or {}
-    if values["route"]:
-        changes["routes"] = [unicode_text("--route", pattern) for pattern in values["route"]]
-    unset = [_setting(word) for given in values["unset"] or [] for word in given.split(",")]
-    if both := next((name for name in unset if name in changes), None):
-        raise UsageError(f"expected {both} to be either set or unset, got both. Drop one.")
-    if unset:
-        changes["unset"] = unset
+    words: tuple[tuple[str, str, Callable[[list[str]], list[str]]], ...] = (("route", "routes", routes_of), ("unset", "unset", _unset))
+    for key, name, read in words:
+        if values[key]:
+            try:
+                changes[name] = read([unicode_text(f"--{key}", word) for word in values[key]])
+            except ValueError as error:
+                raise UsageError(f"--{key}: {error}.") from None
+    not_both(changes)
     if not changes:
         raise UsageError("expected something to change (--weight 3, --slots 2, --external, --unset slots, ...), got nothing.")
     return _set(client, values["name"], changes)
 
 
+def _unset(words: list[str]) -> list[str]:
+    """By the options' names, each or some with commas between them."""
+    return unset_of([name for word in words for name in word.split(",")])
+
+
 def _set(client: Client, name: str, changes: dict[str, Any]) -> int:
     """Change a queue; a name that nobody has used may be a slip, so it is said."""
-    if client.set_queue(name, **changes):
+    answer = client.call("set_queue", {"name": a_name("NAME", name), **changes})
+    if declared := answer.get("declared"):
+        words = ", ".join(option_name(key) for key in declared)
+        hot.say(f"the settings file says {words} of queue {name}, too: what it says is set again when the daemon starts. `tq config path`")
+    if answer.get("new"):
         hot.say(f"queue {name} is new: no task was ever sent to it. `tq queue list` shows those there are.")
     return 0
-
-
-def _setting(word: str) -> str:
-    name = _NAMES.get(word.strip().removeprefix("--").replace("-", "_"))
-    if name is None:
-        known = ", ".join(key.replace("_", "-") for key in _NAMES)
-        raise UsageError(f"--unset: expected settings of a queue ({known}), got {word!r}. --no-external has an option of its own.")
-    return name
 
 
 def queue_pause(client: Client, values: dict[str, Any]) -> int:
@@ -93,7 +88,7 @@ def queue_resume(client: Client, values: dict[str, Any]) -> int:
 
 
 def queue_purge(client: Client, values: dict[str, Any]) -> int:
-    which = {"queue": values["name"], "states": sorted(state.word for state in WAITING)}
+    which = {"queue": a_name("NAME", values["name"]), "states": sorted(state.word for state in WAITING)}
     return in_bulk(client, "remove", values, which, {})
 
 
@@ -108,24 +103,14 @@ def queue_chores(client: Client, values: dict[str, Any]) -> int:
         return 0
     print(
         table(
-            ("chore", "does", "looked at", "changed", "to"),
-            [(r["id"], r["verb"], r["seen"], r["changed"], r["where"] or "all") for r in rows],
+            ("chore", "does", "looked at", "changed", "left", "to"),
+            [(r["id"], r["verb"], r["seen"], r["changed"], sum((r.get("left") or {}).values()), r["where"] or "all") for r in rows],
         )
     )
     return 0
 
 
 # what they are
-
-
-def _object(row: dict[str, Any]) -> dict[str, Any]:
-    """A queue for ``--json``: durations in seconds, None where the daemon's own value holds."""
-    found = {key: value for key, value in row.items() if not key.endswith("_ms")}
-    for key in ("aging_ms", "timeout_ms", "keep_ms"):
-        value = row.get(key)
-        found[key.removesuffix("_ms")] = None if value is None else value / 1000
-    found["backoff"] = backoff_object(row["backoff"]) if row.get("backoff") else None
-    return found
 
 
 def _settings(row: dict[str, Any]) -> str:
@@ -136,32 +121,42 @@ def _settings(row: dict[str, Any]) -> str:
         value = row.get(name)
         if name in ("name", "paused", "external", "weight") or value is None or value in (getattr(usual, name), []):
             continue
-        said.append(f"{name.removesuffix('_ms').replace('_', '-')} {_words(name, value)}")
+        said.append(f"{option_name(name)} {option_words(name, value)}")
     return "  ".join(said) or "-"
 
 
-_ZERO = {"aging_ms": "never", "timeout_ms": "none", "keep_ms": "not at all"}
-"""What nothing means: 0 ms would be a strange time limit."""
+def queue_show(client: Client, values: dict[str, Any]) -> int:
+    answer = client.call("queues", {})
+    name = a_name("NAME", values["name"])
+    row = next((row for row in answer["queues"] if row["name"] == name), None)
+    if row is None:
+        known = ", ".join(clean(row["name"]) for row in answer["queues"][:20]) or "there is none yet"
+        raise UsageError(f"expected a queue ({known}), got {name!r}. `tq queue list` shows them.")
+    sources = {key: _source(row, key, answer.get("file")) for key in QueueInfo.__slots__ if key != "name"}
+    if values["json"]:
+        told = options_object({key: row[key] for key in sources})
+        names = {key: key.removesuffix("_ms") for key in sources}
+        print(json_line(plain({name: {"value": told[name], "source": sources[key]} for key, name in names.items()})))
+        return 0
+    print(table(("setting", "value", "said by"), [(option_name(key), option_words(key, row[key]), sources[key]) for key in sources]))
+    return 0
 
 
-def _words(name: str, value: Any) -> str:
-    if not value and name in _ZERO:
-        return _ZERO[name]
-    if name.endswith("_ms"):
-        return seconds(value / 1000)
-    if name == "max_bytes":
-        unit = next((unit for unit in "tgmk" if value % (1 << _UNITS[unit]) == 0 and value), "")
-        return f"{value >> _UNITS[unit]}{unit.upper()}"
-    if name == "backoff":
-        return f"{value[0]} {seconds(value[1] / 1000)} to {seconds(value[3] / 1000)}"
-    return " ".join(map(str, value)) if name == "routes" else str(value)
+def _source(row: dict[str, Any], key: str, file: str | None) -> str:
+    """Who said a setting."""
+    value, declared = row[key], row.get("declared") or {}
+    if key in declared:
+        again = option_words(key, declared[key])
+        return str(file) if declared[key] == value else f"tq queue set; {file} says {again}, from the next start on"
+    usual = getattr(QueueInfo(""), key)
+    return "default" if value == (list(usual) if isinstance(usual, tuple) else usual) else "tq queue set"
 
 
 def queue_list(client: Client, values: dict[str, Any]) -> int:
     rows = client.queues()
     if values["json"]:
         for row in rows:
-            print(json_line(plain(_object(row))))
+            print(json_line(plain(options_object(row))))
         return 0
     cells = []
     for row in rows:

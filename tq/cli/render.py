@@ -108,6 +108,61 @@ def backoff_object(row: Sequence[Any]) -> dict[str, Any]:
     return {"kind": kind, "delay": base / 1000, "factor": factor, "max_delay": cap / 1000, "jitter": jitter}
 
 
+def spoken(ms: int) -> str:
+    """A duration as options take it: ``1h30m``, ``250ms``, ``0``."""
+    parts = []
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+        count, ms = divmod(ms, size)
+        parts += [f"{count}{unit}"] if count else []
+    return "".join(parts) or "0"
+
+
+_ZERO = {"aging_ms": "never", "timeout_ms": "none", "keep_ms": "not at all"}
+"""What nothing means: 0 ms would be a strange time limit."""
+
+
+def option_name(name: str) -> str:
+    """What the option is called that has this name on the wire."""
+    known = {"due_at": "at", "routes": "route", "expires_at": "expires"}.get(name)
+    return known or name.removesuffix("_ms").replace("_", "-")
+
+
+def option_words(name: str, value: Any) -> str:
+    """The value of a wire option or setting, as a person would say it."""
+    if value is None:
+        return "default"
+    if not value and name in _ZERO:
+        return _ZERO[name]
+    if name == "backoff":
+        kind, base, _, cap, jitter = value
+        return f"{kind} {spoken(base)} to {spoken(cap)}{'' if jitter else ' without jitter'}"
+    if name.endswith("_ms"):
+        return spoken(value)
+    if name.endswith("_at"):
+        return instant(value) or "none"
+    if name == "max_bytes":
+        shift = next((shift for shift in (40, 30, 20, 10) if value and value % (1 << shift) == 0), 0)
+        return f"{value >> shift}{' KMGT'[shift // 10].strip()}"
+    if name == "payload" and isinstance(value, int):
+        return f"{value} bytes"
+    if name == "routes":
+        return " ".join(map(clean, value)) or "none"
+    return value if isinstance(value, str) else json_line(plain(value))
+
+
+def options_object(found: dict[str, Any]) -> dict[str, Any]:
+    """Wire options or settings for ``--json``: durations in seconds, times in RFC 3339; None where a default holds."""
+    told: dict[str, Any] = {}
+    for name, value in found.items():
+        if name.endswith("_ms"):
+            told[name.removesuffix("_ms")] = None if value is None else value / 1000
+        elif name == "backoff":
+            told[name] = backoff_object(value) if value else None
+        else:
+            told[name] = instant(value) if name.endswith("_at") else value
+    return told
+
+
 _TIMES = ("created_at", "due_at", "ready_at", "started_at", "finished_at", "expires_at")
 
 

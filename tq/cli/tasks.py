@@ -24,7 +24,7 @@ from typing import Any
 
 from tq.cli import hot
 from tq.cli.control import chosen
-from tq.cli.options import COMMANDS, MOVING, command_task, duration, json_value, packed, task_ids, task_options, unicode_text, whole
+from tq.cli.options import COMMANDS, MOVING, a_name, command_task, duration, json_value, packed, task_ids, task_options, unicode_text, whole
 from tq.cli.render import (
     attempts_of,
     clean,
@@ -71,6 +71,9 @@ def enqueue(client: Client, values: dict[str, Any]) -> int:
                 hot.print_ids(group)
                 if values["wait"]:
                     ids += group
+    except KeyboardInterrupt:
+        hot.say("tq: interrupted. The tasks whose ids were printed are stored; whether more are, `tq list` shows.")
+        return 130
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
@@ -173,7 +176,7 @@ def run(client: Client, values: dict[str, Any]) -> int:
     task_id = body["ids"][0]
     hot.say_existing([task_id] if body.get("existing") else [])
     try:
-        _follow(client, task_id, values["raw"])
+        _follow(client, task_id, _Screen(values["raw"], live=True))
     except KeyboardInterrupt:
         return _interrupted(client, task_id)
     row = hot.waited(client.call, [task_id], None)[0]
@@ -191,9 +194,9 @@ def _interrupted(client: Client, task_id: int) -> int:
     return 130
 
 
-def _follow(client: Client, task_id: int, raw: bool) -> None:
+def _follow(client: Client, task_id: int, screen: _Screen) -> None:
     """Show what a task writes, on the streams it writes to, until it is over. A lost connection is made again once."""
-    offset, lost, screen = 0, False, _Screen(raw, live=True)
+    offset, lost = 0, False
     while True:
         try:
             for event in client.watch(["output"], [task_id], offset=offset):
@@ -210,19 +213,23 @@ def _follow(client: Client, task_id: int, raw: bool) -> None:
 
 
 class _Screen:
-    """A task's output on its way out: bytes as they are, but to a terminal cleaned text, unless ``raw``.
+    """A task's output on its way out: bytes as they are, but to a terminal cleaned text, unless ``raw``; or ``as_json`` objects.
 
     ``live``: it is read while it is written, so that hundreds of gaps may open; their total is told at the end.
     """
 
-    def __init__(self, raw: bool, live: bool) -> None:
-        self._raw, self._live = raw, live
+    def __init__(self, raw: bool, live: bool, as_json: bool = False) -> None:
+        self._raw, self._live, self._json = raw, live, as_json
         self._dropped = 0
         utf8 = getincrementaldecoder("utf-8")  # a chunk may end within a character
         self._decoders = {1: utf8("replace"), 2: utf8("replace")}
 
     def write(self, chunks: list[Any]) -> None:
-        for _, stream, data in chunks:
+        for at, stream, data in chunks:
+            if self._json:
+                name = ("tq", "stdout", "stderr")[stream]
+                print(json_line({"at": instant(at), "stream": name, "text": data.decode("utf-8", "replace")}), flush=self._live)
+                continue
             if stream == 0:
                 self._note(data.decode("utf-8", "replace").rstrip())
                 continue
@@ -369,7 +376,7 @@ def pages(client: Client, which: dict[str, Any], left: int) -> Iterator[list[dic
 
 def peek(client: Client, values: dict[str, Any]) -> int:
     limit = 10 if values["limit"] is None else whole("--limit", values["limit"])
-    name = values["queue"]
+    name = None if values["queue"] is None else a_name("--queue", values["queue"])
     rows = client.call("peek", {"limit": limit} | ({"queue": name} if name else {}))["tasks"]
     held = [] if rows else [row for row in client.queues() if name in (None, row["name"]) and _held(row)]
     for row in held:
@@ -390,14 +397,10 @@ def log(client: Client, values: dict[str, Any]) -> int:
     task_id = task_ids(client.call, [values["id"]])[0]
     if client.get_many([task_id])[0] is None:
         raise NoSuchTask(f"expected the id of a task, got {task_id}: there is none, or it was removed. `tq list` shows those there are.")
+    screen = _Screen(values["raw"], live=values["follow"], as_json=values["json"])
     if values["follow"]:
-        _follow(client, task_id, values["raw"])
+        _follow(client, task_id, screen)
         return 0
-    screen = _Screen(values["raw"], live=False)
-    for at, stream, data in client.log_chunks(task_id):
-        if values["json"]:
-            name = ("tq", "stdout", "stderr")[stream]
-            print(json_line({"at": instant(at), "stream": name, "text": data.decode("utf-8", "replace")}))
-        else:
-            screen.write([(at, stream, data)])
+    for chunk in client.log_chunks(task_id):
+        screen.write([chunk])
     return 0

@@ -1,29 +1,22 @@
-"""Commands about worker processes, and about commands that run in them: ``worker list|scale|drain|restart``, ``suspend``, ``resume``.
+"""Commands about worker processes: ``worker list|scale|drain|restart``.
 
 For: people who look after an instance.
-Not for: what becomes of a task (control), the daemon itself (daemon).
+Not for: what becomes of a task, or of the command that it runs (control), the daemon itself (daemon).
 Runs in: the ``tq`` command.
-Promises: what could not be done is said, task by task, and is in the exit code.
+Promises: what workers there will be is said as soon as it is certain.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from tq.cli.hot import IDS_A_CALL, no_such, say
-from tq.cli.options import task_ids, whole
+from tq.cli.hot import say
+from tq.cli.options import a_name, whole
 from tq.cli.render import clean, instant, json_line, plain, table
 from tq.client import Client
 from tq.client.start import READY_WITHIN
 from tq.errors import UsageError
 
-WORDS = {
-    "suspended": "stopped where it stood; `tq resume` lets it go on",
-    "resumed": "goes on",
-    "not_running": "does not run here now, so it was not stopped",
-    "not_suspended": "is not suspended",
-    "over": "is over already",
-}
 MIB = 1 << 20
 
 
@@ -64,33 +57,14 @@ def _say_sizes(sizes: dict[str, Any]) -> None:
 
 
 def worker_drain(client: Client, values: dict[str, Any]) -> int:
-    sizes = client.call("drain_worker", {"id": values["id"]})
+    sizes = client.call("drain_worker", {"id": a_name("ID", values["id"])})
     say(f"worker {values['id']}: finishes what runs in it and goes")
     _say_sizes(sizes)
     return 0
 
 
 def worker_restart(client: Client, values: dict[str, Any]) -> int:
-    args = {} if values["id"] is None else {"id": values["id"]}
+    args = {} if values["id"] is None else {"id": a_name("ID", values["id"])}
     names = client.call("restart_workers", args, READY_WITHIN)["workers"]  # a ConfigError with the traceback: all stay as they are
     say(f"restarting, one after the other: {', '.join(names) or 'there is none'}")
     return 0
-
-
-def suspend(client: Client, values: dict[str, Any]) -> int:
-    return _each(client, "suspend", values)
-
-
-def resume(client: Client, values: dict[str, Any]) -> int:
-    return _each(client, "resume", values)
-
-
-def _each(client: Client, verb: str, values: dict[str, Any]) -> int:
-    ids = task_ids(client.call, values["ids"])
-    code = 0
-    for start in range(0, len(ids), IDS_A_CALL):
-        part = ids[start : start + IDS_A_CALL]
-        for task_id, outcome in zip(part, client.call(verb, {"ids": part})["outcomes"], strict=True):
-            say(f"task {task_id}: {WORDS[outcome]}" if outcome in WORDS else f"tq: {no_such(task_id)}")
-            code = code or (0 if outcome in ("suspended", "resumed") else 75 if outcome in WORDS else 66)
-    return code

@@ -8,14 +8,16 @@ Promises: words of time in a filter mean the wall clock of this process; a task'
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, TypedDict, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, Protocol, TypedDict, cast
 
-from tq.client.core import Body, Options, Wishes, encode, wire_options
+from tq.client.core import Body, Duration, Options, Wishes, encode, wire_options
 from tq.errors import TaskTimeout, UsageError
+from tq.model import Backoff, brief, duration_ms, is_pattern, priority_of
 
-Act = Literal["cancel", "retry", "edit", "remove"]
+Act = Literal["cancel", "retry", "edit", "remove", "suspend", "resume"]
 READ_WITHIN = 300.0
 """Seconds that a read may take which looks at every task there is."""
 EVENTS_MOST = 500
@@ -65,6 +67,133 @@ def wire_changes(changes: Mapping[str, Any]) -> Body:
     return found
 
 
+class Identified(Protocol):
+    """What has a task's id: a handle of either face."""
+
+    @property
+    def id(self) -> int: ...
+
+
+Ids = int | Identified | Iterable[int | Identified]
+"""One task or several, by ids or handles."""
+
+
+def ids_of(given: object) -> list[int]:
+    """The ids. UsageError for anything else."""
+    single = isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable)
+    found = [one if type(one) is int else getattr(one, "id", None) for one in ((given,) if single else cast("Iterable[object]", given))]
+    if not all(type(one) is int for one in found):
+        raise UsageError(
+            f"expected the id of a task or its handle, or several of them, got {brief(given)}. Give numbers, as `tq list` shows them."
+        )
+    return cast("list[int]", found)
+
+
+class QueueSettings(TypedDict, total=False):
+    """Settings of a queue, as ``tq queue set`` names them. ``paused``: no more of its tasks are handed out.
+
+    ``priority``, ``retries``, ``backoff`` and ``timeout`` are of its tasks that do not say; 0 is no ``timeout``, any number of
+    ``slots``, no ``aging``. ``max_bytes`` is a number or text such as ``500M``. ``route`` lists patterns of types that go here
+    if a task names no queue. ``unset`` names settings that shall have their default again.
+    """
+
+    paused: bool
+    external: bool
+    weight: int
+    slots: int
+    aging: Duration
+    aging_share: int
+    priority: int | str
+    retries: int
+    backoff: str | Backoff
+    timeout: Duration
+    max_tasks: int
+    max_bytes: int | str
+    keep: Duration
+    route: Sequence[str]
+    unset: Sequence[str]
+
+
+WITH_DEFAULT = {
+    name: {"aging": "aging_ms", "timeout": "timeout_ms", "keep": "keep_ms", "route": "routes"}.get(name, name)
+    for name in QueueSettings.__annotations__
+    if name not in ("paused", "external", "unset")
+}
+"""Settings that may be unset, and their names in ``tq.wire``."""
+
+_SIZE = re.compile(r"(\d{1,18})([kmgt]?)(?:i?b)?", re.ASCII | re.IGNORECASE)
+SIZES = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
+"""What a letter behind a size shifts it by: the units are those of 1,024."""
+
+
+def size_of(value: object) -> int:
+    """Bytes from a number, or text such as ``500M``, ``1G``, ``4096``. ValueError for anything else."""
+    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if found:
+        return int(found[1]) << SIZES[found[2].lower()]
+    if type(value) is int:
+        return value
+    raise ValueError(f"expected a size such as 500M or 1G, got {value!r}")
+
+
+def routes_of(patterns: object) -> list[str]:
+    """Patterns of types. ValueError names one that could match no type."""
+    if isinstance(patterns, str) or not isinstance(patterns, Iterable):
+        raise ValueError(f"expected a list of patterns, got {patterns!r}")  # noqa: TRY004 - as all that is said of settings
+    found = list(patterns)
+    wrong = next((one for one in found if not is_pattern(one)), None)
+    if wrong is not None:
+        raise ValueError(
+            f"expected patterns of types such as report.*, got {brief(wrong)}. Each is a name with * or ? in it: printable, "
+            "without spaces, at most 200 bytes. Give several one by one"
+        )
+    return found
+
+
+def unset_of(names: object) -> list[str]:
+    """Names of settings as ``tq.wire`` has them. ValueError names one that has no default."""
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise ValueError(f"expected a list of settings, got {names!r}")  # noqa: TRY004
+    found = []
+    for name in names:
+        known = WITH_DEFAULT.get(str(name).strip().removeprefix("--").replace("-", "_"))
+        if known is None:
+            raise ValueError(f"expected settings of a queue that have a default ({', '.join(WITH_DEFAULT)}), got {name!r}")
+        found.append(known)
+    return found
+
+
+_SETTINGS: dict[str, Callable[[Any], Any]] = {
+    "aging": duration_ms, "timeout": duration_ms, "keep": duration_ms, "priority": priority_of, "max_bytes": size_of,
+    "backoff": lambda value: Backoff.of(value).row(), "route": routes_of, "unset": unset_of,
+}  # fmt: skip
+
+
+def wire_settings(settings: Mapping[str, Any]) -> Body:
+    """Settings of a queue as they travel. UsageError names one that cannot be."""
+    found: Body = {}
+    for name, value in settings.items():
+        if name not in QueueSettings.__annotations__:
+            from difflib import get_close_matches
+
+            close = get_close_matches(name, QueueSettings.__annotations__, 1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise UsageError(f"expected settings of a queue ({', '.join(QueueSettings.__annotations__)}), got {name!r}.{hint}")
+        try:
+            if value is not None and value != []:
+                found[WITH_DEFAULT.get(name, name)] = _SETTINGS[name](value) if name in _SETTINGS else value
+        except ValueError as error:
+            raise UsageError(f"{name}: {error}.") from None
+    not_both(found)
+    return found
+
+
+def not_both(settings: Body) -> None:
+    """UsageError if one of these, as they travel, is to be set and unset."""
+    if both := next((name for name, known in WITH_DEFAULT.items() if known in settings and known in settings.get("unset", ())), None):
+        raise UsageError(f"expected {both} to be either set or unset, got both. Drop one.")
+
+
 def act_args(which: Mapping[str, Any], changes: Mapping[str, Any]) -> Body:
     """The arguments of a verb that acts on tasks: ``{"ids": [...]}`` or a filter, and the changes if there are any."""
     return {**which_args(which), **({"changes": wire_changes(changes)} if changes else {})}
@@ -90,4 +219,4 @@ def chore_goes_on(chore: int, timeout: object) -> TaskTimeout:
 def end_of(chore: int, events: Iterable[Body]) -> Body | None:
     """What a chore did, from the newest events; None if it is too long ago."""
     done = next((one for one in events if one["what"] == "chore_done" and one["target"] == str(chore)), None)
-    return {name: done["after"][name] for name in ("seen", "changed")} if done else None
+    return {"left": {}, **{name: done["after"][name] for name in ("seen", "changed", "left") if name in done["after"]}} if done else None

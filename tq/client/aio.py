@@ -28,13 +28,17 @@ from tq.client.acting import (
     READ_WITHIN,
     Act,
     Changes,
+    Ids,
+    QueueSettings,
     Which,
     act_args,
     chore_goes_on,
     chore_of,
     end_of,
+    ids_of,
     pauses,
     which_args,
+    wire_settings,
 )
 from tq.client.blocking import Found, Rows
 from tq.client.core import (
@@ -63,6 +67,7 @@ from tq.client.core import (
     wire_tasks,
 )
 from tq.client.link import not_running, socket_path
+from tq.client.schedules import AsyncScheduleVerbs
 from tq.errors import DaemonError, DaemonNotRunning, NoSuchTask, Refused, TqError
 from tq.model import duration_ms
 
@@ -74,7 +79,7 @@ T = TypeVar("T")
 _Sent = tuple[int, asyncio.Future[tuple[int, Any]]]
 
 
-class AsyncClient:
+class AsyncClient(AsyncScheduleVerbs):
     """As ``tq.client.Client``, awaited; see there for what each verb gives and raises. Use it in an ``async with``."""
 
     def __init__(
@@ -301,8 +306,8 @@ class AsyncClient:
             raise NoSuchTask(no_such_task(task_id))
         return task
 
-    async def get_many(self, ids: Sequence[int]) -> Found:
-        return [decoded(row) for row in (await self.call("get", {"ids": [*ids]}))["tasks"]]
+    async def get_many(self, ids: Ids) -> Found:
+        return [decoded(row) for row in (await self.call("get", {"ids": ids_of(ids)}))["tasks"]]
 
     async def list(self, *, limit: int = 50, before: bytes | None = None, **filters: object) -> Rows:
         rows = (await self.call("find", {**which_args(filters), "limit": limit, "before": before}, READ_WITHIN))["tasks"]
@@ -311,10 +316,11 @@ class AsyncClient:
     async def peek(self, limit: int = 10, queue: str | None = None) -> Rows:
         return [cast(Body, decoded(row)) for row in (await self.call("peek", {"limit": limit, "queue": queue}))["tasks"]]
 
-    async def wait(self, ids: Sequence[int], timeout: Duration | None = None, any_one: bool = False) -> Found:
-        rows, done = await self._wait(ids, timeout, any_one)
+    async def wait(self, ids: Ids, timeout: Duration | None = None, any_one: bool = False) -> Found:
+        wanted = ids_of(ids)
+        rows, done = await self._wait(wanted, timeout, any_one)
         if not done:
-            raise not_over(ids, timeout)
+            raise not_over(wanted, timeout)
         return [decoded(row) for row in rows]
 
     async def _wait(self, ids: Sequence[int], timeout: Duration | None, any_one: bool) -> tuple[Any, bool]:
@@ -394,17 +400,23 @@ class AsyncClient:
 
     # acting
 
-    async def cancel(self, ids: Sequence[int]) -> Sequence[str]:
-        return cast("Sequence[str]", (await self.call("cancel", {"ids": [*ids]}))["outcomes"])
+    async def cancel(self, ids: Ids) -> Sequence[str]:
+        return cast("Sequence[str]", (await self.call("cancel", {"ids": ids_of(ids)}))["outcomes"])
 
-    async def retry(self, ids: Sequence[int], **changes: Unpack[Changes]) -> Sequence[str]:
-        return cast("Sequence[str]", (await self.call("retry", act_args({"ids": [*ids]}, changes)))["outcomes"])
+    async def retry(self, ids: Ids, **changes: Unpack[Changes]) -> Sequence[str]:
+        return cast("Sequence[str]", (await self.call("retry", act_args({"ids": ids_of(ids)}, changes)))["outcomes"])
 
-    async def edit(self, ids: Sequence[int], **changes: Unpack[Changes]) -> Sequence[str]:
-        return cast("Sequence[str]", (await self.call("edit", act_args({"ids": [*ids]}, changes)))["outcomes"])
+    async def edit(self, ids: Ids, **changes: Unpack[Changes]) -> Sequence[str]:
+        return cast("Sequence[str]", (await self.call("edit", act_args({"ids": ids_of(ids)}, changes)))["outcomes"])
 
-    async def remove(self, ids: Sequence[int]) -> Sequence[str]:
-        return cast("Sequence[str]", (await self.call("remove", {"ids": [*ids]}))["outcomes"])
+    async def remove(self, ids: Ids) -> Sequence[str]:
+        return cast("Sequence[str]", (await self.call("remove", {"ids": ids_of(ids)}))["outcomes"])
+
+    async def suspend(self, ids: Ids) -> Sequence[str]:
+        return cast("Sequence[str]", (await self.call("suspend", {"ids": ids_of(ids)}))["outcomes"])
+
+    async def resume(self, ids: Ids) -> Sequence[str]:
+        return cast("Sequence[str]", (await self.call("resume", {"ids": ids_of(ids)}))["outcomes"])
 
     async def start_chore(self, verb: Act, which: Which, **changes: Unpack[Changes]) -> int:
         return cast(int, (await self.call(verb, act_args(which, changes)))["chore"])
@@ -431,8 +443,8 @@ class AsyncClient:
             await asyncio.sleep(pause)
         return end_of(chore, await self.events(EVENTS_MOST))
 
-    async def set_queue(self, name: str, **settings: object) -> bool:
-        return bool((await self.call("set_queue", {"name": name, **settings})).get("new"))
+    async def set_queue(self, name: str, **settings: Unpack[QueueSettings]) -> bool:
+        return bool((await self.call("set_queue", {"name": name, **wire_settings(settings)})).get("new"))
 
     async def stop(self, now: bool = False) -> None:
         await self.call("stop", {"now": now})

@@ -25,13 +25,17 @@ from tq.client.acting import (
     READ_WITHIN,
     Act,
     Changes,
+    Ids,
+    QueueSettings,
     Which,
     act_args,
     chore_goes_on,
     chore_of,
     end_of,
+    ids_of,
     pauses,
     which_args,
+    wire_settings,
 )
 from tq.client.core import (
     ANSWER_WITHIN,
@@ -60,6 +64,7 @@ from tq.client.core import (
 )
 from tq.client.handle import Handle
 from tq.client.link import Link, socket_path
+from tq.client.schedules import ScheduleVerbs
 from tq.errors import DaemonError, DaemonNotRunning, NoSuchTask, Refused, TqError
 from tq.model import duration_ms
 
@@ -72,7 +77,7 @@ Found = list[Body | None]
 """Rows of tasks; None stands where there is no such task."""
 
 
-class Client:
+class Client(ScheduleVerbs):
     """A client of one daemon, by its data directory; see ``connect``. Close it, or use it in a ``with``.
 
     Methods raise DaemonNotRunning if nobody answers, DaemonError after ``timeout`` seconds without an answer, and
@@ -269,8 +274,8 @@ class Client:
             raise NoSuchTask(no_such_task(task_id))
         return task
 
-    def get_many(self, ids: Sequence[int]) -> Found:
-        return [decoded(row) for row in self.call("get", {"ids": list(ids)})["tasks"]]
+    def get_many(self, ids: Ids) -> Found:
+        return [decoded(row) for row in self.call("get", {"ids": ids_of(ids)})["tasks"]]
 
     def list(self, *, limit: int = 50, before: bytes | None = None, **filters: object) -> Rows:
         """The newest tasks that match ``where`` (a filter: ``tq.query``), ``states``, ``queue``, ``type``, ``tenant``, ``label``."""
@@ -281,11 +286,12 @@ class Client:
         """The next tasks to run, in order."""
         return [cast(Body, decoded(row)) for row in self.call("peek", {"limit": limit, "queue": queue})["tasks"]]
 
-    def wait(self, ids: Sequence[int], timeout: Duration | None = None, any_one: bool = False) -> Found:
+    def wait(self, ids: Ids, timeout: Duration | None = None, any_one: bool = False) -> Found:
         """The tasks once all (``any_one``: one) of them are over. TaskTimeout if ``timeout`` passes first; None: no limit."""
-        rows, done = self._wait(ids, timeout, any_one)
+        wanted = ids_of(ids)
+        rows, done = self._wait(wanted, timeout, any_one)
         if not done:
-            raise not_over(ids, timeout)
+            raise not_over(wanted, timeout)
         return [decoded(row) for row in rows]
 
     def _wait(self, ids: Sequence[int], timeout: Duration | None, any_one: bool) -> tuple[Any, bool]:
@@ -383,22 +389,30 @@ class Client:
 
     # acting
 
-    def cancel(self, ids: Sequence[int]) -> Sequence[str]:
-        """For each id: cancelled, asked (it runs, and was told), over, or unknown."""
-        return cast("Sequence[str]", self.call("cancel", {"ids": [*ids]})["outcomes"])
+    def cancel(self, ids: Ids) -> Sequence[str]:
+        """For each id (one task or several, by ids or handles): cancelled, asked (it runs, and was told), over, or unknown."""
+        return cast("Sequence[str]", self.call("cancel", {"ids": ids_of(ids)})["outcomes"])
 
-    def retry(self, ids: Sequence[int], **changes: Unpack[Changes]) -> Sequence[str]:
+    def retry(self, ids: Ids, **changes: Unpack[Changes]) -> Sequence[str]:
         """Run finished tasks again, changed if you like. For each id: retried, waiting, running, taken (another live task has its
         unique name), or unknown."""
-        return cast("Sequence[str]", self.call("retry", act_args({"ids": [*ids]}, changes))["outcomes"])
+        return cast("Sequence[str]", self.call("retry", act_args({"ids": ids_of(ids)}, changes))["outcomes"])
 
-    def edit(self, ids: Sequence[int], **changes: Unpack[Changes]) -> Sequence[str]:
+    def edit(self, ids: Ids, **changes: Unpack[Changes]) -> Sequence[str]:
         """Change tasks that wait. For each id: edited, running, over, or unknown."""
-        return cast("Sequence[str]", self.call("edit", act_args({"ids": [*ids]}, changes))["outcomes"])
+        return cast("Sequence[str]", self.call("edit", act_args({"ids": ids_of(ids)}, changes))["outcomes"])
 
-    def remove(self, ids: Sequence[int]) -> Sequence[str]:
+    def remove(self, ids: Ids) -> Sequence[str]:
         """Forget tasks that are over, and those that wait (they are cancelled first). For each id: removed, running, or unknown."""
-        return cast("Sequence[str]", self.call("remove", {"ids": [*ids]})["outcomes"])
+        return cast("Sequence[str]", self.call("remove", {"ids": ids_of(ids)})["outcomes"])
+
+    def suspend(self, ids: Ids) -> Sequence[str]:
+        """Stop running commands where they stand. For each id: suspended, not_running, over, function (never), or unknown."""
+        return cast("Sequence[str]", self.call("suspend", {"ids": ids_of(ids)})["outcomes"])
+
+    def resume(self, ids: Ids) -> Sequence[str]:
+        """Let suspended commands go on. For each id: resumed, not_suspended, over, function, or unknown."""
+        return cast("Sequence[str]", self.call("resume", {"ids": ids_of(ids)})["outcomes"])
 
     def start_chore(self, verb: Act, which: Which, **changes: Unpack[Changes]) -> int:
         """Do ``verb`` to all tasks that match, however many: the id of the chore that does it in the daemon. See ``wait_chore``."""
@@ -410,11 +424,11 @@ class Client:
         return body["count"], body["some"]
 
     def chores(self) -> Sequence[Body]:
-        """Chores that are under way: id, verb, where, seen, changed."""
+        """Chores that are under way: id, verb, where, seen, changed, left (how many could not be changed, by why)."""
         return cast("Sequence[Body]", self.call("chores")["chores"])
 
     def wait_chore(self, chore: int, timeout: Duration | None = None, progress: Callable[[Body], object] | None = None) -> Body | None:
-        """What a chore did once it is done: seen, changed (None: that is too long ago). TaskTimeout if ``timeout`` passes first.
+        """What a chore did once it is done: seen, changed, left (None: that is too long ago). TaskTimeout if ``timeout`` passes first.
 
         ``progress`` is told where it stands, now and then.
         """
@@ -430,12 +444,9 @@ class Client:
             time.sleep(pause)
         return end_of(chore, self.events(EVENTS_MOST))
 
-    def set_queue(self, name: str, **settings: object) -> bool:
-        """Change settings of a queue, those of ``set_queue`` in ``tq.wire`` (``paused``, ``weight``, ...); absent ones stay.
-
-        Whether there was no queue of that name before.
-        """
-        return bool(self.call("set_queue", {"name": name, **settings}).get("new"))
+    def set_queue(self, name: str, **settings: Unpack[QueueSettings]) -> bool:
+        """Change settings of a queue, in the words of ``tq queue set``; absent ones stay. Whether there was no such queue before."""
+        return bool(self.call("set_queue", {"name": name, **wire_settings(settings)}).get("new"))
 
     def stop(self, now: bool = False) -> None:
         """Ask the daemon to drain and end (``now``: without draining); see ``stop_daemon`` to wait for it."""

@@ -97,11 +97,7 @@ def _policy(value: object) -> object:
 
 
 def _backoff_row(value: object) -> list[Any]:
-    if isinstance(value, Backoff):
-        return value.row()
-    if value in ("fixed", "linear", "exponential"):
-        return Backoff(str(value)).row()
-    raise ValueError(f"expected a Backoff or one of fixed, linear, exponential, got {value!r}")
+    return Backoff.of(value).row()
 
 
 _WIRE: dict[str, tuple[str, Callable[[Any], Any]]] = {

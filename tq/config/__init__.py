@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 
     from tq.config.settings import Settings, load_settings
 
-__all__ = ["SETTINGS_FILE", "Settings", "data_dir_of", "load_settings", "prepare_data_dir"]
+__all__ = ["SETTINGS_FILE", "Settings", "check_data_dir", "data_dir_of", "file_system", "load_settings", "prepare_data_dir"]
 
 SETTINGS_FILE = "tq.toml"
 _SOCKET = "/tq.sock"  # as in tq.wire, which lies above this room
 _MAX_SOCKET_PATH = 107
 _NETWORK = {"9p", "afs", "beegfs", "ceph", "coda", "glusterfs", "gpfs", "lustre", "ncpfs", "orangefs", "prl_fs", "vboxsf"}
+MOUNTS = "/proc/self/mountinfo"
 _NETWORK_FAMILIES = ("nfs", "smb", "cifs", "fuse.")
 
 
@@ -59,33 +60,51 @@ def data_dir_of(option: str | os.PathLike[str] | None = None, environ: Mapping[s
     return os.path.abspath(os.path.expanduser(path))
 
 
-def prepare_data_dir(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None, mounts: str = "/proc/self/mountinfo") -> Path:
-    """Make the directory (0700) if it is not there, and make sure that it may be used; gives it as a Path.
-
-    ConfigError: it is a link or no directory, another user's, writable by others, on a network file system (where
-    locks and shared memory do not hold; ``TQ_ALLOW_NETWORK_FS=1`` overrides that), or its path is too long for a socket.
-    """
-    import stat
+def prepare_data_dir(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None, mounts: str = MOUNTS) -> Path:
+    """Make the directory (0700) if it is not there, and make sure that it may be used (``check_data_dir``); gives it as a Path."""
     from pathlib import Path
 
     where = Path(os.path.abspath(path))
-    size = len(os.fsencode(f"{where}{_SOCKET}"))
-    if size > _MAX_SOCKET_PATH:
-        raise ConfigError(
-            f"{where}: expected a path whose socket ({where}{_SOCKET}) has at most {_MAX_SOCKET_PATH} bytes, got {size}. "
-            "Choose a shorter one with --data-dir or TQ_DATA_DIR."
-        )
+    _check_length(str(where))
     try:
         where.parent.mkdir(parents=True, exist_ok=True)
         try:
             where.mkdir(mode=0o700)
         except FileExistsError:
             pass
+    except OSError as error:
+        raise _not_made(str(where), error) from error
+    check_data_dir(where, environ, mounts)
+    return where
+
+
+def _check_length(where: str) -> None:
+    size = len(os.fsencode(f"{where}{_SOCKET}"))
+    if size > _MAX_SOCKET_PATH:
+        raise ConfigError(
+            f"{where}: expected a path whose socket ({where}{_SOCKET}) has at most {_MAX_SOCKET_PATH} bytes, got {size}. "
+            "Choose a shorter one with --data-dir or TQ_DATA_DIR."
+        )
+
+
+def _not_made(where: str, error: OSError) -> ConfigError:
+    text = f"{where}: expected a data directory that can be made, got: {error.strerror}. Choose another with --data-dir or TQ_DATA_DIR."
+    return ConfigError(text)
+
+
+def check_data_dir(where: Path, environ: Mapping[str, str] | None = None, mounts: str = MOUNTS) -> None:
+    """Make sure that a data directory, an absolute path, may be used; nothing is changed.
+
+    ConfigError: it is a link or no directory, another user's, writable by others, on a network file system (where
+    locks and shared memory do not hold; ``TQ_ALLOW_NETWORK_FS=1`` overrides that), or its path is too long for a socket.
+    """
+    import stat
+
+    _check_length(str(where))
+    try:
         found = where.lstat()
     except OSError as error:
-        raise ConfigError(
-            f"{where}: expected a data directory that can be made, got: {error.strerror}. Choose another with --data-dir or TQ_DATA_DIR."
-        ) from error
+        raise _not_made(str(where), error) from error
     if stat.S_ISLNK(found.st_mode):
         raise ConfigError(f"{where}: expected a directory, got a symbolic link. Give the place it points to: --data-dir {where.resolve()}")
     if not stat.S_ISDIR(found.st_mode):
@@ -101,16 +120,15 @@ def prepare_data_dir(path: str | os.PathLike[str], environ: Mapping[str, str] | 
             f"Look at what lies in it, then: chmod 700 {where}"
         )
     env = os.environ if environ is None else environ
-    kind = _file_system(str(where.resolve()), mounts)
+    kind = file_system(str(where.resolve()), mounts)
     if (kind in _NETWORK or kind.startswith(_NETWORK_FAMILIES)) and env.get("TQ_ALLOW_NETWORK_FS") != "1":
         raise ConfigError(
             f"{where}: expected a local file system, got {kind}, where locks and shared memory are not safe and tasks could be lost. "
             "Choose a local directory with --data-dir, or set TQ_ALLOW_NETWORK_FS=1 if you know better."
         )
-    return where
 
 
-def _file_system(path: str, mounts: str) -> str:
+def file_system(path: str, mounts: str = MOUNTS) -> str:
     """The type of the file system that holds ``path``, from the kernel's list of mounts (proc(5)); "" if it does not say."""
     best, kind = -1, ""
     try:

@@ -6,22 +6,19 @@ Runs in: the daemon and the command line's help, never on a hot command.
 Promises: a Settings that exists is checked; each refusal is a ConfigError that names the source, the key, what was
 expected and what came. The environment and ``tq.toml`` are read here and nowhere else.
 
-Sources, the later wins: defaults, then ``DATA_DIR/tq.toml`` or else ``$XDG_CONFIG_HOME/tq/tq.toml`` (keys are the names
-below), then the environment (``TQ_`` and the name in capitals, e.g. ``TQ_WORKERS``), then the command line.
+Sources, the later wins: defaults, then ``DATA_DIR/tq.toml`` or else ``$XDG_CONFIG_HOME/tq/tq.toml`` (``tables`` says what it
+may hold), then the environment (``TQ_`` and the name in capitals, e.g. ``TQ_WORKERS``), then the command line.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
-import stat
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from tq.config import SETTINGS_FILE, data_dir_of
+from tq.config import data_dir_of, tables
 from tq.errors import ConfigError
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -43,6 +40,10 @@ class Settings:
     """The daemon's settings; ``dataclasses.fields`` gives each one's unit and sentence as metadata."""
 
     data_dir: Path
+    file: Path | None = None
+    """The settings file that was read."""
+    queues: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Its tables ``[queues.NAME]`` as they stand there; ``tq.broker.declared`` knows what they mean."""
     app: str | None = _option(None, "module", "The application that workers import: package.module, module:app or path/to/file.py.")
     workers: int = _option(_cpus, "processes", "Worker processes; 0 leaves all work to outside consumers.", 0, MAX_WORKERS)
     min_workers: int | None = _option(None, "processes", "The fewest worker processes, if their number follows the work.", 0, MAX_WORKERS)
@@ -69,11 +70,12 @@ class Settings:
     keep_failed_ms: int = _option(30 * DAY_MS, "milliseconds", "How long failed tasks are kept.")
     keep_requests_ms: int = _option(600_000, "milliseconds", "How long a repeated enqueue gives the same ids.")
     keep_keys_ms: int = _option(DAY_MS, "milliseconds", "How long a key names its task after that one has ended.")
+    keep_events: int = _option(10_000, "events", "What operators and the daemon did, as `tq events` lists it.", 1, 10_000_000)
     map_size: int = _option(64 << 30, "bytes", "Address space for the store: the most its file can grow to.", 16 << 20, 1 << 46)
 
     def __post_init__(self) -> None:
         for option in fields(self):
-            if option.name != "data_dir":
+            if option.metadata:
                 _check(option.name, str(option.type), option.metadata, getattr(self, option.name))
         most = self.max_frame - (64 << 10)  # a frame carries more than the payload
         if self.max_payload > most:
@@ -91,7 +93,7 @@ class Settings:
         return low, max(self.workers, low) if high is None else high
 
 
-OPTIONS = {option.name: option for option in fields(Settings) if option.name != "data_dir"}
+OPTIONS = {option.name: option for option in fields(Settings) if option.metadata}
 
 
 def _check(name: str, kind: str, about: Mapping[str, Any], value: object) -> None:
@@ -113,61 +115,44 @@ def _check(name: str, kind: str, about: Mapping[str, Any], value: object) -> Non
 
 def load_settings(arguments: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
     """Settings from all sources; ``arguments`` are the command line's (None: not given). ConfigError names the culprit."""
+    return settings_and_sources(arguments, environ)[0]
+
+
+def settings_and_sources(
+    arguments: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None
+) -> tuple[Settings, dict[str, str]]:
+    """The same, and who said those that are no defaults: a file, a variable or the command line."""
     given = {name: value for name, value in (arguments or {}).items() if value is not None}
     env = os.environ if environ is None else environ
     option = given.pop("data_dir", None)
     data_dir = Path(data_dir_of(option if isinstance(option, str | os.PathLike) else None, env))
     for name in given:
-        _known(name, "the command line")
+        if name not in OPTIONS:
+            raise tables.unknown("the command line", name, OPTIONS)
     values: dict[str, Any] = {}
-    for source in (_from_file(data_dir, env), _from_environment(env), given):
+    said: dict[str, str] = {}
+    path, in_file, queues = _from_file(data_dir, env)
+    for where, source in ((str(path), in_file), ("", _from_environment(env)), ("the command line", given)):
         if "workers" in source:  # which means both, unless the same source says more
             values.pop("min_workers", None)
             values.pop("max_workers", None)
         values |= source
-    return Settings(data_dir=data_dir, **values)
+        said |= {name: where or f"TQ_{name.upper()}" for name in source}
+    return Settings(data_dir=data_dir, file=path, queues=queues, **values), {name: where for name, where in said.items() if name in values}
 
 
-def _known(name: str, source: str) -> None:
-    if name in OPTIONS:
-        return
-    close = difflib.get_close_matches(name, OPTIONS, 1)
-    hint = f"Did you mean {close[0]!r}?" if close else f"The settings are: {', '.join(OPTIONS)}."
-    if name == "data_dir":
-        hint = "It says where settings are read from: give --data-dir or TQ_DATA_DIR instead."
-    raise ConfigError(f"{source}: expected a setting, got {name!r}. {hint}")
-
-
-def _from_file(data_dir: Path, env: Mapping[str, str]) -> dict[str, Any]:
-    """What the first settings file that exists says; ConfigError if it is not sound, or others could have written it."""
-    home = Path(env.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"))
-    for path in (data_dir / SETTINGS_FILE, home / "tq" / SETTINGS_FILE):
-        try:
-            with path.open("rb") as file:
-                about = os.fstat(file.fileno())
-                text = file.read(1 << 20)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as error:
-            raise ConfigError(f"{path}: expected a file that can be read, got: {error.strerror}. Mend or remove it.") from error
-        if about.st_uid not in {0, os.geteuid()} or stat.S_IMODE(about.st_mode) & 0o022:
-            raise ConfigError(
-                f"{path}: expected a file that only its owner (user {os.geteuid()} or root) can write, "
-                f"got user {about.st_uid}, mode {stat.S_IMODE(about.st_mode):04o}: it names code to run. Check it, then: chmod go-w {path}"
-            )
-        try:
-            values = tomllib.loads(text.decode())
-        except ValueError as error:  # not UTF-8, or not TOML: the message has the line
-            raise ConfigError(f"{path}: expected TOML, got: {error}. Mend that line.") from error
-        for name in values:
-            _known(name, str(path))
-        try:
-            for name, value in values.items():
-                _check(name, str(OPTIONS[name].type), OPTIONS[name].metadata, value)
-        except ConfigError as error:
-            raise ConfigError(f"{path}: {error}") from error
-        return values
-    return {}
+def _from_file(data_dir: Path, env: Mapping[str, str]) -> tuple[Path | None, dict[str, Any], dict[str, dict[str, Any]]]:
+    """The settings file that is read, the options that it names, and its tables of queues."""
+    path, text = tables.read(data_dir, env)
+    if path is None:
+        return None, {}, {}
+    values, queues = tables.options_of(path, text, {name: option.metadata["unit"] for name, option in OPTIONS.items()})
+    try:
+        for name, value in values.items():
+            _check(name, str(OPTIONS[name].type), OPTIONS[name].metadata, value)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return path, values, queues
 
 
 def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:

@@ -20,6 +20,9 @@ import signal
 import sys
 import threading
 import time
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +32,10 @@ from tq.api.unix import DEAF_S, UnixDoor
 from tq.broker import Broker, Said, Turn
 from tq.broker.steps import WORDS, Description, describe
 from tq.config import data_dir_of, load_settings, prepare_data_dir
-from tq.config.settings import Settings
+from tq.config.settings import OPTIONS, Settings
+from tq.daemon.declaring import declare
 from tq.daemon.reload import Watcher
+from tq.daemon.supervised import Supervisor
 from tq.daemon.verbs import LOOK_MS, Verbs, now_ms, ticks_ms
 from tq.errors import ConfigError, Refused, StoreError, TqError
 from tq.intake import Defaults
@@ -43,18 +48,31 @@ from tq.store.lmdb import LmdbStore
 
 STALL_S = 5.0
 """A turn that takes longer is reported by the watchdog: the disk does not answer."""
+STUCK_S = 60.0
+"""A turn that takes longer never ends, as far as anybody can wait: the watchdog ends the process."""
 GATHER_MS = 2
 """How long ends may wait for company when nobody waits for them: a commit less for each task of a trickle."""
+COMPACT_S = 3600.0
+"""How long a service manager is to wait while the store is written anew: as long as that takes."""
+END_S = 60.0
+"""The same when the running tasks are over: what is left to be stored and closed."""
+LIVE = ("log_level", "workers", "min_workers", "max_workers")
+"""Settings that a running daemon takes over, besides those of queues."""
 EXIT_STORE = 74
 """The exit code when the store cannot be written (EX_IOERR)."""
+EXIT_BROKEN = 70
+"""The exit code when the loop has failed, or does not turn any more (EX_SOFTWARE)."""
 
 
 class Watchdog(threading.Thread):
-    """Notices a turn that does not end. It sleeps, and in an idle daemon it sleeps for ever."""
+    """Notices a round of the loop that does not end, and calls ``stuck`` when it never will. It sleeps, and in an idle daemon
+    it sleeps for ever."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, stuck: Callable[[], None]) -> None:
         super().__init__(name="watchdog", daemon=True)
         self._log = log
+        self._stuck = stuck
+        self._loop_thread = threading.get_ident()
         self._awake = threading.Event()
         self.began: float = 0.0
         self._turns = 0
@@ -69,20 +87,39 @@ class Watchdog(threading.Thread):
         self.began = 0.0
 
     def run(self) -> None:
+        naps = 0  # counted, since a process that was frozen has been slow for no fault of its own
         while self._awake.wait():
             turns = self._turns
             time.sleep(STALL_S)
-            began = self.began
-            if began and turns == self._turns:
-                self._log.event("turn_stalled", "error", seconds=round(time.monotonic() - began, 1))
-            elif turns == self._turns:
+            if turns != self._turns:
+                naps = 0
+            elif not self.began:
+                naps = 0
                 self._awake.clear()
+            else:
+                naps += 1
+                seconds = round(time.monotonic() - self.began, 1)
+                self._log.event("turn_stalled", "error", seconds=seconds, where=self._where())
+                if naps * STALL_S >= STUCK_S:
+                    self._log.event("daemon_stuck", "error", seconds=seconds, pid=os.getpid())
+                    self._stuck()
+
+    def _where(self) -> list[str]:
+        """What the loop does: its innermost calls."""
+        frame = sys._current_frames().get(self._loop_thread)
+        return [f"{at.filename}:{at.lineno} {at.name}" for at in traceback.extract_stack(frame, 4)] if frame is not None else []
 
 
 class Daemon(Verbs):
-    """One running daemon. ``run`` returns its exit code. ``reload``: workers are replaced when the application's files change."""
+    """One running daemon. ``run`` returns its exit code. ``reload``: workers are replaced when the application's files change;
+    ``again`` reads the settings again, which a SIGHUP asks for."""
 
-    def __init__(self, settings: Settings, foreground: bool = False, reload: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, foreground: bool = False, reload: bool = False, supervisor: Supervisor | None = None,
+        again: Callable[[], Settings] | None = None,
+    ) -> None:  # fmt: skip
+        self._supervisor = supervisor or Supervisor({})
+        self._again = again
         where = prepare_data_dir(settings.data_dir)
         os.umask(0o077)
         self._lock = Lock(where)
@@ -92,7 +129,7 @@ class Daemon(Verbs):
         limits = Limits(
             queue_tasks=settings.queue_tasks, queue_bytes=settings.queue_bytes, keep=settings.keep, keep_ms=settings.keep_ms,
             keep_failed_ms=settings.keep_failed_ms, keep_requests_ms=settings.keep_requests_ms,
-            keep_bytes=settings.keep_bytes, keep_keys_ms=settings.keep_keys_ms,
+            keep_bytes=settings.keep_bytes, keep_keys_ms=settings.keep_keys_ms, keep_events=settings.keep_events,
         )  # fmt: skip
         store = LmdbStore(where / "store", limits, settings.map_size)
         defaults = Defaults(settings.retries_functions, int(settings.timeout_functions_s * 1000), settings.max_payload)
@@ -109,11 +146,12 @@ class Daemon(Verbs):
         )  # fmt: skip
         followers = Followers(self._loop, logs, self._send, lambda conn: self._door.unsent(conn) if self._door else 0)
         super().__init__(settings, store, broker, pool, followers, log, reload)
-        self._loop.woke = lambda: pool.wake(ticks_ms())
+        self._loop.woke = self._woke
         pool.backlog = broker.backlog
         broker.desk.slots = lambda: pool.slots
         broker.desk.live = self._live
-        self._watchdog = Watchdog(self._log)
+        broker.desk.hold = lambda verb, task_id: pool.suspend(task_id) if verb == "suspend" else pool.resume(task_id)
+        self._watchdog = Watchdog(self._log, self._give_up)
         self._kill_at = math.inf
         self._gather_until = 0
         self._watcher: Watcher | None = None
@@ -127,13 +165,16 @@ class Daemon(Verbs):
             self._loop.on_signal(number, self._on_stop_signal)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         begun = self._pool.bury()
-        interrupted, released = self._broker.recover(begun, now_ms())
+        interrupted, released = self._broker.recover((lambda *_: True) if self._store.copied else begun, now_ms())
+        self._store.adopt()
         self._remove_boards(self._pool.closed)
+        declare(self._broker, self._settings, now_ms())
         self._pool.start(ticks_ms())
         self._await_hello()
         max_frame, connections = self._settings.max_frame, self._settings.max_connections
         path, drained = self._dir / wire.SOCKET, self._followers.drained
-        self._door = UnixDoor(self._loop, path, self._serve, self._gone, max_frame, connections, drained, self._broker.full)
+        full, listener = self._broker.full, self._supervisor.listener(path)
+        self._door = UnixDoor(self._loop, path, self._serve, self._gone, max_frame, connections, drained, full, listener)
         self._watchdog.start()
         if self._reload:
             self._watcher = Watcher()
@@ -143,6 +184,9 @@ class Daemon(Verbs):
             "daemon_started", version=__version__, pid=os.getpid(), data_dir=str(self._dir), app=self._settings.app,
             workers=list(self._pool.sizes), slots=self._settings.slots, interrupted=interrupted, released=released,
         )  # fmt: skip
+        self._loop.on_signal(signal.SIGHUP, self._read_again)
+        self._supervised = self._supervisor.there
+        self._supervisor.ready(f"serves {self._dir}")
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)  # the hot path makes many short-lived tuples and no cycles
@@ -174,6 +218,7 @@ class Daemon(Verbs):
         """Turn until told to stop."""
         turn = Turn(busy=True)
         while not (self._draining and self._pool.empty and not self._pool.waiting):
+            self._watchdog.end()
             self._loop.poll(self._sleep_s(turn))
             self._pool.tick(ticks_ms())  # after what has arrived: an answer that is there is not late
             now = now_ms()
@@ -183,12 +228,33 @@ class Daemon(Verbs):
             if self._door is not None:
                 self._door.read_on()
                 self._door.hear()
+            self._supervisor.beat(ticks_ms())
+            if self._compactions:
+                self._watchdog.end()  # takes as long as it takes
+                self._supervisor.patience(COMPACT_S)
+                self._compact_now()
+                self._supervisor.patience(None)
             if turn.busy or not self._gathers(now):
                 turn = self._turn(now)
         self._turn(now_ms())
         self._log.event("daemon_stopped", pid=os.getpid())
         self.close()
         return 0
+
+    def _woke(self) -> None:
+        """A round of the loop begins."""
+        self._watchdog.begin()
+        self._pool.wake(ticks_ms())
+
+    def _give_up(self) -> None:
+        """On the watchdog's thread: the loop will not turn again. Who waits hears so at once; workers end without a daemon."""
+        if self._door is not None:
+            self._door.hang_up()  # a process whose disk is stuck may take its time to end
+        os._exit(EXIT_BROKEN)
+
+    def failed(self, why: str) -> None:
+        """The loop has failed: whoever reads the log finds why."""
+        self._log.event("daemon_failed", "error", why=why, pid=os.getpid())
 
     def _gathers(self, now: int) -> bool:
         """Whether all there is to do is to store ends that nobody waits for: a moment later they share a commit."""
@@ -209,7 +275,7 @@ class Daemon(Verbs):
         if turn.busy or self._pool.waiting or self._broker.waiting or self._followers.waiting or (self._door and self._door.unread):
             return 0.0
         now, ticks = now_ms(), ticks_ms()
-        left = self._kill_at - ticks
+        left = min(self._kill_at, self._supervisor.beat_at) - ticks
         for at, clock in ((self._broker.next_due, now), (self._log.due_at, now), (self._pool.next_due, ticks)):
             if at is not None and at - clock < left:
                 left = at - clock
@@ -221,7 +287,6 @@ class Daemon(Verbs):
 
     def _turn(self, now: int) -> Turn:
         broker, pool = self._broker, self._pool
-        self._watchdog.begin()
         wants = [] if self._draining else pool.wants(ticks_ms())
         boards = pool.closed
         if pool.waiting:
@@ -260,7 +325,6 @@ class Daemon(Verbs):
             self._answer_looks(ticks_ms())
         if self._door is not None:
             self._door.let_go(self._holds)
-        self._watchdog.end()
         return turn
 
     def _live(self, task_id: int) -> dict[str, Any]:
@@ -295,6 +359,7 @@ class Daemon(Verbs):
         if self._door is not None:
             self._door.shut()
         self._store.close()
+        self._supervisor.close()
         self._loop.close()
         self._log.close()
         self._lock.close()
@@ -319,7 +384,32 @@ class Daemon(Verbs):
         except (OSError, ConfigError) as error:  # no descriptors, no memory, no room: with the next change
             self._log.event("reload_refused", "error", why=str(error))
 
+    def _read_again(self) -> None:
+        """SIGHUP: take over of the settings what a running daemon can, and the application as it is now; a fault changes nothing."""
+        if self._draining or self._again is None:
+            return
+        self._supervisor.reloading()
+        try:
+            fresh, old = self._again(), self._settings
+            declare(self._broker, fresh, now_ms())
+        except (ConfigError, Refused) as error:
+            self._log.event("reload_refused", "error", why=error.message)
+            self._supervisor.ready("its settings were not taken over: " + error.message)
+            return
+        self._log.set_level(fresh.log_level)
+        if fresh.worker_range != old.worker_range:
+            self._pool.set_sizes(*fresh.worker_range, ticks_ms())
+        live = {name: getattr(fresh, name) for name in LIVE}
+        self._settings = replace(old, file=fresh.file, queues=fresh.queues, **live)
+        later = [name for name in OPTIONS if getattr(fresh, name) != getattr(self._settings, name)]
+        self._log.event("settings_read_again", file=str(fresh.file), need_a_restart=later)
+        self._stale = True
+        self._try_application()
+        if self._stale or not self._checks:  # it is being checked already, or could not be: the words for that are in the log
+            self._supervisor.ready(f"serves {self._dir}")
+
     def _reloaded(self, _: list[TypeInfo], refused: str | None) -> None:
+        self._supervisor.ready(f"serves {self._dir}" if refused is None else "the new application was refused: see the log")
         if self._stale:  # it has changed since
             return
         if refused is not None:
@@ -338,7 +428,9 @@ class Daemon(Verbs):
     def _drain(self, grace_s: float) -> None:
         """No new work; what runs may finish within the grace, then it is interrupted."""
         if not self._draining:
-            self._log.event("drain_started", grace_s=grace_s, running=self._pool.slots[0])
+            running = self._pool.slots[0]
+            self._log.event("drain_started", grace_s=grace_s, running=running)
+            self._supervisor.stopping(grace_s + self._settings.kill_grace_s + END_S, f"waits for {running} running tasks")
             self._draining = True
             self._pool.drain()
         self._kill_at = min(self._kill_at, ticks_ms() + int(grace_s * 1000))
@@ -373,28 +465,33 @@ def _tell(fd: int | None, text: str) -> None:
         pass  # it did not wait
 
 
-def _raise_limits() -> None:
-    """As many descriptors as the system allows: each client takes one and each worker five."""
+def _set_limits() -> None:
+    """As many descriptors as the system allows: each client takes one and each worker five. No core: it would hold payloads."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 def main(argv: list[str] | None = None) -> int:
     """Start, run, stop; the process's exit code."""
-    _raise_limits()
+    _set_limits()
     args = vars(_parser().parse_args(argv))
     ready_fd, foreground, reload = args.pop("ready_fd"), args.pop("foreground"), args.pop("reload")
-    daemon = None
+    daemon, supervisor = None, Supervisor(os.environ)
     try:
         args["data_dir"] = str(Path(data_dir_of(args["data_dir"])))
-        daemon = Daemon(load_settings(args), foreground, reload)
+        daemon = Daemon(load_settings(args), foreground, reload, supervisor, lambda: load_settings(args))
         daemon.start()
     except TqError as error:
+        supervisor.status(error.message)
         _tell(ready_fd, f"error {error.exit_code} {error.message}\n")
         if daemon is not None:
             daemon.close()
         return error.exit_code
+    except OSError as error:
+        _tell(ready_fd, f"error {EXIT_STORE} the daemon cannot start: {error}. Nothing is lost; see to that, then try again.\n")
+        return EXIT_STORE
     _tell(ready_fd, f"ready {os.getpid()}\n")
     try:
         code = daemon.run()
@@ -402,5 +499,10 @@ def main(argv: list[str] | None = None) -> int:
             signal.signal(number, signal.SIG_IGN)
         return code
     except StoreError as error:
+        daemon.failed(error.message)
         sys.stderr.write(f"tq daemon: {error.message}\n")
         return EXIT_STORE
+    except Exception:  # noqa: BLE001 - a bug: what is stored is whole, and the next daemon goes on from there
+        daemon.failed(traceback.format_exc())
+        traceback.print_exc()
+        return EXIT_BROKEN

@@ -1,6 +1,6 @@
 """The verbs that the daemon answers itself: about its process, its workers, and what tasks print.
 
-For: ``hello status workers log watch(output) set_log check_app stop suspend resume scale_workers drain_worker restart_workers``.
+For: ``hello status workers log watch(output) set_log check_app compact stop scale_workers drain_worker restart_workers``.
 Not for: verbs about tasks (broker), the loop (daemon).
 Runs in: the daemon, on the thread of its loop, as requests arrive.
 Promises: arguments are checked before anything is done; a bug in one verb is an error for who asked; what is sampled
@@ -20,15 +20,16 @@ from tq import __version__, output, wire
 from tq.answers import error_answer
 from tq.api.follow import Followers
 from tq.api.unix import Connection, UnixDoor
-from tq.arguments import arguments, between, task_ids
+from tq.arguments import arguments, between
 from tq.broker import Broker
 from tq.child import Child
 from tq.config.settings import MAX_WORKERS, Settings
 from tq.errors import ConfigError, NoSuchTask, ProtocolError, Refused, TqError, UsageError
 from tq.log import Log
-from tq.model import SHELL, State, Task, brief
+from tq.model import Task, brief
 from tq.pool import Pool
-from tq.store import Store, TypeInfo
+from tq.store import TypeInfo
+from tq.store.lmdb import LmdbStore
 from tq.waiting import Request
 
 LOOK_MS = 100
@@ -52,24 +53,27 @@ def ticks_ms() -> int:
 class Verbs:
     """What the daemon is made of, and what it says of itself; ``Daemon`` builds on it."""
 
-    def __init__(self, settings: Settings, store: Store, broker: Broker, pool: Pool, followers: Followers, log: Log, reload: bool) -> None:
+    def __init__(
+        self, settings: Settings, store: LmdbStore, broker: Broker, pool: Pool, followers: Followers, log: Log, reload: bool
+    ) -> None:
         self._settings = settings
         self._dir = settings.data_dir
         self._logs = self._dir / "logs"
         self._store, self._broker, self._pool, self._followers, self._log = store, broker, pool, followers, log
         self._reload = reload
         self._door: UnixDoor | None = None
+        self._supervised = False  # a service manager runs this process
         self._started_at = now_ms()
         self._boot = os.urandom(8).hex()
         self._draining = False
         self._checks: dict[str, tuple[int, Checked]] = {}
+        self._compactions: list[tuple[Connection, int]] = []  # who asked for one, and the request
         self._looks: list[tuple[int, int, int]] = []  # who waits to see the workers: connection, request, since when
         self._cpu: dict[int, tuple[int, float]] = {}  # by pid: when its CPU time was last looked at, and how much it was (s)
         self._verbs: dict[str, Callable[[Connection, int, dict[str, Any]], Answer | None]] = {
             "hello": self._hello, "status": self._status, "workers": self._workers, "log": self._log_verb,
-            "set_log": self._set_log, "check_app": self._check_app, "stop": self._stop,
-            "suspend": self._suspend, "resume": self._resume, "scale_workers": self._scale_workers,
-            "drain_worker": self._drain_worker, "restart_workers": self._restart_workers,
+            "set_log": self._set_log, "check_app": self._check_app, "compact": self._compact, "stop": self._stop,
+            "scale_workers": self._scale_workers, "drain_worker": self._drain_worker, "restart_workers": self._restart_workers,
         }  # fmt: skip
 
     # -- requests --------------------------------------------------------------------------------------------------
@@ -90,12 +94,12 @@ class Verbs:
                 return
             if verb not in self._broker.verbs:
                 known = sorted({*self._verbs, *self._broker.verbs})
-                close = difflib.get_close_matches(verb, known, 1)
+                close = difflib.get_close_matches(verb[:80], known, 1)
                 hint = f" Did you mean {close[0]!r}?" if close else ""
                 raise ProtocolError(f"expected a verb ({', '.join(known)}), got {verb!r:.80}.{hint}")
             if self._draining and verb in ("enqueue", "claim"):
                 raise Refused("the daemon is stopping and takes no new work. Try again when it runs again.", retry_after=5.0)
-            self._broker.submit(Request(connection.id, number, verb, args, connection.nonce, connection.who))
+            self._broker.submit(Request(connection.id, number, verb, args, connection.nonce, connection.who, connection.size))
         except TqError as error:
             self._send(connection.id, wire.error(number, error.code, error.message, error.details))
         except Exception as error:  # noqa: BLE001 - a bug in one verb must not end the daemon
@@ -108,7 +112,10 @@ class Verbs:
 
     def _holds(self, conn: int) -> bool:
         """Whether a connection has anything to expect."""
-        waits = (asked for asked, _ in self._checks.values()), (asked for asked, _, _ in self._looks)
+        waits = (
+            (asked for asked, _ in self._checks.values()), (asked for asked, _, _ in self._looks),
+            (connection.id for connection, _ in self._compactions),
+        )  # fmt: skip
         return self._broker.holds(conn) or self._followers.holds(conn) or any(conn in asked for asked in waits)
 
     def _gone(self, conn: int) -> None:
@@ -141,6 +148,7 @@ class Verbs:
                 "app": settings.app, "min_workers": low, "max_workers": high, "slots": settings.slots,
                 "log_level": settings.log_level, "grace_s": settings.grace_s, "reload": self._reload,
             },
+            "supervised": self._supervised,
         }  # fmt: skip
 
     def _set_log(self, connection: Connection, number: int, args: dict[str, Any]) -> Answer:
@@ -156,6 +164,26 @@ class Verbs:
 
     def _drain(self, grace_s: float) -> None:
         raise NotImplementedError  # what ends the loop is the daemon's own
+
+    def _compact(self, connection: Connection, number: int, args: dict[str, Any]) -> None:
+        if self._draining:
+            raise Refused("the daemon is stopping. Compact the store when it has stopped, or runs again.", retry_after=5.0)
+        self._compactions.append((connection, number))  # between two turns: a store that is lost on the way ends the daemon
+
+    def _compact_now(self) -> None:
+        """Nobody is served meanwhile, and what is sent waits; StoreError ends the daemon."""
+        while self._compactions:
+            connection, number = self._compactions.pop()
+            began = ticks_ms()
+            try:
+                before, after = self._store.compact()
+            except Refused as error:
+                self._send(connection.id, wire.error(number, error.code, error.message, error.details))
+                continue
+            paused = ticks_ms() - began
+            self._log.event("compacted", before=before, after=after, paused_ms=paused)
+            self._broker.note("compacted", "store", {"bytes": before}, {"bytes": after}, connection.who)
+            self._send(connection.id, wire.frame([number, wire.ANSWER, {"before": before, "after": after, "paused_ms": paused}]))
 
     # -- the application -------------------------------------------------------------------------------------------
 
@@ -264,37 +292,6 @@ class Verbs:
     def _no_such_worker(self, name: str) -> UsageError:
         known = ", ".join(worker.name for worker in self._pool.workers if not worker.only_checks)
         return UsageError(f"id: expected a worker ({known or 'there is none'}), got {brief(name)}. `tq worker list` shows them.")
-
-    # -- running commands ------------------------------------------------------------------------------------------
-
-    def _suspend(self, connection: Connection, number: int, args: dict[str, Any]) -> Answer:
-        return self._hold("suspend", "suspended", self._pool.suspend, connection, args)
-
-    def _resume(self, connection: Connection, number: int, args: dict[str, Any]) -> Answer:
-        return self._hold("resume", "resumed", self._pool.resume, connection, args)
-
-    def _hold(self, verb: str, done: str, act: Callable[[int], bool], connection: Connection, args: dict[str, Any]) -> Answer:
-        ids = task_ids(arguments(verb, args, "ids", ids=list)["ids"])
-        tasks = self._store.get(ids)
-        functions = [task for task in tasks if task is not None and task.spec.header.type != SHELL]
-        if functions:
-            first = functions[0]
-            raise UsageError(
-                f"{verb}: expected commands, got task {first.id}, a {brief(first.spec.header.type)}: a function runs in a worker, "
-                "which others need. Pause its queue, or cancel it."
-            )
-        outcomes = []
-        for task_id, task in zip(ids, tasks, strict=True):
-            if task is None:
-                outcomes.append("unknown")
-            elif task.state.final:
-                outcomes.append("over")
-            elif task.state is State.RUNNING and act(task_id):
-                outcomes.append(done)
-                self._broker.note(done, str(task_id), who=connection.who)
-            else:
-                outcomes.append("not_suspended" if verb == "resume" else "not_running")
-        return {"outcomes": outcomes}
 
     # -- what tasks print ------------------------------------------------------------------------------------------
 

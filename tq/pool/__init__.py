@@ -6,7 +6,7 @@ Runs in: the daemon, on the thread of its loop; workers are spawned (never forke
 Times here are milliseconds of a clock that never steps (time.monotonic), so no change of the wall clock ends a task.
 Promises: a task that a worker does not come to is taken back for one that has nothing to do, so a long task never delays
 those behind it while another worker idles; nothing polls. Those of its parts: ``jobs`` (what workers have in hand, and how it
-ends), ``crew`` (which workers there are), ``scaling`` (how many), ``costs``.
+ends), ``crew`` (which workers there are), ``scaling`` (how many), ``costs``, ``suspects`` (what kills workers is tried rarely).
 
 How far ahead a worker is fed: about ``LOOKAHEAD_MS`` of work by the mean run time of each type, at most
 ``LOOKAHEAD`` tasks; one task of a type that is not measured, runs over ``SLOW_MS``, or is a command.
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tq.child import Child, Job
@@ -75,7 +76,19 @@ class Pool(Crew):
                 continue  # what was taken back from it would go to it again
             elif has < LOOKAHEAD and (busy := child.work_ms) < LOOKAHEAD_MS / 2:
                 wants.append(Want(child.name, LOOKAHEAD - has, LOOKAHEAD_MS - busy, costs, types=child.known))
-        return wants
+        return wants if not self._suspects.types else self._wary(wants)
+
+    def _wary(self, wants: Sequence[Want]) -> list[Want]:
+        """The same wants but for types whose runs kill their workers; of these one task, when it is time for one."""
+        suspected, now = self._suspects.types, self._now
+        found = []
+        for want in wants:
+            known = self._children[want.worker].known
+            if known - suspected:
+                found.append(replace(want, types=known - suspected))
+            if want is wants[-1] and known & suspected and now >= self._suspects.try_at:
+                found.append(Want(want.worker, 1, math.inf, types=known & suspected))
+        return found
 
     def _whole_want(self, child: Child) -> Want:
         """The want of a worker that has nothing: made once, since an idle pool shows it at every turn."""
@@ -96,6 +109,8 @@ class Pool(Crew):
         entries: list[tuple[list[Any], float | None]] = []
         for task_id, claim, attempt, crashes, header, record, failures in tasks:
             ends_at = math.inf
+            if header.type in self._suspects.types:
+                self._suspects.tried(now)
             if header.deadline_ms:
                 ends_at = now + _left(header, record, wall)
                 if ends_at <= now:  # nobody wants it any more, which the broker sees for itself
@@ -149,7 +164,9 @@ class Pool(Crew):
     @property
     def next_due(self) -> float | None:
         """The instant (ms) at which ``tick``, ``wants`` or ``scale`` has something to do if nothing arrives."""
-        times: list[float] = [self._respawn_at] if self._respawn_at else []
+        times: list[float] = [self._respawn_at] if self._respawn_at and not self._stopping else []
+        if self._suspects.types and self._suspects.try_at > self._now:
+            times.append(self._suspects.try_at)
         idle = self._idle
         for child in self._children.values():
             if not child.jobs and child.state == "ready":
@@ -165,7 +182,7 @@ class Pool(Crew):
                 times.append(child.active_at + STALL_MS)
             if child.jobs and not child.judged:
                 times.append(child.active_at + DEAF_MS)
-        if not self._scaling.fixed and (due := self._scaling.next_due(self._now, self._size)) is not None:
+        if not (self._scaling.fixed or self._stopping) and (due := self._scaling.next_due(self._now, self._size)) is not None:
             times.append(due)
         return min(times, default=None)
 

@@ -132,6 +132,7 @@ class Crew(Jobs):
                 self._drain(child)
                 return
             child.state = "ready" if child.state == "starting" else child.state
+            self._suspects.started(self._now - child.started_at)
             self._known = child.known
             self.hellos.append(child.types)
             self._log("worker_started", worker=child.name, pid=child.process.pid, types=len(child.types))
@@ -241,8 +242,12 @@ class Crew(Jobs):
     def _look_after(self, now: int) -> None:
         """Workers that do not say hello, that have worn out, that are missing."""
         for child in list(self._children.values()):
-            if child.state == "starting" and now - child.started_at > HELLO_MS:
+            if child.state == "starting" and now - child.started_at >= HELLO_MS:
                 child.kill()
+            if child.leaves and child.state == "ready":
+                self._log("worker_leaves", worker=child.name, pid=child.process.pid)
+                self._drain(child)
+                self._respawn_at = self._respawn_at or now
             if child.worn and child.state == "ready" and not child.retiring and now >= child.keep_until and not self._stopping:
                 self._retire(child, now)
         if self._respawn_at and now >= self._respawn_at and not self._stopping:

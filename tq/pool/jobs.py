@@ -17,7 +17,7 @@ When its time is up or somebody cancels it (``grace`` is the setting ``kill_grac
                      reaped is the task settled. Other tasks that ran in its slots are interrupted.
 
 A task that answers meanwhile leaves the worker alive: a value is a success after all, anything raised counts as timed out or
-stopped.
+stopped. Only where processes of it had to be killed the worker is replaced, since its modules may count on them.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from tq.child import Child, Job
 from tq.loop import READ, WRITE, Loop
 from tq.model import SHELL, error_in
 from tq.pool.costs import Costs
+from tq.pool.suspects import Suspects
 
 RECORDS_A_TURN = 64
 DEAF_MS = 5000
@@ -58,6 +59,7 @@ class Jobs:
         self._max_rss = max_rss
         self._children: dict[str, Child] = {}
         self._costs = Costs()
+        self._suspects = Suspects(log)
         self._rows: list[Sequence[Any]] = []
         self._now = 0
         self.said: list[tuple[int, float, str]] = []
@@ -144,6 +146,8 @@ class Jobs:
             job = self._drop(child, row[0], row[1])
             if job is None:
                 continue
+            if self._suspects.crashes and row[2] != "released" and job.type in self._suspects.crashes:
+                self._suspects.ended(job.type)
             self._rows.append(row if job.ending is None else ended(row, job))
             if row[2] in _RUNS:
                 if job.type != kind:
@@ -176,6 +180,8 @@ class Jobs:
                 share = float(fraction)  # which may be no number at all, and then is nothing
                 self.progress[task_id] = (min(share, 1.0) if share >= 0.0 else 0.0, str(text)[:MAX_TEXT])
                 self.said.append((task_id, *self.progress[task_id]))
+            elif what == "leaves":
+                child.leaves = True
 
     # -- the end of a task -----------------------------------------------------------------------------------------
 
@@ -262,6 +268,7 @@ class Jobs:
     def _explain(self, child: Child, how: str, exit_code: int | None) -> None:
         """Answer for each task that a dead worker did not answer."""
         begun = child.board.begun()
+        crashed = set()
         for job in child.jobs.values():
             self._forget(job.id)
             if not child.has_begun(job, begun):
@@ -274,8 +281,11 @@ class Jobs:
                 kind, error = "interrupted", {"type": "Interrupted", "message": "its worker process was ended for another reason"}
             else:
                 kind, error = "crashed", {"type": "WorkerDied", "message": f"the worker process died under it: {how}"}
+                crashed.add(job.type)
             more = {"error": error, "worker": child.name, "exit_code": exit_code if kind == "crashed" else None}
             self._rows.append(row_of(job.id, job.claim, kind, more))
+        for name in crashed:
+            self._suspects.crashed(name, self._now)
         child.jobs.clear()
 
 

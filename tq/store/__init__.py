@@ -21,7 +21,7 @@ Promises, and the conformance suite tests each of them on every store:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -206,7 +206,8 @@ def checked(queue: QueueInfo) -> QueueInfo:
 
 @dataclass(frozen=True, slots=True)
 class TypeInfo:
-    """What the store knows of a type: the defaults its handler declared (None: not declared)."""
+    """What the store knows of a type: the defaults its handler declared (None: not declared), and its ``schedule``, in the words
+    of ``tq.wire``'s ``set_schedule``."""
 
     name: str
     queue: str | None = None
@@ -216,6 +217,7 @@ class TypeInfo:
     priority: int | None = None
     once: bool | None = None
     retry_for_ms: int | None = None
+    schedule: Mapping[str, Any] | None = None
 
     def row(self) -> list[Any]:
         return [getattr(self, name) for name in self.__slots__]
@@ -277,7 +279,8 @@ class Query:
     """Which tasks a list shows, newest first (pending ones by queue, level and sequence; ``peek`` knows what has aged). None: any.
 
     ``before`` is the cursor of the page before, as it was given; ``limit`` the most tasks of one page. ``oldest`` gives the
-    oldest first instead, pending ones among them: for work that has to keep their order.
+    oldest first instead, pending ones among them: for work that has to keep their order. ``ids`` are the smallest and the
+    greatest id: others are not looked at.
     """
 
     states: frozenset[State] | None = None
@@ -288,13 +291,15 @@ class Query:
     limit: int = 50
     before: bytes | None = None
     oldest: bool = False
+    ids: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Chore:
     """Work that a verb left behind because it may touch more than SCAN_MOST tasks: done in slices, with a cursor.
 
-    ``id`` 0 is one not stored yet; ``verb`` and ``args`` say what to do to which tasks; ``cursor`` where to go on.
+    ``id`` 0 is one not stored yet; ``verb`` and ``args`` say what to do to which tasks; ``cursor`` where to go on. ``left``
+    counts those that were meant and could not be changed, by the word of why.
     """
 
     id: int
@@ -303,9 +308,43 @@ class Chore:
     cursor: bytes | None = None
     seen: int = 0
     changed: int = 0
+    left: Mapping[str, int] = field(default_factory=dict)
 
     def row(self) -> list[Any]:
-        return [self.id, self.verb, self.args, self.cursor, self.seen, self.changed]
+        return [self.id, self.verb, self.args, self.cursor, self.seen, self.changed, self.left]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A rule that sends its task again and again, and where it stands. ``number`` 0 is one not stored yet; instants in ms, 0 for none.
+
+    ``rule`` is the row of a ``tq.schedule.Rule``, ``task`` [type, payload, options] as in an enqueue. ``due_at`` is when the store
+    gives it out (``slots``). ``slot_at`` is the next slot to be looked at; ``slots`` have come and have no task yet, ``missed``
+    before them (from ``missed_at`` on) will have none. ``held`` waits for the end of those of ``live`` that go on: tasks of it
+    that may do so. ``runs`` are its newest tasks: [slot, id]. ``declared``: an application says it.
+    """
+
+    number: int
+    name: str
+    rule: Sequence[Any]
+    task: Sequence[Any]
+    misfire: str = "coalesce"
+    catch_up: int = 1
+    overlap: str = "allow"
+    paused: bool = False
+    declared: bool = False
+    made_at: int = 0
+    due_at: int = 0
+    slot_at: int = 0
+    slots: Sequence[int] = ()
+    missed: int = 0
+    missed_at: int = 0
+    held: int = 0
+    live: Sequence[int] = ()
+    runs: Sequence[Sequence[int]] = ()
+
+    def row(self) -> list[Any]:
+        return [getattr(self, name) for name in self.__slots__]
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,12 +368,36 @@ def bounds(queue: QueueInfo | None, limits: Limits) -> tuple[int, int]:
     return limits.queue_tasks if tasks is None else tasks, limits.queue_bytes if size is None else size
 
 
-def full(queue: str, limit: int, unit: str, have: int, came: int) -> Refused:
-    """The refusal of tasks for a queue that would pass its ``limit``."""
-    text = f"queue {queue!r} is full: expected at most {limit} {unit}, it has {have} and {came} came. Nothing was stored; "
-    if came > limit:  # that would not fit into an empty one
-        return Refused(f"{text}send less at once, or let it take more: `tq queue set`.", queue=queue, too_much=True)
-    return Refused(f"{text}try again later.", queue=queue, retry_after=1.0)
+class QueueFull(Refused):
+    """A queue would pass its limit."""
+
+
+def admit(queue: str, load: Sequence[int], came: tuple[int, int], most: tuple[int, int]) -> None:
+    """QueueFull if with what ``came`` a queue would have more than ``most`` unfinished tasks or bytes; ``load`` is what it has."""
+    for unit, have, more, limit in zip(("tasks", "bytes of payload"), load, came, most, strict=True):
+        if have + more <= limit or (unit == "tasks" and not more):  # a task that only grows takes no other place
+            continue
+        text = f"queue {queue!r} is full: expected at most {limit} {unit}, it has {have} and {more} came. Nothing was stored; "
+        if more > limit:  # that would not fit into an empty one
+            raise QueueFull(f"{text}send less at once, or let it take more: `tq queue set`.", queue=queue, too_much=True)
+        raise QueueFull(f"{text}try again later.", queue=queue, retry_after=1.0)
+
+
+def arriving(changes: Iterable[tuple[Task | None, Transition]]) -> dict[str, tuple[int, int]]:
+    """By queue, the tasks and bytes of payload that transitions of these tasks bring: what is retried by hand, moves to another
+    queue, or grows. Whatever ends a run brings nothing: the task had its place all the time."""
+    found: dict[str, tuple[int, int]] = {}
+    for task, change in changes:
+        if task is None or task.state not in change.start or change.status.state.final or change.claim not in (None, task.status.claim):
+            continue
+        spec = change.spec or task.spec
+        queue, size = spec.header.queue, len(spec.payload)
+        stays = not task.state.final and queue == task.spec.header.queue
+        came = (0, size - len(task.spec.payload)) if stays else (1, size)
+        if came > (0, 0):
+            tasks, more = found.get(queue, (0, 0))
+            found[queue] = tasks + came[0], more + came[1]
+    return found
 
 
 class NoRoom(Refused):
@@ -378,7 +441,7 @@ class Store(Protocol):
 
     # writes, inside a turn
     def enqueue(self, drafts: Sequence[Draft], request: RequestId | None = None, places: Sequence[int] | None = None) -> Sequence[int]:
-        """Store the drafts and give their ids, in order. Refused: a queue's limit would be passed.
+        """Store the drafts and give their ids, in order. QueueFull: a queue's limit would be passed.
 
         ``places`` is for requests some of whose tasks exist already, and says what to give (and to remember of the request) for
         each of its tasks: 0 the id of the next draft, above 0 that id, below 0 (-1 - n) the id of the draft at n.
@@ -409,6 +472,7 @@ class Store(Protocol):
         A status that becomes pending with ``seq`` 0 gets the next sequence; one with a ``seq`` keeps its place. A
         transition with a ``spec`` also gives the task that specification (its id, key and unique name are the old ones). A
         finished task comes back to life (``retried``) only if no other holds its unique name: else the guard fails.
+        QueueFull: what comes back to life, moves to another queue or grows would pass a queue's limit; no settle ever does.
         """
 
     def due(self, limit: int) -> list[tuple[str, int]]:
@@ -421,11 +485,21 @@ class Store(Protocol):
     def extend(self, task_id: int, claim: int, lease_ms: int) -> bool:
         """Push out the lease of a consumer's claim; False: the claim is over."""
 
+    def stepped(self, ms: int) -> None:
+        """Between turns: the clock was put forward (or back, if less than 0) by so much; leases last as long as they would have."""
+
     def remove(self, ids: Sequence[int]) -> list[bool]:
         """Forget tasks that are over or wait; False where there is none or it runs. Names end as by any other end."""
 
     def retain(self, limits: Limits, most: int) -> list[tuple[int, bool]]:
-        """Forget the oldest of what is kept too long, too many or too large, ``most`` at the most: (id, had output)."""
+        """Forget the oldest of what is kept too long, too many or too large, ``most`` at the most: (id, had output).
+
+        In a store that is ``short`` of room those that ended some minutes ago and did not fail are forgotten, too; where others
+        could not end, any.
+        """
+
+    def short(self) -> bool:
+        """In a turn: whether there is so little room that finished tasks go before their time: see ``retain``."""
 
     def note(self, event: Event) -> Event:
         """Remember an event; with its number. The oldest beyond ``keep_events`` are forgotten."""
@@ -436,6 +510,12 @@ class Store(Protocol):
         """Write a chore, or where it stands; one with id 0 gets its id."""
 
     def drop_chore(self, chore_id: int) -> None: ...
+    def put_schedule(self, schedule: Schedule) -> Schedule:
+        """Write a schedule, or where it stands; one with number 0 gets its number. Its timer is that of its ``due_at``."""
+
+    def drop_schedule(self, number: int) -> None: ...
+    def slots(self, limit: int) -> list[Schedule]:
+        """Schedules that are due by now, oldest first; each stays so until it is put with another ``due_at``."""
 
     # reads
     def get(self, ids: Sequence[int]) -> list[Task | None]: ...
@@ -460,6 +540,7 @@ class Store(Protocol):
     def queues(self) -> dict[str, QueueInfo]: ...
     def types(self) -> dict[str, TypeInfo]: ...
     def chores(self) -> list[Chore]: ...
+    def schedules(self) -> dict[str, Schedule]: ...
     def last_id(self) -> int: ...
     def ready(self) -> bool:
         """Whether some task is pending in a queue that is open to the pool."""

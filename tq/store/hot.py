@@ -16,9 +16,9 @@ from heapq import heapify, heappop, heapreplace
 from typing import Any
 
 from tq.errors import StoreDamaged
-from tq.model import FORMAT, HEAD, Header, State, Status, first_success, header_of, pack, seal, status_row, success_again, unseal
+from tq.model import FORMAT, HEAD, Header, State, Status, first_success, header_of, seal, status_row, success_again, unseal
 from tq.store import Claimed, Draft, RequestId, SuccessRow, Tally, Want, places_filled
-from tq.store.keys import DUE, ENDED, EXPIRE, FORGET, HISTORY, PAIR, READY, REQUEST, RUNG, SEALED, TIMER, U32, U64, Batch
+from tq.store.keys import DUE, ENDED, EXPIRE, FORGET, HISTORY, PAIR, READY, REQUEST, RUNG, SEALED, TIMER, U32, U64, Batch, sealed
 from tq.store.lanes import Head, Lane, Pick
 from tq.store.names import is_named
 from tq.store.registry import Registry
@@ -54,11 +54,12 @@ class HotPath(Registry):
                 return known
         runs = kinds(drafts)
         self._room.check(runs, self._lanes.lines, self._txn, self._now)
-        if named := [run for run in runs if run[0].key is not None or run[0].unique is not None]:
-            self._names.check(self._txn, named)
+        names = self._names.check(self._txn, drafts) if any(is_named(header) for header, _ in runs) else ()
         first = self._id + 1
         for header, run in runs:
             self._add(header, run)
+        if names:
+            self._names.take(self._txn, first, drafts, names)
         fresh = range(first, self._id + 1)
         ids = fresh if places is None else places_filled(fresh, places)
         if request is not None:
@@ -67,8 +68,8 @@ class HotPath(Registry):
         return ids
 
     def _add(self, header: Header, run: Sequence[Draft]) -> None:
-        """Store drafts of one kind."""
-        now, seq, task_id, named = self._now, self._seq, self._id, header.key is not None or header.unique is not None
+        """Store drafts of one kind, that of ``header``."""
+        now, seq, task_id, named = self._now, self._seq, self._id, is_named(header)
         tasks, ready, timers = self._tasks, self._gathered["ready"], self._gathered["timers"]
         packed, level, blocked = header.packed, 9 - header.priority, bool(header.parents)
         lane, tally, load = self._lane(header), self._tally_for(header), self._room.load[header.queue]
@@ -77,6 +78,9 @@ class HotPath(Registry):
             task_id += 1
             payload, due_at, expires_at = draft.payload, draft.due_at, draft.expires_at
             size += len(payload)
+            if named:
+                packed = draft.header.packed
+                length = len(packed)
             if due_at > now or blocked:
                 waits += 1
                 head = HEAD.pack(FORMAT, now, 0, due_at, expires_at, length)
@@ -92,8 +96,6 @@ class HotPath(Registry):
             if expires_at:
                 timers.append((TIMER.pack(expires_at, EXPIRE, task_id), b""))
             tasks.append((U64.pack(task_id), seal(head + packed + payload)))
-            if named:
-                self._names.take(self._txn, task_id, header, draft.digest)
         tally.states[State.BLOCKED if blocked else State.SCHEDULED] += waits
         tally.states[_PENDING] += len(run) - waits
         tally.bytes += size
@@ -105,7 +107,7 @@ class HotPath(Registry):
         lane = self._lanes.by_key.get(header.lane)
         if lane is None:
             number = self._lanes.last + 1
-            self._txn.put(U32.pack(number), pack(list(header.lane)), db=self._db["lanes"])
+            self._txn.put(U32.pack(number), sealed(list(header.lane)), db=self._db["lanes"])
             lane = self._lanes.add(number, header.lane)
             self._empty[number] = lane
         return lane
@@ -166,7 +168,7 @@ class HotPath(Registry):
         if taken:
             claims = None if all(c.claim == 1 for c in taken) else [c.claim for c in taken]
             row = [want.worker, self._now, want.lease_ms, [c.id for c in taken], claims]
-            self._txn.put(U64.pack(batch.number), seal(pack(row)), db=self._db["running"], append=True)
+            self._txn.put(U64.pack(batch.number), sealed(row), db=self._db["running"], append=True)
         return taken
 
     def _take(self, ready: Any, pick: Pick, most: int, batch: Batch, taken: list[Claimed]) -> int:
@@ -203,13 +205,18 @@ class HotPath(Registry):
             try:
                 record = records[key]
                 body = unseal(record, "task", task_id)
-                version, _, _, _, expires_at, length = HEAD.unpack_from(body)
+                version, _, first_seq, _, expires_at, length = HEAD.unpack_from(body)
                 if version != FORMAT:
                     raise StoreDamaged(f"task {task_id}: expected record format {FORMAT}, got {version}.")
                 header = header_of(body[HEAD.size : HEAD.size + length])
                 if len(value) > 16:
                     past = status_row(task_id, self._txn.get(key, db=self._db["states"]))
                     claim, attempt, failures, crashes = past[1] + 1, *past[7:10]
+                if seq != (past[2] if past is not None else first_seq):
+                    _log.error(
+                        "the place %d in a lane names task %d, which is not there: it is passed over. Run `tq verify`.", seq, task_id
+                    )
+                    continue
             except (StoreDamaged, KeyError, TypeError) as error:  # the last two: a record is gone
                 self._set_aside(task_id, lane, error)
                 continue

@@ -8,19 +8,20 @@ Promises: keys are big-endian, so their order is the index.
     tasks     id u64                              a specification (tq.model)
     states    id                                  a status (tq.model); none while nothing has happened
     ready     lane u32 | 9-priority u8 | seq u64  id u64 | ready_at u64, and one more byte if the task has a status
-    lanes     number u32                          [queue, type, tenant, flow], while it has tasks
+    lanes     number u32                          [queue, type, tenant, flow] and CRC, while it has tasks
     running   batch u64                           [worker, claimed_at, lease_ms, [id...], [claim...] or nil] and CRC
     timers    at u64 | kind u8 | id u64           nothing; of a KEY the key in names
     history   state u8 | finished_at u64 | id u64 tally u32 | had output u8 | bytes of specification and status u32
-    names     kind u8 | size u8 | type | name     id u64 | until u64 (a KEY timer's instant; 0 while the task lives) | digest
-    tallies   number u32                          a Tally's row; at COUNTED, beside them in one page: the last id, seq,
+    names     kind u8 | size u8 | type | name     id u64 | until u64 (a KEY timer's instant; 0 while the task lives) | digest | CRC
+    tallies   number u32                          a Tally's row and CRC; at COUNTED, beside them in one page: the last id, seq,
                                                   batch and chore given
-    requests  minute u32 | nonce | number u64     first id u64 | how many u64; or LISTED and each id u64
-    types, queues, chores, events                 rows (tq.store), by name or number
-    meta      "format", "engine"
+    requests  minute u32 | nonce | number u64     first id u64 | how many u64, or LISTED and each id u64; and CRC
+    types, queues, chores, events, schedules      rows (tq.store) and CRC, by name or number
+    meta      "format", "engine"; "copied" if it is a backup that no daemon has run on
 
 Timers are DUE (a task becomes pending), EXPIRE (its time to live is over), KEY (a name is free again, whatever has
-become of the task) and FORGET (its queue keeps it no longer). One that nobody needs any more lapses when it is due.
+become of the task), FORGET (its queue keeps it no longer) and SLOT (a schedule's ``due_at``; the id is the schedule's number,
+and this one never stays behind). One that nobody needs any more lapses when it is due.
 
 A task is running if its newest batch names a claim that its status has not reached: settling writes a status with
 that claim, so a batch record is written once, and deleted when its last task is settled.
@@ -29,9 +30,11 @@ that claim, so a batch record is written once, and deleted when its last task is
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
-from tq.model import CRC, HEAD, Header, is_name
+from tq.model import CRC, HEAD, Header, is_name, pack, seal, unpack, unseal
 from tq.store import KeyRef
 
 U32 = struct.Struct(">I")
@@ -48,9 +51,11 @@ COUNTED = b"\xff\xff\xff\xff"
 REQUEST = struct.Struct(">I8sQ")
 LISTED = b"\x01"
 """Before ids that do not follow each other: one byte more than a multiple of an id's."""
-DUE, EXPIRE, KEY, FORGET = 0, 1, 2, 3
+DUE, EXPIRE, KEY, FORGET, SLOT = 0, 1, 2, 3, 4
 SEALED = HEAD.size + CRC.size
 """Bytes of a specification beside its header and payload."""
+MALFORMED = (ValueError, TypeError, KeyError, IndexError, AttributeError, struct.error)
+"""What decoding a record raises that is not of its kind."""
 KINDS = ("key", "unique")
 """Of names, by the number they have in a key."""
 PAST = b"\x01"
@@ -75,12 +80,30 @@ Run = tuple[int, Batch, int, int, list[Any] | None, Header, bool]
 began yet), header, whether it may expire."""
 
 
+def sealed(row: Sequence[Any]) -> bytes:
+    """A small record: a row and its CRC."""
+    return seal(pack(row))
+
+
+def opened(record: bytes, what: str) -> list[Any]:
+    """The row of a small record; StoreDamaged, which says what it was, if it is not as it was written."""
+    row: list[Any] = unpack(unseal(record, what))
+    return row
+
+
 def name_key(ref: KeyRef) -> bytes | None:
     """The key of a name in ``names``; None if no store takes it (empty, or too long)."""
-    if not (is_name(ref.type) and is_name(ref.name)):
+    head, name = _name_head(ref.kind, ref.type), ref.name
+    return head + name.encode("utf-8", "surrogatepass") if head is not None and is_name(name) else None
+
+
+@lru_cache(maxsize=256)
+def _name_head(kind: str, type: str) -> bytes | None:  # noqa: A002 - what it is
+    """What the keys of the names of one kind and type begin with."""
+    if not is_name(type):
         return None
-    kind = ref.type.encode("utf-8", "surrogatepass")
-    return bytes((KINDS.index(ref.kind), len(kind))) + kind + ref.name.encode("utf-8", "surrogatepass")
+    encoded = type.encode("utf-8", "surrogatepass")
+    return bytes((KINDS.index(kind), len(encoded))) + encoded
 
 
 def ref_of(key: bytes) -> KeyRef:

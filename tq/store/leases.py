@@ -29,6 +29,11 @@ class Leases:
             self.hold(task_id, until)
         return until is not None
 
+    def shift(self, ms: int) -> None:
+        """Every lease ends so much later, or earlier if less than 0."""
+        self._ends = {task_id: until + ms for task_id, until in self._ends.items()}
+        self._heap = sorted((until, task_id) for task_id, until in self._ends.items())
+
     def drop(self, task_id: int) -> None:
         self._ends.pop(task_id, None)
 

@@ -19,12 +19,13 @@ from typing import Any
 
 import lmdb
 
-from tq.errors import StoreDamaged, StoreError
+from tq.errors import Refused, StoreDamaged, StoreError
 from tq.lifecycle import Transition
-from tq.model import Spec, State, Status, Task, pack, spec_of, status_row, unpack, unseal
-from tq.store import SCAN_MOST, Chore, Limits, Tally, TypeInfo, queue_of
+from tq.model import Spec, State, Status, Task, spec_of, status_row
+from tq.store import SCAN_MOST, Chore, Limits, Schedule, Tally, TypeInfo, arriving, queue_of
 from tq.store.again import Again
-from tq.store.files import MAP_SIZE, open_store
+from tq.store.compaction import Sizes, compact_copy, size_of
+from tq.store.files import COPIED, MAP_SIZE, OLD, open_store, put_in_place, unreadable
 from tq.store.keys import (
     COUNTED,
     COUNTERS,
@@ -34,25 +35,33 @@ from tq.store.keys import (
     FORGET,
     HISTORY,
     KEY,
+    MALFORMED,
     PAIR,
     PAST,
     READY,
     RUNG,
     SEALED,
+    SLOT,
     TIMER,
     U32,
     U64,
     Batch,
     Run,
+    opened,
+    sealed,
 )
 from tq.store.lanes import Lane, Lanes
 from tq.store.leases import Leases
 from tq.store.names import Names, is_named
 from tq.store.retention import Ended, drop_requests, forget, take_oldest
-from tq.store.room import Room, guarded
+from tq.store.room import Room, guarded, live_bytes
 
 _log = logging.getLogger("tq.store")
 EMPTY_LANES_KEPT = 1024
+KEPT_AT_LEAST_MS = 600_000
+"""How long who asked for a task finds its result, unless others could not end then."""
+COMPACT_MOST = 4 << 30
+"""Bytes of records that are copied while callers wait: some 6 s at the 700 MB/s of an ordinary disk."""
 _KEPT_ALIKE = (State.SUCCEEDED, State.CANCELLED, State.EXPIRED)
 _TIMED = (State.SCHEDULED, State.RETRYING)
 _PENDING, _RUNNING, _SUCCEEDED = State.PENDING, State.RUNNING, State.SUCCEEDED
@@ -65,12 +74,14 @@ class LmdbStore(Again):
     def __init__(self, path: Path, limits: Limits = Limits(), map_size: int = MAP_SIZE) -> None:
         self._path = path
         self._limits = limits
+        self._map_size = map_size
         self._env, dbs = open_store(path, map_size)
         self._db = dbs
         self._room = Room(path, self._env, dbs, limits, map_size)
         self._names = Names(dbs, limits.keep_keys_ms)
         self._txn: Any = None
         self._now = 0
+        self._unsound: set[bytes] = set()  # entries of the history that the log has named
         self._env.reader_check()
         self._clear()
         self._load()
@@ -92,29 +103,46 @@ class LmdbStore(Again):
         self._tally_of: dict[int, Tally] = {}
         self._types: dict[str, TypeInfo] = {}
         self._chores: dict[int, Chore] = {}
+        self._schedules: dict[int, Schedule] = {}
+        self._first_slot = None
         self._room.load.clear()
         self._finals, self._kept = [0] * len(State), [0, 0]
         self._id = self._seq = self._batch = self._chore = self._event = 0
         self._next_timer: int | None = None
 
     def _load(self) -> None:
-        """Fill the mirrors from what is committed: O(lanes + running + types), never O(tasks)."""
+        """Fill the mirrors from what is committed: O(lanes + running + types), never O(tasks). StoreDamaged; StoreError."""
+        try:
+            self._fill()
+        except lmdb.Error as e:
+            raise unreadable(self._path, e) from e
+        except MALFORMED as e:
+            raise StoreDamaged(
+                f"{self._path}: expected the records of a store, got others ({type(e).__name__}: {e!s:.100}). "
+                "Nothing was changed. Run `tq verify`, restore a backup, or choose another --data-dir."
+            ) from e
+
+    def _fill(self) -> None:
         with self._env.begin() as txn:
+            self.copied = txn.get(COPIED, db=self._db["meta"]) is not None
             counters = txn.get(COUNTED, db=self._db["tallies"])
             if counters:
                 self._id, self._seq, self._batch, self._chore = COUNTERS.unpack(counters)
             for key, value in txn.cursor(self._db["queues"]):
-                self._lanes.line(key.decode()).info = queue_of(unpack(value))
+                self._lanes.line(key.decode()).info = queue_of(opened(value, "a queue"))
             for _, value in txn.cursor(self._db["types"]):
-                info = TypeInfo(*unpack(value))
+                info = TypeInfo(*opened(value, "a type"))
                 self._types[info.name] = info
             for _, value in txn.cursor(self._db["chores"]):
-                chore = Chore(*unpack(value))
+                chore = Chore(*opened(value, "a chore"))
                 self._chores[chore.id] = chore
+            for _, value in txn.cursor(self._db["schedules"]):
+                schedule = Schedule(*opened(value, "a schedule"))
+                self._schedules[schedule.number] = schedule
             for key, value in txn.cursor(self._db["tallies"]):
                 if key == COUNTED:
                     continue
-                number, tally = U32.unpack(key)[0], Tally(*unpack(value))
+                number, tally = U32.unpack(key)[0], Tally(*opened(value, "a tally"))
                 self._tally[tally.queue, tally.type] = (number, tally)
                 self._tally_of[number] = tally
                 self._room.weigh(tally.queue, sum(tally.states[:_SUCCEEDED]), tally.bytes)
@@ -122,9 +150,9 @@ class LmdbStore(Again):
                 self._kept = [a + b for a, b in zip(self._kept, tally.kept, strict=True)]
             ready = txn.cursor(self._db["ready"])
             for key, value in txn.cursor(self._db["lanes"]):
-                self._find_heads(ready, self._lanes.add(U32.unpack(key)[0], tuple(unpack(value))))
+                self._find_heads(ready, self._lanes.add(U32.unpack(key)[0], tuple(opened(value, "a lane"))))
             for key, value in txn.cursor(self._db["running"]):
-                self._load_batch(txn, U64.unpack(key)[0], unpack(unseal(value, "a running record")))
+                self._load_batch(txn, U64.unpack(key)[0], opened(value, "a running record"))
             newest = txn.cursor(self._db["events"])
             self._event = U64.unpack(newest.key())[0] if newest.last() else 0
             self._read_next_timer(txn)
@@ -157,6 +185,7 @@ class LmdbStore(Again):
             self._txn = self._env.begin(write=True)
         except lmdb.Error as e:
             raise StoreError(f"the store cannot be written: {e}. Stop the daemon, check the disk, run `tq verify`.") from e
+        self._room.begin(self._txn)
         while self._fresh:  # after a restart every lease starts anew
             task_id = self._fresh.pop()
             self._leases.hold(task_id, now + self._running[task_id][1].lease_ms)
@@ -166,12 +195,13 @@ class LmdbStore(Again):
             self._flush()
             txn, db = self._txn, self._db
             for number, tally in self._dirty.items():
-                txn.put(U32.pack(number), pack(tally.row()), db=db["tallies"])
+                txn.put(U32.pack(number), sealed(tally.row()), db=db["tallies"])
             self._dirty.clear()
             txn.put(COUNTED, COUNTERS.pack(self._id, self._seq, self._batch, self._chore), db=db["tallies"])
             if len(self._empty) > EMPTY_LANES_KEPT:
                 self._drop_lanes()
             self._read_next_timer(txn)
+            self._room.end(txn)
             txn.commit()
         except lmdb.Error as e:
             raise self._room.trouble(e) from e
@@ -193,6 +223,44 @@ class LmdbStore(Again):
             self._txn = None
         self._env.close()
 
+    def adopt(self) -> None:
+        """What ran when this store was copied has been recovered: it is a copy no more."""
+        if self.copied:
+            try:
+                with self._env.begin(write=True) as txn:
+                    txn.delete(COPIED, db=self._db["meta"])
+            except lmdb.Error as error:
+                _log.warning("the next start takes this store for a copy again: %s", error)
+            self.copied = False
+
+    def compact(self) -> Sizes:
+        """Between two turns: put a compact copy in the place of the file; takes as long as it takes to copy what is live.
+
+        Refused: there is too much of it for callers to wait, or no room; nothing was changed. StoreError ends the daemon.
+        """
+        with self._env.begin() as txn:
+            live = live_bytes(txn, self._db)
+        if live > COMPACT_MOST:
+            raise Refused(
+                f"expected at most {COMPACT_MOST >> 20} MiB of records to compact while callers wait, got {live >> 20} MiB. "
+                "Stop the daemon (`tq daemon stop`), compact, and start it again."
+            )
+        before = size_of(self._path)
+        fresh = compact_copy(self._env, self._db, self._path)
+        self._env.close()
+        failed: StoreError | None = None
+        try:
+            put_in_place(self._path, fresh, self._path.with_name(OLD))
+        except StoreError as e:
+            failed = e
+        self._env, dbs = open_store(self._path, self._map_size)  # the new one, or the old one put back
+        self._db.update(dbs)  # everybody has this very dictionary
+        self._room.opened(self._env)
+        if failed is not None:
+            raise Refused(f"the store was not compacted: {failed.message}") from failed
+        return Sizes(before, size_of(self._path))
+
+    @guarded
     def _flush(self) -> None:
         """Put what was gathered, each database in one sorted run."""
         txn, db = self._txn, self._db
@@ -222,10 +290,17 @@ class LmdbStore(Again):
         self._flush()
         if any(one.spec is not None for one in transitions):  # what edits write is new work
             self._room.check((), self._lanes.lines, self._txn, self._now)
-        return [self._apply(one) for one in transitions]
+        tasks = [self._read(self._txn, one.id) for one in transitions]
+        if more := arriving(zip(tasks, transitions, strict=True)):
+            self._room.admit(more, self._lanes.lines)
+        changed: list[Task | None] = []
+        seen: set[int] = set()
+        for one, task in zip(transitions, tasks, strict=True):
+            changed.append(self._apply(one, self._read(self._txn, one.id) if one.id in seen else task))
+            seen.add(one.id)
+        return changed
 
-    def _apply(self, one: Transition) -> Task | None:
-        task = self._read(self._txn, one.id)
+    def _apply(self, one: Transition, task: Task | None) -> Task | None:
         if task is None or task.state not in one.start or (one.claim is not None and task.status.claim != one.claim):
             return None
         old, new, spec = task.status, one.status, one.spec or task.spec
@@ -288,12 +363,23 @@ class LmdbStore(Again):
             self._keep(self._tally_of[number], old.state, -1, -size)
 
     def _take_end(self, task: Task) -> Ended:
-        """Take a finished task out of the history."""
+        """Take a finished task out of the history. StoreDamaged, and nothing changed, if it is not there whole."""
         key = HISTORY.pack(task.state, task.status.finished_at, task.id)
-        value = self._txn.pop(key, db=self._db["history"])
-        if value is None:
-            raise StoreDamaged(f"task {task.id}: expected its end in the history, found none. Run `tq verify`, then restore a backup.")
+        value = self._txn.get(key, db=self._db["history"])
+        if value is None or not self._is_sound_end(key, value):
+            found = "none" if value is None else "one that cannot be read"
+            raise StoreDamaged(f"task {task.id}: expected its end in the history, found {found}. Run `tq verify`, then restore a backup.")
+        self._txn.delete(key, db=self._db["history"])
         return key, value
+
+    def _is_sound_end(self, key: bytes, value: bytes) -> bool:
+        """Whether an entry of the history can be read; the log names each that cannot, once."""
+        if len(value) == ENDED.size and len(key) == HISTORY.size and U32.unpack_from(value)[0] in self._tally_of:
+            return True
+        if key not in self._unsound:
+            self._unsound.add(key)
+            _log.error("history: the entry %s cannot be read and is left as it is. Run `tq verify`, then restore a backup.", key.hex())
+        return False
 
     def _enter(self, spec: Spec, new: Status) -> Status:
         """Put a task into the index of its new state; the status with its place."""
@@ -380,6 +466,9 @@ class LmdbStore(Again):
             if kind == DUE:  # these are for promote: go on behind all of their instant
                 more = cursor.set_range(TIMER.pack(at, EXPIRE, 0))
                 continue
+            if kind == SLOT:  # and these for slots
+                more = cursor.next()
+                continue
             if kind == KEY:
                 self._names.lapse(self._txn, at, task_id, cursor.value())
             elif self._is_wanted(kind, task_id, later):
@@ -410,6 +499,9 @@ class LmdbStore(Again):
         if held:
             self._leases.hold(task_id, self._now + lease_ms)
         return held
+
+    def stepped(self, ms: int) -> None:
+        self._leases.shift(ms)
 
     # -- forgetting ------------------------------------------------------------------------------------------------
 
@@ -461,6 +553,10 @@ class LmdbStore(Again):
             self._dirty[number] = tally
         return list(zip((task_id for (task_id,) in U64.iter_unpack(b"".join(keys))), outputs, strict=True))
 
+    def short(self) -> bool:
+        self._room.look(self._txn, self._now)
+        return self._room.short or self._room.tight
+
     @guarded
     def retain(self, limits: Limits, most: int) -> list[tuple[int, bool]]:
         self._flush()
@@ -471,7 +567,13 @@ class LmdbStore(Again):
             states, keep_ms = groups[failed]
             there = [s for s in states if counts[s]]
             over = sum(counts[s] for s in there) - limits.keep, self._kept[failed] - limits.keep_bytes
-            ended += take_oldest(cursor, there, over, self._now - keep_ms, most - len(ended))
+            ended += take_oldest(cursor, there, over, self._now - keep_ms, most - len(ended), self._is_sound_end)
+        if self.short():
+            there = [s for s in _KEPT_ALIKE if counts[s]]
+            room, before = (most - len(ended) if self._room.short else 0, 0), self._now - KEPT_AT_LEAST_MS
+            ended += take_oldest(cursor, there, room, before, most - len(ended), self._is_sound_end)
+        if self._room.short and counts[State.FAILED]:
+            ended += take_oldest(cursor, [State.FAILED], (most - len(ended), 0), 0, most - len(ended), self._is_sound_end)
         oldest = (self._now - limits.keep_requests_ms) // 60_000 - 1
         drop_requests(self._txn.cursor(self._db["requests"]), oldest, most)
         return self._forget(ended) if ended else []

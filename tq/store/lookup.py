@@ -9,18 +9,20 @@ Promises: inside a turn a read sees what the turn wrote; no read transaction out
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import lmdb
 
 from tq.errors import StoreDamaged
 from tq.model import Spec, State, Status, Task, spec_of, status_from, status_of
-from tq.store import Chore, Held, Holder, KeyRef, Limits, Peeked, Query, QueueInfo, RequestId, Tally, TypeInfo
-from tq.store.files import Dbs
-from tq.store.keys import DUE, TIMER, U64, Run
+from tq.store import Chore, Held, Holder, KeyRef, Limits, Peeked, Query, QueueInfo, RequestId, Schedule, Tally, TypeInfo
+from tq.store.files import Dbs, unreadable
+from tq.store.keys import DUE, READY, TIMER, U64, Run
 from tq.store.lanes import Lanes, joined
 from tq.store.leases import Leases
 from tq.store.names import Names
@@ -35,12 +37,14 @@ FEW = 5000
 
 _log = logging.getLogger("tq.store")
 _PENDING = frozenset({State.PENDING})
+_RUNNING = frozenset({State.RUNNING})
 _TIMED = frozenset({State.SCHEDULED, State.RETRYING})
 
 
 class Lookup:
     """The reading half of ``LmdbStore``, which owns all of these."""
 
+    _path: Path
     _env: lmdb.Environment
     _db: Dbs
     _txn: Any
@@ -53,6 +57,7 @@ class Lookup:
     _tally: dict[tuple[str, str], tuple[int, Tally]]
     _types: dict[str, TypeInfo]
     _chores: dict[int, Chore]
+    _schedules: dict[int, Schedule]
     _id: int
     _next_timer: int | None
 
@@ -84,7 +89,24 @@ class Lookup:
             )
             return Task(spec, status)
         state = txn.get(key, db=self._db["states"])
-        return Task(spec, status_of(task_id, state) if state is not None else untouched(spec))
+        return Task(spec, status_of(task_id, state) if state is not None else self._untouched(txn, spec))
+
+    def _untouched(self, txn: Any, spec: Spec) -> Status:
+        """The status of a task that has none: nothing has happened to it, so its place must be where it was put."""
+        status = untouched(spec)
+        if status.state is State.PENDING:
+            lane = self._lanes.by_key.get(spec.header.lane)
+            there = lane is not None and txn.get(READY.pack(lane.number, 9 - spec.header.priority, spec.seq), db=self._db["ready"])
+        elif status.state is State.SCHEDULED:
+            there = txn.get(TIMER.pack(spec.due_at, DUE, spec.id), db=self._db["timers"]) is not None
+        else:
+            there = True
+        if not there:
+            raise StoreDamaged(
+                f"task {spec.id}: expected its place among those that are {status.state.word}, or a status that says more, found neither. "
+                "Run `tq verify`, then restore a backup."
+            )
+        return status
 
     def _read_sound(self, txn: Any, task_id: int) -> Task | None:
         """The same for those who walk: a task that cannot be read is passed over, and said so in the log."""
@@ -96,7 +118,10 @@ class Lookup:
 
     def get(self, ids: Sequence[int]) -> list[Task | None]:
         with self._view() as txn:
-            return [self._read(txn, task_id) for task_id in ids]
+            try:
+                return [self._read(txn, task_id) for task_id in ids]
+            except lmdb.Error as error:
+                raise unreadable(self._path, error) from error
 
     # -- lists -----------------------------------------------------------------------------------------------------
 
@@ -104,15 +129,17 @@ class Lookup:
         if query.states == _PENDING and not query.oldest:
             yield from self._find_pending(query)
             return
+        first, last = (1, self._id) if query.ids is None else (max(query.ids[0], 1), min(query.ids[1], self._id))
         if query.oldest:
-            ids = iter(range(U64.unpack(query.before)[0] + 1 if query.before else 1, self._id + 1))
+            first = max(first, U64.unpack(query.before)[0] + 1) if query.before else first
+            some = range(first, last + 1)
+            ids = iter(some) if query.states != _RUNNING else iter(sorted(one for one in self._running if one in some))
         else:
-            before = min(U64.unpack(query.before)[0] if query.before else self._id + 1, self._id + 1)
-            ids = iter(range(before - 1, 0, -1)) if query.states is None else self._ids(query.states, before)
+            last = min(last, U64.unpack(query.before)[0] - 1) if query.before else last
+            ids = iter(range(last, first - 1, -1)) if query.states is None else self._ids(query.states, first, last)
         left = query.limit
         while left > 0:
-            with self._view() as txn:
-                seen = [self._read_sound(txn, task_id) for _, task_id in zip(range(SLICE), ids, strict=False)]
+            seen = self._read_all(islice(ids, SLICE))
             if not seen:
                 return
             for task in seen:
@@ -127,15 +154,13 @@ class Lookup:
         order = self._listed(query.queue)
         at, left = 0, query.limit
         while at < skip:
-            with self._view() as txn:
-                passed = len(order.take(txn, min(SLICE, skip - at)))
+            passed = len(self._next_of(order, min(SLICE, skip - at)))
             if not passed:
                 return
             at += passed
             yield None
         while left > 0:
-            with self._view() as txn:
-                seen = [self._read_sound(txn, task_id) for task_id in order.take(txn, SLICE)]
+            seen = self._read_all(self._next_of(order, SLICE))
             if not seen:
                 return
             for task in seen:
@@ -145,14 +170,25 @@ class Lookup:
                     yield task, U64.pack(at)
             yield None
 
-    def _ids(self, states: frozenset[State], before: int) -> Iterator[int]:
-        """Ids under ``before``, newest first, among which are all that are in ``states``: few, or simply all."""
+    # A list that stands still must not keep one of LMDB's 126 places for readers, which go free with the last reference to
+    # a transaction, so those of a slice end with functions of their own.
+
+    def _read_all(self, ids: Iterable[int]) -> list[Task | None]:
+        with self._view() as txn:
+            return [self._read_sound(txn, task_id) for task_id in ids]
+
+    def _next_of(self, order: Order, count: int) -> list[int]:
+        with self._view() as txn:
+            return order.take(txn, count)
+
+    def _ids(self, states: frozenset[State], first: int, last: int) -> Iterator[int]:
+        """Ids of a range, newest first, among which are all that are in ``states``: few, or simply all."""
         count = sum(tally.states[s] for _, tally in self._tally.values() for s in states)
-        if count <= FEW and State.BLOCKED not in states and (not states & _TIMED or self._few_timers()):
+        if count <= min(FEW, last - first + 1) and State.BLOCKED not in states and (not states & _TIMED or self._few_timers()):
             found = [task_id for state in states for task_id in self._ids_in(state)]
             if len(found) == count:  # a timer that was taken and not acted upon is in no index
-                return iter(sorted((i for i in found if i < before), reverse=True))
-        return iter(range(before - 1, 0, -1))
+                return iter(sorted((i for i in found if first <= i <= last), reverse=True))
+        return iter(range(last, first - 1, -1))
 
     def _few_timers(self) -> bool:
         """Whether all timers may be read at once; others' deadlines are among them."""
@@ -183,11 +219,11 @@ class Lookup:
     def _listed(self, queue: str | None) -> Order:
         """Pending tasks as a list shows them: as if no queue were paused, external or full, and nothing had aged."""
         lines = [line for line in self._lanes.lines.values() if line.lanes and queue in (None, line.info.name)]
-        return Order(self._db["ready"], listed(lines), self._lanes.by_key.values(), self._now)
+        return Order(self._db, listed(lines), self._lanes.by_key.values(), self._now)
 
     def peek(self, limit: int, queue: str | None = None) -> list[Peeked]:
         lines = self._lanes.open_lines(None if queue is None else frozenset({queue}))
-        order = Order(self._db["ready"], claimable(lines, joined(lines)), self._lanes.by_key.values(), self._now)
+        order = Order(self._db, claimable(lines, joined(lines)), self._lanes.by_key.values(), self._now)
         with self._view() as txn:
             return [Peeked(task_id, why) for task_id, why in order.explain(txn, limit)]
 
@@ -198,9 +234,9 @@ class Lookup:
             return self._names.holders(txn, names)
 
     def sent(self, request: RequestId) -> Sequence[int] | None:
-        minutes = self._limits.keep_requests_ms // 60_000 + 2
+        since = (self._now - self._limits.keep_requests_ms) // 60_000 - 1
         with self._view() as txn:
-            return sent_before(txn, self._db["requests"], request, self._now // 60_000, minutes)
+            return sent_before(txn, self._db["requests"], request, since)
 
     # -- the rest, from memory -------------------------------------------------------------------------------------
 
@@ -221,6 +257,9 @@ class Lookup:
 
     def chores(self) -> list[Chore]:
         return list(self._chores.values())
+
+    def schedules(self) -> dict[str, Schedule]:
+        return {one.name: one for one in self._schedules.values()}
 
     def last_id(self) -> int:
         return self._id
@@ -250,4 +289,5 @@ def _matches(task: Task, query: Query) -> bool:
         and query.type in (None, head.type)
         and query.tenant in (None, head.tenant)
         and query.label in (None, head.label)
+        and (query.ids is None or query.ids[0] <= task.id <= query.ids[1])
     )

@@ -37,14 +37,16 @@ from tq.store import (
     QueueInfo,
     RequestId,
     Running,
+    Schedule,
     Success,
     SuccessRow,
     Tally,
     TypeInfo,
     Want,
+    admit,
+    arriving,
     bounds,
     checked,
-    full,
     places_filled,
 )
 from tq.store.sharing import in_order, joined, order
@@ -162,19 +164,18 @@ class MemoryStore:
                 raise PayloadError(f"expected at most {MAX_HEADER} bytes of names and options, got {packed}. Put data in the payload.")
             tasks[draft.header.queue] += 1
             size[draft.header.queue] += len(draft.payload)
-        for queue in tasks:
-            tallies = [tally for tally in self._contents.tallies.values() if tally.queue == queue]
-            live = sum(count for tally in tallies for state, count in zip(State, tally.states, strict=True) if not state.final)
-            stored = sum(tally.bytes for tally in tallies)
-            most_tasks, most_size = bounds(self._contents.queue(queue), self._limits)
-            if live + tasks[queue] > most_tasks:
-                raise full(queue, most_tasks, "tasks", live, tasks[queue])
-            if stored + size[queue] > most_size:
-                raise full(queue, most_size, "bytes of payload", stored, size[queue])
+        self._admit({queue: (tasks[queue], size[queue]) for queue in tasks})
         names = [name for draft in drafts for name in _names_of(draft.header)]
         for name in names:
             if not (is_name(name.type) and is_name(name.name)) or name in self._contents.names or names.count(name) > 1:
                 raise UsageError(f"{name.kind} {name.name!r} of type {name.type!r}: expected a name that is free. Nothing was stored.")
+
+    def _admit(self, more: dict[str, tuple[int, int]]) -> None:
+        """Raise QueueFull unless so many tasks and bytes of payload more fit into each of these queues."""
+        for queue, came in more.items():
+            tallies = [tally for tally in self._contents.tallies.values() if tally.queue == queue]
+            live = sum(count for tally in tallies for state, count in zip(State, tally.states, strict=True) if not state.final)
+            admit(queue, (live, sum(tally.bytes for tally in tallies)), came, bounds(self._contents.queue(queue), self._limits))
 
     def _move(self, spec: Spec, new: Status) -> None:
         """Give the task its new specification and status, with everything that follows from them."""
@@ -322,6 +323,7 @@ class MemoryStore:
         return due
 
     def apply(self, transitions: Sequence[Transition]) -> list[Task | None]:
+        self._admit(arriving((self._task(change.id), change) for change in transitions))
         return [self._apply(change) for change in transitions]
 
     def _apply(self, change: Transition) -> Task | None:
@@ -392,7 +394,7 @@ class MemoryStore:
     def due(self, limit: int) -> list[tuple[str, int]]:
         mem, now = self._turn()
         found: list[tuple[str, int]] = []
-        timers = [timer for timer in mem.timers if timer[0] <= now and timer[1] != "due"]
+        timers = [timer for timer in mem.timers if timer[0] <= now and timer[1] not in ("due", "slot")]
         leases = [timer for timer in timers if timer[1] == "lease"][: (limit + 1) // 2]
         for timer in [*(timer for timer in timers if timer[1] != "lease"), *leases]:
             if timer[1] != "lease" and len(found) + len(leases) >= limit:
@@ -423,6 +425,11 @@ class MemoryStore:
         self._hold(held, lease_ms)
         return True
 
+    def stepped(self, ms: int) -> None:
+        mem = self._contents
+        mem.timers = sorted((at + ms if kind == "lease" else at, kind, task_id) for at, kind, task_id in mem.timers)
+        mem.held = {task_id: (held, lapses and lapses + ms) for task_id, (held, lapses) in mem.held.items()}
+
     def remove(self, ids: Sequence[int]) -> list[bool]:
         return [self._remove(task_id) for task_id in ids]
 
@@ -436,6 +443,9 @@ class MemoryStore:
         spec = mem.specs.pop(task_id)
         self._leave(spec, mem.statuses.pop(task_id), status)
         return True
+
+    def short(self) -> bool:
+        return False
 
     def retain(self, limits: Limits, most: int) -> list[tuple[int, bool]]:
         mem, now = self._turn()
@@ -484,6 +494,19 @@ class MemoryStore:
     def drop_chore(self, chore_id: int) -> None:
         mem, _ = self._turn()
         mem.chores.pop(chore_id, None)
+
+    def put_schedule(self, schedule: Schedule) -> Schedule:
+        mem, _ = self._turn()
+        schedule = schedule if schedule.number else replace(schedule, number=max(mem.schedules, default=0) + 1)
+        mem.set_schedule(schedule.number, schedule)
+        return schedule
+
+    def drop_schedule(self, number: int) -> None:
+        self._turn()[0].set_schedule(number, None)
+
+    def slots(self, limit: int) -> list[Schedule]:
+        mem, now = self._turn()
+        return [mem.schedules[number] for at, kind, number in mem.timers if at <= now and kind == "slot"][:limit]
 
     # reads
 
@@ -544,6 +567,9 @@ class MemoryStore:
     def chores(self) -> list[Chore]:
         return [chore for _, chore in sorted(self._contents.chores.items())]
 
+    def schedules(self) -> dict[str, Schedule]:
+        return {one.name: one for _, one in sorted(self._contents.schedules.items())}
+
     def last_id(self) -> int:
         return self._contents.last_id
 
@@ -560,7 +586,8 @@ def _matches(query: Query, task: Task) -> bool:
     asked = (query.queue, query.type, query.tenant, query.label)
     found = (head.queue, head.type, head.tenant, head.label)
     right = all(want is None or want == got for want, got in zip(asked, found, strict=True))
-    return right and (query.states is None or task.state in query.states)
+    meant = query.ids is None or query.ids[0] <= task.id <= query.ids[1]
+    return right and meant and (query.states is None or task.state in query.states)
 
 
 def _size(spec: Spec, status: Status) -> int:

@@ -9,14 +9,17 @@ removed meanwhile, and on and on if it comes back to life; tasks without names c
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tq.errors import UsageError
-from tq.model import MAX_NAME, Header
+from tq.errors import StoreDamaged, UsageError
+from tq.model import MAX_NAME, Header, seal, unseal
 from tq.store import Draft, Holder, KeyRef
 from tq.store.files import Dbs
 from tq.store.keys import KEY, KINDS, PAIR, TIMER, name_key
+
+_log = logging.getLogger("tq.store")
 
 
 def is_named(header: Header) -> bool:
@@ -34,40 +37,62 @@ def _keys_of(header: Header) -> Iterator[tuple[str, bytes]]:
             yield kind, key
 
 
+def _is_taken(kind: str, header: Header) -> UsageError:
+    name = f"{kind} {getattr(header, kind)!r} of type {header.type!r}"
+    return UsageError(f"{name}: expected a name that is free, got one that a task has. Nothing was stored.")
+
+
 class Names:
     """The names of one store; each method works in the transaction it is given."""
 
     def __init__(self, dbs: Dbs, keep_ms: int) -> None:
-        self._db = dbs["names"]
-        self._timers = dbs["timers"]
+        self._dbs = dbs
         self._keep_ms = keep_ms
 
     def _owner(self, txn: Any, key: bytes) -> tuple[int, int, bytes] | None:
-        """Who holds a name: task id, until when (0: while it lives), digest."""
-        value = txn.get(key, db=self._db)
+        """Who holds a name: task id, until when (0: while it lives), digest. Nobody, if that cannot be read."""
+        record = txn.get(key, db=self._dbs["names"])
+        try:
+            value = None if record is None else unseal(record, "the name", f"{key!r:.100}")
+        except StoreDamaged as error:  # it must not keep its task from coming to an end
+            _log.error("a name is taken to be free: %s", error)
+            value = None
         return None if value is None else (*PAIR.unpack_from(value), value[PAIR.size :])
 
     def _give(self, txn: Any, key: bytes, task_id: int, digest: bytes, until: int = 0) -> None:
-        txn.put(key, PAIR.pack(task_id, until) + digest, db=self._db)
+        txn.put(key, seal(PAIR.pack(task_id, until) + digest), db=self._dbs["names"])
 
     def holders(self, txn: Any, names: Sequence[KeyRef]) -> list[Holder | None]:
-        owners = [self._owner(txn, key) if (key := name_key(ref)) is not None else None for ref in names]
-        return [None if owner is None else Holder(owner[0], owner[2]) for owner in owners]
+        keys = [name_key(ref) for ref in names]
+        found = self._found(txn, [key for key in keys if key is not None])
+        records = [None if key is None else found.get(key) for key in keys]
+        values = [None if record is None else unseal(record, "the name", f"{keys[at]!r:.100}") for at, record in enumerate(records)]
+        return [None if value is None else Holder(PAIR.unpack_from(value)[0], value[PAIR.size :]) for value in values]
 
-    def check(self, txn: Any, runs: Sequence[tuple[Header, Sequence[Draft]]]) -> None:
-        """UsageError unless all names of these drafts, which have some, are free."""
-        seen: set[bytes] = set()
-        for header, run in runs:
+    def _found(self, txn: Any, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """The records of those names that somebody holds, read in the order of their pages."""
+        return dict(txn.cursor(self._dbs["names"]).getmulti(sorted(keys)))
+
+    def check(self, txn: Any, drafts: Sequence[Draft]) -> list[tuple[int, bytes]]:
+        """UsageError unless all names of these drafts are free; else their keys, each with the place of its draft."""
+        keys: list[tuple[int, bytes]] = []
+        seen: dict[bytes, str] = {}
+        for at, draft in enumerate(drafts):
+            header = draft.header
             for kind, key in _keys_of(header):
-                if len(run) > 1 or key in seen or self._owner(txn, key) is not None:
-                    name = f"{kind} {getattr(header, kind)!r} of type {header.type!r}"
-                    raise UsageError(f"{name}: expected a name that is free, got one that a task has. Nothing was stored.")
-                seen.add(key)
+                if key in seen:
+                    raise _is_taken(kind, header)
+                seen[key] = kind
+                keys.append((at, key))
+        taken = self._found(txn, list(seen))
+        for at, key in keys if taken else ():
+            if key in taken:
+                raise _is_taken(seen[key], drafts[at].header)
+        return keys
 
-    def take(self, txn: Any, task_id: int, header: Header, digest: bytes) -> None:
-        """A task was accepted under the names of ``header``."""
-        for _, key in _keys_of(header):
-            self._give(txn, key, task_id, digest)
+    def take(self, txn: Any, first: int, drafts: Sequence[Draft], keys: Sequence[tuple[int, bytes]]) -> None:
+        """These drafts were accepted, from the id ``first`` on, under these names."""
+        txn.cursor(self._dbs["names"]).putmulti(sorted([(key, seal(PAIR.pack(first + at, 0) + drafts[at].digest)) for at, key in keys]))
 
     def fit(self, txn: Any, task_id: int, old: Header, new: Header) -> bool:
         """Whether a task that was ``old`` may live on as ``new``: nobody else has the unique name, nor a name that it would move to."""
@@ -83,7 +108,7 @@ class Names:
         had = {kind: (key, self._owner(txn, key)) for kind, key in _keys_of(old)}
         digests = {kind: owner[2] for kind, (_, owner) in had.items() if owner is not None and owner[0] == task_id}
         for kind in digests:
-            txn.delete(had[kind][0], db=self._db)
+            txn.delete(had[kind][0], db=self._dbs["names"])
         for kind, key in _keys_of(new):
             if kind == "unique" or kind in digests:
                 self._give(txn, key, task_id, digests.get(kind, b""))
@@ -95,20 +120,20 @@ class Names:
             if owner is None or owner[0] != task_id:
                 continue
             if kind == "unique":
-                txn.delete(key, db=self._db)
+                txn.delete(key, db=self._dbs["names"])
             else:
                 self._give(txn, key, task_id, owner[2], now + self._keep_ms)
-                txn.put(TIMER.pack(now + self._keep_ms, KEY, task_id), key, db=self._timers)
+                txn.put(TIMER.pack(now + self._keep_ms, KEY, task_id), key, db=self._dbs["timers"])
 
     def lapse(self, txn: Any, at: int, task_id: int, key: bytes) -> None:
         """A KEY timer is due: the name is free, unless its task has lived again since."""
         owner = self._owner(txn, key)
         if owner is not None and owner[:2] == (task_id, at):
-            txn.delete(key, db=self._db)
+            txn.delete(key, db=self._dbs["names"])
 
     def forget(self, txn: Any, task_id: int) -> None:
         """Free whatever a task holds whose specification cannot be read: a walk over all names."""
-        cursor = txn.cursor(self._db)
+        cursor = txn.cursor(self._dbs["names"])
         more = cursor.first()
         while more:
             mine = PAIR.unpack_from(cursor.value())[0] == task_id

@@ -15,6 +15,7 @@ from heapq import heapify, heappop, heappush
 from math import inf
 from typing import Any
 
+from tq.store.files import Dbs
 from tq.store.keys import PAIR, READY, RUNG
 from tq.store.lanes import Lane, Line
 
@@ -66,8 +67,8 @@ def claimable(lines: Sequence[Line], passes: Sequence[float]) -> list[Turns]:
 class Order:
     """Ids in the order of claims. Each ``take`` goes on where the last one ended."""
 
-    def __init__(self, db: Any, turns: list[Turns], lanes: Iterable[Lane], now: int) -> None:
-        self._db = db
+    def __init__(self, dbs: Dbs, turns: list[Turns], lanes: Iterable[Lane], now: int) -> None:
+        self._dbs = dbs
         self._now = now
         by_name = {one.name: one for one in turns}
         for lane in lanes:
@@ -85,7 +86,7 @@ class Order:
 
     def explain(self, txn: Any, count: int) -> list[tuple[int, str]]:
         """The same, each with the reason why it goes first: see ``Peeked``."""
-        cursor = txn.cursor(self._db)
+        cursor = txn.cursor(self._dbs["ready"])
         found: list[tuple[int, str]] = []
         while self._turns and len(found) < count:
             turn = min(self._turns, key=lambda one: (one.passed, one.name)) if len(self._turns) > 1 else self._turns[0]

@@ -1,10 +1,10 @@
-"""What an LMDB store knows beside its tasks: types, queues, chores, events.
+"""What an LMDB store knows beside its tasks: types, queues, chores, schedules, events.
 
 For: the small tables that are kept in memory and written through; the bounded list of what operators did.
 Not for: tasks.
 Runs in: the daemon, inside the LMDB store, in the transaction of a turn.
 Promises: what was put is there after a restart; an abort reloads all of it; the newest event is always kept, since the
-next one's number follows from it.
+next one's number follows from it; a schedule's timer is where its ``due_at`` says, and who is due is found without reading any.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tq.model import pack, unpack
-from tq.store import SCAN_MOST, Chore, Event, QueueInfo, TypeInfo, checked
-from tq.store.keys import U64
+from tq.store import SCAN_MOST, Chore, Event, QueueInfo, Schedule, TypeInfo, checked
+from tq.store.keys import SLOT, TIMER, U64, opened, sealed
 from tq.store.lookup import Lookup
+from tq.store.room import guarded
+
+NEVER = 1 << 63
 
 
 class Registry(Lookup):
@@ -23,32 +25,67 @@ class Registry(Lookup):
 
     _chore: int
     _event: int
+    _first_slot: int | None  # None: not known
 
     def put_types(self, types: Sequence[TypeInfo]) -> None:
         for info in types:
             self._types[info.name] = info
-            self._txn.put(info.name.encode(), pack(info.row()), db=self._db["types"])
+            self._txn.put(info.name.encode(), sealed(info.row()), db=self._db["types"])
 
     def put_queue(self, queue: QueueInfo) -> None:
         self._lanes.configure(checked(queue))
-        self._txn.put(queue.name.encode(), pack(queue.row()), db=self._db["queues"])
+        self._txn.put(queue.name.encode(), sealed(queue.row()), db=self._db["queues"])
 
     def put_chore(self, chore: Chore) -> Chore:
         if not chore.id:
             self._chore += 1
             chore = replace(chore, id=self._chore)
         self._chores[chore.id] = chore
-        self._txn.put(U64.pack(chore.id), pack(chore.row()), db=self._db["chores"])
+        self._txn.put(U64.pack(chore.id), sealed(chore.row()), db=self._db["chores"])
         return chore
 
     def drop_chore(self, chore_id: int) -> None:
         self._chores.pop(chore_id, None)
         self._txn.delete(U64.pack(chore_id), db=self._db["chores"])
 
+    @guarded
+    def put_schedule(self, schedule: Schedule) -> Schedule:
+        if not schedule.number:
+            schedule = replace(schedule, number=max(self._schedules, default=0) + 1)
+        self._set_timer(schedule.number, schedule.due_at)
+        self._schedules[schedule.number] = schedule
+        self._txn.put(U64.pack(schedule.number), sealed(schedule.row()), db=self._db["schedules"])
+        return schedule
+
+    @guarded
+    def drop_schedule(self, number: int) -> None:
+        self._set_timer(number, 0)
+        self._schedules.pop(number, None)
+        self._txn.delete(U64.pack(number), db=self._db["schedules"])
+
+    def _set_timer(self, number: int, due_at: int) -> None:
+        old = self._schedules.get(number)
+        was = old.due_at if old is not None else 0
+        if was == due_at:
+            return
+        if was:
+            self._txn.delete(TIMER.pack(was, SLOT, number), db=self._db["timers"])
+        if due_at:
+            self._txn.put(TIMER.pack(due_at, SLOT, number), b"", db=self._db["timers"])
+        self._first_slot = None
+
+    def slots(self, limit: int) -> list[Schedule]:
+        if self._first_slot is None:
+            self._first_slot = min((one.due_at for one in self._schedules.values() if one.due_at), default=NEVER)
+        if self._first_slot > self._now:
+            return []
+        due = [one for one in self._schedules.values() if 0 < one.due_at <= self._now]
+        return sorted(due, key=lambda one: (one.due_at, one.number))[:limit]
+
     def note(self, event: Event) -> Event:
         self._event += 1
         event = replace(event, number=self._event)
-        self._txn.put(U64.pack(event.number), pack(event.row()), db=self._db["events"], append=True)
+        self._txn.put(U64.pack(event.number), sealed(event.row()), db=self._db["events"], append=True)
         oldest = U64.pack(max(event.number - max(self._limits.keep_events, 1) + 1, 0))
         cursor = self._txn.cursor(self._db["events"])
         more, most = cursor.first(), SCAN_MOST  # more than one only after the limit was lowered
@@ -62,6 +99,6 @@ class Registry(Lookup):
             cursor = txn.cursor(self._db["events"])
             more = cursor.last() if before is None or not cursor.set_range(U64.pack(max(before, 0))) else cursor.prev()
             while more and len(found) < limit:
-                found.append(Event(*unpack(cursor.value())))
+                found.append(Event(*opened(cursor.value(), "an event")))
                 more = cursor.prev()
         return found

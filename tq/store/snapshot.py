@@ -17,13 +17,13 @@ from pathlib import Path
 
 from tq.errors import StoreError, StoreTooNew
 from tq.model import Spec, State, Status, pack, seal, spec_of, status_of, unpack, unseal
-from tq.store import Chore, Event, Held, KeyRef, QueueInfo, Tally, TypeInfo, queue_of
+from tq.store import Chore, Event, Held, KeyRef, QueueInfo, Schedule, Tally, TypeInfo, queue_of
 
 FORMAT = 1
 """The format of a snapshot; the records in it have versions of their own."""
 
 Timer = tuple[int, str, int]
-"""(instant in ms, "due" | "expire" | "forget" | "key" | "lease", task id)."""
+"""(instant in ms, "due" | "expire" | "forget" | "key" | "lease", task id), or (instant, "slot", number of a schedule)."""
 Line = dict[int, list[tuple[int, int]]]
 """The pending tasks of a queue: by level, each sorted: (sequence, task id)."""
 
@@ -62,6 +62,7 @@ class Contents:
     queues: dict[str, QueueInfo] = field(default_factory=dict)
     types: dict[str, TypeInfo] = field(default_factory=dict)
     chores: dict[int, Chore] = field(default_factory=dict)
+    schedules: dict[int, Schedule] = field(default_factory=dict)
     requests: dict[tuple[bytes, int], tuple[int, list[int]]] = field(default_factory=dict)  # when, and the ids
     tallies: dict[tuple[str, str], Tally] = field(default_factory=dict)
     names: dict[KeyRef, Owner] = field(default_factory=dict)
@@ -73,7 +74,7 @@ class Contents:
             ready={name: {level: list(rung) for level, rung in line.items()} for name, line in self.ready.items()},
             turns=dict(self.turns), queues=dict(self.queues), types=dict(self.types), chores=dict(self.chores),
             requests=dict(self.requests), tallies={key: copied(tally) for key, tally in self.tallies.items()},
-            names=dict(self.names), events=list(self.events),
+            names=dict(self.names), events=list(self.events), schedules=dict(self.schedules),
         )  # fmt: skip
 
     def queue(self, name: str) -> QueueInfo:
@@ -92,6 +93,15 @@ class Contents:
         line = self.ready.setdefault(spec.header.queue, {})
         insort(line.setdefault(spec.header.priority, []), (status.seq, spec.id))
 
+    def set_schedule(self, number: int, schedule: Schedule | None) -> None:
+        """Put a schedule in the place of the one with its number, or nothing; its timer with it."""
+        self.timers = [timer for timer in self.timers if timer[1:] != ("slot", number)]
+        self.schedules.pop(number, None)
+        if schedule is not None:
+            self.schedules[number] = schedule
+            if schedule.due_at:
+                insort(self.timers, (schedule.due_at, "slot", number))
+
     def record(self) -> bytes:
         """Everything but what follows from the rest (``ready``) or is a cache (``turns``)."""
         counters = [self.last_id, self.last_seq, self.last_chore]
@@ -100,7 +110,7 @@ class Contents:
         requests = [[nonce, number, at, ids] for (nonce, number), (at, ids) in self.requests.items()]
         names = [[*ref, owner.id, owner.digest, owner.until] for ref, owner in self.names.items()]
         events = [event.row() for event in self.events]
-        named = [[value.row() for value in kind.values()] for kind in (self.queues, self.types, self.chores, self.tallies)]
+        named = [[value.row() for value in kind.values()] for kind in (self.queues, self.types, self.chores, self.tallies, self.schedules)]
         return seal(pack([FORMAT, counters, tasks, held, self.timers, requests, names, events, *named]))
 
 
@@ -109,7 +119,7 @@ def contents_of(record: bytes, what: str) -> Contents:
     version, *rows = unpack(unseal(record, what))
     if version != FORMAT:
         raise StoreTooNew(f"{what}: expected snapshot format {FORMAT}, got {version}. Use the tq that wrote it.")
-    counters, tasks, held, timers, requests, names, events, queues, types, chores, tallies = rows
+    counters, tasks, held, timers, requests, names, events, queues, types, chores, tallies, *later = rows
     found = Contents()
     found.last_id, found.last_seq, found.last_chore = counters
     found.timers = [(at, kind, task_id) for at, kind, task_id in timers]
@@ -125,6 +135,7 @@ def contents_of(record: bytes, what: str) -> Contents:
     found.queues = {row[0]: queue_of(row) for row in queues}
     found.types = {row[0]: TypeInfo(*row) for row in types}
     found.chores = {row[0]: Chore(*row) for row in chores}
+    found.schedules = {row[0]: Schedule(*row) for row in (later[0] if later else ())}
     found.tallies = {(row[0], row[1]): Tally(*row) for row in tallies}
     return found
 

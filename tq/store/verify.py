@@ -13,7 +13,6 @@ a file that fails there is not handed to the engine at all.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,16 +21,35 @@ import lmdb
 import lmdb.verify as pages
 
 from tq.errors import StoreDamaged, StoreLocked, TqError
-from tq.model import Spec, State, Status, spec_of, status_of, unpack, unseal
-from tq.store import Chore, Event, KeyRef, Tally, TypeInfo, queue_of
+from tq.model import Spec, State, Status, spec_of, status_of, unseal
+from tq.store import Chore, Event, KeyRef, Schedule, Tally, TypeInfo, queue_of
 from tq.store.files import Dbs, Lock, open_store
-from tq.store.keys import COUNTED, COUNTERS, DUE, ENDED, EXPIRE, HISTORY, KEY, PAIR, PAST, READY, REQUEST, TIMER, U32, U64, name_key, ref_of
+from tq.store.keys import (
+    COUNTED,
+    COUNTERS,
+    DUE,
+    ENDED,
+    EXPIRE,
+    HISTORY,
+    KEY,
+    MALFORMED,
+    PAIR,
+    PAST,
+    READY,
+    REQUEST,
+    SLOT,
+    TIMER,
+    U32,
+    U64,
+    name_key,
+    opened,
+    ref_of,
+)
 from tq.store.lookup import untouched
 from tq.store.retention import remembered
 
 MOST = 100
 """Problems that are told; of the others only how many."""
-_MALFORMED = (ValueError, TypeError, KeyError, IndexError, AttributeError, struct.error)
 _WAITS = (State.SCHEDULED, State.RETRYING)
 _BITS = 10
 
@@ -67,11 +85,17 @@ def _check_pages(data_dir: Path) -> list[str]:
     except StoreLocked:
         return []
     try:
-        found: list[str] = pages.verify(str(data_dir / "store" / "data.mdb"), subdir=False)  # type: ignore[no-untyped-call]
-    except pages.VerifyError as error:
-        found = [str(error)]
+        return broken_pages(data_dir / "store" / "data.mdb")
     finally:
         lock.close()
+
+
+def broken_pages(data: Path) -> list[str]:
+    """Problems of the pages of a data file that nobody writes meanwhile."""
+    try:
+        found: list[str] = pages.verify(str(data), subdir=False)  # type: ignore[no-untyped-call]
+    except pages.VerifyError as error:
+        found = [str(error)]
     return [f"data file: {problem}" for problem in found[:MOST]]
 
 
@@ -137,7 +161,7 @@ class _Check:
             return decode(*args)
         except TqError as error:
             self.say(error.message)
-        except _MALFORMED as error:
+        except MALFORMED as error:
             self.say(f"{what}: expected a record of its kind, got another ({type(error).__name__}: {error!s:.100}).")
         return None
 
@@ -150,20 +174,29 @@ class _Check:
             self._last_id, self._last_seq, self._last_batch, self._last_chore = counters
 
     def _read_settings(self) -> None:
-        """Types, queues and chores: each decodes, under its own name."""
+        """Types, queues, chores and schedules: each decodes, under its own name; and each schedule that is due has its timer."""
         rows: tuple[tuple[str, Any, Callable[[Any], bytes]], ...] = (
             ("types", TypeInfo, lambda info: info.name.encode()),
             ("queues", lambda *row: queue_of(row), lambda info: info.name.encode()),
             ("chores", Chore, lambda chore: U64.pack(chore.id)),
+            ("schedules", Schedule, lambda one: U64.pack(one.number)),
         )
+        slots: set[bytes] = set()
         for name, kind, key_of in rows:
-            for key, value in self._txn.cursor(self._db[name]):
+            for key, value in self._txn.cursor(self._db[name]) if name in self._db else ():  # a store of format 1 has no schedules
                 what = f"{name} {key!r:.100}"
-                info = self._read(what, lambda data, make=kind: make(*unpack(data)), value)
+                info = self._read(what, lambda data, make=kind, what=what: make(*opened(data, what)), value)
                 if info is not None and self._read(what, key_of, info) != key:
                     self.say(f"{what}: expected a record of that name, got that of {info!r:.100}.")
                 if isinstance(info, Chore) and info.id > self._last_chore:
                     self.say(f"chore {info.id}: expected a number up to the counter's {self._last_chore}.")
+                if isinstance(info, Schedule) and info.due_at:
+                    slots.add(TIMER.pack(info.due_at, SLOT, info.number))
+        found = {key for key in self._txn.cursor(self._db["timers"]).iternext(values=False) if key[8:9] == bytes([SLOT])}
+        for key in slots ^ found:
+            at, _, number = TIMER.unpack(key)
+            what = "its timer is missing" if key in slots else "it has a timer that it should not have"
+            self.say(f"schedule {number}: due at {at}, and {what}.")
 
     def _read_lanes(self) -> None:
         for key, value in self._txn.cursor(self._db["lanes"]):
@@ -179,7 +212,7 @@ class _Check:
         for key, value in self._txn.cursor(self._db["tallies"]):
             if key == COUNTED:
                 continue
-            row = self._read(f"tally {key.hex()}", lambda k, v: (U32.unpack(k)[0], Tally(*unpack(v))), key, value)
+            row = self._read(f"tally {key.hex()}", lambda k, v: (U32.unpack(k)[0], Tally(*opened(v, f"tally {k.hex()}"))), key, value)
             if row is None:
                 continue
             number, tally = row
@@ -191,14 +224,14 @@ class _Check:
 
     def _check_requests(self) -> None:
         for key, value in self._txn.cursor(self._db["requests"]):
-            row = self._read(f"request {key.hex()}", lambda k, v: (REQUEST.unpack(k), remembered(v)), key, value)
+            row = self._read(f"request {key.hex()}", lambda k, v: (REQUEST.unpack(k), remembered(v, f"request {k.hex()}")), key, value)
             if row is not None and row[1] and not 0 < min(row[1]) <= max(row[1]) <= self._last_id:
                 self.say(f"request {key.hex()}: expected ids up to {self._last_id}, got {len(row[1])} from {min(row[1])} on.")
 
     def _check_names(self) -> None:
         """Each name is held by a task that may hold it; a key that will run out has its timer."""
         for key, value in self._txn.cursor(self._db["names"]):
-            row = self._read(f"name {key.hex()}", lambda k, v: (ref_of(k), *PAIR.unpack_from(v)), key, value)
+            row = self._read(f"name {key.hex()}", lambda k, v: (ref_of(k), *PAIR.unpack_from(unseal(v, f"name {k.hex()}"))), key, value)
             if row is not None:
                 self._check_name(key, *row)
         for key, value in self._txn.cursor(self._db["timers"]):
@@ -225,7 +258,7 @@ class _Check:
 
     def _check_events(self) -> None:
         for key, value in self._txn.cursor(self._db["events"]):
-            event = self._read(f"event {key.hex()}", lambda data: Event(*unpack(data)), value)
+            event = self._read(f"event {key.hex()}", lambda k, v: Event(*opened(v, f"event {_number(k)}")), key, value)
             if event is not None and U64.pack(event.number) != key:
                 self.say(f"event {_number(key)}: expected a record of that number, got that of {event.number!r:.100}.")
 
@@ -234,7 +267,7 @@ class _Check:
     def _read_running(self) -> None:
         for key, value in self._txn.cursor(self._db["running"]):
             what = f"running record {key.hex()}"
-            row = self._read(what, lambda k, v: (U64.unpack(k)[0], *unpack(unseal(v, "a running record"))), key, value)
+            row = self._read(what, lambda k, v: (U64.unpack(k)[0], *opened(v, f"running record {k.hex()}")), key, value)
             if row is None:
                 continue
             number, _, _, _, ids, claims = row
@@ -253,7 +286,7 @@ class _Check:
         record = self._txn.get(key, db=self._db["states"])
         try:
             status = status_of(task_id, record) if record is not None else None
-        except (TqError, *_MALFORMED):
+        except (TqError, *MALFORMED):
             return True  # the walk over the tasks tells
         if status is not None and (status.claim > claim or (status.claim == claim and status.state is not State.RUNNING)):
             return False
@@ -418,7 +451,7 @@ def _number(key: bytes) -> int:
 
 
 def _lane_of(key: bytes, value: bytes) -> tuple[int, tuple[Any, ...]]:
-    queue, kind, tenant, flow = unpack(value)
+    queue, kind, tenant, flow = opened(value, f"lane {key.hex()}")
     if not all(isinstance(name, str | None) for name in (queue, kind, tenant, flow)):
         raise ValueError("expected names")
     return U32.unpack(key)[0], (queue, kind, tenant, flow)
@@ -435,7 +468,7 @@ def _words(name: str, key: bytes) -> str:
             return f"due at {at}, task {task_id}"
         state, at, task_id = HISTORY.unpack(key)
         return f"{State(state).word} at {at}, task {task_id}"
-    except _MALFORMED:
+    except MALFORMED:
         return f"key {key.hex()}"
 
 

@@ -12,8 +12,9 @@ With one slot a handler runs on the main thread: ``slots`` is for more. A helper
 
 A task that is asked to end (its time is up, or a cancel) sees ``current().cancelled`` at once; a coroutine is cancelled
 and a command's group gets TERM. A function that still runs after half the grace, at most SOFT_S, has Stopped raised in its
-thread. What ends within the grace, by whatever it raises, leaves the worker alive. Then a command is killed here, with all
-it started; for anything else the pool ends the process: TERM, and KILL of all that is left.
+thread. What ends within the grace, by whatever it raises, leaves the worker alive, unless processes had to be killed that it
+left: then the worker says that it leaves, and begins nothing more. A command is killed here after the grace, with all it
+started; for anything else the pool ends the process: TERM, and KILL of all that is left.
 
 JSON: {"worker": name, "data_dir": path, "app": name or null, "slots": 1, "log_limit": bytes, "result_limit": bytes,
 "grace_ms": 5000, "watch": whether the hello names the application's files}.
@@ -73,6 +74,8 @@ FILES_MOST = 500
 AGAIN_S = 0.02
 """Until Stopped is tried again where it could not be raised."""
 REFUSED = 3
+OOM_MORE = 300
+"""How much sooner than the daemon, in thousandths of the memory, a worker and what it starts are ended when there is none left."""
 _DEATHSIG = 1  # PR_SET_PDEATHSIG
 
 Row = list[Any]
@@ -276,9 +279,11 @@ class Worker:
 
     def raised(self, run: Run, error: BaseException) -> None:
         """Answer for a handler that raised ``error``."""
-        if run.cancelled and self._alone:
-            end_what_it_started(run)
-        self._answer(run, *calls.raised(error, self._handlers.get(run.spec.header.type), run))
+        handler = self._handlers.get(run.spec.header.type)
+        if run.cancelled and self._alone and handler is not None and not self.forked and end_what_it_started():
+            self.draining = True  # what our modules hold of those processes is broken
+            self.results.tell(["leaves", run.spec.id, run.claim, 0.0, ""])
+        self._answer(run, *calls.raised(error, handler, run))
 
     def _answer(self, run: Run, kind: int | str, last: Any) -> None:
         if self.forked:  # the handler's own copy of this process has come to the handler's end, and is no worker
@@ -510,8 +515,20 @@ def _files() -> list[str]:
     return sorted(file for file in files if "site-packages" not in file and file.startswith(tuple(homes)))[:FILES_MOST]
 
 
+def _first_to_go() -> None:
+    """When memory runs out the kernel shall end a worker, whose task is run again, and not the daemon."""
+    try:
+        with open("/proc/self/oom_score_adj", "r+", encoding="ascii") as file:
+            score = int(file.read())
+            file.seek(0)
+            file.write(str(min(score + OOM_MORE, 1000)))
+    except OSError:  # a /proc that may not be written
+        return
+
+
 def main() -> None:
     """The process's whole life; see the module."""
+    _first_to_go()
     fds = [int(text) for text in sys.argv[1:4]]
     settings = Settings(**json.loads(sys.argv[4]))
     for fd in fds:

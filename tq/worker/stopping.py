@@ -8,8 +8,10 @@ of a write to the task's output, or in the task after it; a function that is not
 
 On the main thread it is a signal that raises, because that also ends what waits in the kernel: ``time.sleep``, a read,
 ``subprocess.run``. Any other thread hears of it at its next step in Python (``PyThreadState_SetAsyncExc``). C code that
-never returns hears nothing: the pool ends its process. Processes that a stopped function leaves behind are killed where one
-task runs at a time (``end_what_it_started``); of several nobody could tell whose they are.
+never returns hears nothing: the pool ends its process. Processes below a worker in which a function is stopped are killed
+where one task runs at a time (``end_what_it_started``), and the worker makes place for another: a ``ProcessPoolExecutor`` that
+its modules hold, say, is broken now. Those that the module has started earlier end, too, since what they do for the stopped task
+must not go on beside its next attempt. Of several tasks nobody could tell whose they are: there they are left alone.
 """
 
 from __future__ import annotations
@@ -19,7 +21,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, TypeVar
@@ -49,15 +50,16 @@ def _half_done(frame: FrameType | None) -> bool:
     return False
 
 
-def end_what_it_started(run: Run) -> None:
-    """Kill the processes that a function left behind which did not end by itself. For a process with one task at a time."""
-    age_s = max(time.time() - run.started_at / 1000, 0.0)
-    since = int((time.clock_gettime(time.CLOCK_BOOTTIME) - age_s) * os.sysconf("SC_CLK_TCK"))
-    for pid in end_below(os.getpid(), since):
+def end_what_it_started() -> bool:
+    """Kill the processes below this one, where one task runs at a time: a function that did not end by itself left them, or
+    they work for it. Whether there were any."""
+    killed = end_below(os.getpid())
+    for pid in killed:
         try:
             os.waitpid(pid, os.WNOHANG)  # not to be seen as a zombie, if it is our own child and gone already
         except ChildProcessError:
             continue
+    return bool(killed)
 
 
 class Stopping:
@@ -123,5 +125,22 @@ class Stopping:
         """From here on nothing is raised any more, not even what was asked for a moment ago."""
         with self._lock:
             thread = self._threads.pop(run, None)
-            if thread is not None and run.stopped:
-                _raise_in(thread, ctypes.py_object())
+        if thread is not None and run.stopped:
+            _hear_out(thread)
+
+
+class _Over(BaseException):
+    """Takes the place of an exception that is on its way to a thread and must not arrive any more."""
+
+
+def _hear_out(here: int) -> None:
+    """Let nothing be on its way to this thread.
+
+    Taking back what is pending (a null exception) would not do: up to Python 3.12 the interpreter then believes for good that
+    something is, looks for it at every step, and in 3.11 never gets past the start of a function that is traced.
+    """
+    try:
+        while True:
+            _raise_in(here, ctypes.py_object(_Over))  # again, if what another thread heard made the interpreter forget ours
+    except _Over:
+        return

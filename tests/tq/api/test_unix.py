@@ -250,6 +250,53 @@ def test_a_client_that_never_reads_is_closed_at_the_bound_and_the_others_are_ser
     assert most <= OUT_MOST
 
 
+def test_what_all_clients_together_begin_to_send_is_bounded_and_who_gets_on_is_spared(
+    house: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tq.api.unix.HELD_MOST", 1 << 20)
+    home = house(max_frame=256 << 10)
+    small, good = home.connect(), home.connect()
+    small.send(b"\0\0\0")  # holds nearly nothing, though longest
+    whole = request(1, "get", data=b"x" * 150_000)
+    slow = []
+    for number in range(1, 21):
+        slow.append(home.connect())
+        slow[-1].sendall(whole[:100_000])
+        good.sendall(whole[: len(whole) // 2])
+        home.turn(2)
+        good.sendall(whole[len(whole) // 2 :])
+        home.turn(2)
+        assert sum(one.frames.waiting for one in home.door._connections.values()) == home.door._held <= 1 << 20
+        assert len(heard(good)[0]) == 1, number
+    assert home.gone == list(range(3, 3 + len(home.gone)))  # those that got on least
+    assert 10 <= len(home.gone) <= 12
+    messages, ended = heard(slow[0])
+    assert ended
+    assert messages[0][2][0] == "refused"
+    assert "frames begun" in messages[0][2][1]
+    assert not heard(small)[1]
+    for one in [small, good, *slow]:
+        one.close()
+    home.turn(2)
+    assert (home.door._held, home.door._holding) == (0, {})
+
+
+def test_what_all_clients_together_do_not_read_is_bounded_and_who_reads_is_spared(
+    house: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tq.api.unix.HELD_MOST", 4 << 20)
+    home = house(max_frame=256 << 10)
+    good = home.connect()
+    for _ in range(12):
+        home.connect().send(request(1, "big", size=1 << 20))
+        good.send(request(2))
+        home.turn(2)
+        assert sum(len(one.out) for one in home.door._connections.values()) == home.door._held <= 4 << 20
+        assert [message[0] for message in heard(good)[0]] == [2]
+    assert home.gone == list(range(2, 2 + len(home.gone)))
+    assert len(home.gone) >= 6
+
+
 def test_a_slow_reader_gets_every_byte_in_order(house: Callable[..., House]) -> None:
     home = house()
     client = home.connect()

@@ -110,7 +110,11 @@ def test_what_was_done_is_told_with_who_did_it(tq: Tq, daemon: Any) -> None:
     assert (first["before"], first["after"]) == ({"slots": 0}, {"slots": 2})
     assert (newest["what"], newest["target"], newest["after"]) == ("set_queue", "mail", {"slots": 0})
     assert first["who"].startswith(f"user {os.getuid()} (pid ")
-    assert "slots 0 -> 2" in tq("events").stdout
+    assert tq("queue", "set", "mail", "--timeout", "90s", "--keep", "2d").returncode == 0
+    told = tq("events").stdout
+    assert "slots 0 -> 2" in told
+    assert "timeout default -> 1m30s" in told
+    assert "keep default -> 2d" in told
 
 
 def test_the_live_stream_of_a_task_begins_before_it_runs_and_ends_with_it(tq: Tq, daemon: Any, data_dir: Path) -> None:
@@ -140,3 +144,27 @@ def test_the_live_stream_of_a_task_begins_before_it_runs_and_ends_with_it(tq: Tq
     assert {one["correlation_id"] for one in said} == {"order-17"}
     steps = lines(tq("events", "1", "--json"))
     assert [one["event"] for one in steps] == ["added", "started", "succeeded"]
+
+
+def test_a_name_that_another_task_has_is_refused_for_now_and_stores_nothing(tq: Tq, daemon: Any) -> None:
+    daemon(workers=0)
+    assert tq("add", "--in", "1h", "--unique", "nightly", "--", "true").stdout == "1\n"
+    assert tq("add", "--in", "1h", "--key", "order-17", "--", "true").stdout == "2\n"
+    for name, command in (("--unique=nightly", "false"), ("--key=order-17", "false")):
+        for patience in ([], ["--wait-for-room", "30s"]):  # a name is no room: it is not waited for
+            done = tq("add", name, *patience, "--", command)
+            assert (done.returncode, done.stdout) == (75, "")
+            assert "Nothing was stored" in done.stderr
+            assert len(done.stderr.splitlines()) == 1, done.stderr
+    batch = '{"in": "1h"}\n{"unique": "nightly", "in": "1h"}\n'
+    done = tq("enqueue", "--batch", "-", "--type", "shell", input=batch)
+    assert (done.returncode, done.stdout) == (75, "")
+    assert "line 2" in done.stderr or "No task is stored" in done.stderr
+    assert [row["id"] for row in lines(tq("list", "--json"))] == [2, 1]
+
+
+def test_as_many_events_are_kept_as_the_settings_say(tq: Tq, daemon: Any) -> None:
+    daemon(workers=0, env={"TQ_KEEP_EVENTS": "3"})
+    for weight in range(2, 7):
+        assert tq("queue", "set", "mail", "--weight", str(weight)).returncode == 0
+    assert [one["after"]["weight"] for one in lines(tq("events", "--json"))] == [6, 5, 4]

@@ -187,9 +187,9 @@ def test_a_filter_of_a_list_may_come_as_where_too(fake: Any, run: Run) -> None:
 
 
 def test_what_cannot_be_suspended_now_ends_with_75_and_what_is_not_there_with_66(fake: Any, run: Run) -> None:
-    words = {1: "suspended", 2: "over", 3: "not_running", 9: "unknown"}
+    words = {1: "suspended", 2: "over", 3: "not_running", 4: "function", 9: "unknown"}
     fake.verbs["suspend"] = lambda args: {"outcomes": [words[task_id] for task_id in args["ids"]]}
-    assert [run("suspend", task_id)[0] for task_id in "1239"] == [0, 75, 75, 66]
+    assert [run("suspend", task_id)[0] for task_id in "12349"] == [0, 75, 75, 2, 66]
     assert "tq: expected the id of a task, got 9" in run("suspend", "1", "9")[2]
 
 

@@ -160,6 +160,22 @@ def test_wait_goes_on_until_the_chore_is_done_and_says_what_it_did(fake: Any, ru
     assert len(fake.asked("chores")) == 4
 
 
+def test_what_a_chore_has_left_is_said_with_the_reason_and_a_full_queue_ends_with_75(fake: Any, run: Run) -> None:
+    after: dict[str, Any] = {"verb": "retry", "seen": 1500, "changed": 1000, "left": {"full": 499, "taken": 1}}
+    fake.verbs |= dict.fromkeys(("retry", "suspend"), lambda _: {"chore": 4}) | {"chores": lambda _: {"chores": []}}
+    done = {"number": 9, "at": 1, "who": "tq", "what": "chore_done", "target": "4", "before": None}
+    fake.verbs["events"] = lambda _: {"events": [{**done, "after": after}]}
+    code, _, err = run("retry", "--where", "state:failed", "--wait")
+    assert (code, err.splitlines()) == (75, [
+        "1,000 tasks retried", "499 tasks left as they are: no room in the queue. Ask again when there is",
+        "1 task left as it is: another live task has its unique name",
+    ])  # fmt: skip
+    after |= {"verb": "suspend", "changed": 1, "left": {"function": 2}}
+    code, _, err = run("suspend", "--where", "queue:builds", "--wait")
+    assert (code, err.splitlines()) == (0, ["1 task suspended", "2 tasks left as they are: only commands stand still, not functions"])
+    assert fake.asked("suspend") == [{"where": "queue:builds"}]
+
+
 def test_a_chore_whose_end_is_too_long_ago_to_be_read_is_still_done(fake: Any, run: Run) -> None:
     fake.verbs["cancel"] = lambda _: {"chore": 4}
     fake.verbs["chores"] = lambda _: {"chores": []}

@@ -15,6 +15,8 @@ import pytest
 
 from tq import wire
 from tq.cli.events import WHY
+from tq.cli.render import spoken
+from tq.model import duration_ms
 
 Run = Callable[..., tuple[int, str, str]]
 AT = 1_700_000_000_000
@@ -41,6 +43,38 @@ def test_what_was_done_is_shown_with_who_to_what_and_from_what_to_what(fake: Any
     assert "\x1b" not in out + run("events", "--json")[1]
     assert [json.loads(line)["at"] for line in run("events", "--json")[1].splitlines()] == ["2023-11-14T22:13:20.000Z"] * 2
     assert fake.asked("events")[0] == {"limit": 2, "before": None}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words", "told"),
+    [
+        ({"timeout_ms": None}, {"timeout_ms": 30_000}, "timeout default -> 30s", {"timeout": 30.0}),
+        ({"timeout_ms": 90_500}, {"timeout_ms": 0}, "timeout 1m30s500ms -> none", {"timeout": 0.0}),
+        ({"aging_ms": 60_000}, {"aging_ms": 0}, "aging 1m -> never", {"aging": 0.0}),
+        ({"keep_ms": None, "slots": 0}, {"keep_ms": 216_000_000, "slots": 2}, "keep default -> 2d12h  slots 0 -> 2",
+         {"keep": 216_000.0, "slots": 2}),
+        ({"max_bytes": None}, {"max_bytes": 500 << 20}, "max-bytes default -> 500M", {"max_bytes": 500 << 20}),
+        ({"max_tasks": None}, {"max_tasks": 1000}, "max-tasks default -> 1000", {"max_tasks": 1000}),
+        ({"routes": []}, {"routes": ["report.*", "pdf"]}, "route none -> report.* pdf", {"routes": ["report.*", "pdf"]}),
+        ({"backoff": None}, {"backoff": ["linear", 3000, 1.0, 60_000, False]}, "backoff default -> linear 3s to 1m without jitter",
+         {"backoff": {"kind": "linear", "delay": 3.0, "factor": 1.0, "max_delay": 60.0, "jitter": False}}),
+        (None, {"outcome": "edited", "due_at": AT, "payload": 13, "label": EVIL},
+         "outcome edited  at 2023-11-14T22:13:20.000Z  payload 13 bytes  label \\x1b]0;owned",
+         {"outcome": "edited", "due_at": "2023-11-14T22:13:20.000Z", "payload": 13, "label": EVIL}),
+        (None, {"expires_at": AT, "chore": 3, "meta": {"a": "b"}}, 'expires 2023-11-14T22:13:20.000Z  chore 3  meta {"a": "b"}',
+         {"expires_at": "2023-11-14T22:13:20.000Z", "chore": 3, "meta": {"a": "b"}}),
+    ],
+)  # fmt: skip
+def test_settings_are_told_as_a_person_sets_them(fake: Any, run: Run, before: Any, after: Any, words: str, told: Any) -> None:
+    one = {"number": 3, "at": AT, "who": "user 7", "what": "set_queue", "target": "mail", "before": before, "after": after}
+    fake.verbs["events"] = lambda _: {"events": [one]}
+    assert words in run("events")[1]
+    assert json.loads(run("events", "--json")[1])["after"] == told
+
+
+@pytest.mark.parametrize("ms", [0, 1, 999, 1000, 61_000, 5_400_000, 86_400_000, 90_061_001, 3_162_240_000_000])
+def test_durations_are_told_in_words_that_options_take(ms: int) -> None:
+    assert duration_ms(spoken(ms)) == ms
 
 
 def test_more_events_than_an_answer_holds_are_read_page_by_page(fake: Any, run: Run) -> None:

@@ -50,6 +50,13 @@ def test_settings_are_unset_by_the_names_of_their_options(fake: Any, run: Run) -
         (["--max-bytes", "1X"], "expected a size such as 500M"),
         (["--weight", "-1"], "expected a whole number"),
         (["--keep", "soon"], "expected a duration"),
+        (["--unset", "keep", "--keep", "1d"], "expected keep to be either set or unset"),
+        (["--route", ""], "--route: expected patterns of types such as report.*, got ''"),
+        (["--route", "a.* b.*"], "--route: expected patterns of types such as report.*, got 'a.* b.*'"),
+        (["--route", "ok", "--route", " a"], "got ' a'"),
+        (["--route", "a\x07"], "--route: expected patterns"),
+        (["--route", "x" * 201], "at most 200 bytes"),
+        (["--backoff", "steep"], "--backoff: expected fixed, linear or exponential, got 'steep'"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_refused_before_it_is_sent(fake: Any, run: Run, argv: list[str], words: str) -> None:
@@ -73,10 +80,10 @@ def test_list_shows_what_stands_in_a_queue_and_what_differs_from_the_default(fak
         "slots 2",
         "keep not at all",
         "max-bytes 500M",
-        "timeout 30 s",
-        "routes report.* pdf",
+        "timeout 30s",
+        "route report.* pdf",
         "retries 0",
-        "fixed 1 s to 60 s",
+        "fixed 1s to 1m",
     ):
         assert words in mail
 
@@ -97,10 +104,33 @@ def test_purge_forgets_what_waits_in_the_queue_and_nothing_else(fake: Any, run: 
 
 
 def test_chores_say_what_is_under_way(fake: Any, run: Run) -> None:
-    chore = {"id": 3, "verb": "retry", "where": "state:failed", "seen": 5000, "changed": 12}
+    chore = {"id": 3, "verb": "retry", "where": "state:failed", "seen": 5000, "changed": 12, "left": {"full": 3, "taken": 4}}
     fake.verbs["chores"] = lambda _: {"chores": [chore]}
     out = run("queue", "chores")[1]
-    assert "    3  retry       5000       12  state:failed" in out
+    assert "    3  retry       5000       12     7  state:failed" in out
     assert json.loads(run("queue", "chores", "--json")[1]) == chore
     fake.verbs["chores"] = lambda _: {"chores": []}
     assert run("queue", "chores") == (0, "", "nothing is under way\n")
+
+
+def test_a_queue_is_shown_with_who_said_each_setting(fake: Any, run: Run) -> None:
+    row = queue("mail", slots=2, weight=3, retries=5) | {"declared": {"slots": 2, "retries": 1}}
+    fake.verbs["queues"] = lambda _: {"queues": [row], "file": "/etc/tq.toml"}
+    code, out, err = run("queue", "show", "mail", "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert found["slots"] == {"value": 2, "source": "/etc/tq.toml"}
+    assert found["weight"] == {"value": 3, "source": "tq queue set"}
+    assert found["retries"] == {"value": 5, "source": "tq queue set; /etc/tq.toml says 1, from the next start on"}
+    assert found["aging"] == {"value": 60.0, "source": "default"}
+    lines = [line.split() for line in run("queue", "show", "mail")[1].splitlines()]
+    assert ["slots", "2", "/etc/tq.toml"] in lines
+    assert ["route", "none", "default"] in lines
+    code, out, err = run("queue", "show", "mial")
+    assert (code, out, "expected a queue (mail), got 'mial'" in err) == (2, "", True)
+
+
+def test_a_setting_that_the_file_says_too_is_pointed_out(fake: Any, run: Run) -> None:
+    fake.verbs["set_queue"] = lambda _: {"new": False, "declared": ["aging_ms", "max_tasks"]}
+    code, _, err = run("queue", "set", "mail", "--aging", "2m")
+    assert (code, "the settings file says aging, max-tasks of queue mail, too" in err) == (0, True)

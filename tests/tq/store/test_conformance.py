@@ -12,9 +12,9 @@ from dataclasses import replace
 import pytest
 
 from tq.errors import PayloadError, Refused, UsageError
-from tq.lifecycle import Outcome, settle
+from tq.lifecycle import Outcome, retry, settle
 from tq.model import Backoff, Header, Spec, State, Status, pack, spec_of
-from tq.store import Chore, Draft, Limits, QueueInfo, RequestId, Success, TypeInfo, Want
+from tq.store import Chore, Draft, Failure, Limits, QueueFull, QueueInfo, RequestId, Success, TypeInfo, Want
 
 PENDING, RUNNING, SUCCEEDED, FAILED = State.PENDING, State.RUNNING, State.SUCCEEDED, State.FAILED
 ERROR = {"type": "ValueError", "message": "no"}
@@ -287,14 +287,57 @@ def test_limits_hold_after_a_restart(store):
         store.add()
 
 
-def test_a_full_queue_still_takes_settles_and_retries(store):
-    store.reopen(Limits(queue_tasks=1))
-    (task_id,) = store.add(retries=1)
-    store.settle(store.take(task_id), "failed", permanent=True)
-    (other,) = store.add()
-    assert store.retry(task_id).state is PENDING
-    assert store.peek() == [other, task_id]
-    assert len(store.claim(5)) == 2
+def test_a_full_queue_still_takes_every_settle_and_automatic_retry(store):
+    store.reopen(Limits(queue_tasks=3, queue_bytes=6))
+    ids = store.add(3, retries=3, payload=b"xx", backoff=Backoff("fixed", 0, jitter=False))
+    store.put_queue("default", max_tasks=0, max_bytes=0)  # fuller than full
+    failed, snoozed, released = store.claim(3)
+    for one, kind, outcome in ((failed, "failed", {}), (snoozed, "snoozed", {"delay_ms": 0}), (released, "released", {})):
+        store.settle(one, kind, **outcome)
+    store.now += 10
+    store.promote()
+    again = store.claim(3)
+    assert sorted(one.id for one in again) == ids
+    with store.turn() as raw:
+        run = raw.running([again[0].id])[0]
+        assert raw.retry_later([Failure(again[0].id, run.claim, 1, 2, False, {}, store.now + 1)]) == [True]
+    assert store.succeed(*again[1:]) == [True, True]
+
+
+def test_what_is_retried_by_hand_or_moves_or_grows_needs_room_like_what_is_sent(store):
+    store.reopen(Limits(queue_tasks=2, queue_bytes=10))
+    (over,) = store.add(payload=b"1234")
+    store.settle(store.take(over), "failed", permanent=True)
+    one, two = store.add(2, payload=b"12")
+    (other,) = store.add(queue="q", payload=b"12")
+    before = [store.get(i) for i in (over, one, two, other)], store.tally(), store.tally("q")
+    for act, said in (
+        (lambda: store.retry(over), "expected at most 2 tasks, it has 2 and 1 came"),
+        (lambda: store.edit(other, queue="default"), "expected at most 2 tasks, it has 2 and 1 came"),
+        (lambda: store.edit(one, payload=b"123456789"), "expected at most 10 bytes of payload, it has 4 and 7 came"),
+    ):
+        with pytest.raises(QueueFull, match=said) as refusal:
+            act()
+        assert (refusal.value.code, refusal.value.retry_after, refusal.value.details["queue"]) == ("refused", 1.0, "default")
+        assert ([store.get(i) for i in (over, one, two, other)], store.tally(), store.tally("q")) == before
+    store.edit(one, priority=3, payload=b"12345678")  # up to the limit, and whatever takes no room
+    store.edit(one, payload=b"1")
+    store.cancel(two)
+    assert store.retry(over).state is PENDING
+    assert store.tally().states[PENDING] == 2
+
+
+def test_a_batch_of_changes_is_refused_as_a_whole_if_together_they_would_fill_a_queue(store):
+    ids = store.add(3)
+    for one in store.claim(3):
+        store.settle(one, "failed", permanent=True)
+    store.put_queue("default", max_tasks=2)
+    changes = [retry(store.get(task_id), store.now) for task_id in ids]
+    with pytest.raises(QueueFull, match="it has 0 and 3 came"), store.turn() as raw:
+        raw.apply(changes)
+    with store.turn() as raw:
+        assert [task.state for task in raw.apply(changes[:2])] == [PENDING, PENDING]
+        assert raw.apply([changes[0]]) == [None]  # it waits already: that is no matter of room
 
 
 def test_a_repeated_request_gets_the_ids_it_had(store):
@@ -302,6 +345,16 @@ def test_a_repeated_request_gets_the_ids_it_had(store):
     store.reopen()
     assert store.add(3, request=RequestId(NONCE, 7, again=True)) == ids
     assert store.raw.last_id() == 3
+
+
+@pytest.mark.parametrize("back", [61_000, 86_400_000])
+def test_a_repeat_is_known_though_the_clock_was_put_back(store, back):
+    store.now += 2 * back
+    ids = store.add(request=RequestId(NONCE, 7))
+    store.reopen()
+    store.now -= back
+    assert store.add(request=RequestId(NONCE, 7, again=True)) == ids
+    assert store.raw.last_id() == 1
 
 
 def test_a_repeat_gets_the_ids_of_tasks_that_are_gone(store):

@@ -8,7 +8,7 @@ import pytest
 
 from tq.lifecycle import edit
 from tq.model import Backoff, State, Task, spec_of
-from tq.store import Event, Limits
+from tq.store import Event, Limits, QueueFull
 
 PENDING, RUNNING, SUCCEEDED, FAILED = State.PENDING, State.RUNNING, State.SUCCEEDED, State.FAILED
 ERROR = {"type": "ValueError", "message": "no"}
@@ -54,8 +54,9 @@ def test_an_edit_moves_a_task_s_counts_and_bytes_with_it(store):
     assert store.add(payload=b"12345") == [3]
     with pytest.raises(Exception, match="'q' is full: expected at most 10 bytes"):
         store.add(queue="q", payload=b"12")
-    store.edit(second[0], queue="q")  # a limit is for what comes in
-    assert store.tally("q").bytes == 13
+    with pytest.raises(QueueFull, match="'q' is full: expected at most 10 bytes of payload, it has 9 and 4 came"):
+        store.edit(second[0], queue="q")
+    assert (store.tally("q").bytes, store.tally().bytes) == (9, 9)
 
 
 @pytest.mark.parametrize("state", ["scheduled", "blocked", "pending", "retrying"])

@@ -35,6 +35,15 @@ def mixed(store):
     return store
 
 
+def test_any_number_of_lists_may_be_under_way(mixed):
+    """Each stands still where it was left: LMDB has 126 places for readers."""
+    queries = [EVERYTHING, Query(limit=9, oldest=True), Query(frozenset({PENDING}), limit=9), Query(frozenset({FAILED}), limit=9)]
+    lists = [mixed.raw.find(queries[number % 4]) for number in range(400)]
+    for found in lists:
+        assert next(found) is not None
+    assert [len([one for one in found if one is not None]) for found in lists[:4]] == [len(mixed.ids()) - 1, 8, 3, 0]
+
+
 def test_a_list_without_a_filter_is_everything_newest_first(mixed):
     assert mixed.ids() == list(range(mixed.raw.last_id(), 0, -1))
 
@@ -219,3 +228,20 @@ def test_a_walk_from_the_oldest_keeps_the_order_of_arrival_and_goes_on_where_it_
     assert [task_id for task_id, _ in first] == [1, 2]
     assert store.ids(limit=9, oldest=True, before=first[-1][1]) == [3, 4, 5]
     assert store.ids(states=frozenset({State.PENDING}), oldest=True) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("states", [None, frozenset({State.PENDING}), frozenset({State.RUNNING}), frozenset({State.SUCCEEDED})])
+@pytest.mark.parametrize("oldest", [False, True])
+def test_only_the_ids_that_are_asked_for_are_found_whatever_else_is_asked(store, states, oldest):
+    store.add(12)
+    claimed = store.claim(8)
+    store.succeed(*claimed[:4])
+    every = [i for i in range(1, 13) if states is None or store.get(i).state in states]
+    for first, last in ((1, 12), (3, 10), (0, 99), (5, 5), (9, 4), (13, 20)):
+        expected = [i for i in every if first <= i <= last]
+        found = store.ids(limit=99, states=states, oldest=oldest, ids=(first, last))
+        assert sorted(found) == expected
+        if oldest:
+            assert found == expected
+    some = [cursor for _, cursor in store.page(limit=2, oldest=True, states=states, ids=(2, 11))]
+    assert store.ids(limit=99, oldest=True, before=some[-1], states=states, ids=(2, 11)) == [i for i in every if 2 <= i <= 11][2:]

@@ -15,11 +15,29 @@ import pytest
 
 from tq.errors import ConfigError, StoreDamaged, StoreTooNew
 from tq.lifecycle import Outcome, cancel, edit, retry, run_out, settle
-from tq.model import Backoff, Header, State, Status, pack, seal, spec_of, status_of, unpack
+from tq.model import Backoff, Header, State, Status, pack, seal, spec_of, status_of
 from tq.store import Chore, Draft, Event, KeyRef, Limits, QueueInfo, RequestId, Success, TypeInfo, Want
 from tq.store.files import Lock, open_store
-from tq.store.keys import COUNTED, COUNTERS, DUE, ENDED, EXPIRE, HISTORY, KEY, PAIR, READY, REQUEST, TIMER, U32, U64, name_key
+from tq.store.keys import (
+    COUNTED,
+    COUNTERS,
+    DUE,
+    ENDED,
+    EXPIRE,
+    HISTORY,
+    KEY,
+    PAIR,
+    READY,
+    REQUEST,
+    TIMER,
+    U32,
+    U64,
+    name_key,
+    opened,
+    sealed,
+)
 from tq.store.lmdb import LmdbStore
+from tq.store.retention import remember
 from tq.store.verify import MOST, verify
 
 NOW = 1_700_000_000_000
@@ -126,11 +144,11 @@ class Surgeon:
 
     def tally(self, queue: str, **changes: Any) -> None:
         for key, value in self.txn.cursor(self.dbs["tallies"]):
-            row = unpack(value)
+            row = opened(value, "a tally") if key != COUNTED else [""]
             if row[0] == queue:
                 for at, to in changes.items():
                     row[int(at[1:])] = to
-                self.put("tallies", bytes(key), pack(row))
+                self.put("tallies", bytes(key), sealed(row))
                 return
 
 
@@ -237,7 +255,7 @@ def _wrong_bytes(s: Surgeon) -> None:
 
 def _lost_tally(s: Surgeon) -> None:
     for key, value in s.txn.cursor(s.dbs["tallies"]):
-        if unpack(value)[0] == "blocked":
+        if key != COUNTED and opened(value, "a tally")[0] == "blocked":
             s.drop("tallies", bytes(key))
             return
 
@@ -258,7 +276,7 @@ def _sequence_given_twice(s: Surgeon) -> None:
 
 
 def _request_for_ids_never_given(s: Surgeon) -> None:
-    s.put("requests", REQUEST.pack(1, b"12345678", 99), PAIR.pack(990, 5))
+    s.put("requests", REQUEST.pack(1, b"12345678", 99), remember(range(990, 995)))
 
 
 def _chore_under_another_number(s: Surgeon) -> None:
@@ -266,7 +284,7 @@ def _chore_under_another_number(s: Surgeon) -> None:
 
 
 def _malformed_queue(s: Surgeon) -> None:
-    s.put("queues", b"broken", b"\xc1")
+    s.put("queues", b"broken", seal(b"\xc1"))
 
 
 def name_of(role: str, kind: str) -> bytes:
@@ -293,7 +311,7 @@ def _lost_key_of_an_untouched_task(s: Surgeon) -> None:
 
 
 def _unique_name_of_a_finished_task(s: Surgeon) -> None:
-    s.put("names", name_of("failed", "unique"), PAIR.pack(ID["failed"], 0))
+    s.put("names", name_of("failed", "unique"), seal(PAIR.pack(ID["failed"], 0)))
 
 
 def _name_of_a_task_that_is_gone(s: Surgeon) -> None:
@@ -306,7 +324,7 @@ def _name_of_another(s: Surgeon) -> None:
 
 
 def _name_of_an_id_never_given(s: Surgeon) -> None:
-    s.put("names", name_of("pending", "unique"), PAIR.pack(999, 0))
+    s.put("names", name_of("pending", "unique"), seal(PAIR.pack(999, 0)))
 
 
 def _key_that_never_runs_out(s: Surgeon) -> None:
@@ -315,7 +333,7 @@ def _key_that_never_runs_out(s: Surgeon) -> None:
 
 
 def _malformed_name(s: Surgeon) -> None:
-    s.put("names", b"\x09\x01tx", PAIR.pack(1, 0))
+    s.put("names", b"\x09\x01tx", seal(PAIR.pack(1, 0)))
 
 
 def _malformed_key_timer(s: Surgeon) -> None:
@@ -327,7 +345,24 @@ def _event_under_another_number(s: Surgeon) -> None:
 
 
 def _malformed_event(s: Surgeon) -> None:
-    s.put("events", U64.pack(3), b"\xc1")
+    s.put("events", U64.pack(3), seal(b"\xc1"))
+
+
+def _bit_in_an_event(s: Surgeon) -> None:
+    s.change("events", U64.pack(2), 3, b"\xff")
+
+
+def _bit_in_a_name(s: Surgeon) -> None:
+    s.change("names", name_of("pending", "key"), 18, b"\xff")
+
+
+def _bit_in_a_request(s: Surgeon) -> None:
+    ((key, _), *_) = list(s.txn.cursor(s.dbs["requests"]))
+    s.change("requests", bytes(key), 7, b"\x02")
+
+
+def _bit_in_a_lane(s: Surgeon) -> None:
+    s.change("lanes", s.entry("ready", "pending")[0][:4], 2, b"X")
 
 
 DAMAGE: list[tuple[Callable[[Surgeon], None], str]] = [
@@ -351,7 +386,7 @@ DAMAGE: list[tuple[Callable[[Surgeon], None], str]] = [
     (_two_live_claims, "task 4: two running records hold it, with the claims 1 and 2"),
     (_claim_that_skips, "task 10: expected the claim 2 in its running record, got 9"),
     (_running_record_of_nothing, "running record 1: expected at least one task that is not settled"),
-    (_bit_in_a_running_record, "a running record: the record fails its checksum"),
+    (_bit_in_a_running_record, "running record [0-9a-f]+: the record fails its checksum"),
     (_wrong_count, "queue 'running', type 't': the tally says no tasks .* a recount 1 running"),
     (_wrong_bytes, "queue 'pending', type 't': the tally says .*1000000 bytes"),
     (_lost_tally, "queue 'blocked', type 't': it has tasks but no tally"),
@@ -373,6 +408,10 @@ DAMAGE: list[tuple[Callable[[Surgeon], None], str]] = [
     (_malformed_name, "name 09017478: expected a record of its kind"),
     (_malformed_key_timer, "timer .*: expected a record of its kind"),
     (_event_under_another_number, "event 7: expected a record of that number, got that of 2"),
+    (_bit_in_an_event, "event 2: the record fails its checksum"),
+    (_bit_in_a_name, "name [0-9a-f]+: the record fails its checksum"),
+    (_bit_in_a_request, "request [0-9a-f]+: the record fails its checksum"),
+    (_bit_in_a_lane, "lane [0-9a-f]+: the record fails its checksum"),
     (_malformed_event, "event 0000000000000003: expected a record of its kind"),
 ]
 

@@ -5,16 +5,16 @@ by an abort. Several steps share a turn, so each read is also a read of what is 
 and gets ever new settings, one is external, and each claim names one of them: how queues share is the conformance suite's
 matter, and in ``test_two_stores`` they are compared with each other.
 
-``TQ_EXAMPLES`` is the number of histories per store (default 250; some minutes of a nightly run: 2000).
+For: ``MACHINES``: Hypothesis's state machine of each store.
+Not for: how many histories are run, and with which seeds (model).
+Runs in: a process without pytest: what tests leave behind (collector settings, warnings) is no input of the model's.
+Promises: each operation's answer, and after each step all that can be read, is what the model says.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -25,14 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tq.errors import UsageError
 from tq.lifecycle import Outcome, Transition, cancel, come_due, edit, retry, run_out, settle
 from tq.model import FINAL, WAITING, Backoff, Header, Spec, State, Status, Task
-from tq.store import Draft, Event, Failure, Holder, KeyRef, Limits, Query, QueueInfo, RequestId, Store, Success, Want
+from tq.store import Draft, Event, Failure, Holder, KeyRef, Limits, Query, QueueFull, QueueInfo, RequestId, Store, Success, Want
 from tq.store.room import DISK_RESERVE
 
 POOL, OUTSIDE = "pool", "outside"
@@ -44,13 +43,6 @@ PICK = st.integers(0, 1000)
 QUEUE = st.sampled_from([POOL, POOL, OUTSIDE])
 NAMED = [KeyRef(kind, type_, name) for kind in ("key", "unique") for type_ in "ab" for name in "xy"]
 NAME = st.sampled_from([None, None, None, "x", "y"])
-SOON = settings(
-    max_examples=int(os.environ.get("TQ_EXAMPLES", "250")), stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck),
-    phases=[Phase.reuse, Phase.generate, Phase.shrink], report_multiple_bugs=False,
-)  # fmt: skip
-"""Explaining each of several failures would take longer than the test has, and then nobody would see any of them."""
-
-
 VERBS: list[st.SearchStrategy[tuple[str, dict[str, Any]]]] = []
 
 
@@ -83,7 +75,8 @@ class Model:
     events: list[Event] = field(default_factory=list)
 
     def copy(self) -> Model:
-        return Model(*(one if isinstance(one, int) else one.copy() for one in (getattr(self, part.name) for part in fields(self))))
+        parts: list[Any] = [getattr(self, part.name) for part in fields(self)]
+        return Model(*(one if isinstance(one, int) else one.copy() for one in parts))
 
     def line(self, queue: str, kinds: frozenset[str] | None = None) -> list[int]:
         """Pending tasks by level and sequence."""
@@ -96,6 +89,13 @@ class Model:
         info = self.queues[queue]
         running = sum(status.state is State.RUNNING and spec.header.queue == queue for spec, status in self.tasks.values())
         return 0 if info.paused else max(info.slots - running, 0) if info.slots else inf
+
+    def fits(self, queue: str, tasks: int, size: int) -> bool:
+        """Whether so many unfinished tasks and bytes more may come into a queue."""
+        info = self.queues[queue]
+        there = [len(spec.payload) for spec, status in self.tasks.values() if status.state not in FINAL and spec.header.queue == queue]
+        room = not tasks or info.max_tasks is None or len(there) + tasks <= info.max_tasks
+        return room and (info.max_bytes is None or sum(there) + size <= info.max_bytes)
 
     def next(self, line: list[int], queue: str, now: int) -> tuple[int, str]:
         """Which of a line goes first, and why; it is taken out of the line."""
@@ -242,9 +242,13 @@ class StoreMachine(RuleBasedStateMachine):
 
     def apply(self, change: Transition) -> None:
         """Carry out one transition on both sides."""
+        model, holds = self.model, self.model.holds(change.id, change.start, change.claim)
+        if holds and not self.may_come(change):
+            with pytest.raises(QueueFull, match="is full"):
+                self.turn().apply([change])
+            return
         (answer,) = self.turn().apply([change])
-        model = self.model
-        if not model.holds(change.id, change.start, change.claim):
+        if not holds:
             assert answer is None
             return
         spec, old = model.tasks[change.id]
@@ -259,6 +263,17 @@ class StoreMachine(RuleBasedStateMachine):
         assert answer is not None
         self.compare(answer)
 
+    def may_come(self, change: Transition) -> bool:
+        """Whether what a transition brings into a queue finds room there."""
+        was, old = self.model.tasks[change.id]
+        spec = change.spec or was
+        queue, size = spec.header.queue, len(spec.payload)
+        if change.status.state in FINAL:
+            return True
+        if old.state in FINAL or queue != was.header.queue:
+            return self.model.fits(queue, 1, size)
+        return size <= len(was.payload) or self.model.fits(queue, 0, size - len(was.payload))
+
     def task(self, pick: int) -> Task | None:
         """Some task as the model has it."""
         known = list(self.model.tasks)
@@ -267,15 +282,15 @@ class StoreMachine(RuleBasedStateMachine):
     # what clients do
 
     @verb(
-        8,
+        12,
         count=st.integers(1, 3),
         level=st.integers(0, 2),
         kind=st.sampled_from("ab"),
         queue=QUEUE,
-        due_in=st.sampled_from([0, 0, 0, 7, 40]),
+        due_in=st.sampled_from([0, 0, 0, 0, 0, 0, 7, 40]),
         ttl=st.sampled_from([0, 0, 20]),
         retries=st.integers(0, 2),
-        blocked=st.sampled_from([False, False, False, True]),
+        blocked=st.sampled_from([False] * 8 + [True]),
         payload=st.binary(max_size=3),
         request=st.none() | st.integers(0, 3),
         once=st.booleans(),
@@ -296,6 +311,10 @@ class StoreMachine(RuleBasedStateMachine):
         number = None if request is None else RequestId(b"8 bytes!", request, again)
         drafts = [Draft(header, payload, due_at, expires_at, b"digest of " + payload)] * count
         names = names_of(header)
+        if not again and not model.fits(queue, count, count * len(payload)):
+            with pytest.raises(QueueFull, match="is full"):
+                self.turn().enqueue(drafts, number)
+            return
         if not again and names and (count > 1 or any(name in model.names for name in names)):
             with pytest.raises(UsageError, match="free"):
                 self.turn().enqueue(drafts, number)
@@ -379,11 +398,13 @@ class StoreMachine(RuleBasedStateMachine):
 
     @verb(
         3,
-        paused=st.sampled_from([False, False, False, True]),
+        paused=st.sampled_from([False] * 7 + [True]),
         aging_ms=st.sampled_from([60_000, 8, 8, 0]),
         aging_share=st.sampled_from([2, 3, 1, 0]),
         slots=st.sampled_from([0, 0, 1, 3]),
         keep_ms=st.sampled_from([None, None, 0, 30]),
+        max_tasks=st.sampled_from([None] * 6 + [0, 4]),
+        max_bytes=st.sampled_from([None, None, None, 5, 20]),
     )
     def configure(self, **settings: Any) -> None:
         self.turn().put_queue(QueueInfo(POOL, **settings))
@@ -399,15 +420,20 @@ class StoreMachine(RuleBasedStateMachine):
     # what workers and consumers do
 
     @verb(
-        8,
-        limit=st.sampled_from([3, 1, 10, 0]),
+        16,
+        limit=st.sampled_from([3, 1, 10, 1, 2, 5, 3, 0]),
         queue=QUEUE,
-        kinds=st.sampled_from([None, None, frozenset("a"), frozenset("ab")]),
+        kinds=st.sampled_from([None, None, None, frozenset("a"), frozenset("ab")]),
         budget_ms=st.sampled_from([inf, inf, 0.0, 10.0]),
         costs=st.sampled_from([{}, {"a": 3.0}, {"a": 4, "b": 1}]),
         lease=st.booleans(),
+        anywhere=st.sampled_from([True, True, True, False]),
     )
-    def claim(self, limit: int, queue: str, kinds: frozenset[str] | None, budget_ms: float, costs: dict[str, float], lease: bool) -> None:
+    def claim(
+        self, limit: int, queue: str, kinds: frozenset[str] | None, budget_ms: float, costs: dict[str, float], lease: bool, anywhere: bool
+    ) -> None:
+        if anywhere and not self.model.line(queue, kinds):
+            queue, kinds = OUTSIDE if queue == POOL else POOL, None
         queues = None if queue == POOL else frozenset({OUTSIDE})
         claimed = self.turn().claim(Want("w", limit, budget_ms, costs, queues, kinds, LEASE_MS if lease else 0))
         model = self.model
@@ -448,7 +474,7 @@ class StoreMachine(RuleBasedStateMachine):
                 self.model.become(task_id, settle(Task(*self.model.tasks[task_id]), outcome, self.now, 0.5).status)
                 self.model.count(task_id, "succeeded", 2)
 
-    @verb(8, pick=PICK, kind=st.sampled_from(ENDS), delay_ms=st.sampled_from([None, 5]), permanent=st.booleans())
+    @verb(12, pick=PICK, kind=st.sampled_from(ENDS), delay_ms=st.sampled_from([None, 5]), permanent=st.booleans())
     def settle(self, pick: int, kind: str, delay_ms: int | None, permanent: bool) -> None:
         """New and old claims alike."""
         if not self.model.tokens:
@@ -461,7 +487,8 @@ class StoreMachine(RuleBasedStateMachine):
     @verb(4, picks=st.lists(PICK, min_size=1, max_size=3), output=st.booleans(), exit_code=st.sampled_from([None, 3]))
     def retry_later(self, picks: list[int], output: bool, exit_code: int | None) -> None:
         """Failures that will be retried, in a batch: of those for which the short way is meant."""
-        model, details = self.model, {"error": {"type": "E", "message": "no"}, "exit_code": exit_code}
+        model = self.model
+        details: dict[str, Any] = {"error": {"type": "E", "message": "no"}, "exit_code": exit_code}
         tokens = list(dict.fromkeys(model.tokens[-1 - pick % len(model.tokens)] for pick in picks if model.tokens))
         chosen = []
         for (task_id, claim), run in zip(tokens, self.turn().running([task_id for task_id, _ in tokens]), strict=True):
@@ -565,7 +592,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert first is not None
             assert first <= min(instants)
 
-    @verb(2)
+    @verb(1)
     def abort(self) -> None:
         if self.before is None:
             return
@@ -606,7 +633,7 @@ class StoreMachine(RuleBasedStateMachine):
         while page := [row for row in self.raw.find(Query(states, queue, limit=limit, before=cursor)) if row is not None]:
             found += [task.id for task, _ in page]
             cursor = page[-1][1]
-        if states == {State.PENDING}:
+        if states == frozenset({State.PENDING}):
             assert queue is None or found == self.model.line(queue)
             found.sort(reverse=True)
         assert found == expected
@@ -680,8 +707,8 @@ MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/de
 have so little there that a store would refuse everything.)"""
 
 
-def _machine(module: str, name: str) -> Any:
-    """The test of one store; its first turn makes the external queue."""
+def _machine(module: str, name: str) -> type[StoreMachine]:
+    """The machine of one store; its first turn makes the external queue."""
 
     def make(path: Path) -> Store:
         store: Store = getattr(import_module(module), name)(path, LIMITS)
@@ -691,31 +718,7 @@ def _machine(module: str, name: str) -> Any:
             store.commit()
         return store
 
-    test = type(f"{name}Machine", (StoreMachine,), {"make": staticmethod(make)}).TestCase
-    test.settings = SOON
-    test.__test__ = False  # pytest would collect it here, beside the other tests
-    return test
+    return type(f"{name}Machine", (StoreMachine,), {"make": staticmethod(make)})
 
 
-MemoryMachine = _machine("tq.store.memory", "MemoryStore")
-LmdbMachine = _machine("tq.store.lmdb", "LmdbStore")
-RUN = """
-import sys, unittest
-import tests.tq.store.test_against_a_model as here
-sys.exit(not unittest.TextTestRunner().run(getattr(here, sys.argv[1])("runTest")).wasSuccessful())
-"""
-
-
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("machine", ["MemoryMachine", "LmdbMachine"])
-def test_a_store_is_the_model(machine: str) -> None:
-    """In a process of its own: what other tests left in this one (collector settings, warnings) is no input of the model's."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
-    root = Path(__file__).resolve().parents[3]
-    with subprocess.Popen([sys.executable, "-c", RUN, machine], cwd=root, env=env, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            _, said = process.communicate(timeout=580)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)  # it shrinks a failure, or is slow: what it knows is worth more than the time
-            _, said = process.communicate()
-    assert process.returncode == 0, said[-6000:]
+MACHINES = {"memory": _machine("tq.store.memory", "MemoryStore"), "lmdb": _machine("tq.store.lmdb", "LmdbStore")}

@@ -1,0 +1,24 @@
+"""The stores against their model (model.py), and that it would be seen if one of them differed."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tests.campaign.model import SUITE
+from tests.campaign.suite import apart
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.mark.parametrize("half", [1, 2])
+def test_the_stores_are_the_model_through_fifteen_hundred_histories(half: int) -> None:
+    report = apart(SUITE, random.randrange(1, 1 << 32), SUITE.per_change // 2)
+    assert (report.violations, report.cycles) == ([], SUITE.per_change // 2)
+    assert min(report.counts["memory"], report.counts["lmdb"]) >= report.cycles // 3
+
+
+@pytest.mark.parametrize(("bug", "cycles"), [("index_skipped", 50), ("token_ignored", 400)])
+def test_a_planted_bug_is_caught(bug: str, cycles: int) -> None:
+    assert apart(SUITE, 200, cycles, bug).violations

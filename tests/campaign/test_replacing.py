@@ -1,0 +1,22 @@
+"""The store is compacted and restored under kill -9 at every call (replacing.py), and a loss would be seen."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tests.campaign.replacing import SUITE
+from tests.campaign.suite import apart
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+def test_a_compaction_or_a_restore_that_is_killed_or_fails_at_any_call_leaves_the_old_store_or_the_new_one() -> None:
+    report = apart(SUITE, random.randrange(1, 1 << 32), SUITE.per_change)
+    assert report.violations == []
+    assert report.counts["points"] > 250
+
+
+def test_a_planted_bug_is_caught() -> None:
+    assert any("expected the store as it was" in line for line in apart(SUITE, 1, 1, "switch_unnoted").violations)

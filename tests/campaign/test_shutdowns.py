@@ -1,0 +1,23 @@
+"""Each signal in each phase of a daemon's life (shutdowns.py), and that it would be seen if a SIGKILL lost what was accepted."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tests.campaign.shutdowns import COMBINED, SUITE
+from tests.campaign.suite import apart
+
+pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def test_every_end_in_every_phase_is_clean_loses_nothing_and_charges_nobody() -> None:
+    report = apart(SUITE, random.randrange(1, 1 << 32), len(COMBINED))
+    assert (report.violations, report.cycles) == ([], len(COMBINED))
+    assert report.counts["tasks"] > 10 * len(COMBINED)
+
+
+def test_a_planted_bug_is_caught() -> None:
+    report = apart(SUITE, COMBINED.index(("idle", "KILL")), 1, "answer_before_commit")
+    assert any("accepted tasks on disk, lost" in line for line in report.violations)

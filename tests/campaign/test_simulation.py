@@ -1,0 +1,47 @@
+"""Simulated lives of a daemon (simulation.py): nothing is lost in them, they repeat themselves, and they would show what is broken."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+
+import pytest
+
+from tests.campaign.simulation import SUITE
+from tests.campaign.suite import ROOT, apart, plain_env, python
+from tq.model import State
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.mark.parametrize("half", [1, 2])
+def test_a_daemon_keeps_its_promises_through_three_hundred_simulated_lives(half: int) -> None:
+    report = apart(SUITE, random.randrange(1, 1 << 32), SUITE.per_change // 2)
+    assert (report.violations, report.cycles) == ([], SUITE.per_change // 2)
+    assert report.counts["minutes"] >= 10 * report.cycles
+    assert report.counts["cuts"] > 3 * report.cycles  # kills and power cuts
+    assert report.counts["tasks"] > 50 * report.cycles
+    every = {state.word: report.counts.get(f"with_{state.word}", 0) for state in State if state is not State.BLOCKED}
+    assert min(every.values()) > report.cycles / 2, every
+
+
+@pytest.mark.parametrize("seed", [4, 5])  # one on each store
+def test_a_seed_repeats_itself_to_the_last_event(seed: int) -> None:
+    told = []
+    for hash_seed in ("1", "2"):
+        argv = python("-c", f"from tests.campaign.simulation import digest; print(digest({seed}))")
+        told.append(
+            subprocess.run(
+                argv, cwd=ROOT, env=plain_env(PYTHONHASHSEED=hash_seed), capture_output=True, text=True, timeout=120, check=True
+            ).stdout
+        )
+    assert told[0] == told[1]
+    assert len(told[0].split()) == 3
+
+
+@pytest.mark.parametrize(
+    ("bug", "cycles"),
+    [("token_ignored", 12), ("index_skipped", 12), ("claim_before_commit", 20), ("answer_before_commit", 25), ("sync_off", 15)],
+)
+def test_a_planted_bug_is_caught(bug: str, cycles: int) -> None:
+    assert apart(SUITE, 1, cycles, bug).violations

@@ -1,0 +1,123 @@
+"""Types that kill their workers are tried rarely, so that there are workers for the others."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tq.pool.suspects import IN_A_ROW, REST, START_MS, Suspects
+
+_spec = importlib.util.spec_from_file_location("pool_yard_of_suspects", Path(__file__).with_name("test_pool.py"))
+assert _spec is not None
+assert _spec.loader is not None
+_yard = sys.modules["pool_yard_of_suspects"] = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_yard)
+Yard, now_ms = _yard.Yard, _yard.now_ms
+
+APP = """
+import os, signal
+import tq
+
+@tq.task
+def quick(value=None):
+    return value
+
+@tq.task
+def may_die(dies):
+    if dies: os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def told() -> list[tuple[Any, ...]]:
+    return []
+
+
+@pytest.fixture
+def suspects(told: list[tuple[Any, ...]]) -> Suspects:
+    return Suspects(lambda event, level="info", **more: told.append((event, more["type"])))
+
+
+def test_one_crash_holds_back_nothing_and_any_other_end_is_forgiving(suspects: Suspects) -> None:
+    for now in (1000, 2000, 3000):
+        suspects.crashed("t", now)
+        assert suspects.types == frozenset()
+        suspects.ended("t")
+    assert suspects.crashes == {}
+
+
+def test_crashes_in_a_row_make_a_suspect_that_is_tried_after_a_rest(suspects: Suspects, told: list[tuple[Any, ...]]) -> None:
+    suspects.started(200)
+    for number in range(IN_A_ROW):
+        suspects.crashed("t", 1000 + number)
+    assert suspects.types == {"t"}
+    assert suspects.try_at == 1000 + IN_A_ROW - 1 + REST * 200
+    suspects.tried(5000)
+    assert suspects.try_at == 5000 + REST * 200
+    suspects.ended("t")
+    assert (suspects.types, suspects.crashes) == (frozenset(), {})
+    assert told == [("type_suspected", "t"), ("type_trusted", "t")]
+
+
+def test_all_suspects_together_share_one_try_and_a_start_counts_within_bounds(suspects: Suspects) -> None:
+    suspects.started(10_000_000)
+    for kind in "abc":
+        for _ in range(IN_A_ROW):
+            suspects.crashed(kind, 0)
+    assert suspects.try_at == REST * START_MS[1]
+    suspects.started(300)
+    suspects.started(2000)  # many started at once
+    suspects.tried(REST * START_MS[1])
+    assert suspects.try_at == REST * (START_MS[1] + 300)
+    suspects.started(0)
+    suspects.tried(suspects.try_at)
+    assert suspects.try_at == REST * (START_MS[1] + 300 + START_MS[0])
+
+
+@pytest.fixture
+def yard(data_dir: Path) -> Iterator[Callable[..., Any]]:
+    made: list[Any] = []
+
+    def make(**options: Any) -> Any:
+        made.append(Yard(data_dir, app=APP, **options))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for one in made:
+        assert one.end() == []
+
+
+def wanted(one: Any, now: int) -> list[set[str]]:
+    return [set(want.types) - {"shell"} for want in one.pool.wants(now)]
+
+
+def test_workers_ask_for_one_task_of_a_suspected_type_at_its_time_and_for_all_others_at_any(yard: Callable[..., Any]) -> None:
+    one = yard(workers=2)
+    both = {"quick", "may_die"}
+    assert one.results(*one.give("may_die", True)) == ["crashed"]
+    one.until(lambda: [child.state for child in one.pool.workers] == ["ready"] * 2, "two workers")
+    assert wanted(one, now_ms()) == [both, both]  # one crash says nothing yet
+    assert one.results(*one.give("may_die", True)) == ["crashed"]
+    one.until(lambda: [child.state for child in one.pool.workers] == ["ready"] * 2, "two workers")
+    try_at = one.pool._suspects.try_at
+    assert wanted(one, try_at - 1) == [{"quick"}] * 2
+    assert one.pool.next_due <= try_at  # the loop will ask again by then
+    assert wanted(one, try_at) == [{"quick"}, {"quick"}, {"may_die"}]
+    (probe,) = [want for want in one.pool.wants(try_at) if "may_die" in want.types]
+    assert probe.limit == 1
+    assert one.results(*one.give("may_die", False)) == [0]  # it lives
+    assert wanted(one, now_ms()) == [both, both]
+
+
+def test_what_was_never_begun_says_nothing_of_its_type(yard: Callable[..., Any]) -> None:
+    one = yard()
+    (first,) = one.give("may_die", True)
+    behind = one.give("may_die", False, count=5)
+    assert one.results(first, *behind) == ["crashed", *["released"] * 5]
+    assert one.pool._suspects.crashes == {"may_die": 1}

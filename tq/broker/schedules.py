@@ -1,0 +1,417 @@
+"""Schedules: which slots become tasks, and what is done with those that were missed or that overlap.
+
+For: ``set_schedule remove_schedule run_schedule schedules next_slots``; what is due; what an application declares.
+Not for: when a rule comes due (``tq.schedule``), keeping schedules (store), what becomes of a task (lifecycle).
+Runs in: the daemon, inside the broker's turn.
+Promises: a schedule moves on in the transaction that stores its task, so a slot has one task or none, whenever the daemon dies;
+each slot that has none is in an event, alone or in a number of them; a clock that steps changes when slots are acted
+upon, and never which; of a backlog of slots a turn looks at so many as its time allows.
+
+A slot that comes while its queue is full waits for room, and so do those behind it. Slots that are more than LATE_MS late are
+missed: "coalesce" makes one task for the newest of all that have come, "skip" none, "all" one for each of the newest so many.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from tq import lifecycle
+from tq.arguments import arguments, between
+from tq.broker.desk import Desk, Turn, Verb
+from tq.errors import Conflict, Refused, StoreDamaged, StoreError, TqError, UsageError
+from tq.model import Task, brief
+from tq.schedule import KINDS, LAST_MS, Rule, checked_rule, misfire_of, overlap_of, rule_of, words_of
+from tq.store import SCAN_MOST, Event, NoRoom, Schedule, TypeInfo
+from tq.waiting import Request
+
+SCHEDULES_MOST = 5000
+LATE_MS = 60_000
+"""A slot that is acted upon so much later was missed: nobody was there, or the clock was put forward."""
+AGAIN_MS = 1000
+"""Until a slot that was refused for now is tried again."""
+RUNS_KEPT = 100
+PAUSED_MOST = 1000
+"""Up to so many slots that passed during a pause are counted."""
+SLOTS_MOST = 500
+_log = logging.getLogger("tq.broker")
+
+_RULE: dict[str, type] = {
+    "cron": str, "every_ms": int, "at": int, "tz": str, "jitter_ms": int, "only": list, "from_at": int, "until_at": int,
+}  # fmt: skip
+_MORE: dict[str, type] = {"misfire": str, "overlap": str, "paused": bool, "task": list}
+NOT_IN_A_SCHEDULE = ("delay_ms", "due_at", "key", "unique", "unique_policy")
+"""Options that say when, or name one task."""
+
+
+class Schedules:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self.writes: dict[str, Verb] = {"set_schedule": self._set, "remove_schedule": self._remove, "run_schedule": self._run}
+        self.reads: dict[str, Verb] = {"schedules": self._list, "next_slots": self._next_slots}
+        self.unsure = False
+        """Whether a task may have ended for which a slot waits, without anybody having seen it."""
+        self._new: set[int] = set()  # tasks for whose end a slot waits since this turn
+        self.doubt()
+
+    def doubt(self) -> None:
+        """Something was lost: look, in the next turn, whether what slots wait for has ended."""
+        self.unsure = any(one.held for one in self._desk.store.schedules().values())
+
+    # -- what is due -----------------------------------------------------------------------------------------------
+
+    def come_due(self, seconds: float, turn: Turn) -> None:
+        """Act on the schedules that are due, for so long."""
+        desk = self._desk
+        until = desk.clock() + seconds
+        due = desk.store.slots(SCAN_MOST)
+        for at, one in enumerate(due, 1):
+            self._move_on(one, until, turn)
+            if desk.clock() > until and at < len(due):
+                turn.busy = True
+                return
+        turn.busy = turn.busy or len(due) == SCAN_MOST
+
+    def _move_on(self, one: Schedule, until: float, turn: Turn) -> None:
+        """Look at the slots that have come, and act on them once all of them are known."""
+        desk, rule = self._desk, rule_of(one.rule)
+        slots, missed, missed_at = list(one.slots), one.missed, one.missed_at
+        following = 0
+        for slot in rule.slots(one.slot_at - 1, one.made_at) if one.slot_at else ():
+            if slot + rule.delay(one.name, slot) > desk.now:
+                following = slot
+                break
+            slots.append(slot)
+            if len(slots) > one.catch_up:
+                missed_at, missed = missed_at or slots[0], missed + 1
+                del slots[0]
+            if desk.clock() > until:
+                desk.store.put_schedule(replace(one, slots=slots, missed=missed, missed_at=missed_at, slot_at=slot + 1, due_at=desk.now))
+                turn.busy = True
+                return
+        if one.misfire == "skip" and slots and desk.now - slots[-1] - rule.delay(one.name, slots[-1]) > LATE_MS:
+            missed_at, missed, slots = missed_at or slots[0], missed + len(slots), []
+        due_at = following + rule.delay(one.name, following) if following else 0
+        moved = replace(one, slots=slots, missed=missed, missed_at=missed_at, slot_at=following, due_at=due_at)
+        desk.store.put_schedule(self._act(moved, one.slots, turn))
+
+    def _act(self, one: Schedule, waited: Sequence[int], turn: Turn) -> Schedule:
+        """Make tasks of the slots that have come; the schedule as it stands then. It is known of those that ``waited`` that they do."""
+        missed, left = one.missed, list(one.slots)
+        if missed:
+            self._tell(one.name, "slots_missed", count=missed, from_at=one.missed_at, misfire=one.misfire)
+        if one.misfire == "all":  # each has its own task: those before have none
+            missed = 0
+        one = replace(one, missed=0, missed_at=0, slots=())
+        while left:
+            one, refused = self._begin(one, left[0], missed, turn)
+            if refused:
+                return self._later(one, left, refused if left[0] not in waited else "")
+            del left[0]
+        return one
+
+    def _later(self, one: Schedule, slots: Sequence[int], why: str) -> Schedule:
+        """Try these slots again in a moment."""
+        if why:
+            self._tell(one.name, "slot_waits", slot_at=slots[0], why=why)
+        return replace(one, slots=slots, due_at=self._desk.now + AGAIN_MS)
+
+    def _begin(self, one: Schedule, slot: int, missed: int, turn: Turn) -> tuple[Schedule, str]:
+        """Start the run of a slot, unless one before it goes on; and why there is no room for it now, if there is none."""
+        if one.overlap != "allow":
+            live = self._still_live(one.live)
+            if live and one.overlap == "cancel_old":
+                changes = [change for task in live if (change := lifecycle.cancel(task, self._desk.now)) is not None]
+                self._desk.carry_out_all(changes, turn)
+                live = self._still_live([task.id for task in live])
+            one = replace(one, live=[task.id for task in live])
+            if live:
+                return self._hold(one, slot), ""
+        return self._send(one, slot, missed, turn)
+
+    def _hold(self, one: Schedule, slot: int) -> Schedule:
+        """A slot that overlaps: skip it, or let it wait for the end of what goes on."""
+        skipped = slot if one.overlap == "skip" or (one.held and one.overlap == "queue_one") else one.held
+        if skipped:
+            self._tell(one.name, "slot_skipped", slot_at=skipped, why="overlap", tasks=list(one.live)[:10])
+        if skipped == slot:
+            return one
+        self._new |= set(one.live)
+        return replace(one, held=slot)
+
+    def _send(self, one: Schedule, slot: int, missed: int, turn: Turn) -> tuple[Schedule, str]:
+        """Store the task of a slot; and why it is refused for now, if it is. What can never be sent is a skipped slot."""
+        desk = self._desk
+        try:
+            drafts, _ = desk.intake.drafts([self._row(one, slot, missed)], desk.now)
+            ids = list(desk.store.enqueue(drafts))
+        except (NoRoom, StoreError):
+            raise
+        except Refused as error:
+            return one, error.message
+        except TqError as error:
+            self._tell(one.name, "slot_skipped", slot_at=slot, why=error.message)
+            return one, ""
+        turn.steps.append(("added", list(zip(ids, drafts, strict=True))))
+        turn.stirred = True
+        live = [*one.live, ids[0]][-RUNS_KEPT:] if one.overlap != "allow" else ()
+        return replace(one, runs=[*one.runs, [slot, ids[0]]][-RUNS_KEPT:], live=live), ""
+
+    def _row(self, one: Schedule, slot: int, missed: int) -> list[Any]:
+        """The task of a slot (0: one by hand) as an enqueue has it: what sent it, for when, and how many slots it stands for."""
+        type_, payload, options = one.task
+        notes = {"schedule": one.name, "slot": words_of(slot) if slot else "by hand"}
+        notes |= {"missed": str(missed)} if missed else {}
+        return [type_, payload, {**(options or {}), "meta": {**((options or {}).get("meta") or {}), **notes}}]
+
+    def _still_live(self, ids: Iterable[int]) -> list[Task]:
+        found = []
+        for task_id in ids:
+            try:
+                task = self._desk.one(task_id)
+            except StoreDamaged:
+                continue
+            if task is not None and not task.state.final:
+                found.append(task)
+        return found
+
+    def _tell(self, name: str, what: str, **more: Any) -> None:
+        self._desk.store.note(Event(0, self._desk.now, "tq", what, f"schedule {name}", None, more))
+
+    # -- slots that wait for an end --------------------------------------------------------------------------------
+
+    def ended(self, turn: Turn) -> None:
+        """Begin what waited for tasks that have ended in this turn."""
+        desk = self._desk
+        over = {task_id for task_id, _, _ in turn.ended} if turn.ended else set()
+        waited = not (desk.blocking.isdisjoint(over) and self._new.isdisjoint(over))
+        if not (self._new or waited or self.unsure):
+            return
+        for one in list(desk.store.schedules().values()):
+            if one.held and (self.unsure or not over.isdisjoint(one.live)) and not self._still_live(one.live):
+                desk.store.put_schedule(self._release(one, turn))
+        held = {task_id for one in desk.store.schedules().values() if one.held for task_id in one.live}
+        turn.later.append(partial(self._remember, held))
+        self._new = set()
+
+    def _remember(self, held: set[int]) -> None:
+        self._desk.blocking, self.unsure = held, False
+
+    def _release(self, one: Schedule, turn: Turn) -> Schedule:
+        slot, free = one.held, replace(one, held=0, live=())
+        if one.paused:
+            self._tell(one.name, "slot_skipped", slot_at=slot, why="paused", tasks=[])
+            return free
+        now, refused = self._send(free, slot, 0, turn)
+        return self._later(now, [slot, *now.slots], refused) if refused else now
+
+    # -- verbs -----------------------------------------------------------------------------------------------------
+
+    def _set(self, request: Request, turn: Turn) -> dict[str, Any]:
+        args = arguments(request.verb, request.args, "name", name=str, new=bool, **_RULE, **_MORE)
+        name, new = args.pop("name"), args.pop("new", False)
+        known = self._desk.store.schedules().get(name)
+        if new and known is not None:
+            raise Conflict(f"schedule {name!r}: expected a new name, got that of a schedule. `tq schedule edit` changes it.")
+        if not new and known is None:
+            raise self._no_such(name)
+        self._put(known, name, args, request)
+        return {}
+
+    def _put(self, known: Schedule | None, name: str, args: dict[str, Any], request: Request, declared: bool = False) -> None:
+        """Make or change a schedule; UsageError says what cannot be."""
+        desk = self._desk
+        if known is None and len(desk.store.schedules()) >= SCHEDULES_MOST:
+            raise Refused(f"expected at most {SCHEDULES_MOST} schedules, they are all taken. Remove some: `tq schedule remove`.")
+        one = known or Schedule(0, name, Rule().row(), (), made_at=desk.now, declared=declared)
+        before = shown(one) if known is not None else None
+        try:
+            rule = self._rule(one, args)
+            if "misfire" in args:
+                misfire, catch_up = misfire_of(args["misfire"])
+                one = replace(one, misfire=misfire, catch_up=catch_up)
+            overlap = overlap_of(args.get("overlap", one.overlap))
+        except ValueError as error:
+            raise UsageError(f"schedule {name!r}: {error}.") from None
+        if overlap != "allow" and one.overlap == "allow":
+            one = replace(one, live=[task.id for task in self._still_live(task_id for _, task_id in one.runs)])
+        one = replace(one, overlap=overlap, task=self._task(one, args.get("task", [None] * 3)))
+        if rule.row() != list(one.rule):
+            one = replace(one, rule=rule.row(), made_at=desk.now, slots=(), missed=0, missed_at=0)
+            one = self._from_now(one, must=True)
+        one = self._pause(one, args["paused"]) if args.get("paused", one.paused) != one.paused else one
+        desk.store.put_schedule(one)
+        after = shown(one)
+        if known is None:
+            what = "added_schedule"
+        elif one.paused != known.paused:
+            what = "paused" if one.paused else "resumed"
+        else:
+            what = "edited"
+        changed = [key for key in after if before is None or after[key] != before[key]]
+        if changed:
+            was = {key: before[key] for key in changed} if before is not None else None
+            desk.note(request, what, f"schedule {name}", was, {key: after[key] for key in changed})
+
+    def _rule(self, one: Schedule, args: Mapping[str, Any]) -> Rule:
+        said = {key: args[key] for key in _RULE if key in args}
+        if "only" in said:
+            said["only"] = tuple(said["only"])
+        if any(kind in said for kind in KINDS):
+            said = {"cron": "", "every_ms": 0, "at": 0} | said
+        return checked_rule(replace(rule_of(one.rule), **said))
+
+    def _task(self, one: Schedule, task: Sequence[Any]) -> list[Any]:
+        """The task as each slot sends it, if it can be sent."""
+        if len(task) == 3 and one.task and isinstance(task[2], dict | None):  # what is not said stays
+            options = {key: value for key, value in {**(one.task[2] or {}), **(task[2] or {})}.items() if value is not None}
+            task = [*(old if new is None else new for old, new in zip(one.task[:2], task[:2], strict=True)), options]
+        if len(task) != 3 or not isinstance(task[2], dict | None):
+            raise UsageError(f"schedule {one.name!r}: expected a task, [type, payload, options], got {brief(list(task))}.")
+        if isinstance(task[2], dict) and (wrong := [key for key in NOT_IN_A_SCHEDULE if task[2].get(key) is not None]):
+            raise UsageError(f"schedule {one.name!r}: expected options that may be said of every run, got {', '.join(wrong)}. Drop them.")
+        sound = isinstance((task[2] or {}).get("meta"), dict | None)  # else the intake says what is wrong with it
+        self._desk.intake.drafts([self._row(replace(one, task=task), LAST_MS, 1 << 40) if sound else list(task)], self._desk.now)
+        return list(task)
+
+    def _from_now(self, one: Schedule, must: bool) -> Schedule:
+        """The schedule with its first slot from now on that was not taken before."""
+        rule, after = rule_of(one.rule), max([self._desk.now, *(slot for slot, _ in one.runs[-1:])])
+        slot = next(rule.slots(after, one.made_at), 0)
+        if must and not slot:
+            raise UsageError(f"schedule {one.name!r}: expected a rule that comes due some day, got one that never does.")
+        return replace(one, slot_at=slot, due_at=slot + rule.delay(one.name, slot) if slot and not one.paused else 0)
+
+    def _pause(self, one: Schedule, paused: bool) -> Schedule:
+        if paused:
+            return replace(one, paused=True, due_at=0)
+        now, slots = self._desk.now, rule_of(one.rule).slots(one.slot_at - 1, one.made_at) if one.slot_at else iter(())
+        passed = sum(1 for slot in islice(slots, PAUSED_MOST) if slot <= now) + len(one.slots) + one.missed
+        if passed:
+            self._tell(one.name, "slots_missed", count=passed, from_at=(*one.slots, one.slot_at)[0], misfire="paused")
+        return self._from_now(replace(one, paused=False, slots=(), missed=0, missed_at=0), must=False)
+
+    def _remove(self, request: Request, turn: Turn) -> dict[str, Any]:
+        one = self._named(arguments(request.verb, request.args, "name", name=str)["name"])
+        self._desk.store.drop_schedule(one.number)
+        self._desk.note(request, "removed", f"schedule {one.name}", shown(one), None)
+        return {}
+
+    def _run(self, request: Request, turn: Turn) -> dict[str, Any]:
+        """A run by hand: now, and whatever goes on."""
+        one, desk = self._named(arguments(request.verb, request.args, "name", name=str)["name"]), self._desk
+        drafts, _ = desk.intake.drafts([self._row(one, 0, 0)], desk.now)
+        ids = list(desk.store.enqueue(drafts))
+        turn.steps.append(("added", list(zip(ids, drafts, strict=True))))
+        turn.stirred = True
+        live = [*one.live, ids[0]][-RUNS_KEPT:] if one.overlap != "allow" else ()
+        desk.store.put_schedule(replace(one, runs=[*one.runs, [0, ids[0]]][-RUNS_KEPT:], live=live))
+        desk.note(request, "run", f"schedule {one.name}", None, {"task": ids[0]})
+        return {"id": ids[0]}
+
+    def _named(self, name: str) -> Schedule:
+        one = self._desk.store.schedules().get(name)
+        if one is None:
+            raise self._no_such(name)
+        return one
+
+    def _no_such(self, name: str) -> UsageError:
+        known = sorted(self._desk.store.schedules())
+        close = difflib.get_close_matches(name, known, 1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        some = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "") or "there is none yet"
+        return UsageError(f"expected a schedule ({some}), got {brief(name)}.{hint} `tq schedule list` shows them.")
+
+    def _list(self, request: Request, turn: Turn) -> dict[str, Any]:
+        """One whole, or a page of all of them by name."""
+        args = arguments(request.verb, request.args, name=str, after=str, limit=int)
+        limit = between(args.get("limit", 100), 1, SCAN_MOST, "limit")
+        if "name" in args:
+            one = self._named(args["name"])
+            return {"schedules": [self._told(one) | {"payload": one.task[1], "options": one.task[2], "runs": list(one.runs)}], "next": None}
+        found = sorted(self._desk.store.schedules().items())
+        found = [pair for pair in found if pair[0] > args.get("after", "")]
+        more = found[limit - 1][0] if len(found) > limit else None
+        return {"schedules": [self._told(one) for _, one in found[:limit]], "next": more}
+
+    def _told(self, one: Schedule) -> dict[str, Any]:
+        """A schedule as it travels, with how its newest task fares."""
+        last = None
+        if one.runs:
+            slot, task_id = one.runs[-1]
+            last = {"id": task_id, "slot_at": slot, "state": None, "started_at": 0, "finished_at": 0, "exit_code": None}
+            try:
+                task = self._desk.one(task_id)
+            except StoreDamaged:
+                task = None
+            if task is not None:
+                row = self._desk.row(task)
+                last |= {key: row[key] for key in ("state", "started_at", "finished_at", "exit_code")}
+        next_at = 0 if one.paused else one.slot_at
+        return {"name": one.name, **shown(one), "declared": one.declared, "next_at": next_at, "held_at": one.held, "last": last}
+
+    def _next_slots(self, request: Request, turn: Turn) -> dict[str, Any]:
+        args = arguments(request.verb, request.args, "name", name=str, count=int)
+        count = between(args.get("count", 10), 1, SLOTS_MOST, "count")
+        one = self._named(args["name"])
+        rule = rule_of(one.rule)
+        slots = list(islice(rule.slots(max(one.slot_at - 1, self._desk.now), one.made_at), count)) if one.slot_at else []
+        return {"slots": [[slot, slot + rule.delay(one.name, slot)] for slot in slots], "paused": one.paused, "tz": rule.tz}
+
+    # -- what an application declares ------------------------------------------------------------------------------
+
+    def vanished(self, types: Sequence[TypeInfo]) -> list[Schedule]:
+        """Declared schedules whose types an application does not have any more. One without types is none."""
+        names = {info.name for info in types}
+        return [one for one in self._desk.store.schedules().values() if types and one.declared and one.name not in names]
+
+    def declare(self, fresh: Sequence[TypeInfo], known: Mapping[str, TypeInfo], vanished: Sequence[Schedule]) -> None:
+        """Set schedules as the types say that are new or changed; ``known`` is what they were. In a turn, after they were put."""
+        store = self._desk.store
+        request = Request(0, 0, "set_schedule", {}, None, "application")
+        for one in vanished:
+            store.drop_schedule(one.number)
+            self._desk.note(request, "removed", f"schedule {one.name}", shown(one), None)
+            if one.name in known:  # when it comes back, it is declared anew
+                store.put_types([replace(known[one.name], schedule=None)])
+        for info in fresh:
+            was = known[info.name].schedule if info.name in known else None
+            if info.schedule == was:
+                continue
+            there = store.schedules().get(info.name)
+            if there is not None and not there.declared:
+                _log.warning("schedule %s is a person's, so the one that the application declares is left out", info.name)
+            elif info.schedule is None and there is not None:
+                store.drop_schedule(there.number)
+                self._desk.note(request, "removed", f"schedule {info.name}", shown(there), None)
+            elif info.schedule is not None:
+                self._carefully(partial(self._put, there, info.name, self._words(info, there), request, True), info.name)
+
+    def _words(self, info: TypeInfo, there: Schedule | None) -> dict[str, Any]:
+        """The arguments of ``set_schedule`` for a declaration; what it does not say has its default again."""
+        usual = {name: value for name, value in zip(_RULE, Rule().row(), strict=True) if name not in KINDS}
+        given = dict(info.schedule or {})
+        task = [info.name, given.pop("payload", b""), {}]
+        words = arguments("set_schedule", given, **_RULE, misfire=str, overlap=str)
+        return usual | {"misfire": "coalesce", "overlap": "allow"} | words | {"task": task}
+
+    def _carefully(self, put: Callable[[], None], name: str) -> None:
+        try:
+            put()
+        except (NoRoom, StoreError):
+            raise
+        except TqError as error:  # too many of them, or zone files that are not the worker's: the application works without
+            _log.error("the schedule that the application declares for %s is left out: %s", name, error.message)
+
+
+def shown(one: Schedule) -> dict[str, Any]:
+    """What a person said of a schedule, as rows and events have it."""
+    rule = dict(zip(_RULE, one.rule, strict=True))
+    kind = one.task[0] if one.task else None
+    misfire = f"all:{one.catch_up}" if one.misfire == "all" else one.misfire
+    return {**rule, "misfire": misfire, "overlap": one.overlap, "paused": one.paused, "type": kind}

@@ -1,0 +1,224 @@
+"""``tq schedule add|edit|list|show|next|history|run|pause|resume|remove``: what is sent again and again.
+
+For: schedules, from options to the wire and back into words.
+Not for: what a rule means (``tq.schedule``), tasks (tasks).
+Runs in: the ``tq`` command.
+Promises: what is wrong with a rule is said before anything is asked for; a command's environment and directory are those of who added
+it; times in tables are UTC, but for ``next``, which has the schedule's own clock beside it.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from tq.cli import hot
+from tq.cli.options import a_name, command_task, enqueue_task, json_value, packed, source, task_options, unicode_text, whole
+from tq.cli.render import clean, instant, json_line, options_object, plain, run_time, seconds, spoken, table, task_object, value_of
+from tq.client import Client
+from tq.errors import UsageError
+from tq.model import SHELL
+from tq.schedule import KINDS, wire_when
+
+_WHEN = {
+    "cron": "cron", "every": "every", "at": "at", "tz": "tz", "spread": "jitter", "only": "only", "start": "start", "until": "until",
+    "misfire": "misfire", "overlap": "overlap",
+}  # fmt: skip
+"""The keys of the options, and the words of ``tq.schedule.When``."""
+_CLEARED = {"jitter": ("jitter_ms", 0), "only": ("only", []), "from": ("from_at", 0), "until": ("until_at", 0)}
+
+
+def _said(values: dict[str, Any]) -> dict[str, Any]:
+    """The rule and the policies, as they travel."""
+    said = {word: values[key] for key, word in _WHEN.items() if values[key] not in (None, [])}
+    try:
+        return wire_when(said, int(time.time() * 1000))
+    except UsageError as error:
+        raise UsageError(
+            f"--{error.message.replace('start:', 'from:', 1)}" if error.message.partition(":")[0] in said else error.message
+        ) from None
+
+
+def _named(values: dict[str, Any]) -> str:
+    return a_name("NAME", values["name"])
+
+
+def schedule_add(client: Client, values: dict[str, Any]) -> int:
+    name, when = _named(values), _said(values)
+    if not any(kind in when for kind in KINDS):
+        raise UsageError("expected a rule: --cron '0 3 * * *', --every 90s or --at 'tomorrow 9am', got none.")
+    if values["command"] and values["type"]:
+        raise UsageError("expected either a command after -- or --type, got both. Drop one.")
+    if not values["command"] and not values["type"]:
+        raise UsageError("expected a command after --, or --type T (with --payload JSON), got neither.")
+    task = command_task(values) if values["command"] else enqueue_task(values)
+    client.call("set_schedule", {"name": name, "new": True, **when, "task": task})
+    hot.say(f"schedule {name} comes due at {instant(client.next_slots(name, 1)[0])}")
+    return 0
+
+
+def schedule_edit(client: Client, values: dict[str, Any]) -> int:
+    name, changes = _named(values), _said(values)
+    for word in [one for words in values["clear"] or [] for one in words.split(",")]:
+        if word not in _CLEARED:
+            raise UsageError(f"--clear: expected {', '.join(_CLEARED)}, got {word!r}.")
+        key, nothing = _CLEARED[word]
+        if key in changes:
+            raise UsageError(f"expected {word} to be either set or cleared, got both. Drop one.")
+        changes[key] = nothing
+    if values["command"] and values["type"]:
+        raise UsageError("expected either a command after -- or --type, got both. Drop one.")
+    if values["command"]:
+        changes["task"] = command_task(values)
+    else:
+        text, kind = values["payload"], values["type"]
+        payload = None if text is None else packed(json_value("--payload", source("--payload", text)))
+        task = [None if kind is None else unicode_text("--type", a_name("--type", kind)), payload, task_options(values)]
+        changes |= {"task": task} if task != [None] * 3 else {}
+    if not changes:
+        raise UsageError("expected something to change (--cron '0 4 * * *', --tz Europe/Paris, --clear only, ...), got nothing.")
+    client.call("set_schedule", {"name": name, **changes})
+    return 0
+
+
+def schedule_pause(client: Client, values: dict[str, Any]) -> int:
+    client.pause_schedule(_named(values))
+    return 0
+
+
+def schedule_resume(client: Client, values: dict[str, Any]) -> int:
+    client.resume_schedule(_named(values))
+    return 0
+
+
+def schedule_remove(client: Client, values: dict[str, Any]) -> int:
+    client.remove_schedule(_named(values))
+    return 0
+
+
+def schedule_run(client: Client, values: dict[str, Any]) -> int:
+    task_id = client.run_schedule(_named(values)).id
+    hot.print_ids([task_id])
+    return hot.exit_code([task_id], hot.waited(client.call, [task_id], None)) if values["wait"] else 0
+
+
+# what they are
+
+
+def _object(row: dict[str, Any]) -> dict[str, Any]:
+    """A schedule for ``--json``."""
+    last, options = row["last"], row.get("options")
+    told = options_object({key: value for key, value in row.items() if key not in ("last", "options", "payload", "runs", "at")})
+    told |= {"at": instant(row["at"]), "last": None}
+    if last is not None:
+        told["last"] = options_object(last) | {"run_time": run_time(last)}
+    if "payload" in row:
+        told |= {"payload": plain(value_of(row["payload"])), "options": plain(options_object({**(options or {}), "extras": None}))}
+    return told
+
+
+def _when(row: dict[str, Any]) -> str:
+    """Its rule in words."""
+    rule = clean(row["cron"]) if row["cron"] else f"every {spoken(row['every_ms'])}" if row["every_ms"] else f"at {instant(row['at'])}"
+    return rule if row["tz"] == "UTC" or not row["cron"] else f"{rule}  {clean(row['tz'])}"
+
+
+def _next(row: dict[str, Any]) -> str:
+    return "paused" if row["paused"] else instant(row["next_at"]) or "no more"
+
+
+def schedule_list(client: Client, values: dict[str, Any]) -> int:
+    rows = client.schedules()
+    if values["json"]:
+        for row in rows:
+            print(json_line(_object(row)))
+        return 0
+    if not rows:
+        hot.say("no schedules yet: tq schedule add NAME --cron '0 3 * * *' -- CMD")
+        return 0
+    cells = []
+    for row in rows:
+        last = row["last"] or {}
+        outcome = "-" if not last else last["state"] or "forgotten"
+        outcome += f" ({last['exit_code']})" if last.get("exit_code") else ""
+        took = run_time(last) if last else None
+        started = instant(last["started_at"]) if last else None
+        cells.append((clean(row["name"]), _when(row), _next(row), started, outcome, None if took is None else seconds(took), row["type"]))
+    print(table(("schedule", "when", "next", "last run", "outcome", "took", "type"), cells))
+    return 0
+
+
+def schedule_show(client: Client, values: dict[str, Any]) -> int:
+    row = client.call("schedules", {"name": _named(values)})["schedules"][0]
+    if values["json"]:
+        print(json_line(_object(row)))
+        return 0
+    print(f"{clean(row['name'])}  {_when(row)}  next {_next(row)}")
+    last, value = row["last"], value_of(row["payload"])
+    lines: list[tuple[str, object]] = [("zone", row["tz"]), ("jitter", spoken(row["jitter_ms"]) if row["jitter_ms"] else None)]
+    lines += [("only", ", ".join(row["only"])), ("from", instant(row["from_at"])), ("until", instant(row["until_at"]))]
+    lines += [
+        ("misfire", row["misfire"]),
+        ("overlap", row["overlap"]),
+        ("waits", f"slot {instant(row['held_at'])}" if row["held_at"] else None),
+    ]
+    lines += [("declared", "by the application" if row["declared"] else None), ("type", row["type"])]
+    lines += [("command", _command(value)) if row["type"] == SHELL else ("payload", json_line(plain(value)) if row["payload"] else None)]
+    lines += [(key.removesuffix("_ms"), _option(key, one)) for key, one in sorted((row["options"] or {}).items()) if key != "extras"]
+    lines += [("last task", f"{last['id']}  {last['state'] or 'forgotten'}")] if last else []
+    for name, text in lines:
+        if text not in (None, ""):
+            print(f"  {name:<15} {clean(text)}")
+    return 0
+
+
+def _option(name: str, value: Any) -> str:
+    return spoken(value) if name.endswith("_ms") else value if isinstance(value, str) else json_line(plain(value))
+
+
+def _command(value: Any) -> str:
+    words = value.get("argv", []) if isinstance(value, dict) else []
+    return shlex.join(word.decode("utf-8", "replace") if isinstance(word, bytes) else str(word) for word in words)
+
+
+def schedule_next(client: Client, values: dict[str, Any]) -> int:
+    count = 10 if values["limit"] is None else whole("--limit", values["limit"])
+    body = client.call("next_slots", {"name": _named(values), "count": count})
+    zone = ZoneInfo(body["tz"])
+    slots = [(slot, due, datetime.fromtimestamp(slot / 1000, zone).isoformat()) for slot, due in body["slots"]]
+    if values["json"]:
+        for slot, due, shown in slots:
+            print(json_line({"slot": instant(slot), "begins_at": instant(due), "local": shown}))
+        return 0
+    if body["paused"]:
+        hot.say("it is paused: these would be its slots")
+    if not slots:
+        hot.say("it comes due no more")
+        return 0
+    print(table(("slot", clean(body["tz"]), "begins"), [(instant(slot), shown, instant(due)) for slot, due, shown in slots]))
+    return 0
+
+
+def schedule_history(client: Client, values: dict[str, Any]) -> int:
+    limit = 20 if values["limit"] is None else whole("--limit", values["limit"])
+    runs = client.schedule(_named(values))["runs"][::-1][:limit]
+    tasks = client.call("get", {"ids": [task_id for _, task_id in runs]})["tasks"] if runs else []
+    if values["json"]:
+        for (slot, task_id), row in zip(runs, tasks, strict=True):
+            print(json_line({"slot": instant(slot), "id": task_id, "task": task_object(row) if row else None}))
+        return 0
+    if not runs:
+        hot.say("it has not run yet")
+        return 0
+    cells = []
+    for (slot, task_id), row in zip(runs, tasks, strict=True):
+        took = run_time(row) if row else None
+        cells.append((
+            instant(slot) or "by hand", task_id, row["state"] if row else "forgotten", row["exit_code"] if row else None,
+            instant(row["started_at"]) if row else None, None if took is None else seconds(took),
+        ))  # fmt: skip
+    print(table(("slot", "task", "state", "exit code", "started", "took"), cells))
+    return 0

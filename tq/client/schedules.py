@@ -1,0 +1,141 @@
+"""The verbs about schedules, in both faces of the client.
+
+For: ``Client.add_schedule`` and its like, and the same to be awaited.
+Not for: what words of a rule mean (``tq.schedule``), connections (blocking, aio).
+Runs in: any process but the daemon.
+Promises: words of time mean the wall clock of the schedule's zone, or else of this process; a change says nothing that was not given.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Unpack
+
+from tq.client.core import Body, Options, decode, encode, wire_options
+
+if TYPE_CHECKING:
+    from tq.client.aio import AsyncHandle
+    from tq.client.handle import Handle
+    from tq.schedule import When
+
+KEEP: Any = object()
+"""Says that a payload stays as it is: None is one, too."""
+
+
+def _set(name: str, kind: str | None, payload: object, options: Options | None, when: Mapping[str, Any]) -> Body:
+    """The arguments of ``set_schedule``. UsageError names what cannot be."""
+    from tq.schedule import wire_when  # most programs have no schedules
+
+    found: Body = {"name": name, **wire_when(when, int(time.time() * 1000))}
+    task = [kind, None if payload is KEEP else encode(payload), wire_options(options) if options else None]
+    return found if task == [None] * 3 else found | {"task": task}
+
+
+def _whole(body: Body) -> Body:
+    """The one schedule of an answer, its payload decoded."""
+    row: Body = body["schedules"][0]
+    return row | {"payload": decode(row["payload"])}
+
+
+class ScheduleVerbs:
+    """What ``Client`` is made of, too. A schedule that is not there is a UsageError."""
+
+    def call(self, verb: str, args: Body | None = None, timeout: float | None = None) -> Body:
+        raise NotImplementedError
+
+    def add_schedule(
+        self, name: str, type: str, payload: object = None, *, options: Options | None = None, **when: Unpack[When],  # noqa: A002
+    ) -> None:  # fmt: skip
+        """Send a task of this type again and again: ``add_schedule("night", "report", cron="0 3 * * *", tz="Europe/Paris")``."""
+        self.call("set_schedule", {**_set(name, type, payload, options, when), "new": True})
+
+    def edit_schedule(
+        self, name: str, type: str | None = None, payload: object = KEEP, *, options: Options | None = None, **when: Unpack[When],  # noqa: A002
+    ) -> None:  # fmt: skip
+        """Change a schedule; what is not named stays. Another rule counts from now."""
+        self.call("set_schedule", _set(name, type, payload, options, when))
+
+    def pause_schedule(self, name: str) -> None:
+        """No more of its slots become tasks."""
+        self.call("set_schedule", {"name": name, "paused": True})
+
+    def resume_schedule(self, name: str) -> None:
+        """Go on from now; slots that passed meanwhile are not made up for."""
+        self.call("set_schedule", {"name": name, "paused": False})
+
+    def remove_schedule(self, name: str) -> None:
+        """Its tasks stay."""
+        self.call("remove_schedule", {"name": name})
+
+    def run_schedule(self, name: str) -> Handle[Any]:
+        """Run it now, beside its slots."""
+        from tq.client.handle import Handle
+
+        return Handle(self, self.call("run_schedule", {"name": name})["id"])  # type: ignore[arg-type]  # it is a Client
+
+    def schedules(self) -> Sequence[Body]:
+        """All schedules by name, each with how its newest task fares; see ``tq.wire``."""
+        found: list[Body] = []
+        after = None
+        while True:
+            body = self.call("schedules", {"after": after})
+            found += body["schedules"]
+            after = body["next"]
+            if after is None:
+                return found
+
+    def schedule(self, name: str) -> Body:
+        """One schedule whole: also its payload, options and ``runs``, [slot, id of its task] each, the newest last."""
+        return _whole(self.call("schedules", {"name": name}))
+
+    def next_slots(self, name: str, count: int = 10) -> Sequence[int]:
+        """Its next slots, in ms since 1970."""
+        return [slot for slot, _ in self.call("next_slots", {"name": name, "count": count})["slots"]]
+
+
+class AsyncScheduleVerbs:
+    """The same for ``AsyncClient``."""
+
+    async def call(self, verb: str, args: Body | None = None, timeout: float | None = None) -> Body:  # noqa: ASYNC109 - an argument of the verb
+        raise NotImplementedError
+
+    async def add_schedule(
+        self, name: str, type: str, payload: object = None, *, options: Options | None = None, **when: Unpack[When],  # noqa: A002
+    ) -> None:  # fmt: skip
+        await self.call("set_schedule", {**_set(name, type, payload, options, when), "new": True})
+
+    async def edit_schedule(
+        self, name: str, type: str | None = None, payload: object = KEEP, *, options: Options | None = None, **when: Unpack[When],  # noqa: A002
+    ) -> None:  # fmt: skip
+        await self.call("set_schedule", _set(name, type, payload, options, when))
+
+    async def pause_schedule(self, name: str) -> None:
+        await self.call("set_schedule", {"name": name, "paused": True})
+
+    async def resume_schedule(self, name: str) -> None:
+        await self.call("set_schedule", {"name": name, "paused": False})
+
+    async def remove_schedule(self, name: str) -> None:
+        await self.call("remove_schedule", {"name": name})
+
+    async def run_schedule(self, name: str) -> AsyncHandle[Any]:
+        from tq.client.aio import AsyncHandle
+
+        return AsyncHandle(self, (await self.call("run_schedule", {"name": name}))["id"])  # type: ignore[arg-type]  # it is an AsyncClient
+
+    async def schedules(self) -> Sequence[Body]:
+        found: list[Body] = []
+        after = None
+        while True:
+            body = await self.call("schedules", {"after": after})
+            found += body["schedules"]
+            after = body["next"]
+            if after is None:
+                return found
+
+    async def schedule(self, name: str) -> Body:
+        return _whole(await self.call("schedules", {"name": name}))
+
+    async def next_slots(self, name: str, count: int = 10) -> Sequence[int]:
+        return [slot for slot, _ in (await self.call("next_slots", {"name": name, "count": count}))["slots"]]

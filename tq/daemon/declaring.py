@@ -1,0 +1,52 @@
+"""What the settings file said of queues at the last start, so that what it says no more can have its default again.
+
+For: ``DATA_DIR/declared.json``, written after each time the file was applied.
+Not for: what settings mean (broker.declared), what queues are (the store).
+Runs in: the daemon, when it starts and when it reads its settings again.
+Promises: a daemon that dies between applying and writing applies the same again; a file that is gone, or cannot be read or
+written, means that what a settings file names no more stays as it was, and nothing worse.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from tq.broker import Broker
+from tq.broker.declared import Declared, declared_queues
+from tq.config.settings import Settings
+
+FILE = "declared.json"
+
+
+def declare(broker: Broker, settings: Settings, now: int) -> None:
+    """Set queues as the settings file says. ConfigError, Refused: nothing was changed."""
+    declared = declared_queues(settings.file, settings.queues)
+    path = settings.data_dir / FILE
+    former = _read(path)
+    if declared or former:
+        broker.declare(declared, former, str(settings.file), now)
+    if declared != former:
+        _write(path, declared)
+
+
+def _read(path: Path) -> Declared:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    good = isinstance(found, dict) and all(isinstance(settings, dict) for settings in found.values())
+    return found if good else {}
+
+
+def _write(path: Path, declared: Declared) -> None:
+    fresh = path.with_suffix(".new")
+    try:
+        if declared:
+            fresh.write_text(json.dumps(declared, indent=1) + "\n")
+            os.replace(fresh, path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError:
+        pass  # no room: the next start tries again
