@@ -125,7 +125,7 @@ def run(seed: int, cycles: int, plant: str | None = None) -> Report:
     return shim.under("tests.campaign.points", seed, cycles, plant)
 
 
-SUITE = Suite(NAME, "session killed at every call", 1, 20, run, ("answer_before_commit", "sync_off", "index_skipped"))
+SUITE = Suite(NAME, "session killed at every call", 1, 20, run, ("answer_before_commit", "sync_off", "index_skipped", "claim_before_commit"))
 
 
 def main() -> None:
