@@ -30,7 +30,7 @@ layers:
 
 # Long forms of the crash and model tests
 torture:
-    TQ_KILL_ROUNDS=200 TQ_EXAMPLES=20000 python -m pytest -n 2 --timeout 3600 tests/flows tests/tq/store
+    python -m tests.campaign --deep --jobs 2 --results tests/campaign/results.json
 
 # The benchmarks behind the README's table
 bench *ARGS:

@@ -364,6 +364,23 @@ def _text(value: Any, _now: int | None, _zone: ZoneInfo | None) -> str:
     return " ".join(value.split())
 
 
+def misfire_of(text: str) -> tuple[str, int]:
+    """The policy for missed slots, and how many of them it makes up for; ValueError for what is none."""
+    word, colon, number = text.partition(":")
+    counts = word == "all" and number.isascii() and number.isdigit() and 0 < int(number[:9]) <= CATCH_UP_MOST
+    if word in MISFIRES and (not colon or counts):
+        return word, int(number) if colon else CATCH_UP if word == "all" else 1
+    raise ValueError(f"misfire: expected coalesce, skip, all, or all:N with N up to {CATCH_UP_MOST}, got {brief(text)}")
+
+
+def overlap_of(text: str) -> str:
+    """The policy for a run before that goes on; ValueError for what is none."""
+    word = text.replace("-", "_")
+    if word in OVERLAPS:
+        return word
+    raise ValueError(f"overlap: expected {', '.join(OVERLAPS)}, got {brief(text)}")
+
+
 def _cron(value: Any, _now: int | None, _zone: ZoneInfo | None) -> str:
     cron = _text(value, _now, _zone)
     _check_cron(cron)
@@ -400,7 +417,7 @@ def _duration(value: Any, _now: int | None, _zone: ZoneInfo | None) -> int:
 _WORDS: dict[str, tuple[str, Callable[[Any, int | None, ZoneInfo | None], Any]]] = {
     "cron": ("cron", _cron), "every": ("every_ms", _every), "at": ("at", _instant), "tz": ("tz", _text),
     "jitter": ("jitter_ms", _duration), "only": ("only", _windows), "start": ("from_at", _instant), "until": ("until_at", _end),
-    "misfire": ("misfire", _policy(lambda text: misfire_of(text))), "overlap": ("overlap", _policy(lambda text: overlap_of(text))),
+    "misfire": ("misfire", _policy(misfire_of)), "overlap": ("overlap", _policy(overlap_of)),
 }  # fmt: skip
 
 
@@ -451,20 +468,3 @@ def _zone(name: str) -> ZoneInfo:
 def words_of(instant: int) -> str:
     """An instant in RFC 3339, UTC, with milliseconds."""
     return f"{(_EPOCH + instant * _MS).isoformat(timespec='milliseconds')}Z"
-
-
-def misfire_of(text: str) -> tuple[str, int]:
-    """The policy for missed slots, and how many of them it makes up for; ValueError for what is none."""
-    word, colon, number = text.partition(":")
-    counts = word == "all" and number.isascii() and number.isdigit() and 0 < int(number[:9]) <= CATCH_UP_MOST
-    if word in MISFIRES and (not colon or counts):
-        return word, int(number) if colon else CATCH_UP if word == "all" else 1
-    raise ValueError(f"misfire: expected coalesce, skip, all, or all:N with N up to {CATCH_UP_MOST}, got {brief(text)}")
-
-
-def overlap_of(text: str) -> str:
-    """The policy for a run before that goes on; ValueError for what is none."""
-    word = text.replace("-", "_")
-    if word in OVERLAPS:
-        return word
-    raise ValueError(f"overlap: expected {', '.join(OVERLAPS)}, got {brief(text)}")

@@ -253,7 +253,8 @@ class Sender(Client):
         elif machine.often(0.15) and self.oracle.owed:
             ids = machine.chance.sample(list(self.oracle.owed), min(3, len(self.oracle.owed)))
             patience = machine.some(0, 1000, 30_000)
-            self.ask("wait", lambda body, _: self.oracle.waited(body), ids=ids, timeout_ms=patience, any=machine.often(0.3))
+            lives = {task_id: self.oracle.lives[task_id] for task_id in ids}
+            self.ask("wait", lambda body, _: self.oracle.waited(lives, body), ids=ids, timeout_ms=patience, any=machine.often(0.3))
         else:
             self.enqueue()
 
@@ -346,8 +347,8 @@ class Consumer(Client):
 
     def settle(self, token: tuple[int, int], kind: str) -> None:
         details = {} if kind == "succeeded" else _error("Failed") | {"delay_ms": 500}
-        over = self.oracle.is_over(*token)
-        self.ask("settle", lambda body, _: self.oracle.settled(*token, kind, over, body), results=[[*token, kind, details]])
+        was = self.oracle.is_over(*token), self.oracle.lives[token[0]]
+        self.ask("settle", lambda body, _: self.oracle.settled(*token, kind, was, body), results=[[*token, kind, details]])
 
     def late(self, token: tuple[int, int]) -> None:
         """Say again, or something else, of what was settled before; or name a claim that never was."""

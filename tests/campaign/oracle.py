@@ -22,7 +22,7 @@ from tq.errors import TqError
 from tq.model import State, Task
 from tq.store import Query, Store
 
-FINAL = frozenset(state for state in State if state.final)
+WORDS = {state.word: state for state in State if state.final}
 BRIEF = "brief"
 """The queue whose finished tasks are soon forgotten."""
 RETRIED = "small"
@@ -55,6 +55,7 @@ class Oracle:
         self.refused: set[bytes] = set()
         self.final: dict[int, State] = {}
         self.doubtful: Counter[int] = Counter()  # retries under way: what was final may not be
+        self.lives: Counter[int] = Counter()  # how often a retry was asked for: what was heard of the life before means nothing
         self.removable: set[int] = set()
         self.gone: set[int] = set()
         self.newest: dict[int, int] = {}
@@ -97,10 +98,11 @@ class Oracle:
                 self.queue[task_id] = options["queue"] if "unique" not in options else ""
                 self.labels[task_id] = {options["label"]} if "unique" not in options else set(FIRST)
 
-    def waited(self, body: dict[str, Any] | None) -> None:
+    def waited(self, lives: Mapping[int, int], body: dict[str, Any] | None) -> None:
+        """``lives``: how often each was retried when it was asked."""
         for row in body["tasks"] if body is not None else ():
-            if row is not None and row["state"] in (word.word for word in FINAL):
-                self.ended(row["id"], next(state for state in FINAL if state.word == row["state"]))
+            if row is not None and (state := WORDS.get(row["state"])) is not None and self.lives[row["id"]] == lives[row["id"]]:
+                self.ended(row["id"], state)
 
     # -- what consumers are told -----------------------------------------------------------------------------------
 
@@ -120,14 +122,15 @@ class Oracle:
         """Whether a claim was settled, or another one given since, or it was never given."""
         return (task_id, claim) in self.over or claim != self.newest.get(task_id, 0)
 
-    def settled(self, task_id: int, claim: int, kind: str, was_over: bool, body: dict[str, Any] | None) -> None:
-        """``was_over``: so it was already when it was asked."""
+    def settled(self, task_id: int, claim: int, kind: str, was: tuple[bool, int], body: dict[str, Any] | None) -> None:
+        """``was``: whether it was over already when it was asked, and how often it had been retried."""
         if body is None or body["settled"] != [True]:
             return
+        was_over, lives = was
         if was_over or (task_id, claim) in self.over:
             self.wrong("I3", f"expected claim {claim} of task {task_id} to be over, but it settled it")
         self.over.add((task_id, claim))
-        if kind == "succeeded":
+        if kind == "succeeded" and self.lives[task_id] == lives:
             self.ended(task_id, State.SUCCEEDED)
 
     def extended(self, task_id: int, claim: int, was_over: bool, body: dict[str, Any] | None) -> None:
@@ -153,6 +156,7 @@ class Oracle:
                 self.removable.add(task_id)
             elif verb == "retry":
                 self.doubtful[task_id] += 1
+                self.lives[task_id] += 1
                 self.final.pop(task_id, None)
                 self.extra += self.queue[task_id] in ("", RETRIED)
             if changes is not None:
@@ -225,9 +229,7 @@ class Oracle:
         elif task_id in self.final and not self._may_live_again(task_id):
             self.wrong("I12", f"expected task {task_id} to stay {self.final[task_id].word}, as was seen, found it {task.state.word}")
         if task.state.final and (begun := self.begun[task_id]) > task.status.attempt:
-            self.wrong(
-                "I5", f"expected at least {begun} attempts of task {task_id}, which were begun, found {task.status.attempt}"
-            )
+            self.wrong("I5", f"expected at least {begun} attempts of task {task_id}, which were begun, found {task.status.attempt}")
 
     def look_everywhere(self, store: Store) -> None:
         """Every task and every index."""

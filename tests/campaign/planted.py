@@ -157,10 +157,21 @@ def watchdog_asleep() -> None:
     daemon.Watchdog.run = lambda self: None  # type: ignore[method-assign]
 
 
+def checksum_unread() -> None:
+    """A record is believed whatever its checksum says."""
+    model.unseal.__code__ = (lambda record, what, number="": record[:-4]).__code__
+
+
 def text_uncleaned() -> None:
     """Text of tasks goes to terminals and logs as it is."""
     model._UNSAFE.clear()
     model._UNSAFE_BUT_LINES.clear()
+
+
+def names_unsynced() -> None:
+    """Directories are never synced, so nobody knows in which order their names change."""
+    for name in ("files", "restoring"):
+        vars(import_module(f"tq.store.{name}"))["sync_directory"] = lambda path: None
 
 
 def lock_ignored() -> None:
@@ -189,9 +200,11 @@ BUGS: dict[str, Plant] = {
     "answer_before_commit": answer_before_commit, "sync_off": sync_off, "token_ignored": token_ignored,
     "index_skipped": index_skipped, "claim_before_commit": claim_before_commit,
     "shape_unchecked": shape_unchecked, "decoder_without_limits": decoder_without_limits, "text_uncleaned": text_uncleaned,
+    "checksum_unread": checksum_unread,
     "nobody_hung_up_on": nobody_hung_up_on,
     "requeue_before_reap": requeue_before_reap, "watchdog_asleep": watchdog_asleep,
-    "switch_unnoted": switch_unnoted, "lock_ignored": lock_ignored, "room_unasked": room_unasked, "ends_unprovided": ends_unprovided,
+    "switch_unnoted": switch_unnoted, "names_unsynced": names_unsynced, "lock_ignored": lock_ignored,
+    "room_unasked": room_unasked, "ends_unprovided": ends_unprovided,
 }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """The store is replaced (compacted by a daemon or without one, restored) and killed at every call: the old one or the new one is there.
 
 For: ``SUITE``: each of the three, killed before each write, sync, create, rename and removal, halfway through it or right after
-it, and each such call failing for want of room or of a sound disk; then a start on what is left.
+it, each such call failing for want of room or of a sound disk, and the power going during it; then a start on what is left.
 Not for: kills of a whole daemon (kills), of sessions (points).
 Runs in: ``python -m tests.campaign.replacing`` under the shim; each point in a fork of its own, and its judgement in another.
 Promises: every point of every one of the three is visited, once for each seed, which varies what the store holds.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import os
 import random
 import shutil
 import sys
@@ -22,6 +23,8 @@ from math import inf
 from pathlib import Path
 
 from tests.campaign import planted, shim
+from tests.campaign.images import WAYS as LOSSES
+from tests.campaign.images import Disk
 from tests.campaign.session import Dump, dump
 from tests.campaign.shim import Shim
 from tests.campaign.suite import MOST, Report, Suite, each, scratch
@@ -37,6 +40,8 @@ from tq.store.verify import verify
 NAME = "replacing"
 STAMP = "then"
 KILLED, REFUSED = f"{shim.DIED} SIGKILL", "refused:"
+LOSSES_EACH = 2
+"""Images of each call."""
 EARLIER, LATER = 40, 25
 """Tasks at the time of the backup, and those that came after it."""
 
@@ -118,6 +123,18 @@ def play(root: Path, way: str, plant: str | None, fault: Callable[[Shim], None])
     return [str(counter.calls)]
 
 
+def film(root: Path, way: str, seed: int, plant: str | None, record: Path) -> list[str]:
+    """The same from nothing, with a record of all its calls; a mark stands where it begins."""
+    planted.plant(plant)
+    counter = Shim()
+    counter.record(os.open(record, os.O_WRONLY | os.O_CREAT | os.O_APPEND), calls=True)
+    counter.watch(root)
+    make(root, seed)
+    counter.mark("begins")
+    WAYS[way](root)
+    return []
+
+
 def judge(root: Path, way: str, states: list[Dump], last_id: int) -> Iterator[str]:
     """What is wrong with what is left; ``states``: before, and each that was committed afterwards."""
     found = held(root)
@@ -193,6 +210,7 @@ def _cycle(seed: int, report: Report, plant: str | None) -> Iterator[str]:
             states = states_of(root, way, template)
             renew(root, template)
             (calls,) = shim.in_child(partial(play, root, way, plant, lambda _: None))
+            yield from _power(Path(place), way, seed, plant, states, last_id, report)
             for n, word in ((n, word) for n in range(1, int(calls) + 1) for word in FAULTS):
                 renew(root, template)
                 ended = shim.in_child(partial(play, root, way, plant, partial(_set, word, n)))
@@ -202,6 +220,33 @@ def _cycle(seed: int, report: Report, plant: str | None) -> Iterator[str]:
                     yield f"{way}, {word} call {n}: expected it to be {'reached' if 'killed' in word else 'refused'}, it ended with {ended}"
                 for problem in shim.in_child(partial(_judged, root, way, states, last_id)):
                     yield f"{way}, {word} call {n}: {problem}"
+
+
+def _power(place: Path, way: str, seed: int, plant: str | None, states: list[Dump], last_id: int, report: Report) -> Iterator[str]:
+    """What is wrong with what a disk may hold when the power goes during each call."""
+    root, record, chance = place / "p", place / f"record {way}", random.Random(seed)
+    root.mkdir()
+    if ended := shim.in_child(partial(film, root, way, seed, plant, record)):
+        yield f"{way}: {ended}"
+        return
+    disk, begun = Disk(str(root.resolve())), False
+    for number, call in enumerate(shim.records(record), 1):
+        if call.kind == shim.MARK:
+            begun = True
+            continue
+        disk.begin(call)
+        for loss in chance.sample(range(len(LOSSES)), LOSSES_EACH) if begun else ():
+            disk.image(root, loss, random.Random(seed))
+            report.add(images=1)
+            for problem in shim.in_child(partial(_judged, root, way, states, last_id)):
+                yield f"{way}, power cut during call {number} ({call}), {LOSSES[loss]} of what was not synced: {problem}"
+        disk.end(call)
+    for loss, words in enumerate(LOSSES):
+        disk.image(root, loss, random.Random(seed))
+        report.add(images=1)
+        for problem in shim.in_child(partial(_judged, root, way, states[-1:], last_id)):
+            yield f"{way}, power cut after it returned, {words} of what was not synced: {problem}"
+    shutil.rmtree(root)
 
 
 def _set(word: str, n: int, counter: Shim) -> None:
@@ -224,7 +269,7 @@ def run(seed: int, cycles: int, plant: str | None = None) -> Report:
     return shim.under("tests.campaign.replacing", seed, cycles, plant)
 
 
-SUITE = Suite(NAME, "store replaced in three ways, killed at every call", 1, 20, run, ("switch_unnoted",))
+SUITE = Suite(NAME, "store replaced in three ways, killed at every call", 1, 20, run, ("switch_unnoted", "names_unsynced"))
 
 
 def main() -> None:

@@ -110,6 +110,7 @@ Each line below a check is a test (``tests/campaign/results.json`` adds up the l
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from tests.house.test_pains import missing, table
@@ -123,3 +124,9 @@ def test_every_check_has_a_test_or_says_what_is_missing() -> None:
 
 def test_every_test_that_is_named_is_there(root: Path) -> None:
     assert missing(root, table(__doc__)) == []
+
+
+def test_every_test_that_the_readme_names_is_there(root: Path) -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)`", (root / "README.md").read_text())
+    assert len(named) > 15
+    assert [path for path in named if not (root / path).is_file()] == []

@@ -46,7 +46,8 @@ ROOMS = {
     **dict.fromkeys(("cancel", "retry", "edit", "remove", "suspend", "resume"), "control"),
     "dead": "dead", "events": "events", "why": "events",
     "run": "tasks", "enqueue": "tasks", "show": "tasks", "list": "tasks", "peek": "tasks", "log": "tasks",
-    "daemon": "daemon", "queue": "queues", "worker": "workers", "schedule": "schedules", "service": "service", "completion": "complete", "man": "man",
+    "daemon": "daemon", "queue": "queues", "worker": "workers", "service": "service", "completion": "complete", "man": "man",
+    "schedule": "schedules",
     "verify": "instance", "backup": "instance", "restore": "instance", "compact": "instance", "doctor": "instance",
     "config": "instance", "demo": "instance", "bench": "instance",
 }  # fmt: skip

@@ -35,7 +35,10 @@ application is imported anew. What needs a restart is named in the log; a file w
 ABOUT = "a durable task queue for one machine"
 _ROFF = str.maketrans({"\\": "\\e", "-": "\\-", "'": "\\(aq", "`": "\\(ga", "^": "\\(ha", "~": "\\(ti"})
 """What roff would take for something else, or print as something else."""
-_TAKES = {"none": "", "one": " {}", "optional": " [{}]", "any": " [{}...]", "some": " {}...", "rest": " [--] {}..."}
+_TAKES = {
+    "none": "", "one": " {}", "optional": " [{}]", "any": " [{}...]", "some": " {}...", "rest": " [--] {}...",
+    "named": " {} [-- COMMAND...]",
+}  # fmt: skip
 
 
 def man(_client: object, values: dict[str, Any]) -> int:

@@ -88,7 +88,8 @@ MANY = (STATE, TYPE, DRY_RUN, WAIT_ALL)
 _KEYS = {option.key: option for option in TASK}
 ALLOW_UNKNOWN = Option("--allow-unknown", "Accept a type that no worker has named yet.", "flag")
 SENT = tuple(_KEYS[key] for key in (
-    "queue", "priority", "ttl", "retries", "backoff", "retry_delay", "max_delay", "timeout", "once", "label", "meta", "tenant", "correlation_id",
+    "queue", "priority", "ttl", "retries", "backoff", "retry_delay", "max_delay", "timeout", "once", "label", "meta", "tenant",
+    "correlation_id",
 ))  # fmt: skip
 """Of TASK, what may be said of every run of a schedule."""
 WHEN = (

@@ -46,15 +46,20 @@ def _named(values: dict[str, Any]) -> str:
     return a_name("NAME", values["name"])
 
 
+def _not_both(values: dict[str, Any]) -> None:
+    if values["command"] and (values["type"] is not None or values["payload"] is not None):
+        raise UsageError("expected either a command after -- or --type and --payload, got both. Drop one.")
+
+
 def schedule_add(client: Client, values: dict[str, Any]) -> int:
     name, when = _named(values), _said(values)
     if not any(kind in when for kind in KINDS):
         raise UsageError("expected a rule: --cron '0 3 * * *', --every 90s or --at 'tomorrow 9am', got none.")
-    if values["command"] and values["type"]:
-        raise UsageError("expected either a command after -- or --type, got both. Drop one.")
+    _not_both(values)
     if not values["command"] and not values["type"]:
         raise UsageError("expected a command after --, or --type T (with --payload JSON), got neither.")
-    task = command_task(values) if values["command"] else enqueue_task(values)
+    sent = {**values, "at": None}  # that is the rule's
+    task = command_task(sent) if values["command"] else enqueue_task(sent)
     client.call("set_schedule", {"name": name, "new": True, **when, "task": task})
     hot.say(f"schedule {name} comes due at {instant(client.next_slots(name, 1)[0])}")
     return 0
@@ -69,14 +74,13 @@ def schedule_edit(client: Client, values: dict[str, Any]) -> int:
         if key in changes:
             raise UsageError(f"expected {word} to be either set or cleared, got both. Drop one.")
         changes[key] = nothing
-    if values["command"] and values["type"]:
-        raise UsageError("expected either a command after -- or --type, got both. Drop one.")
+    _not_both(values)
     if values["command"]:
-        changes["task"] = command_task(values)
+        changes["task"] = command_task({**values, "at": None})
     else:
         text, kind = values["payload"], values["type"]
         payload = None if text is None else packed(json_value("--payload", source("--payload", text)))
-        task = [None if kind is None else unicode_text("--type", a_name("--type", kind)), payload, task_options(values)]
+        task = [None if kind is None else unicode_text("--type", a_name("--type", kind)), payload, task_options({**values, "at": None})]
         changes |= {"task": task} if task != [None] * 3 else {}
     if not changes:
         raise UsageError("expected something to change (--cron '0 4 * * *', --tz Europe/Paris, --clear only, ...), got nothing.")

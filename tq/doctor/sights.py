@@ -31,7 +31,6 @@ from tq.config.settings import Settings, settings_and_sources
 from tq.errors import DaemonError, NotAllowed, TqError
 from tq.model import safe_text
 from tq.output import newest
-from tq.store.files import RESTORING
 from tq.store.survey import BINDING, Survey, survey
 from tq.store.verify import verify
 
@@ -188,7 +187,7 @@ def free_space(place: Path) -> tuple[int, int, int]:
 def beside_store(where: Path) -> tuple[list[tuple[Path, int]], int]:
     """(Stores and copies beside the store, with their bytes; how many workers' pages there are.)"""
     others = [path for path in sorted(where.iterdir()) if path.is_dir()] if where.is_dir() else []
-    others = [path for path in others if path.name.startswith("store.") or path.name == RESTORING]
+    others = [path for path in others if path.name.startswith("store.")]
     beside = [(path, sum(one.lstat().st_size for one in path.rglob("*"))) for path in others]
     run = where / "run"
     return beside, len(list(run.glob("*.board"))) if run.is_dir() else 0

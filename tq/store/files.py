@@ -30,8 +30,8 @@ NAMES = (
 MAP_SIZE = 64 << 30
 COPIED = b"copied"
 """In meta, of a store that was copied while tasks ran, until a daemon has recovered them: nobody knows whether they had begun."""
-COPY, OLD, RESTORING = "store.copy", "store.old", "restoring"
-PASSING = (COPY, OLD, RESTORING)
+COPY, OLD = "store.copy", "store.old"
+PASSING = (COPY, OLD)
 """What lies beside a store while another is put in its place; of no use to anybody later."""
 
 
@@ -237,7 +237,7 @@ def is_there(path: Path) -> bool:
 def put_in_place(path: Path, fresh: Path, aside: Path) -> None:
     """Let the store at ``fresh``, which is synced, take the place ``path``; what is there is called ``aside`` then.
 
-    All three lie in one file system, and the lock is held. Killed at any moment, the next start finds the old store or the
+    All three lie in one directory, and the lock is held. Killed at any moment, the next start finds the old store or the
     new one, whole, and so it does after a StoreError. It is a directory that is replaced, not its data file: LMDB's lock
     file belongs to one data file.
     """
@@ -277,7 +277,7 @@ def end_switch(path: Path) -> None:
 
 def _tidy(path: Path) -> None:
     """Remove what a compaction or a restore that was cut short has left beside the store."""
-    for name in PASSING if path.exists() else ():
+    for name in PASSING if path.exists() and path.name not in PASSING else ():
         shutil.rmtree(path.with_name(name), ignore_errors=True)
 
 

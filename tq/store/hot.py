@@ -64,7 +64,7 @@ class HotPath(Registry):
         ids = fresh if places is None else places_filled(fresh, places)
         if request is not None:
             key = REQUEST.pack(self._now // 60_000, request.nonce, request.number)
-            self._gathered["requests"].append((key, remember(ids)))
+            self._gathered["requests"].append((key, remember(key, ids)))
         return ids
 
     def _add(self, header: Header, run: Sequence[Draft]) -> None:

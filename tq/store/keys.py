@@ -15,7 +15,7 @@ Promises: keys are big-endian, so their order is the index.
     names     kind u8 | size u8 | type | name     id u64 | until u64 (a KEY timer's instant; 0 while the task lives) | digest | CRC
     tallies   number u32                          a Tally's row and CRC; at COUNTED, beside them in one page: the last id, seq,
                                                   batch and chore given
-    requests  minute u32 | nonce | number u64     first id u64 | how many u64, or LISTED and each id u64; and CRC
+    requests  minute u32 | nonce | number u64     first id u64 | how many u64, or LISTED and each id u64; and CRC of key and all
     types, queues, chores, events, schedules      rows (tq.store) and CRC, by name or number
     meta      "format", "engine"; "copied" if it is a backup that no daemon has run on
 

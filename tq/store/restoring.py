@@ -21,10 +21,10 @@ import lmdb
 
 from tq.errors import ConfigError, Refused, StoreDamaged, StoreError, TqError
 from tq.output import newest
-from tq.store.files import COPIED, RESTORING, Lock, end_switch, open_store, put_in_place, sync_directory
+from tq.store.files import COPIED, COPY, Lock, end_switch, open_store, put_in_place, sync_directory
 from tq.store.keys import COUNTED, COUNTERS
 from tq.store.room import DISK_RESERVE
-from tq.store.verify import broken_pages, verify
+from tq.store.verify import broken_pages, broken_records
 
 TOLD = 3
 """Problems of a damaged backup that its refusal names."""
@@ -48,23 +48,22 @@ def restore(source: Path, data_dir: Path, stamp: str) -> Restored:
     if source.samefile(data_dir):
         raise ConfigError(f"{source}: expected a backup, got the directory that it is to be restored into. Give another.")
     lock = Lock(data_dir)
-    path, aside, work = data_dir / "store", data_dir / f"store.before-{stamp}", data_dir / RESTORING
+    path, aside, fresh = data_dir / "store", data_dir / f"store.before-{stamp}", data_dir / COPY
     try:
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(mode=0o700)
-        _fetch(source, work / "store")
-        if problems := verify(work):
+        shutil.rmtree(fresh, ignore_errors=True)
+        _fetch(source, fresh)
+        if problems := broken_pages(fresh / "data.mdb") or broken_records(fresh):
             told = "; ".join(problems[:TOLD])
             raise StoreDamaged(f"{source}: expected a sound backup, got: {told}. Nothing was changed; try another one.")
         end_switch(path)
-        tasks = _go_on_counting(work / "store", data_dir)
+        tasks = _go_on_counting(fresh, data_dir)
         there = path.exists()
-        put_in_place(path, work / "store", aside)
+        put_in_place(path, fresh, aside)
         return Restored(tasks, aside if there else None)
     except (OSError, lmdb.Error) as error:
         raise StoreError(f"{data_dir}: expected to restore {source} into it, got: {error}. Nothing was changed.") from error
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(fresh, ignore_errors=True)
         lock.close()
 
 

@@ -69,14 +69,15 @@ def forget(txn: Any, db: Dbs, keys: Sequence[bytes]) -> None:
                 cursor.delete()
 
 
-def remember(ids: Sequence[int]) -> bytes:
-    """What ``requests`` holds of the ids that a request got."""
-    return seal(PAIR.pack(ids.start, len(ids)) if isinstance(ids, range) else LISTED + b"".join(map(U64.pack, ids)))
+def remember(key: bytes, ids: Sequence[int]) -> bytes:
+    """What ``requests`` holds at ``key`` of the ids that a request got. The CRC is of the key, too: no other request must get them."""
+    value = PAIR.pack(ids.start, len(ids)) if isinstance(ids, range) else LISTED + b"".join(map(U64.pack, ids))
+    return seal(key + value)[len(key) :]
 
 
-def remembered(record: bytes, what: str = "a request that was remembered") -> Sequence[int]:
-    """The ids in a record of ``requests``. StoreDamaged."""
-    value = unseal(record, what)
+def remembered(key: bytes, record: bytes) -> Sequence[int]:
+    """The ids in the record of ``requests`` at ``key``. StoreDamaged."""
+    value = unseal(key + record, "request", key.hex())[len(key) :]
     if len(value) % U64.size:
         return [task_id for (task_id,) in U64.iter_unpack(value[len(LISTED) :])]
     first, count = PAIR.unpack(value)
@@ -91,9 +92,10 @@ def sent_before(txn: Any, requests: Any, request: RequestId, since: int) -> Sequ
     cursor = txn.cursor(db=requests)
     there = cursor.last()
     while there and (minute := U32.unpack(cursor.key()[:4])[0]) >= since:
-        found = txn.get(REQUEST.pack(minute, request.nonce, request.number), db=requests)
+        key = REQUEST.pack(minute, request.nonce, request.number)
+        found = txn.get(key, db=requests)
         if found:
-            return remembered(found)
+            return remembered(key, found)
         there = cursor.set_range(U32.pack(minute)) and cursor.prev()
     return None
 

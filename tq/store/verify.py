@@ -60,9 +60,13 @@ Entry = tuple[str, bytes, bytes]
 
 def verify(data_dir: Path) -> list[str]:
     """The problems of the store in ``data_dir``; none if it is whole. ConfigError: there is no store; StoreTooNew."""
-    store = data_dir / "store"
-    if (store / "data.mdb").is_file() and (found := _check_pages(data_dir)):
+    if (data_dir / "store" / "data.mdb").is_file() and (found := _check_pages(data_dir)):
         return found
+    return broken_records(data_dir / "store")
+
+
+def broken_records(store: Path) -> list[str]:
+    """The problems of the records of the store at ``store``, whose pages are sound; as ``verify``."""
     try:
         env, dbs = open_store(store, readonly=True)
     except StoreDamaged as error:
@@ -224,7 +228,7 @@ class _Check:
 
     def _check_requests(self) -> None:
         for key, value in self._txn.cursor(self._db["requests"]):
-            row = self._read(f"request {key.hex()}", lambda k, v: (REQUEST.unpack(k), remembered(v, f"request {k.hex()}")), key, value)
+            row = self._read(f"request {key.hex()}", lambda k, v: (REQUEST.unpack(k), remembered(k, v)), key, value)
             if row is not None and row[1] and not 0 < min(row[1]) <= max(row[1]) <= self._last_id:
                 self.say(f"request {key.hex()}: expected ids up to {self._last_id}, got {len(row[1])} from {min(row[1])} on.")
 

@@ -20,7 +20,7 @@ from tq.cli.options import COMMANDS
 Run = Callable[..., tuple[int, str, str]]
 ALONE = {"demo", "bench", "verify", "backup", "restore", "compact", "doctor", "config", "service", "completion", "man"}
 """Commands that need no daemon, or bring their own."""
-NEEDED = {"enqueue": ["--type=x"], "edit": ["--priority=3"], "dead retry": [], "queue set": ["--weight=2"]}
+NEEDED = {"enqueue": ["--type=x"], "edit": ["--priority=3"], "dead retry": [], "queue set": ["--weight=2"], "schedule add": ["--every=9s"]}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -34,7 +34,9 @@ def built_once() -> Iterator[None]:
 def words_of(name: str, *options: str) -> list[str]:
     """A command line that makes sense."""
     command = COMMANDS[name]
-    arguments = {"none": [], "optional": ["1"], "any": ["1"], "some": ["1"], "one": ["1"], "rest": ["--", "true"]}[command.takes]
+    command_line = ["--", "true"]
+    kinds = {"none": [], "optional": ["1"], "any": ["1"], "some": ["1"], "one": ["1"], "rest": command_line, "named": ["1", *command_line]}
+    arguments = kinds[command.takes]
     arguments = {"list": [], "daemon log-level": ["info"]}.get(name, arguments)
     return [*name.split(), *(options or NEEDED.get(name, [])), *arguments]
 
@@ -53,14 +55,16 @@ def test_without_a_daemon_a_command_says_so_in_one_line_and_makes_nothing(data_d
 NO_NUMBER = ("", "soon", "-1", "1.5", "0x10", "1e3", " 3", "٣", "9" * 30)
 NO_DURATION = ("", "soon", "-1", "5 x", "nan", "1e300d", "9" * 30)
 _NUMBERS = "limit tasks workers min_workers max_workers slots min max retries weight aging_share max_tasks"
-_DURATIONS = "delay ttl retry_delay max_delay timeout aging keep grace wait_for_room older_than newer_than"
+_DURATIONS = "delay ttl retry_delay max_delay timeout aging keep grace wait_for_room older_than newer_than every spread"
 _NAMES = "queue type label tenant key unique correlation_id group"
 BAD: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_NUMBERS.split(), NO_NUMBER),
     **dict.fromkeys(_DURATIONS.split(), NO_DURATION),
     **dict.fromkeys(_NAMES.split(), ("", "\udcff")),
-    **dict.fromkeys(("at", "retry_until", "deadline"), ("", "whenever", "25:00", "2030-13-01", "-1")),
-    **dict.fromkeys(("backoff", "on_conflict", "log_level", "unset"), ("", "steep", "\udcff")),
+    **dict.fromkeys(("at", "retry_until", "deadline", "start", "until"), ("", "whenever", "25:00", "2030-13-01", "-1")),
+    **dict.fromkeys(("backoff", "on_conflict", "log_level", "unset", "clear", "misfire", "overlap", "tz"), ("", "steep", "\udcff")),
+    "cron": ("", "* * *", "61 * * * *", "@reboot", "\udcff"),
+    "only": ("", "22-6", "24:00-25:00", "09:00-09:00", "\udcff"),
     "priority": ("", "urgent", "10", "-1", "1.5"),
     "max_bytes": ("", "1X", "-1", "1.5G"),
     "state": ("", "asleep", "failed,asleep"),

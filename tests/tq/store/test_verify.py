@@ -276,7 +276,8 @@ def _sequence_given_twice(s: Surgeon) -> None:
 
 
 def _request_for_ids_never_given(s: Surgeon) -> None:
-    s.put("requests", REQUEST.pack(1, b"12345678", 99), remember(range(990, 995)))
+    key = REQUEST.pack(1, b"12345678", 99)
+    s.put("requests", key, remember(key, range(990, 995)))
 
 
 def _chore_under_another_number(s: Surgeon) -> None:

@@ -1,0 +1,72 @@
+"""Schedules and a real daemon: commands on time, in their caller's surroundings, and each slot once whatever dies."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.living import wait_until
+
+pytestmark = [pytest.mark.flow, pytest.mark.slow]
+
+Tq = Callable[..., subprocess.CompletedProcess[str]]
+
+APP = """
+import tq
+
+@tq.task("beat", schedule=tq.Schedule(cron="* * * * * *", payload={"n": 3}, misfire="all:1000"))
+def beat(n: int) -> int:
+    return n
+"""
+
+
+def lines(done: subprocess.CompletedProcess[str]) -> list[Any]:
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_a_command_runs_on_its_schedule_where_it_was_added(daemon: Any, tq: Tq, data_dir: Path) -> None:
+    daemon(workers=1)
+    done = tq("schedule", "add", "tick", "--every", "1s", "--label", "tock", "--", "sh", "-c", "echo $WORD; exit 3", env={"WORD": "hello"})
+    assert done.returncode == 0, done.stderr
+    wait_until(lambda: len(lines(tq("schedule", "history", "tick", "--json"))) > 1, 20)
+    (row,) = lines(tq("schedule", "list", "--json"))
+    assert (row["name"], row["every"], row["last"]["state"] in ("failed", "running", "pending")) == ("tick", 1.0, True)
+    assert tq("schedule", "pause", "tick").returncode == 0
+    newest, *_ = lines(tq("schedule", "history", "tick", "--json"))
+    assert (newest["task"]["label"], newest["task"]["meta"]["schedule"], newest["task"]["exit_code"]) == ("tock", "tick", 3)
+    assert newest["task"]["meta"]["slot"] == newest["slot"]
+    assert tq("log", str(newest["id"])).stdout == "hello\n"
+    assert "paused" in tq("schedule", "list").stdout
+    assert tq("schedule", "run", "tick", "--wait").returncode == 3
+    assert "by hand" in tq("schedule", "history", "tick").stdout
+    shown = tq("schedule", "show", "tick").stdout
+    assert "sh -c 'echo $WORD; exit 3'" in shown
+    assert "hello" not in shown  # what its environment holds is nobody's to read
+    assert tq("schedule", "remove", "tick").returncode == 0
+    assert tq("schedule", "show", "tick").returncode == 2
+
+
+def test_a_daemon_that_is_killed_again_and_again_runs_each_slot_of_a_declared_schedule_once(
+    daemon: Any, tq: Tq, data_dir: Path, tmp_path: Path
+) -> None:
+    app = tmp_path / "beats.py"
+    app.write_text(APP)
+    one = daemon(app=str(app), workers=1)
+    for _ in range(4):
+        time.sleep(0.7)  # any moment will do
+        one.kill()
+        time.sleep(0.5)
+        one.start()
+    wait_until(lambda: len(lines(tq("schedule", "history", "beat", "--json", "-n", "100"))) > 7, 30)
+    assert tq("schedule", "pause", "beat").returncode == 0
+    slots = [row["slot"] for row in lines(tq("schedule", "history", "beat", "--json", "-n", "100"))][::-1]
+    seconds = [round(time.mktime(time.strptime(slot, "%Y-%m-%dT%H:%M:%S.000Z"))) for slot in slots]
+    assert seconds == list(range(seconds[0], seconds[0] + len(seconds)))
+    assert tq("verify").returncode == 0

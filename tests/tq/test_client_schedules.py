@@ -1,0 +1,115 @@
+"""Schedules as programs have them: both faces of the client, and what an application declares, by the real broker's rules."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+import tq
+import tq.testing
+from tq.errors import ConfigError, Conflict, UsageError
+
+START = datetime(2030, 1, 31, 22, 0, tzinfo=UTC)
+
+
+def application() -> tq.App:
+    app = tq.App()
+
+    @app.task("report")
+    def report(n: int = 0) -> int:
+        return n
+
+    return app
+
+
+def test_a_schedule_is_made_changed_run_paused_and_removed() -> None:
+    with tq.testing.fake(application(), now=START) as q:
+        client = q.client
+        options: Any = {"label": "x", "retries": 2}
+        client.add_schedule("night", "report", {"n": 7}, cron="0 3 * * *", tz="Europe/Paris", overlap="skip", options=options)
+        row = client.schedule("night")
+        assert (row["cron"], row["tz"], row["overlap"], row["payload"], row["options"]) == (
+            "0 3 * * *", "Europe/Paris", "skip", {"n": 7}, {"label": "x", "retries": 2},
+        )  # fmt: skip
+        assert [datetime.fromtimestamp(slot / 1000, UTC).isoformat() for slot in client.next_slots("night", 2)] == [
+            "2030-02-01T02:00:00+00:00", "2030-02-02T02:00:00+00:00",
+        ]  # fmt: skip
+        with pytest.raises(Conflict):
+            client.add_schedule("night", "report", every="5m")
+        assert q.advance("1d") == 1
+        (task,) = q.tasks
+        assert (task["result"], task["meta"], task["label"], task["retries"]) == (
+            7, {"schedule": "night", "slot": "2030-02-01T02:00:00.000Z"}, "x", 2,
+        )  # fmt: skip
+        client.edit_schedule("night", options={"retries": 5, "label": None}, every="6h")
+        assert (client.schedule("night")["options"], client.schedule("night")["payload"]) == ({"label": "x", "retries": 5}, {"n": 7})
+        client.edit_schedule("night", payload=None)
+        assert client.schedule("night")["payload"] is None
+        assert client.run_schedule("night").result() == 0
+        client.pause_schedule("night")
+        assert q.advance("1d") == 0
+        client.resume_schedule("night")
+        assert q.advance("12h") == 2
+        assert [row["name"] for row in client.schedules()] == ["night"]
+        assert len(client.schedule("night")["runs"]) == 4
+        client.remove_schedule("night")
+        assert client.schedules() == []
+        with pytest.raises(UsageError, match="expected a schedule"):
+            client.schedule("night")
+
+
+@pytest.mark.asyncio
+async def test_the_same_to_be_awaited() -> None:
+    with tq.testing.fake(application(), now=START) as q:
+        client = q.aconnect()
+        await client.add_schedule("night", "report", {"n": 7}, every="1h")
+        await client.edit_schedule("night", jitter="5s")
+        assert (await client.schedule("night"))["jitter_ms"] == 5000
+        assert len(await client.next_slots("night", 3)) == 3
+        handle = await client.run_schedule("night")
+        assert await handle.result() == 7
+        await client.pause_schedule("night")
+        await client.resume_schedule("night")
+        assert [row["name"] for row in await client.schedules()] == ["night"]
+        await client.remove_schedule("night")
+        assert await client.schedules() == []
+
+
+def test_many_schedules_come_in_pages() -> None:
+    with tq.testing.fake(application(), now=START) as q:
+        names = [f"s{number:03}" for number in range(230)]
+        for name in names:
+            q.client.add_schedule(name, "report", every="1h")
+        assert [row["name"] for row in q.client.schedules()] == names
+
+
+def test_what_an_application_declares_runs_by_itself() -> None:
+    app = tq.App()
+    ran: list[str] = []
+
+    @app.task("report", schedule=tq.Schedule(cron="0 3 * * *", payload={"word": "night"}, misfire="skip"))
+    def report(word: str) -> None:
+        ran.append(word)
+
+    @app.task("beat", schedule="every 90s")
+    def beat() -> None:
+        ran.append("beat")
+
+    @app.task("plain")
+    def plain() -> None:
+        ran.append("plain")
+
+    with tq.testing.fake(app, now=START) as q:
+        assert q.advance("5m") == 3
+        assert q.advance("5h") == 201
+        assert ran.count("night") == 1
+        assert {row["name"]: row["declared"] for row in q.client.schedules()} == {"beat": True, "report": True}
+
+
+@pytest.mark.parametrize("schedule", ["soon", 7, "every now", "* * *"])
+def test_a_declaration_that_makes_no_sense_is_an_error_where_it_stands(schedule: Any) -> None:
+    app = tq.App()
+    with pytest.raises(ConfigError, match=r"^task 'report' .*expected"):
+        app.task("report", schedule=schedule)(print)
