@@ -31,7 +31,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from tq.errors import UsageError
 from tq.lifecycle import Outcome, Transition, cancel, come_due, edit, retry, run_out, settle
 from tq.model import FINAL, WAITING, Backoff, Header, Spec, State, Status, Task
-from tq.store import Draft, Event, Failure, Holder, KeyRef, Limits, Query, QueueFull, QueueInfo, RequestId, Store, Success, Want
+from tq.store import Draft, Event, Failure, Holder, KeyRef, Limits, Query, QueueFull, QueueInfo, RequestId, Schedule, Store, Success, Want
 from tq.store.room import DISK_RESERVE
 
 POOL, OUTSIDE = "pool", "outside"
@@ -73,6 +73,8 @@ class Model:
     passed_over: dict[str, int] = field(default_factory=lambda: {POOL: 0, OUTSIDE: 0})
     names: dict[KeyRef, tuple[int, bytes, int]] = field(default_factory=dict)  # id, digest, until (0: while it lives)
     events: list[Event] = field(default_factory=list)
+
+    schedules: dict[str, Schedule] = field(default_factory=dict)
 
     def copy(self) -> Model:
         parts: list[Any] = [getattr(self, part.name) for part in fields(self)]
@@ -417,6 +419,28 @@ class StoreMachine(RuleBasedStateMachine):
         assert stored == replace(event, number=self.model.events[-1].number + 1 if self.model.events else 1)
         self.model.events = [*self.model.events, stored][-LIMITS.keep_events :]
 
+    @verb(2, name=st.sampled_from("pqr"), due_in=st.sampled_from([0, 5, 20, 60]))
+    def put_schedule(self, name: str, due_in: int) -> None:
+        raw, known = self.turn(), self.model.schedules
+        number = known[name].number if name in known else 0
+        schedule = Schedule(number, name, [], [], due_at=self.now + due_in if due_in else 0, missed=self.now)
+        stored = raw.put_schedule(schedule)
+        assert stored == replace(schedule, number=number or max([one.number for one in known.values()], default=0) + 1)
+        known[name] = stored
+
+    @verb(1, name=st.sampled_from("pqr"))
+    def drop_schedule(self, name: str) -> None:
+        raw = self.turn()  # first: it keeps a copy of the model
+        gone = self.model.schedules.pop(name, None)
+        raw.drop_schedule(gone.number if gone is not None else 99)
+
+    @verb(2, ms=st.sampled_from([0, 5, 30]), limit=st.sampled_from([1, 100]))
+    def slots(self, ms: int, limit: int) -> None:
+        self.commit()
+        self.now += ms
+        due = sorted((one.due_at, one.number) for one in self.model.schedules.values() if 0 < one.due_at <= self.now)
+        assert [(one.due_at, one.number) for one in self.turn().slots(limit)] == due[:limit]
+
     # what workers and consumers do
 
     @verb(
@@ -587,6 +611,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.before, self.renew = None, ""
         alive = [timer[0] for timer in self.model.timers if self.model.holds(timer[2], frozenset(State) - FINAL, None)]
         instants = [*alive, *(last for _, last in self.model.leases.values() if last != inf)]
+        instants += [one.due_at for one in self.model.schedules.values() if one.due_at]
         if instants:
             first = self.raw.next_due()
             assert first is not None
@@ -677,6 +702,8 @@ class StoreMachine(RuleBasedStateMachine):
         owners = [model.names.get(name) for name in NAMED]
         assert self.raw.holders(NAMED) == [None if owner is None else Holder(*owner[:2]) for owner in owners]
         assert self.raw.events(None, 10) == model.events[::-1]
+        found = {name: (one.number, one.due_at, one.missed) for name, one in self.raw.schedules().items()}
+        assert found == {name: (one.number, one.due_at, one.missed) for name, one in model.schedules.items()}
         assert self.raw.events(model.events[-1].number if model.events else 1, 1) == model.events[-2:-1]
 
     @invariant()

@@ -125,7 +125,8 @@ def run(seed: int, cycles: int, plant: str | None = None) -> Report:
     return shim.under("tests.campaign.points", seed, cycles, plant)
 
 
-SUITE = Suite(NAME, "session killed at every call", 1, 20, run, ("answer_before_commit", "sync_off", "index_skipped", "claim_before_commit"))
+SEES = ("answer_before_commit", "sync_off", "index_skipped", "claim_before_commit")
+SUITE = Suite(NAME, "session killed at every call", 1, 20, run, SEES)
 
 
 def main() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 
 from tq.client import Client
 from tq.config import load_settings
-from tq.daemon import Daemon, Watchdog, main
+from tq.daemon import EXIT_STORE, Daemon, Watchdog, main
 from tq.errors import ConfigError, NoSuchTask, Refused, TqError, UsageError
 from tq.log import Log
 
@@ -104,6 +106,16 @@ def test_a_turn_that_does_not_end_is_reported(data_dir: Path, monkeypatch: pytes
     until(lambda: not dog._awake.is_set(), 10, "the watchdog's sleep")
     assert stuck == []  # it was not long enough for that
     log.close()
+
+
+def test_a_start_that_the_disk_refuses_ends_with_words_and_no_traceback(data_dir: Path) -> None:
+    (data_dir / "logs").write_text("not a directory")
+    argv = [sys.executable, "-m", "tq.daemon", "--foreground", "--data-dir", str(data_dir)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == EXIT_STORE
+    assert done.stderr.startswith("the daemon cannot start: ")
+    assert f"{data_dir}/logs" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_start_that_fails_tells_whoever_waits_for_it_why_and_with_which_code(data_dir: Path, capfd: pytest.CaptureFixture[str]) -> None:

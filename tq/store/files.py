@@ -27,6 +27,8 @@ NAMES = (
     "meta", "tasks", "states", "ready", "lanes", "running", "timers",
     "history", "tallies", "requests", "types", "queues", "chores", "names", "events", "schedules",
 )  # fmt: skip
+NEW = {"schedules": 2}
+"""Databases that stores of an older format do not have until a daemon opens them."""
 MAP_SIZE = 64 << 30
 COPIED = b"copied"
 """In meta, of a store that was copied while tasks ran, until a daemon has recovered them: nobody knows whether they had begun."""
@@ -173,13 +175,15 @@ def _open_store(path: Path, map_size: int, readonly: bool) -> tuple[lmdb.Environ
         with env.begin() as txn:
             meta = env.open_db(b"meta", txn=txn, create=False)
             found = txn.get(b"format", db=meta)
-        if found is None or not found.isdigit():
+        if found is None or not found.isdigit() or not int(found):
             raise StoreDamaged(f"{path}: expected a store of tq, found another LMDB file. Choose another --data-dir.")
         if int(found) > int(FORMAT):
             raise StoreTooNew(f"{path}: expected store format {FORMAT.decode()} or older, got {found.decode()}. Use the tq that wrote it.")
-        dbs = {name: env.open_db(name.encode(), create=not readonly) for name in (_known(found) if readonly else NAMES)}
+        # One that is not there where it should be is damage: it must not be made, be it under a name that was damaged.
+        dbs = {name: env.open_db(name.encode(), create=False) for name in NAMES if name not in NEW or int(found) >= NEW[name]}
         if found != FORMAT and not readonly:
             with env.begin(write=True) as txn:
+                dbs |= {name: env.open_db(name.encode(), txn=txn) for name in NAMES if name not in dbs}
                 txn.put(b"format", FORMAT, db=dbs["meta"])
     except lmdb.Error as e:
         env.close()
@@ -191,11 +195,6 @@ def _open_store(path: Path, map_size: int, readonly: bool) -> tuple[lmdb.Environ
         env.close()
         return open_store(path, map_size, readonly=True)  # it was replaced under our hands: the lock file may be the old one's
     return env, dbs
-
-
-def _known(found: bytes) -> list[str]:
-    """The databases of a store of this format, until a daemon opens it."""
-    return [name for name in NAMES if name != "schedules" or int(found) > 1]
 
 
 def copy_to(env: lmdb.Environment, fresh: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import stat
@@ -84,6 +85,51 @@ def test_a_first_start_that_was_cut_short_is_made_again_from_the_beginning(tmp_p
     assert died >= 5
 
 
+def test_the_way_to_a_new_store_is_certain_before_the_store_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut must not take directories that were made for it a moment ago."""
+    seen: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def synced(fd: int) -> None:
+        seen.append(os.readlink(f"/proc/self/fd/{fd}"))
+        fsync(fd)
+
+    def renamed(old: Path, new: Path) -> None:
+        seen.append("renamed")
+        rename(old, new)
+
+    monkeypatch.setattr("tq.store.files.os.fsync", synced)
+    monkeypatch.setattr("tq.store.files.os.rename", renamed)
+    (tmp_path / "state" / "tq").mkdir(parents=True)
+    open_store(tmp_path / "state" / "tq" / "store")[0].close()
+    before = seen[: seen.index("renamed")]
+    assert {str(tmp_path / "state" / "tq" / "store.new"), str(tmp_path / "state"), str(tmp_path)} <= set(before)
+    assert str(tmp_path / "state" / "tq") in seen[seen.index("renamed") :]
+
+
+def test_a_disk_without_room_for_a_store_is_told_as_that_and_not_as_damage(tmp_path: Path) -> None:
+    code = """
+        import resource, signal, sys
+        from pathlib import Path
+        from tq.errors import StoreError
+        from tq.store.files import open_store
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+        try:
+            open_store(Path(sys.argv[1]))
+        except StoreError as error:
+            print(type(error).__name__, error)
+    """
+    for size in (0, 4096, 8192, 16384):
+        with python(code, tmp_path / "store", size) as process:
+            assert process.stdout is not None
+            words = process.stdout.read()
+            assert process.wait(30) == 0
+        assert words.startswith("StoreError "), words
+        assert "Restore" not in words
+        assert not (tmp_path / "store").exists()
+
+
 def test_a_reader_makes_nothing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected a store, found nothing"):
         open_store(tmp_path / "store", readonly=True)
@@ -127,6 +173,18 @@ def test_a_newer_or_unknown_format_is_refused_by_name(tmp_path: Path, found: byt
     assert found != FORMAT
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "meta"])
+def test_a_database_that_is_gone_is_damage_and_is_not_made_anew(tmp_path: Path, name: str) -> None:
+    env, dbs = open_store(tmp_path / "store")
+    with env.begin(write=True) as txn:
+        txn.drop(dbs[name])
+    env.close()
+    before = (tmp_path / "store" / "data.mdb").read_bytes()
+    with pytest.raises(StoreDamaged, match="Nothing was changed"):
+        open_store(tmp_path / "store")
+    assert (tmp_path / "store" / "data.mdb").read_bytes() == before
+
+
 def test_a_truncated_file_is_refused_or_named_by_verify(tmp_path: Path) -> None:
     make(tmp_path / "store", 2000)
     env, _ = open_store(tmp_path / "store")
@@ -145,6 +203,17 @@ def test_a_second_daemon_is_refused_and_told_who_holds_the_directory(tmp_path: P
         Lock(tmp_path)
     lock.close()
     Lock(tmp_path).close()
+
+
+def test_a_full_disk_keeps_no_daemon_from_its_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tq.store.files.os.pwrite", full)
+    lock = Lock(tmp_path)
+    with pytest.raises(StoreLocked, match=r"another daemon \(pid unknown\)"):
+        Lock(tmp_path)
+    lock.close()
 
 
 def test_the_lock_goes_with_the_process_and_its_file_stays(tmp_path: Path) -> None:

@@ -76,9 +76,9 @@ def fill(store: LmdbStore) -> None:
     store.put_queue(QueueInfo("cancelled", keep_ms=5000))
     edited = store.get([ID["scheduled"]])[0]
     assert edited is not None
-    change = edit(edited, replace(edited.spec, payload=b"edited"), NOW + 90_000, NOW)
-    assert change is not None
-    store.apply([change])
+    edition = edit(edited, replace(edited.spec, payload=b"edited"), NOW + 90_000, NOW)
+    assert edition is not None
+    store.apply([edition])
     for what in ("paused", "resumed"):
         store.note(Event(0, NOW, "user 0 (pid 1)", what, "queue 'q'"))
     store.commit()
