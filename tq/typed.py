@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from tq.client import AsyncHandle, Handle, Options
     from tq.context import Context
     from tq.middleware import Call
+    from tq.schedule import Schedule
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -200,6 +201,7 @@ class Task(Generic[In, Out]):
     retry_on: ClassVar[Exceptions]
     retry_never: ClassVar[Exceptions]
     retry_for: ClassVar[Duration]
+    schedule: ClassVar[str | Schedule]
     _task: ClassVar[TypedTask | None] = None
 
     def __init_subclass__(cls, *, app: App | None = None, **rest: Any) -> None:

@@ -33,7 +33,7 @@ def test_a_wheel_has_the_package_the_command_and_the_demos_handlers_and_nothing_
     assert {name.split("/")[0].split("-")[0] for name in names} == {"tq"}
     assert script.startswith(b"#!python\n")
     needed = re.findall(r"^Requires-Dist: ([\w-]+)(?!.*extra ==).*$", metadata, re.MULTILINE)
-    assert sorted(needed) == ["lmdb", "msgpack", "psutil", "pydantic", "rich", "typer"]
+    assert sorted(needed) == ["cronsim", "lmdb", "msgpack", "psutil", "pydantic", "rich", "typer", "tzdata"]
     assert "License-Expression: MIT" in metadata
 
 

@@ -43,7 +43,7 @@ def test_a_schedule_is_made_changed_run_paused_and_removed() -> None:
         assert (task["result"], task["meta"], task["label"], task["retries"]) == (
             7, {"schedule": "night", "slot": "2030-02-01T02:00:00.000Z"}, "x", 2,
         )  # fmt: skip
-        client.edit_schedule("night", options={"retries": 5, "label": None}, every="6h")
+        client.edit_schedule("night", options={"retries": 5}, every="6h")
         assert (client.schedule("night")["options"], client.schedule("night")["payload"]) == ({"label": "x", "retries": 5}, {"n": 7})
         client.edit_schedule("night", payload=None)
         assert client.schedule("night")["payload"] is None
@@ -101,11 +101,18 @@ def test_what_an_application_declares_runs_by_itself() -> None:
     def plain() -> None:
         ran.append("plain")
 
+    class Count(tq.Task[None, int], app=app):
+        type = "count"
+        schedule = "every 2h"
+
+        def execute(self, payload: None) -> int:
+            return 1
+
     with tq.testing.fake(app, now=START) as q:
         assert q.advance("5m") == 3
-        assert q.advance("5h") == 201
+        assert q.advance("5h") == 203
         assert ran.count("night") == 1
-        assert {row["name"]: row["declared"] for row in q.client.schedules()} == {"beat": True, "report": True}
+        assert {row["name"]: row["declared"] for row in q.client.schedules()} == {"beat": True, "count": True, "report": True}
 
 
 @pytest.mark.parametrize("schedule", ["soon", 7, "every now", "* * *"])

@@ -8,7 +8,7 @@ from random import Random
 from zoneinfo import ZoneInfo
 
 import pytest
-from croniter import croniter
+from croniter import croniter  # type: ignore[import-untyped]
 
 from tq.errors import UsageError
 from tq.schedule import CATCH_UP, NAMED, Rule, Schedule, checked_rule, misfire_of, overlap_of, rule_of, wire_when, words_of

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.tq.store.conftest import Driver
 from tq.model import Header, pack, seal, unpack, unseal
 from tq.schedule import Rule
 from tq.store import Draft, Schedule
@@ -25,7 +26,7 @@ def one(name: str, due_in: int = 0, now: int = 1_000_000, **more: Any) -> Schedu
     return Schedule(0, name, RULE, ["t", b"payload", None], due_at=now + due_in if due_in else 0, **more)
 
 
-def put(store: Any, *schedules: Schedule) -> list[Schedule]:
+def put(store: Driver, *schedules: Schedule) -> list[Schedule]:
     with store.turn() as raw:
         return [raw.put_schedule(schedule) for schedule in schedules]
 
@@ -35,18 +36,18 @@ def plain(schedule: Schedule) -> Any:
     return unpack(pack(schedule.row()))
 
 
-def rows(store: Any) -> list[Any]:
+def rows(store: Driver) -> list[Any]:
     found = store.raw.schedules()
     assert list(found) == [schedule.name for schedule in found.values()]
     return [plain(schedule) for schedule in found.values()]
 
 
-def due(store: Any, limit: int = 100) -> list[str]:
+def due(store: Driver, limit: int = 100) -> list[str]:
     with store.turn() as raw:
         return [schedule.name for schedule in raw.slots(limit)]
 
 
-def test_a_schedule_is_kept_as_it_was_put_also_over_a_restart(store: Any) -> None:
+def test_a_schedule_is_kept_as_it_was_put_also_over_a_restart(store: Driver) -> None:
     a, b = put(store, one("a", 5, runs=[[7, 1], [8, 2]], live=[2], slots=[9], missed=3), one("b"))
     assert (a.number, b.number) == (1, 2)
     assert rows(store) == [plain(a), plain(b)]
@@ -57,7 +58,7 @@ def test_a_schedule_is_kept_as_it_was_put_also_over_a_restart(store: Any) -> Non
     assert rows(store) == [plain(moved), plain(b)]
 
 
-def test_what_is_due_comes_oldest_first_until_it_is_put_again(store: Any) -> None:
+def test_what_is_due_comes_oldest_first_until_it_is_put_again(store: Driver) -> None:
     a, b, _, _ = put(store, one("a", 20), one("b", 10), one("c", 30), one("d"))
     assert store.raw.next_due() == store.now + 10
     assert due(store) == []
@@ -72,7 +73,7 @@ def test_what_is_due_comes_oldest_first_until_it_is_put_again(store: Any) -> Non
     assert due(store) == ["c", "b"]
 
 
-def test_a_dropped_schedule_is_gone_with_its_timer_and_another_takes_its_name(store: Any) -> None:
+def test_a_dropped_schedule_is_gone_with_its_timer_and_another_takes_its_name(store: Driver) -> None:
     (a,) = put(store, one("a", 10))
     with store.turn() as raw:
         raw.drop_schedule(a.number)
@@ -84,13 +85,13 @@ def test_a_dropped_schedule_is_gone_with_its_timer_and_another_takes_its_name(st
     assert due(store) == ["a"]
 
 
-def test_a_turn_that_is_lost_moves_no_schedule_on(store: Any) -> None:
+def test_a_turn_that_is_lost_moves_no_schedule_on(store: Driver) -> None:
     (a,) = put(store, one("a", 10))
     store.now += 10
-    with store.turn() as raw:
-        raw.put_schedule(replace(a, due_at=store.now + 60))
-        raw.enqueue([store.draft()])
-        raise store.lost
+    store.raw.begin(store.now)
+    store.raw.put_schedule(replace(a, due_at=store.now + 60))
+    store.raw.enqueue([store.draft()])
+    store.raw.abort()
     assert due(store) == ["a"]
     assert store.ids() == []
     with store.turn() as raw:
@@ -101,7 +102,7 @@ def test_a_turn_that_is_lost_moves_no_schedule_on(store: Any) -> None:
     assert store.ids() == [1]
 
 
-def test_timers_of_tasks_and_of_schedules_do_not_hold_each_other_up(store: Any) -> None:
+def test_timers_of_tasks_and_of_schedules_do_not_hold_each_other_up(store: Driver) -> None:
     put(store, *(one(f"s{n}", 10) for n in range(5)))
     ids = store.add(3, due_in=10)
     (expires,) = store.add(ttl=10)
