@@ -247,6 +247,12 @@ def session(one: House) -> list[list[Any]]:
         ("extend", {"id": claims[0][0], "claim": claims[0][1], "lease_ms": 1000}),
         ("settle", {"results": [[*claims[1], "succeeded", {"result": b"\x05"}], [*claims[2], "failed", {
             "error": {"type": "E", "message": "m"}, "delay_ms": 10, "permanent": False, "exit_code": 3}]]}),
+        ("set_schedule", {"name": "s1", "new": True, "cron": "*/5 * * * *", "tz": "Europe/Paris", "jitter_ms": 10, "only": ["22:00-06:00"],
+        "misfire": "all:3", "overlap": "skip", "task": ["add", b"\x92\x01\x02", {"queue": "post", "label": "x"}]}),
+        ("set_schedule", {"name": "s2", "new": True, "every_ms": 60_000, "from_at": START, "until_at": START + 9_000_000, "paused": True,
+        "task": ["mail", b"", None]}),
+        ("schedules", {"after": "s", "limit": 5}), ("schedules", {"name": "s1"}), ("next_slots", {"name": "s1", "count": 3}),
+        ("run_schedule", {"name": "s1"}), ("remove_schedule", {"name": "s2"}),
         ("release", {"claims": [claims[3]]}), ("watch", {"topics": ["ends", "totals"], "ids": [first], "hz": 4}),
         ("watch", {"topics": ["steps"], "ids": None}), ("watch", {"topics": ["output"], "ids": [first], "offset": 0}),
     ]  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import subprocess
 
 import pytest
@@ -16,7 +15,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 @pytest.mark.parametrize("half", [1, 2])
 def test_a_daemon_keeps_its_promises_through_three_hundred_simulated_lives(half: int) -> None:
-    report = apart(SUITE, random.randrange(1, 1 << 32), SUITE.per_change // 2)
+    first = 1 + (half - 1) * SUITE.per_change // 2  # a change lives the same lives; the campaign goes on to others
+    report = apart(SUITE, first, SUITE.per_change // 2)
     assert (report.violations, report.cycles) == ([], SUITE.per_change // 2)
     assert report.counts["minutes"] >= 10 * report.cycles
     assert report.counts["cuts"] > 3 * report.cycles  # kills and power cuts

@@ -351,6 +351,12 @@ def lines_of(ids: dict[str, list[int]], texts: Sequence[str], rng: random.Random
         f"new{name[:50]}"], ["queue", "purge", name, "--wait"],
         ["queue", "purge", name, "--dry-run"], ["queue", "chores"], ["queue", "set", name, "--max-bytes", word], ["suspend", *some],
         ["suspend", word], ["resume", *some],
+        ["schedule", "add", name, "--every", "1h", "--label", name, "--", word], ["schedule", "add", name, "--cron", word, "--", word],
+        ["schedule", "add", f"n{word}", "--at", word, "--type", word], ["schedule", "list"], ["schedule", "list", "--json"],
+        ["schedule", "show", name], ["schedule", "show", word], ["schedule", "next", name], ["schedule", "next", word],
+        ["schedule", "run", name], ["schedule", "history", name], ["schedule", "edit", name, "--tz", word],
+        ["schedule", "edit", name, "--jitter", "1s"], ["schedule", "pause", name], ["schedule", "resume", name],
+        ["schedule", "remove", name], ["schedule", "remove", word],
         ["worker", "list"], ["worker", "scale", "0"], ["worker", "scale", word], ["worker", "drain", name], ["worker", "restart"],
         ["worker", "restart", name],
     ]  # fmt: skip

@@ -39,6 +39,7 @@ def running(data_dir: Path) -> Iterator[tuple[Daemon, Client]]:
     client.stop()
     thread.join(20)
     assert not thread.is_alive()
+    assert not one._watchdog.began  # it would end the process that has outlived its daemon
     client.close()
     os.umask(umask)
     for number, handler in before.items():

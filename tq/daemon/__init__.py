@@ -363,6 +363,7 @@ class Daemon(Verbs):
         self._loop.close()
         self._log.close()
         self._lock.close()
+        self._watchdog.end()
 
     # -- a changed application -------------------------------------------------------------------------------------
 
