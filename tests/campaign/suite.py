@@ -75,7 +75,8 @@ def apart(suite: Suite, seed: int, cycles: int, plant: str | None = None) -> Rep
         done = subprocess.run(argv, cwd=ROOT, env=plain_env(), capture_output=True, text=True, timeout=APART_MOST_S, check=False)
         return Report(**json.loads(done.stdout.splitlines()[-1]))
     except (ValueError, IndexError):
-        told = f"exit code {done.returncode}: {done.stderr[-2000:]}"
+        print(done.stderr, file=sys.stderr)
+        told = f"exit code {done.returncode}: {(done.stderr.splitlines() or ['nothing said'])[-1]}"
     except subprocess.TimeoutExpired:
         told = f"no end within {APART_MOST_S:.0f} s"
     return Report(suite.name, seed, cycles, violations=[f"{suite.name} --seed {seed} --cycles {cycles}: {told}"])
