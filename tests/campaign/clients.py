@@ -128,6 +128,7 @@ class Crowd:
         except BlockingIOError:
             return 0
         except OSError:
+            one.close()
             if one in self.all:
                 self.all.remove(one)
                 self.closed += 1

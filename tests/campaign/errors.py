@@ -13,20 +13,17 @@ work and goes on; a log that cannot be written disturbs nobody; no other excepti
 from __future__ import annotations
 
 import errno
-import gc
 import json
 import os
-import sys
 from collections.abc import Iterator
 from functools import partial
-from itertools import islice
 from typing import NamedTuple
 
 from tests.campaign import planted, shim
 from tests.campaign.points import Place, place, recorded
 from tests.campaign.session import STEPS, Reference, Session, account, judge, reference
 from tests.campaign.shim import Record, Shim
-from tests.campaign.suite import MOST, Report, Suite, each
+from tests.campaign.suite import Report, Suite
 from tq.errors import TqError
 
 NAME = "errors"
@@ -132,11 +129,5 @@ def run(seed: int, cycles: int, plant: str | None = None) -> Report:
 SUITE = Suite(NAME, "session with each call failing", 1, 5 * len(KINDS), run, ("answer_before_commit",))
 
 
-def main() -> None:
-    seed, cycles, plant = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3] or None
-    gc.freeze()
-    shim.tell(each(NAME, seed, cycles, lambda number, report: islice(_cycle(number, report, plant), MOST)))
-
-
 if __name__ == "__main__":
-    main()
+    shim.serve(NAME, _cycle)

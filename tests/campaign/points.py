@@ -10,21 +10,18 @@ files, and more that was promised.
 
 from __future__ import annotations
 
-import gc
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 from tests.campaign import planted, shim
 from tests.campaign.session import STEPS, Account, Reference, Session, account, judge, reference
 from tests.campaign.shim import Record, Shim
-from tests.campaign.suite import MOST, Report, Suite, each, scratch
+from tests.campaign.suite import Report, Suite, scratch
 
 NAME = "points"
 KILLED = f"{shim.DIED} SIGKILL"
@@ -129,11 +126,5 @@ SEES = ("answer_before_commit", "sync_off", "index_skipped", "claim_before_commi
 SUITE = Suite(NAME, "session killed at every call", 1, 20, run, SEES)
 
 
-def main() -> None:
-    seed, cycles, plant = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3] or None
-    gc.freeze()
-    shim.tell(each(NAME, seed, cycles, lambda number, report: islice(_cycle(number, report, plant), MOST)))
-
-
 if __name__ == "__main__":
-    main()
+    shim.serve(NAME, _cycle)

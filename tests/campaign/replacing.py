@@ -10,15 +10,12 @@ Promises: every point of every one of the three is visited, once for each seed, 
 from __future__ import annotations
 
 import errno
-import gc
 import os
 import random
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import islice
 from math import inf
 from pathlib import Path
 
@@ -27,7 +24,7 @@ from tests.campaign.images import WAYS as LOSSES
 from tests.campaign.images import Disk
 from tests.campaign.session import Dump, dump
 from tests.campaign.shim import Shim
-from tests.campaign.suite import MOST, Report, Suite, each, scratch
+from tests.campaign.suite import Report, Suite, scratch
 from tq.errors import Refused, StoreError
 from tq.model import Header
 from tq.store import Draft, Want
@@ -272,11 +269,5 @@ def run(seed: int, cycles: int, plant: str | None = None) -> Report:
 SUITE = Suite(NAME, "store replaced in three ways, killed at every call", 1, 20, run, ("switch_unnoted", "names_unsynced"))
 
 
-def main() -> None:
-    seed, cycles, plant = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3] or None
-    gc.freeze()
-    shim.tell(each(NAME, seed, cycles, lambda number, report: islice(_cycle(number, report, plant), MOST)))
-
-
 if __name__ == "__main__":
-    main()
+    shim.serve(NAME, _cycle)

@@ -1,6 +1,6 @@
 """The counter shim (shim.c): compiled, loaded, set, and its record read.
 
-For: ``load`` (processes that hold it), ``under`` (a suite's work in such a process), ``Shim`` (its settings from
+For: ``under`` and ``serve`` (a suite's work in a process that holds it), ``Shim`` (its settings from
 inside), ``records`` (what it wrote down), ``in_child`` (work in a fork, which may die of it).
 Not for: which faults there are to try.
 Runs in: both: the process that drives a suite, and the process under the shim.
@@ -11,21 +11,24 @@ Promises: the library is built anew by the C compiler that is there and goes wit
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import shutil
 import signal
 import struct
 import subprocess
+import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.campaign.suite import ROOT, Report, plain_env, python
+from tests.campaign.suite import MOST, ROOT, Report, each, plain_env, python
 
 SOURCE = Path(__file__).with_name("shim.c")
 NOTHING, KILL_BEFORE, KILL_HALF, KILL_AFTER, FAIL, FAIL_DONE, SHORT = range(7)
@@ -71,6 +74,13 @@ def under(module: str, seed: int, cycles: int, plant: str | None = None, *more: 
 def tell(report: Report) -> None:
     """Print a report for ``under``."""
     print(json.dumps(asdict(report)))
+
+
+def serve(name: str, cycle: Callable[[int, Report, str | None], Iterable[str]]) -> None:
+    """Be the process that ``under`` starts: run its cycles and tell; of each, the first violations."""
+    seed, cycles, plant = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3] or None
+    gc.freeze()
+    tell(each(name, seed, cycles, lambda number, report: islice(cycle(number, report, plant), MOST)))
 
 
 class Shim:

@@ -18,8 +18,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.campaign.suite import ROOT, Report, Suite, each, python
-from tests.campaign.workers import Life, Yardstick
+from tests.campaign.suite import ROOT, Report, Suite, python
+from tests.campaign.workers import Life
 from tests.living import Instance
 from tq.client import Client
 from tq.errors import DaemonError, Refused, TqError
@@ -57,13 +57,7 @@ class Ends(Life):
     def __init__(self, plant: str | None) -> None:
         super().__init__(plant, workers=2, grace=DRAIN_S)
         self.instance = Instance(self.data_dir)
-        self.yardstick = Yardstick()
-        self.yardstick.start()
         self.running = False
-
-    def close(self) -> list[str]:
-        self.yardstick.end()
-        return super().close()
 
     def cycle(self, seed: int, report: Report) -> Iterator[str]:
         rng = random.Random(seed)
@@ -209,13 +203,7 @@ def heard(pid: int) -> bool:
 
 
 def run(seed: int, cycles: int, plant: str | None = None) -> Report:
-    ends = Ends(plant)
-    try:
-        report = each("shutdowns", seed, cycles, ends.cycle)
-    finally:
-        left = ends.close()
-    report.violations += [f"expected no process to be left, got {one}" for one in left]
-    return report
+    return Ends(plant).live("shutdowns", seed, cycles)
 
 
 SUITE = Suite("shutdowns", "ends of a daemon", len(COMBINED), 600, run, ("answer_before_commit",))

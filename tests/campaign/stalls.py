@@ -23,7 +23,7 @@ from typing import Any
 
 from tests.campaign.planted import plant as plant_bug
 from tests.campaign.suite import Report, Suite, each
-from tests.campaign.workers import Life, Yardstick
+from tests.campaign.workers import Life
 from tests.living import Instance, wait_until
 from tq import daemon
 from tq.client import Client
@@ -130,12 +130,6 @@ class Stalls(Life):
         super().__init__(None, workers=2, grace=5)
         self.bug = bug
         self.instance = Instance(self.data_dir)
-        self.yardstick = Yardstick()
-        self.yardstick.start()
-
-    def close(self) -> list[str]:
-        self.yardstick.end()
-        return super().close()
 
     def cycle(self, seed: int, report: Report) -> Iterator[str]:
         rng = random.Random(seed)

@@ -136,6 +136,25 @@ class Life:
             self.daemon.module = ["tests.campaign.planted", plant, "tq.daemon"]
         self.daemon.env = plain_env(KILLERS=str(self.where))
         self.client = Client(self.data_dir, timeout=30)
+        self.yardstick = Yardstick()
+        self.yardstick.start()
+
+    def begin(self) -> list[str]:
+        """What comes before the first cycle; what was violated."""
+        return []
+
+    def cycle(self, seed: int, report: Report) -> Iterator[str]:
+        raise NotImplementedError
+
+    def live(self, name: str, seed: int, cycles: int) -> Report:
+        """Begin, run the cycles one after the other, and end; what is left behind is a violation too."""
+        try:
+            found = self.begin()
+            report = each(name, seed, cycles, self.cycle)
+        finally:
+            left = self.close()
+        report.violations += found + [f"expected no process to be left, got {one}" for one in left]
+        return report
 
     def start(self) -> None:
         self.daemon.start()
@@ -165,6 +184,7 @@ class Life:
 
     def close(self) -> list[str]:
         """End everything; what was left behind."""
+        self.yardstick.end()
         self.client.close()
         left = self.daemon.end() if hasattr(self.daemon, "process") else []
         shutil.rmtree(self.where, ignore_errors=True)
@@ -177,21 +197,22 @@ class Bench(Life):
 
     def __init__(self, plant: str | None) -> None:
         super().__init__(plant)
-        self.yardstick = Yardstick()
-        self.yardstick.start()
         self.cgroup = make_cgroup()
         if self.cgroup is not None:
             (self.where / "cgroup").write_text(str(self.cgroup))
 
     def close(self) -> list[str]:
-        self.yardstick.end()
         left = super().close()
         if self.cgroup is not None:
             wait_until(lambda: not (self.cgroup / "cgroup.procs").read_text(), 10, "the cgroup is empty")  # type: ignore[operator]
             self.cgroup.rmdir()
         return left
 
-    def spared(self) -> Iterator[str]:
+    def begin(self) -> list[str]:
+        self.start()
+        return list(self._spared())
+
+    def _spared(self) -> Iterator[str]:
         """When memory runs out, workers go before the daemon."""
         score = _oom_score(self.daemon.pid)
         for row in self.ready():
@@ -280,16 +301,7 @@ def _oom_score(pid: int) -> int:
 
 
 def run(seed: int, cycles: int, plant: str | None = None) -> Report:
-    bench = Bench(plant)
-    try:
-        bench.start()
-        first = list(bench.spared())
-        report = each("workers", seed, cycles, bench.cycle)
-        report.violations += first
-    finally:
-        left = bench.close()
-    report.violations += [f"expected no process to be left, got {one}" for one in left]
-    return report
+    return Bench(plant).live("workers", seed, cycles)
 
 
 SUITE = Suite("workers", "tasks that kill or hang their worker", 2 * len(WAYS), 500, run, ("requeue_before_reap",))

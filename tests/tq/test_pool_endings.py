@@ -5,10 +5,8 @@ The bar of the product: within timeout + grace + 200 ms, and no process remains.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,15 +15,9 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.tq.test_pool import Yard, now_ms
 from tq.model import Header, Spec, pack
 from tq.store import Claimed, Want
-
-_spec = importlib.util.spec_from_file_location("pool_yard", Path(__file__).with_name("test_pool.py"))
-assert _spec is not None
-assert _spec.loader is not None
-_yard = sys.modules["pool_yard"] = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_yard)
-Yard, now_ms = _yard.Yard, _yard.now_ms
 
 TIMEOUT_MS, GRACE_MS, LATE_S = 400, 500, 0.2
 BAR_S = (TIMEOUT_MS + GRACE_MS) / 1000 + LATE_S

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.tq.test_pool import Yard, now_ms
 from tq.pool.suspects import IN_A_ROW, REST, START_MS, Suspects
-
-_spec = importlib.util.spec_from_file_location("pool_yard_of_suspects", Path(__file__).with_name("test_pool.py"))
-assert _spec is not None
-assert _spec.loader is not None
-_yard = sys.modules["pool_yard_of_suspects"] = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_yard)
-Yard, now_ms = _yard.Yard, _yard.now_ms
 
 APP = """
 import os, signal
