@@ -302,17 +302,17 @@ def header_of(packed: bytes) -> Header:
     )  # fmt: skip
 
 
-def seal(record: bytes) -> bytes:
-    """``record`` with its CRC-32 behind it."""
-    return record + zlib.crc32(record).to_bytes(4, "big")
+def seal(record: bytes, number: int = 0) -> bytes:
+    """``record`` with its CRC-32 behind it, begun from the number of the task whose it is: under another it does not agree."""
+    return record + zlib.crc32(record, number & 0xFFFFFFFF).to_bytes(4, "big")
 
 
-def unseal(record: bytes, what: str, number: int | str = "") -> bytes:
+def unseal(record: bytes, what: str, number: int = 0) -> bytes:
     """The record without its CRC-32; StoreDamaged, which names it, if they do not agree."""
     body = record[:-4]
-    if zlib.crc32(body).to_bytes(4, "big") != record[-4:]:
+    if zlib.crc32(body, number & 0xFFFFFFFF).to_bytes(4, "big") != record[-4:]:
         raise StoreDamaged(
-            f"{what} {number}".rstrip()
+            (f"{what} {number}" if number else what)
             + ": the record fails its checksum. Expected an intact record; the disk or another program changed it. "
             "Run `tq verify`, then restore a backup."
         )
@@ -333,7 +333,7 @@ class Spec:
 
     def record(self) -> bytes:
         head = HEAD.pack(FORMAT, self.created_at, self.seq, self.due_at, self.expires_at, len(self.header.packed))
-        return seal(head + self.header.packed + self.payload)
+        return seal(head + self.header.packed + self.payload, self.id)
 
 
 def spec_of(task_id: int, record: bytes) -> Spec:
@@ -403,8 +403,8 @@ class Status:
             row += [self.exit_code, error, [a.row() for a in self.attempts]]
         return row
 
-    def record(self) -> bytes:
-        return seal(pack(self.row()))
+    def record(self, task_id: int) -> bytes:
+        return seal(pack(self.row()), task_id)
 
 
 def error_in(packed: object) -> dict[str, Any] | None:
@@ -443,26 +443,29 @@ def status_of(task_id: int, record: bytes) -> Status:
     return status_from(status_row(task_id, record))
 
 
-def first_success(claim: int, seq: int, worker: str, started_at: int, finished_at: int, output: bool, result: bytes | None) -> bytes:
+def first_success(
+    task_id: int, claim: int, seq: int, worker: str, started_at: int, finished_at: int, output: bool, result: bytes | None
+) -> bytes:
     """The record of a task that succeeded at its first attempt: ``Status(...).record()`` without the object.
 
     The hot path: nearly every task ends here, and the dataclass costs five times the packing.
     """
     body = pack([5, claim, seq, 0, 0, started_at, finished_at, 1, 0, 0, 0, False, worker, output, result])
-    return body + zlib.crc32(body).to_bytes(4, "big")
+    return body + zlib.crc32(body, task_id & 0xFFFFFFFF).to_bytes(4, "big")
 
 
 def success_again(
-    past: list[Any], claim: int, seq: int, worker: str, started_at: int, finished_at: int, output: bool, result: bytes | None
+    task_id: int, past: list[Any], claim: int, seq: int, worker: str, started_at: int, finished_at: int, output: bool, result: bytes | None
 ) -> bytes:
     """The record of a task with a past (its row) that succeeded: what ``lifecycle.settle`` would make of it."""
     row = [5, claim, seq, past[3], 0, started_at, finished_at, past[7] + 1, *past[8:12], worker, past[13] or output, result]
     if len(past) > 15:
         row += [None, None, past[17]]
-    return seal(pack(row))
+    return seal(pack(row), task_id)
 
 
 def retry_later(
+    task_id: int,
     past: list[Any] | None,
     claim: int,
     worker: str,
@@ -481,7 +484,7 @@ def retry_later(
     run = [number, started_at, finished_at, "failed", worker, error, exit_code]
     runs = [*past[17], run][-MAX_ATTEMPTS_KEPT + 1 :] if len(past) > 15 else [run]
     row = [4, claim, 0, past[3], due_at, started_at, 0, number, past[8] + 1, *past[9:11], False, worker, past[13] or output, past[14]]
-    return seal(pack([*row, exit_code, None if error is None else True, runs]))
+    return seal(pack([*row, exit_code, None if error is None else True, runs]), task_id)
 
 
 _NO_PAST: list[Any] = Status(State.RUNNING).row()
@@ -507,7 +510,7 @@ def made_pending(task_id: int, record: bytes, due_at: int, seq: int, ready_at: i
     if state not in _TIMED or body[due_at_at:rest_at] != pack(due_at):
         return None
     new = b"%b\x02%b%b%b\x00%b" % (body[:start], body[start + 1 : seq_at], pack(seq), pack(ready_at), body[rest_at:])
-    return _TIMED[state], seal(new)
+    return _TIMED[state], seal(new, task_id)
 
 
 _TIMED = {int(state): state for state in (State.SCHEDULED, State.RETRYING)}

@@ -590,7 +590,7 @@ class StoreMachine(RuleBasedStateMachine):
     )
     def retain(self, keep: int, keep_bytes: int, age: int, age_failed: int) -> None:
         over = [i for i, (_, status) in self.model.tasks.items() if status.state in FINAL]
-        sizes = {task.id: len(task.spec.record()) + len(task.status.record()) for task in self.turn().get(over) if task is not None}
+        sizes = {task.id: len(task.spec.record()) + len(task.status.record(task.id)) for task in self.turn().get(over) if task is not None}
         found = self.turn().retain(Limits(keep=keep, keep_bytes=keep_bytes, keep_ms=age, keep_failed_ms=age_failed), 1000)
         expected = []
         for failed, keep_ms in ((True, age_failed), (False, age)):
@@ -717,7 +717,7 @@ class StoreMachine(RuleBasedStateMachine):
         kept: Counter[tuple[str, str, bool]] = Counter()
         for task in self.raw.get([i for i, (_, status) in self.model.tasks.items() if status.state in FINAL]):
             assert task is not None
-            head, size_of = task.spec.header, len(task.spec.record()) + len(task.status.record())
+            head, size_of = task.spec.header, len(task.spec.record()) + len(task.status.record(task.id))
             kept[head.queue, head.type, task.state is State.FAILED] += size_of
         for tally in self.raw.tallies():
             key = (tally.queue, tally.type)

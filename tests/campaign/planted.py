@@ -160,7 +160,7 @@ def watchdog_asleep() -> None:
 
 def checksum_unread() -> None:
     """A record is believed whatever its checksum says."""
-    model.unseal.__code__ = (lambda record, what, number="": record[:-4]).__code__
+    model.unseal.__code__ = (lambda record, what, number=0: record[:-4]).__code__
 
 
 def text_uncleaned() -> None:

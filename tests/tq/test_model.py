@@ -76,7 +76,7 @@ def test_a_specification_comes_back_as_it_was_written(spec):
 
 @given(status=statuses)
 def test_a_status_comes_back_as_it_was_written(status):
-    assert status_of(7, status.record()) == status
+    assert status_of(7, status.record(7)) == status
 
 
 @given(header=headers)
@@ -108,8 +108,8 @@ def test_a_record_from_a_view_is_decoded_like_one_from_bytes():
 
 SAMPLES = {
     "specification": (spec_of, Spec(9, Header("type", label="l", meta={"a": "b"}), b"payload", 1, 2, 3, 4).record()),
-    "status": (status_of, Status(State.FAILED, 3, error={"type": "E", "message": "m"}, attempts=(Attempt(1, 2, 3, "failed"),)).record()),
-    "first success": (status_of, first_success(1, 2, "w", 3, 4, False, b"\x01")),
+    "status": (status_of, Status(State.FAILED, 3, error={"type": "E", "message": "m"}, attempts=(Attempt(1, 2, 3, "failed"),)).record(9)),
+    "first success": (status_of, first_success(9, 1, 2, "w", 3, 4, False, b"\x01")),
 }
 
 
@@ -135,10 +135,18 @@ def test_every_cut_of_a_record_is_noticed(name):
         decode(9, record + b"\x00")
 
 
+@pytest.mark.parametrize("other", [0, 8, 9 + 2**31, 9 + 2**16])
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_record_found_under_the_id_of_another_task_is_noticed(name, other):
+    decode, record = SAMPLES[name]
+    with pytest.raises(StoreDamaged, match=f"task {other}" if other else "task"):
+        decode(other, record)
+
+
 def test_a_record_of_a_newer_format_is_not_guessed_at():
     body = bytes([FORMAT + 1]) + Spec(1, Header("t"), b"", 5).record()[1:-4]
     with pytest.raises(StoreTooNew, match=f"format {FORMAT}, got {FORMAT + 1}"):
-        spec_of(1, seal(body))
+        spec_of(1, seal(body, 1))
 
 
 @given(body=st.binary(max_size=64))
@@ -159,7 +167,7 @@ def test_a_first_success_is_the_record_of_that_status(claim, seq, worker, start,
     status = Status(
         State.SUCCEEDED, claim, seq, started_at=start, finished_at=finish, attempt=1, worker=worker, output=output, result=result
     )  # fmt: skip
-    assert first_success(claim, seq, worker, start, finish, output, result) == status.record()
+    assert first_success(7, claim, seq, worker, start, finish, output, result) == status.record(7)
 
 
 @given(value=data)

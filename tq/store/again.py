@@ -51,7 +51,7 @@ class Again(HotPath):
             held.append(True)
             _, batch, _, _, past, header, _ = run
             del running[task_id]
-            record = retry_later(past, claim, batch.worker, started_at, finished_at, output, details, due_at)
+            record = retry_later(task_id, past, claim, batch.worker, started_at, finished_at, output, details, due_at)
             states.append((U64.pack(task_id), record))
             timers.append((TIMER.pack(due_at, DUE, task_id), b""))
             batch.left -= 1
@@ -109,7 +109,7 @@ class Again(HotPath):
         if status is None:
             if seq or header.parents or due_at != at:
                 return False
-            state, status = State.SCHEDULED, Status(State.PENDING, seq=self._seq + 1, ready_at=self._now).record()
+            state, status = State.SCHEDULED, Status(State.PENDING, seq=self._seq + 1, ready_at=self._now).record(task_id)
         else:
             found = made_pending(task_id, status, at, self._seq + 1, self._now)
             if found is None:

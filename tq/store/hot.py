@@ -95,7 +95,7 @@ class HotPath(Registry):
                     self._empty.pop(number, None)
             if expires_at:
                 timers.append((TIMER.pack(expires_at, EXPIRE, task_id), b""))
-            tasks.append((U64.pack(task_id), seal(head + packed + payload)))
+            tasks.append((U64.pack(task_id), seal(head + packed + payload, task_id)))
         tally.states[State.BLOCKED if blocked else State.SCHEDULED] += waits
         tally.states[_PENDING] += len(run) - waits
         tally.bytes += size
@@ -239,7 +239,7 @@ class HotPath(Registry):
         _log.error("task %d cannot be read and is failed: %s", task_id, error)
         status = Status(State.FAILED, claim=1, finished_at=self._now, error={"type": "StoreDamaged", "message": str(error)})
         tally = self._tally_for(Header(lane.key[1], lane.key[0]))
-        record = status.record()
+        record = status.record(task_id)
         self._txn.put(U64.pack(task_id), record, db=self._db["states"])
         number = self._tally[tally.queue, tally.type][0]
         self._txn.put(HISTORY.pack(State.FAILED, self._now, task_id), ENDED.pack(number, False, len(record)), db=self._db["history"])
@@ -282,9 +282,9 @@ class HotPath(Registry):
                 named, keep_ms, fixed = is_named(header), self._lanes.line(header.queue).info.keep_ms, SEALED + len(header.packed)
             key = U64.pack(task_id)
             if past is None:
-                record = first_success(claim, seq, batch.worker, started_at, finished_at, output, result)
+                record = first_success(task_id, claim, seq, batch.worker, started_at, finished_at, output, result)
             else:
-                record = success_again(past, claim, seq, batch.worker, started_at, finished_at, output, result)
+                record = success_again(task_id, past, claim, seq, batch.worker, started_at, finished_at, output, result)
             kept = fixed + size + len(record)
             states.append((key, record))
             history.append((HISTORY.pack(5, finished_at, task_id), ENDED.pack(number, output or bool(past and past[13]), kept)))

@@ -315,7 +315,7 @@ class LmdbStore(Again):
                 self._respecify(task.spec, spec)
             new = self._enter(spec, new)
             self._count(task.spec, spec, old, new, one.event)
-        self._txn.put(U64.pack(one.id), new.record(), db=self._db["states"])
+        self._txn.put(U64.pack(one.id), new.record(one.id), db=self._db["states"])
         return Task(spec, new)
 
     def _rename(self, task: Task, spec: Spec, new: Status) -> bool:
@@ -397,7 +397,7 @@ class LmdbStore(Again):
         elif new.state in _TIMED:
             txn.put(TIMER.pack(new.due_at, DUE, spec.id), b"", db=db["timers"])
         elif new.state.final:
-            tally, size = self._tally_for(header), SEALED + len(header.packed) + len(spec.payload) + len(new.record())
+            tally, size = self._tally_for(header), SEALED + len(header.packed) + len(spec.payload) + len(new.record(spec.id))
             number = self._tally[header.queue, header.type][0]
             txn.put(HISTORY.pack(new.state, new.finished_at, spec.id), ENDED.pack(number, new.output, size), db=db["history"])
             self._keep(tally, new.state, 1, size)

@@ -592,4 +592,4 @@ def _matches(query: Query, task: Task) -> bool:
 
 def _size(spec: Spec, status: Status) -> int:
     """What a finished task takes: the bytes of its records."""
-    return len(spec.record()) + len(status.record())
+    return len(spec.record()) + len(status.record(spec.id))

@@ -53,7 +53,7 @@ class Names:
         """Who holds a name: task id, until when (0: while it lives), digest. Nobody, if that cannot be read."""
         record = txn.get(key, db=self._dbs["names"])
         try:
-            value = None if record is None else unseal(record, "the name", f"{key!r:.100}")
+            value = None if record is None else unseal(record, f"the name {key!r:.100}")
         except StoreDamaged as error:  # it must not keep its task from coming to an end
             _log.error("a name is taken to be free: %s", error)
             value = None
@@ -66,7 +66,7 @@ class Names:
         keys = [name_key(ref) for ref in names]
         found = self._found(txn, [key for key in keys if key is not None])
         records = [None if key is None else found.get(key) for key in keys]
-        values = [None if record is None else unseal(record, "the name", f"{keys[at]!r:.100}") for at, record in enumerate(records)]
+        values = [None if record is None else unseal(record, f"the name {keys[at]!r:.100}") for at, record in enumerate(records)]
         return [None if value is None else Holder(PAIR.unpack_from(value)[0], value[PAIR.size :]) for value in values]
 
     def _found(self, txn: Any, keys: Sequence[bytes]) -> dict[bytes, bytes]:

@@ -77,7 +77,7 @@ def remember(key: bytes, ids: Sequence[int]) -> bytes:
 
 def remembered(key: bytes, record: bytes) -> Sequence[int]:
     """The ids in the record of ``requests`` at ``key``. StoreDamaged."""
-    value = unseal(key + record, "request", key.hex())[len(key) :]
+    value = unseal(key + record, f"request {key.hex()}")[len(key) :]
     if len(value) % U64.size:
         return [task_id for (task_id,) in U64.iter_unpack(value[len(LISTED) :])]
     first, count = PAIR.unpack(value)

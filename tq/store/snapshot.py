@@ -105,7 +105,7 @@ class Contents:
     def record(self) -> bytes:
         """Everything but what follows from the rest (``ready``) or is a cache (``turns``)."""
         counters = [self.last_id, self.last_seq, self.last_chore]
-        tasks = [[i, spec.record(), self.statuses[i].record()] for i, spec in self.specs.items()]
+        tasks = [[i, spec.record(), self.statuses[i].record(i)] for i, spec in self.specs.items()]
         held = [[h.id, h.claim, h.worker, h.claimed_at, h.lease_ms, lapses] for h, lapses in self.held.values()]
         requests = [[nonce, number, at, ids] for (nonce, number), (at, ids) in self.requests.items()]
         names = [[*ref, owner.id, owner.digest, owner.until] for ref, owner in self.names.items()]

@@ -249,7 +249,8 @@ class Driver:
             assert tally.states == [sum(task.state is state for task in mine) for state in State]
             assert tally.bytes == sum(len(task.spec.payload) for task in mine if not task.state.final)
             assert tally.runs == sum(tally.times.values())
-            sizes = [(task.state is State.FAILED, len(task.spec.record()) + len(task.status.record())) for task in mine if task.state.final]
+            ended = [task for task in mine if task.state.final]
+            sizes = [(task.state is State.FAILED, len(task.spec.record()) + len(task.status.record(task.id))) for task in ended]
             assert tally.kept == [sum(size for failed, size in sizes if failed is which) for which in (False, True)]
         running = {(task.id, task.status.claim, task.status.worker) for task in tasks if task.state is State.RUNNING}
         assert {(held.id, held.claim, held.worker) for held in self.held()} == running

@@ -242,7 +242,7 @@ def ended(store, count, *, failed=False, payload=b""):
 
 
 def weight(task: Task) -> int:
-    return len(task.spec.record()) + len(task.status.record())
+    return len(task.spec.record()) + len(task.status.record(task.id))
 
 
 def test_what_is_over_its_bytes_goes_oldest_first_failed_apart(store):

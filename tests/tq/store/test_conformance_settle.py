@@ -21,7 +21,7 @@ def test_a_first_success_is_written_as_the_record_of_a_first_success(store):
     (task_id,) = store.add()
     store.now += 30
     assert store.succeed(store.take(task_id, worker="w3"), ran=20, output=True, result=pack("fine")) == [True]
-    expected = first_success(1, 1, "w3", store.now - 20, store.now, True, pack("fine"))
+    expected = first_success(1, 1, 1, "w3", store.now - 20, store.now, True, pack("fine"))
     assert store.get(task_id).status == status_of(task_id, expected)
     store.reopen()
     assert store.get(task_id).status == status_of(task_id, expected)

@@ -140,7 +140,7 @@ class Surgeon:
 
     def status(self, role: str, **changes: Any) -> None:
         key = U64.pack(ID[role])
-        self.put("states", key, replace(status_of(ID[role], self.get("states", key)), **changes).record())
+        self.put("states", key, replace(status_of(ID[role], self.get("states", key)), **changes).record(ID[role]))
 
     def tally(self, queue: str, **changes: Any) -> None:
         for key, value in self.txn.cursor(self.dbs["tallies"]):
@@ -164,12 +164,16 @@ def _bit_in_a_status(s: Surgeon) -> None:
     s.change("states", key_of("failed"), 3, b"\xff")
 
 
+def _status_of_another_task(s: Surgeon) -> None:
+    s.put("states", key_of("failed"), s.get("states", key_of("succeeded")))
+
+
 def _status_of_a_wrong_shape(s: Surgeon) -> None:
-    s.put("states", key_of("failed"), seal(pack(["not", "a", "status"])))
+    s.put("states", key_of("failed"), seal(pack(["not", "a", "status"]), ID["failed"]))
 
 
 def _status_without_a_task(s: Surgeon) -> None:
-    s.put("states", U64.pack(999), Status(State.FAILED).record())
+    s.put("states", U64.pack(999), Status(State.FAILED).record(999))
 
 
 def _lost_ready_entry(s: Surgeon) -> None:
@@ -369,6 +373,7 @@ def _bit_in_a_lane(s: Surgeon) -> None:
 DAMAGE: list[tuple[Callable[[Surgeon], None], str]] = [
     (_bit_in_a_payload, "task 6: the record fails its checksum"),
     (_bit_in_a_status, "task 7: the record fails its checksum"),
+    (_status_of_another_task, "task 7: the record fails its checksum"),
     (_status_of_a_wrong_shape, "task 7: expected a record of its kind"),
     (_status_without_a_task, "task 999: a status without a specification"),
     (_lost_ready_entry, "task 1: pending, but its entry in ready .* is missing"),
