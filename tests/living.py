@@ -62,6 +62,15 @@ def processes_of(data_dir: Path) -> list[psutil.Process]:
     return found
 
 
+def unmeasured(**more: str) -> dict[str, str]:
+    """The environment of a process that is to be interrupted, with ``more``: no coverage is measured in it.
+
+    Coverage holds a lock while it notes a file; an exception that a signal raises there leaves it taken, and the process
+    waits for itself at its next file, for ever.
+    """
+    return {name: value for name, value in os.environ.items() if not name.startswith("COV")} | more
+
+
 class Daemon:
     """A real daemon, child of the test. ``options`` are its own: ``app="module"``, ``workers=2``, ``log_level="debug"``."""
 

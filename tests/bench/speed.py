@@ -91,6 +91,7 @@ def commands(size: Size) -> Iterator[Bar]:
             "status": [*tq, "status", str(done)],
             "wait": [*tq, "wait", str(done)],
             "stats": [*tq, "stats"],
+            "completion": [*tq, "__complete", "bash", "show", ""],
         }
         # An installed tq has its byte code; a checkout may have stale one, or an environment that forbids writing it.
         ours = {
@@ -108,7 +109,8 @@ def commands(size: Size) -> Iterator[Bar]:
                 subprocess.run(line, env=env, check=True, stdout=subprocess.DEVNULL)
                 if number:  # the first writes byte code
                     times[name].append((time.monotonic() - began) * 1000)
-        bare = median(times.pop("pass"))
+        bare, completion = median(times.pop("pass")), median(times.pop("completion"))
+        yield at_most("completing `tq show ` after a Tab", completion, "ms", 150, 100, f"python -c pass {bare:.1f} ms")
         for name, found in times.items():
             told = f"python -c pass {bare:.1f} ms, ratio {median(found) / bare:.2f}; fastest {min(found):.1f} ms"
             yield at_most(f"`tq {name}` as a process", median(found), "ms", 2 * bare + 3, 1.5 * bare, told)

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.flows.conftest import left_behind
+from tests.living import unmeasured
 
 pytestmark = pytest.mark.flow
 DEMO = [sys.executable, "-m", "tq", "demo"]
@@ -72,9 +73,8 @@ def test_on_a_terminal_it_shows_bars_and_a_table(place: Path) -> None:
 
 @pytest.mark.parametrize(("sent", "at"), [(signal.SIGINT, "on disk"), (signal.SIGTERM, "worker processes"), (signal.SIGTERM, "")])
 def test_an_interrupted_demo_leaves_nothing_behind(place: Path, until: Callable[..., Any], sent: signal.Signals, at: str) -> None:
-    # Unmeasured: a signal that comes while coverage holds its lock would stop the demo for ever (coverage 7.17).
-    env = {name: value for name, value in surroundings(place).items() if not name.startswith("COV")}
-    with subprocess.Popen(DEMO, env={**env, "PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, text=True) as demo, ExitStack() as at_last:
+    env = unmeasured(TMPDIR=str(place), PYTHONUNBUFFERED="1")
+    with subprocess.Popen(DEMO, env=env, stdout=subprocess.PIPE, text=True) as demo, ExitStack() as at_last:
         at_last.callback(demo.kill)
         assert demo.stdout is not None
         if at:

@@ -17,6 +17,7 @@ import pytest
 
 from examples.shop.stand_ins import World, http_server, smtp_server
 from tests.flows.conftest import left_behind
+from tests.living import unmeasured
 from tq.client import Client, start_daemon, stop_daemon
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -152,8 +153,7 @@ def test_a_payment_that_is_run_once_more_by_hand_does_not_send_a_second_receipt(
 @pytest.mark.parametrize("at", ["", "types", "on disk"], ids=["while the daemon starts", "when it is there", "while tasks run"])
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_shop_leaves_nothing_behind(data_dir: Path, until: Callable[..., Any], sent: signal.Signals, at: str) -> None:
-    env = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
-    env |= {"TMPDIR": str(data_dir), "PYTHONUNBUFFERED": "1"}
+    env = unmeasured(TMPDIR=str(data_dir), PYTHONUNBUFFERED="1")
     with subprocess.Popen(RUN, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True) as shop, ExitStack() as at_last:
         at_last.callback(shop.kill)
         assert shop.stdout is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.living import processes_of
+from tests.living import processes_of, unmeasured
 from tq import bench
 from tq.errors import TqError, UsageError
 
@@ -57,7 +56,7 @@ def test_words_are_an_aligned_table_with_ratios_to_bare_commits(place: Path, cap
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT], ids=["term", "int"])
 def test_a_bench_interrupted_as_its_daemon_starts_leaves_nothing(place: Path, until: Callable[..., Any], sign: signal.Signals) -> None:
     command = [sys.executable, "-c", "from tq.bench import run; raise SystemExit(run())"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=unmeasured())
     try:
         home = until(lambda: begun_daemon(place), 20, "a daemon that starts")
         process.send_signal(sign)

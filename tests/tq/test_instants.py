@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.living import unmeasured
 from tq.instants import EXAMPLES, instant, instant_ms, span_ms
 
 BERLIN, NEW_YORK, LORD_HOWE = ZoneInfo("Europe/Berlin"), ZoneInfo("America/New_York"), ZoneInfo("Australia/Lord_Howe")
@@ -287,6 +287,6 @@ def test_what_python_writes_in_iso_8601_is_read_back(when: datetime, offset: int
 
 def test_reading_an_instant_loads_nothing_of_tq() -> None:
     code = "import sys, tq.instants; print(*sorted(name for name in sys.modules if name.startswith('tq.') or name == 'dataclasses'))"
-    env = {name: value for name, value in os.environ.items() if not name.startswith("COV")}  # coverage loads modules of its own
+    env = unmeasured()  # coverage loads modules of its own
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout.split() == ["tq.instants"]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+from tests.living import unmeasured
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -15,8 +16,7 @@ ROOT = HERE.parent.parent
 def _mypy(name: str, cache: Path) -> list[tuple[int, str]]:
     """(line, kind) of each error in a file, once."""
     words = [sys.executable, "-m", "mypy", "--strict", "--warn-unused-ignores", "--cache-dir", str(cache), str(HERE / name)]
-    env = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
-    done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run(words, cwd=ROOT, env=unmeasured(), capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode in (0, 1), done.stdout + done.stderr
     pattern = re.compile(rf"^\S*{re.escape(name)}:(\d+): error: .*\[([a-z-]+)\]$", re.MULTILINE)
     return sorted({(int(line), kind) for line, kind in pattern.findall(done.stdout)})

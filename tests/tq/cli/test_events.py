@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.living import unmeasured
 from tq import wire
 from tq.cli.events import WHY
 from tq.cli.render import spoken
@@ -171,7 +171,7 @@ def test_following_one_task_ends_with_it_and_hears_of_no_chore_of_that_number(fa
 def test_the_live_stream_is_left_without_a_traceback(fake: Any, data_dir: Path, how: str) -> None:
     fake.events = [step(n, "added", n) for n in range(1, 2000)]
     argv = [sys.executable, "-m", "tq", "events", "-f"]
-    env = {**os.environ, "TQ_DATA_DIR": str(data_dir)}
+    env = unmeasured(TQ_DATA_DIR=str(data_dir))
     with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None

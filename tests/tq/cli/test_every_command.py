@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.living import unmeasured
 from tq import wire
 from tq.cli import app
 from tq.cli.options import COMMANDS
@@ -206,7 +207,7 @@ def test_ctrl_c_ends_a_command_with_130_and_says_what_goes_on(
 ) -> None:
     fake.verbs["remove"] = lambda _: {"chore": 7}
     fake.silent = {verb}
-    env = {**os.environ, "TQ_DATA_DIR": str(data_dir)}
+    env = unmeasured(TQ_DATA_DIR=str(data_dir))
     with subprocess.Popen(
         [sys.executable, "-m", "tq", *argv], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.living import unmeasured
 from tq.client import AsyncClient, Client, start_daemon, stop_daemon
 from tq.errors import ConfigError, DaemonStartError, TaskFailed
 
@@ -118,7 +119,7 @@ def test_run_shows_both_streams_and_ends_with_the_commands_code(tq: Tq, daemon: 
 
 def test_ctrl_c_of_run_ends_the_command_and_exits_130(tq: Tq, daemon: Any, data_dir: Path) -> None:
     daemon()
-    env = {**os.environ, "TQ_DATA_DIR": str(data_dir)}
+    env = unmeasured(TQ_DATA_DIR=str(data_dir))
     words = [sys.executable, "-m", "tq", "run", "--", "sh", "-c", "echo begun; exec sleep 60"]
     with subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
