@@ -43,6 +43,7 @@ SUITES = (
     "simulation",
     "full",
     "instances",
+    "soak",
 )
 CHUNK_S = 60.0
 """About how long one chunk may take: what is lost when a run is cut short."""

@@ -197,12 +197,23 @@ def nobody_hung_up_on() -> None:
     unix.OUT_MOST = unix.HELD_MOST = 1 << 60
 
 
+def answers_hoarded() -> None:
+    """The daemon forgets nothing of its turns."""
+    turn, hoard = Broker.turn, list[bytes]()
+
+    def hoards(self: Any, *args: Any, **kwargs: Any) -> Any:
+        hoard.append(b"x" * (256 << 10))
+        return turn(self, *args, **kwargs)
+
+    Broker.turn = hoards  # type: ignore[method-assign]
+
+
 BUGS: dict[str, Plant] = {
     "answer_before_commit": answer_before_commit, "sync_off": sync_off, "token_ignored": token_ignored,
     "index_skipped": index_skipped, "claim_before_commit": claim_before_commit,
     "shape_unchecked": shape_unchecked, "decoder_without_limits": decoder_without_limits, "text_uncleaned": text_uncleaned,
     "checksum_unread": checksum_unread,
-    "nobody_hung_up_on": nobody_hung_up_on,
+    "nobody_hung_up_on": nobody_hung_up_on, "answers_hoarded": answers_hoarded,
     "requeue_before_reap": requeue_before_reap, "watchdog_asleep": watchdog_asleep,
     "switch_unnoted": switch_unnoted, "names_unsynced": names_unsynced, "lock_ignored": lock_ignored,
     "room_unasked": room_unasked, "ends_unprovided": ends_unprovided,
