@@ -9,6 +9,7 @@ Promises: ``Daemon.end`` leaves no process of the instance alive and names those
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -84,7 +85,7 @@ class Daemon:
 
     def start(self) -> None:
         """Start it (again) and wait until it answers; RuntimeError has what it said if it refuses."""
-        argv = [sys.executable, "-m", *self.module, "--data-dir", str(self.data_dir), "--foreground"]
+        argv = [sys.executable, "-X", "faulthandler", "-m", *self.module, "--data-dir", str(self.data_dir), "--foreground"]
         for name, value in self.options.items():
             argv += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
         reader, writer = os.pipe()
@@ -98,7 +99,12 @@ class Daemon:
             os.close(writer)
         with open(reader, "rb") as ready:
             os.set_blocking(reader, False)
-            answer = wait_until(lambda: ready.read() or self._gone(), START_WITHIN_S, "the daemon's start")
+            try:
+                answer = wait_until(lambda: ready.read() or self._gone(), START_WITHIN_S, "the daemon's start")
+            except AssertionError as error:
+                self.process.send_signal(signal.SIGABRT)  # it says where each of its threads is
+                self.process.wait(END_WITHIN_S)
+                raise AssertionError(f"{error}\n{self.log()}") from None
         if not answer.startswith(b"ready"):
             self.end()
             raise RuntimeError(f"the daemon did not start: {answer.decode(errors='replace')}\n{self.log()}")
