@@ -38,7 +38,7 @@ Each line below a check is a test (``tests/campaign/results.json`` adds up the l
    tests/bench/test_bench.py::test_every_bench_measures_something_and_says_what
 14. The data file stays bounded under lists; no reader is pinned.
    tests/tq/store/test_conformance_read.py::test_any_number_of_lists_may_be_under_way
-   not yet: the soak of two hours.
+   tests/campaign/test_soak.py::test_an_instance_holds_no_more_after_much_work_than_after_little
 15. Group commits are bounded in count, bytes and time.
    tests/tq/test_broker.py::test_connections_take_turns_so_that_one_with_much_to_ask_delays_nobody
 16. Logs, events, dead letters, requests and names all have caps.
@@ -81,7 +81,9 @@ Each line below a check is a test (``tests/campaign/results.json`` adds up the l
 29. The clock steps or the machine sleeps: nothing lost, no lease lost early.
    tests/tq/test_broker_clock_steps.py::test_a_clock_that_steps_loses_nothing_runs_nothing_twice_and_holds_nothing_up
 30. Every slot of a schedule as documented, over two years and summer times.
-   not yet: schedules.
+   tests/tq/test_schedule.py::test_five_hundred_expressions_in_three_zones_over_two_years_come_due_as_another_library_says
+   tests/tq/test_schedule.py::test_around_a_change_of_the_clock_each_minute_is_as_the_rules_say
+   tests/tq/test_broker_schedules.py::test_a_thousand_slots_and_a_daemon_killed_at_random_commits
 31. All stores are one model and pass one conformance suite.
    tests/campaign/test_model.py::test_the_stores_are_the_model_through_fifteen_hundred_histories
    tests/tq/store/test_two_stores.py::test_all_stores_give_the_same_tasks_the_same_turns
