@@ -5,7 +5,7 @@ default:
 
 # Everything that runs without a daemon, then the flows with real ones
 test *ARGS:
-    python -m pytest -n 2 {{ARGS}}
+    python -m pytest -n 4 --dist worksteal {{ARGS}}
 
 # One story with real processes
 flows *ARGS:

@@ -17,7 +17,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = [(match[1], match[2]) for match in re.finditer(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)]
 OF_THE_CI = {
     "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/tq demo",
-    "python3 -m venv .venv && .venv/bin/pip install -e '.[dev]' && .venv/bin/python -m pytest -n 2",
+    "python3 -m venv .venv && .venv/bin/pip install -e '.[dev]' && .venv/bin/python -m pytest -n 4 --dist worksteal",
 }
 """These install and test the whole: `.ci/run` runs the second as it stands, and a wheel test does what the first does."""
 
