@@ -9,7 +9,7 @@ import pytest
 from tests.campaign.replacing import SUITE
 from tests.campaign.suite import apart
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.usefixtures("compiler")]
 
 
 def test_a_compaction_or_a_restore_that_is_killed_or_fails_or_loses_power_at_any_call_leaves_the_old_store_or_the_new_one() -> None:
