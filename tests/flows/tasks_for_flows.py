@@ -59,6 +59,20 @@ async def anap(seconds: float) -> float:
     return seconds
 
 
+@tq.task("meets")
+def meets(gate: str) -> None:
+    """Wait until the file ``gate`` is there."""
+    while not Path(gate).exists():
+        time.sleep(0.2)
+
+
+@tq.task("ameets")
+async def ameets(gate: str) -> None:
+    """As ``meets``, in an event loop."""
+    while not Path(gate).exists():  # noqa: ASYNC110, ASYNC240 - another process opens it
+        await asyncio.sleep(0.2)
+
+
 @tq.task("hold")
 def hold(path: str, gate: str = "", takes: float = 0.0) -> None:
     """Note the run, take some time, then wait until the file ``gate`` is there, if one is named."""
