@@ -5,9 +5,10 @@ now and then one that kills its worker), one client that sends and reads all the
 When its time is over a cycle waits for the ends of all. Each fifth cycle ends with the daemon's death in the midst of the work.
 Not for: top speed (tests/bench); deaths at bad moments (kills).
 Runs in: the process that drives it; daemon and workers are real.
-Promises: ten cycles are one run, since what grows is seen only within a life. Expected: as many ends as tasks were accepted; and within a daemon's life, from its first cycle on, no more memory of
-its own, descriptors, threads, reader slots, files and no larger store than ``MORE`` allows. How long an answer took is a
-figure (``p50_us``, ``p99_us``, summed over the cycles), since a machine has other work.
+Promises: ten cycles are one run, since what grows is seen only within a life. Expected: as many ends as tasks were accepted; and
+within a daemon's life, from its first cycle on, no more memory of its own, descriptors, threads, reader slots, files and no larger
+store than ``MORE`` allows. How long an answer took is a figure (``p50_us``, ``p99_us``, summed over the cycles), since a machine has
+other work.
 """
 
 from __future__ import annotations
