@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -205,6 +206,18 @@ class Instance:
                 return False
             time.sleep(0.005)
         return True
+
+    def stuck(self, processes: dict[int, int]) -> list[str]:
+        """Those of these that live, and where: command line, and what the kernel says each thread does. They are told to abort."""
+        found = []
+        for pid in [pid for pid, ticks in processes.items() if _lives(pid, ticks)]:
+            with suppress(OSError):
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                state = next(line for line in Path(f"/proc/{pid}/status").read_text("utf-8").splitlines() if line.startswith("State"))
+                waits = [(task / "wchan").read_text("utf-8") for task in Path(f"/proc/{pid}/task").iterdir()]
+                found.append(f"{pid} {words[:120]} ({state}; in {', '.join(waits)})")
+                os.kill(pid, signal.SIGABRT)
+        return found
 
     def missing(self, ids: set[int]) -> set[int]:
         """Ids that the store on disk does not know; for when no daemon runs."""

@@ -107,7 +107,7 @@ class Life:
         self.daemon = Daemon(self.data_dir, app=APP, workers=2)
         if plant is not None:
             self.daemon.module = ["tests.campaign.planted", plant, "tq.daemon"]
-        self.daemon.env = plain_env()
+        self.daemon.env = plain_env(PYTHONFAULTHANDLER="1")  # who has to be aborted says where he was
         self.daemon.start()
 
     def kill(self, rng: random.Random) -> Iterator[str]:
@@ -133,7 +133,10 @@ class Life:
         if at_once:
             self.daemon.start()
         if not (self.instance.gone(orphans, GONE_WITHIN_S) or self.instance.gone(orphans, 2 * a_start())):
-            yield f"{moment}: expected all of its processes to end with the daemon within {GONE_WITHIN_S} s, alive: {orphans}"
+            left = self.instance.stuck(orphans)
+            self.instance.gone(orphans, 5.0)
+            said = self.daemon.words.read_text(errors="replace")[-4000:]
+            yield f"{moment}: expected all of its processes to end with the daemon within {GONE_WITHIN_S} s, these do not: {left}; {said}"
         yield from (f"{moment}: expected a store without faults, found: {problem}" for problem in self.instance.problems()[:3])
         for copy in self.copies:
             yield from (f"copy: expected a sound copy, found: {problem}" for problem in verify(copy)[:3])
