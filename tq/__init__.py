@@ -12,6 +12,7 @@ The map of the rooms, from the doors down (imports point downwards only):
     client, lifecycle        the verbs over a socket; the one table of transitions
     context, middleware      what a running task knows and may say; what an application puts around sends and runs
     wire, board, output      frames; the page a worker shares with its parent; bounded output files
+    inlet                    what is sent to a running command
     query, schedule, instants   the filter language; rules that repeat; words of time
     model                    the nouns: specification, status, and the records they are kept in
     config, errors           settings; the tree of errors

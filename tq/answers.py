@@ -14,7 +14,7 @@ from typing import Any
 from tq import wire
 from tq.errors import TqError
 from tq.lifecycle import Outcome
-from tq.model import Task, error_in, spec_of
+from tq.model import Task, error_in, spec_of, unpack
 from tq.store import Claimed, Draft
 
 DAEMON_DIED = {"type": "Interrupted", "message": "the daemon ended while the task ran"}
@@ -47,12 +47,14 @@ def outcome_of(row: Sequence[Any]) -> Outcome:
     )  # fmt: skip
 
 
-def handed_out(task: Claimed, lease_ms: int) -> dict[str, Any]:
+def handed_out(task: Claimed, lease_ms: int, environment: bytes | None = None) -> dict[str, Any]:
+    """A task as a consumer gets it; ``environment`` is a command's, packed."""
     head, spec = task.header, spec_of(task.id, task.record)
+    extras = head.extras if environment is None else {**(head.extras or {}), "env": unpack(environment)}
     return {
         "id": task.id, "claim": task.claim, "type": head.type, "queue": head.queue, "payload": spec.payload,
         "attempt": task.attempt + 1, "priority": head.priority, "timeout_ms": head.timeout_ms, "lease_ms": lease_ms,
-        "label": head.label, "meta": head.meta, "tenant": head.tenant, "correlation_id": head.correlation_id, "extras": head.extras,
+        "label": head.label, "meta": head.meta, "tenant": head.tenant, "correlation_id": head.correlation_id, "extras": extras,
     }  # fmt: skip
 
 

@@ -170,7 +170,8 @@ class Child:
         return bool(self._unsent)
 
     def send(self, entries: Sequence[tuple[list[Any], float | None]]) -> bool:
-        """Send ``[id, claim, runs before, specification, failures]`` entries in order; those with a cost (ms) share records.
+        """Send ``[id, claim, runs before, specification, failures]`` entries in order; those with a cost (ms) share records. A command's
+        has its environment behind it, if the store keeps that apart.
 
         Whether all of it is on its way; if not, call ``send_on`` when ``tasks`` can be written.
         """
@@ -194,14 +195,15 @@ class Child:
         return self.send_on()
 
     def _append_alone(self, entry: list[Any]) -> None:
-        fds = []
-        if len(entry[3]) > INLINE_BYTES:
+        fds: list[int] = []
+        entry, beside = entry[:5], entry[5:]
+        if len(entry[3]) + sum(map(len, beside)) > INLINE_BYTES:
             fds.append(os.memfd_create("tq-task", os.MFD_CLOEXEC))
             view = memoryview(entry[3])
             while view:
                 view = view[os.write(fds[0], view) :]
             entry = [*entry[:3], None, *entry[4:]]
-        self._unsent.append((pack([False, [entry]]), fds))
+        self._unsent.append((pack([False, [entry], *beside]), fds))
 
     def send_on(self) -> bool:
         """Send what the pair takes; a full one is back-pressure."""

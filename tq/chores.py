@@ -21,7 +21,7 @@ from typing import Any
 from tq import query
 from tq.errors import Refused, StoreDamaged
 from tq.model import State, Task
-from tq.store import SCAN_MOST, Chore, Query, Store
+from tq.store import RELEASE, SCAN_MOST, Chore, Query, Store
 
 MOST = 1000
 APART = frozenset({"suspend", "resume"})
@@ -67,7 +67,7 @@ class Chores:
 
     def accept(self, verb: str, where: query.Filter, changes: Mapping[str, Any], now: int) -> int:
         """Write a new chore that does ``verb`` to what ``where`` matches; its id. Refused if there are too many."""
-        if len(self._store.chores()) >= MOST:
+        if sum(one.verb != RELEASE for one in self._store.chores()) >= MOST:
             raise Refused(f"expected at most {MOST} chores, they are all taken. See `tq queue chores`; try again later.", retry_after=5.0)
         args = {"where": str(where), "changes": changes, "below": self._store.last_id() + 1, "asked_at": now}
         return self._store.put_chore(Chore(0, verb, args)).id

@@ -22,6 +22,7 @@ from tq.model import (
     DEFAULT_PRIORITY,
     DEFAULT_QUEUE,
     MAX_DURATION_MS,
+    MAX_ENVIRONMENT,
     MAX_NAME,
     MAX_PAYLOAD,
     SHELL,
@@ -30,14 +31,17 @@ from tq.model import (
     Namesakes,
     Spec,
     brief,
+    environment_of,
     is_name,
     pack,
 )
+from tq.spool import is_input
 from tq.store import Draft, QueueInfo, TypeInfo
 
 KINDS_KEPT = 4096
 KINDS_BYTES = 2 << 20
 """Resolved kinds remembered, and the bytes of their options together: commands bring their whole environment."""
+PARENTS_MOST = 1000
 TASKS_MOST = 10_000
 """Tasks of one request: some 40 ms of one turn, 150 ms if each has a name, 800 ms if each replaces another."""
 NAMES_TOLD = 100
@@ -83,13 +87,17 @@ class Intake:
         self._queues = queues
         self._kinds: dict[tuple[object, ...], _Kind] = {}  # by type, packed options, and which names there are
         self._kinds_bytes = 0
+        self.waiting = False
+        """Whether any kind that is remembered has parents: else nobody need look for them."""
 
     def forget(self) -> None:
+        self.waiting = False
         self._kinds.clear()
         self._kinds_bytes = 0
 
-    def drafts(self, rows: Sequence[Any], now: int) -> tuple[list[Draft], dict[int, str]]:
-        """Drafts for ``[type, payload, options]`` rows; UsageError (or a kind of it) names the first bad one.
+    def drafts(self, rows: Sequence[Any], now: int, usual: Mapping[str, Any] | None = None) -> tuple[list[Draft], dict[int, str]]:
+        """Drafts for ``[type, payload, options]`` rows; UsageError (or a kind of it) names the first bad one. ``usual`` are the
+        options of those that have none of their own.
 
         And of those that have a key or a unique name, by their place, what to do if another task has it: "reject",
         "existing" or "replace".
@@ -98,7 +106,13 @@ class Intake:
             raise UsageError("enqueue: expected tasks, a list of at least one [type, payload, options], got none.")
         if len(rows) > TASKS_MOST:
             raise UsageError(f"enqueue: expected at most {TASKS_MOST} tasks, got {len(rows)}. Send the rest in another request.")
+        if usual and not usual.keys().isdisjoint(("key", "unique")):
+            raise UsageError("enqueue: options: expected none that names one task (key, unique), got one. Give each task its own.")
         kinds, most = self._kinds, self._defaults.max_payload
+        try:
+            alike = None if usual is None else pack(usual)
+        except ValueError:
+            raise UsageError(f"enqueue: options: expected a map of at most 500 levels, got {brief(usual)}.") from None
         drafts = []
         policies: dict[int, str] = {}
         for at, row in enumerate(rows):
@@ -110,12 +124,12 @@ class Intake:
                     rest = {option: value for option, value in options.items() if option not in ("key", "unique")}
                     key: tuple[object, ...] = (name, pack(rest), names[0] is not None, names[1] is not None)
                 else:
-                    key = (name, None if options is None else pack(options))
+                    key = (name, alike if options is None else pack(options))
                 kind = kinds.get(key)
             except (TypeError, ValueError):
                 raise UsageError(f"{_row(at, rows)}expected [type, payload, options], got {brief(row)}.") from None
             if kind is None:
-                kind = self._remember(key, self._resolve(name, options, _row(at, rows)))
+                kind = self._remember(key, self._resolve(name, usual if options is None else options, _row(at, rows)))
             header = kind.header if kind.alike is None else self._named(kind.alike, names, at, rows)
             if type(payload) is not bytes:
                 if payload is not None:
@@ -144,9 +158,11 @@ class Intake:
         return alike.header(key, unique)
 
     def _remember(self, key: tuple[object, ...], kind: _Kind) -> _Kind:
-        size = len(key[1]) if isinstance(key[1], bytes) else 0
+        size = (len(key[1]) if isinstance(key[1], bytes) else 0) + len(kind.header.environment)
         if len(self._kinds) >= KINDS_KEPT or self._kinds_bytes + size > KINDS_BYTES:
+            waiting = self.waiting  # of this very request, perhaps
             self.forget()
+            self.waiting = waiting
         self._kinds_bytes += size
         self._kinds[key] = kind
         return kind
@@ -207,7 +223,15 @@ class Intake:
         usual = self._usual(name, queue, known)
         usual |= {key: got[key] for key in usual if key in got}
         rest = {key: got[key] for key in ("label", "meta", "tenant", "flow", "correlation_id", "extras", "key", "unique") if key in got}
-        header = Header(type=name, queue=queue, deadline_ms=got.get("deadline_ms", 0), **usual, **rest)
+        environment = b""
+        if name == SHELL and "extras" in rest:
+            rest["extras"], environment = _apart(rest["extras"], where)
+        parents, loose = _parents(got, where)
+        self.waiting = self.waiting or bool(parents)
+        header = Header(
+            type=name, queue=queue, deadline_ms=got.get("deadline_ms", 0), parents=parents, parents_any=loose, environment=environment,
+            **usual, **rest
+        )  # fmt: skip
         ends = [ms for ms in (got.get("ttl_ms"), header.deadline_ms) if ms]  # waiting longer than either is the same end
         policy = got.get("unique_policy", "reject") if header.unique or header.key else ""
         times = got.get("delay_ms", 0), got.get("due_at", 0), min(ends, default=0)
@@ -304,9 +328,30 @@ def _texts(value: Any, where: str) -> dict[str, str]:
 
 
 def _extras(value: Any, where: str) -> dict[str, Any]:
-    if isinstance(value, dict) and len(pack(value)) <= MAX_EXTRAS:
-        return value
-    raise UsageError(f"{where}expected a map of at most {MAX_EXTRAS} bytes when packed, got {brief(value)}.")
+    if not isinstance(value, dict):
+        raise UsageError(f"{where}expected a map, got {brief(value)}.")
+    size = len(pack({**value, "env": None} if isinstance(value.get("env"), dict) else value))
+    if size > MAX_EXTRAS:
+        raise UsageError(f"{where}expected a map of at most {MAX_EXTRAS} bytes when packed, got {size}.")
+    return value
+
+
+def _apart(extras: dict[str, Any], where: str) -> tuple[dict[str, Any], bytes]:
+    """A command's extras with the key of its environment, and that packed; empty: it brings none."""
+    env, kept = extras.get("env"), extras.get("stdin")
+    if kept is not None and (not is_input(kept) or env is None):
+        raise UsageError(f"{where}extras: stdin: expected the name of an input, and env beside it, got {brief(kept)}.")
+    if env is None:
+        return extras, b""
+    if not isinstance(env, dict) or not all(isinstance(text, str | bytes) for pair in env.items() for text in pair):
+        raise UsageError(f"{where}extras: env: expected a map of texts, got something else.")  # it is not told: it may be a secret
+    key, packed = environment_of(env)
+    if len(packed) > MAX_ENVIRONMENT:
+        raise UsageError(
+            f"{where}extras: env: expected at most {MAX_ENVIRONMENT} bytes of environment, got {len(packed)}. "
+            "Send less, or none: `tq add --clean-env`."
+        )
+    return {**extras, "env": key}, packed
 
 
 def _backoff(value: Any, where: str) -> Backoff:
@@ -327,6 +372,21 @@ def _policy(value: Any, where: str) -> str:
     if value in POLICIES:
         return str(value)
     raise UsageError(f"{where}expected {', '.join(POLICIES)}, got {brief(value)}.")
+
+
+def _tasks(value: Any, where: str) -> list[int]:
+    if isinstance(value, list) and all(type(one) is int and 0 < one < 1 << 63 for one in value):
+        return value
+    raise UsageError(f"{where}expected a list of the ids of tasks, got {brief(value)}.")
+
+
+def _parents(got: Mapping[str, Any], where: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """After which tasks one runs: all of them, and those that may end in any way."""
+    after, loose = dict.fromkeys(got.get("after", ())), dict.fromkeys(got.get("after_any", ()))
+    found = tuple(after | loose)
+    if len(found) > PARENTS_MOST:
+        raise UsageError(f"{where}after: expected at most {PARENTS_MOST} tasks to wait for, got {len(found)}.")
+    return found, tuple(one for one in loose if one not in after)
 
 
 def checked_options(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -358,6 +418,8 @@ _OPTIONS: dict[str, Callable[[Any, str], Any]] = {
     "key": _name,
     "unique": _name,
     "unique_policy": _policy,
+    "after": _tasks,
+    "after_any": _tasks,
 }
 _HEADER = ("queue", "priority", "retries", "backoff", "timeout_ms", "once", "label", "meta", "correlation_id")
 _EDITS = {name: _OPTIONS[name] for name in (*_HEADER, "delay_ms", "due_at", "ttl_ms")}

@@ -16,11 +16,11 @@ Promises: pure; every change of state in tq is a row of ``TABLE``; a final state
                                   └─────failed, retries left──────┘      lapsed: as crashed
     whatever would run again after its time to live ──> expired
     any waiting state ──cancelled──> cancelled      any waiting state ──ran_out──> expired
-    any waiting state ──edited──> a waiting state
+    any waiting state ──edited──> a waiting state      blocked ──parent_over──> blocked    blocked ──parent_failed──> cancelled
     any final state ──retried──> pending            any final or waiting state ──removed──> (gone)
 
 ``succeeded`` of a first attempt and ``claimed`` are the hot path: stores carry them out from this table in
-batches (``task.first_success``), without an object for each step.
+batches (``tq.store.records``), without an object for each step.
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ _ENDED = _states(S.FAILED, S.CANCELLED, S.EXPIRED)
 TABLE: tuple[Row, ...] = (
     Row("enqueued", _states(), _states(S.SCHEDULED, S.BLOCKED, S.PENDING), "specification, seq or due time", "sender, schedule"),
     Row("came_due", _states(S.SCHEDULED, S.RETRYING), _states(S.PENDING), "seq, ready_at", "the clock"),
-    Row("unblocked", _states(S.BLOCKED), _states(S.PENDING, S.SCHEDULED), "seq, ready_at", "the last parent's end"),
+    Row("parent_over", _states(S.BLOCKED), _states(S.BLOCKED), "waits - 1", "a parent's end"),
+    Row("unblocked", _states(S.BLOCKED), _states(S.PENDING, S.SCHEDULED), "waits = 0, seq, ready_at", "the last parent's end"),
+    Row("parent_failed", _states(S.BLOCKED), _states(S.CANCELLED), "waits = 0, error, finished_at", "a parent's end"),
     Row("claimed", _states(S.PENDING), RUNNING, "claim + 1, worker, lease", "pool, consumer"),
     Row("extended", RUNNING, RUNNING, "lease", "consumer"),
     Row("cancel_asked", RUNNING, RUNNING, "cancel_asked", "person"),
@@ -120,6 +122,7 @@ class Transition:
     claim: int | None
     status: Status
     spec: Spec | None = None  # an edit's: what it is from now on
+    parent: int = 0  # of one that stays blocked: the task that it waits for no more
 
 
 def backoff_ms(backoff: Backoff, failures: int, chance: float) -> int:
@@ -221,7 +224,7 @@ def _too_late(spec: Spec, ends_at: int, due_at: int) -> bool:
 def cancel(task: Task, now: int) -> Transition | None:
     """A person's cancel: at once while it waits, a stored flag while it runs, None when it is already over."""
     if task.state in WAITING:
-        return Transition(task.id, "cancelled", WAITING, None, replace(task.status, state=S.CANCELLED, finished_at=now))
+        return Transition(task.id, "cancelled", WAITING, None, replace(task.status, state=S.CANCELLED, finished_at=now, waits=0))
     if task.state is S.RUNNING:
         return Transition(task.id, "cancel_asked", RUNNING, task.status.claim, replace(task.status, cancel_asked=True))
     return None
@@ -235,7 +238,25 @@ def come_due(task: Task, now: int) -> Transition:
 
 def run_out(task: Task, now: int) -> Transition:
     """A waiting task whose time to live is over."""
-    return Transition(task.id, "ran_out", WAITING, None, replace(task.status, state=S.EXPIRED, finished_at=now))
+    return Transition(task.id, "ran_out", WAITING, None, replace(task.status, state=S.EXPIRED, finished_at=now, waits=0))
+
+
+def parent_over(task: Task, parent: int, state: State, now: int) -> Transition:
+    """A blocked task when ``parent``, which it waits for, is over in ``state``: it is cancelled, waits on, or goes its way."""
+    status, head = task.status, task.spec.header
+    blocked = _states(S.BLOCKED)
+    if state is not S.SUCCEEDED and parent not in head.parents_any:
+        text = f"expected task {parent} to succeed before this one runs, but it {_NOT_DONE[state]}"
+        status = replace(status, state=S.CANCELLED, finished_at=now, waits=0, error={"type": "ParentFailed", "message": text})
+        return Transition(task.id, "parent_failed", blocked, None, status)
+    if status.waits > 1:
+        return Transition(task.id, "parent_over", blocked, None, replace(status, waits=status.waits - 1), parent=parent)
+    if status.due_at > now:
+        return Transition(task.id, "unblocked", blocked, None, replace(status, state=S.SCHEDULED, waits=0))
+    return Transition(task.id, "unblocked", blocked, None, replace(status, state=S.PENDING, waits=0, seq=0, ready_at=now, due_at=0))
+
+
+_NOT_DONE = {S.FAILED: "failed", S.CANCELLED: "was cancelled", S.EXPIRED: "expired"}
 
 
 def edit(task: Task, spec: Spec, due_at: int | None, now: int) -> Transition | None:
@@ -246,7 +267,9 @@ def edit(task: Task, spec: Spec, due_at: int | None, now: int) -> Transition | N
     if task.state not in WAITING:
         return None
     status = task.status
-    if due_at is not None and task.state is not S.BLOCKED:
+    if due_at is not None and task.state is S.BLOCKED:
+        status = replace(status, due_at=due_at if due_at > now else 0)  # for when it waits no more
+    elif due_at is not None:
         if due_at > now:
             state = S.RETRYING if task.state is S.RETRYING else S.SCHEDULED
             status = replace(status, state=state, due_at=due_at, seq=0, ready_at=0)

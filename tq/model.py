@@ -15,12 +15,13 @@ A **specification** is written once, when the task is accepted, and hardly ever 
 tasks of one kind share, so it is packed once and its bytes serve ten thousand tasks.
 
 A **status** is written when something has happened: a msgpack row (see ``Status``) and its CRC-32. A task that
-nothing has happened to has none: it is pending if its ``seq`` is not 0, else scheduled or blocked.
+nothing has happened to has none: it is pending if its ``seq`` is not 0, else scheduled.
 """
 
 from __future__ import annotations
 
 import enum
+import hashlib
 import re
 import reprlib
 import struct
@@ -44,6 +45,8 @@ DEFAULT_PRIORITY = 1
 DEFAULT_QUEUE = "default"
 SHELL = "shell"
 """The type of commands: built in, so every store knows it."""
+ENVIRONMENT_KEY = 16
+"""Bytes of the key of an environment: a BLAKE2b hash of it packed."""
 
 # Limits of design section 3. Each is the default of a setting of the same name.
 MAX_PAYLOAD = 256 * 1024
@@ -53,6 +56,7 @@ MAX_ATTEMPTS_KEPT = 10
 MAX_CRASHES = 3
 MAX_INTERRUPTS = 10
 MAX_NAME = 200
+MAX_ENVIRONMENT = 128 * 1024
 MAX_HEADER = 0xFFFF
 """Bytes of a packed header: its length has two bytes in the record."""
 
@@ -224,7 +228,8 @@ class Header:
     """What tasks of one kind have in common: a specification without its payload and its times.
 
     ``retries`` counts runs after the first; ``timeout_ms`` 0 is none; ``once`` makes an attempt that was cut
-    short fail the task; ``flow`` is an ordering key; ``parents`` are the ids it waits for; ``extras`` holds
+    short fail the task; ``flow`` is an ordering key; ``parents`` are the ids of the tasks after which it runs, ``parents_any`` those
+    of them that may end in any way (the others must succeed, or it is cancelled); ``extras`` holds
     what only some tasks have (for commands: how to run them), never looked at by the daemon.
     ``retry_for_ms`` and ``deadline_ms`` count from when the task was accepted (0: none): no retry begins after
     the first, and after the second it is over, running or not. ``key`` names the request that sent it (idempotency),
@@ -249,15 +254,20 @@ class Header:
     deadline_ms: int = 0
     key: str | None = None
     unique: str | None = None
+    parents_any: tuple[int, ...] = ()
     packed: bytes = field(default=b"", repr=False, compare=False)
     lane: tuple[str, str, str | None, str | None] = field(default=("", "", None, None), repr=False, compare=False)
     """What decides which tasks stop and go together: queue, type, tenant, flow."""
+    environment: bytes = field(default=b"", repr=False, compare=False)
+    """Of a command that is being sent: its packed environment, whose key stands in ``extras["env"]``. No record of a task has it: the
+    store keeps each distinct one once."""
 
     def __post_init__(self) -> None:
         row: list[Any] = [self.type, self.queue, self.priority, self.retries, self.timeout_ms, self.once]
         rest: list[Any] = [None if self.backoff == _DEFAULT_BACKOFF else self.backoff.row()]
         rest += [self.label, self.meta, self.tenant, self.flow, self.correlation_id, list(self.parents) or None]
         rest += [self.extras, self.retry_for_ms or None, self.deadline_ms or None, self.key, self.unique]
+        rest.append(list(self.parents_any) or None)
         while rest and rest[-1] is None:
             rest.pop()
         object.__setattr__(self, "packed", msgpack.packb(row + rest, use_bin_type=True))
@@ -266,6 +276,7 @@ class Header:
 
 _DEFAULT_BACKOFF = Backoff()
 _NAMES_AT = Header.__slots__.index("key")
+_PACKED_AT = Header.__slots__.index("packed")
 _SETTERS = [getattr(Header, name).__set__ for name in Header.__slots__]
 
 
@@ -276,13 +287,20 @@ class Namesakes:
         self._values = [getattr(header, name) for name in Header.__slots__]
         row = unpack(Header(*self._values[:_NAMES_AT]).packed)
         self._packed = b"".join(map(pack, row + [None] * (16 - len(row))))
+        self._parents_any = pack(header.parents_any) if header.parents_any else b""
 
     def header(self, key: str | None, unique: str | None) -> Header:
         """The header with these names, at least one."""
-        packed = b"\xdc\x00\x11" + self._packed + pack(key) if unique is None else b"\xdc\x00\x12" + self._packed + pack(key) + pack(unique)
+        if self._parents_any:
+            packed = b"\xdc\x00\x13" + self._packed + pack(key) + pack(unique) + self._parents_any
+        elif unique is None:
+            packed = b"\xdc\x00\x11" + self._packed + pack(key)
+        else:
+            packed = b"\xdc\x00\x12" + self._packed + pack(key) + pack(unique)
         new = object.__new__(Header)
         values = self._values
-        values[_NAMES_AT : _NAMES_AT + 3] = key, unique, packed
+        values[_NAMES_AT : _NAMES_AT + 2] = key, unique
+        values[_PACKED_AT] = packed
         for put, value in zip(_SETTERS, values, strict=True):
             put(new, value)
         return new
@@ -292,14 +310,37 @@ class Namesakes:
 def header_of(packed: bytes) -> Header:
     """The header whose packed row this is. Cached by its bytes: a queue has few kinds and many tasks."""
     row = unpack(packed)
-    row += [None] * (18 - len(row))
+    row += [None] * (19 - len(row))
     backoff = _DEFAULT_BACKOFF if row[6] is None else Backoff(*row[6])
     kind, queue, priority, retries, timeout_ms, once = row[:6]
-    label, meta, tenant, flow, correlation_id, parents, extras, retry_for_ms, deadline_ms, key, unique = row[7:18]
+    label, meta, tenant, flow, correlation_id, parents, extras, retry_for_ms, deadline_ms, key, unique, parents_any = row[7:19]
     return Header(
         kind, queue, priority, retries, timeout_ms, backoff, once, label, meta, tenant, flow, correlation_id, tuple(parents or ()), extras,
-        retry_for_ms or 0, deadline_ms or 0, key, unique,
+        retry_for_ms or 0, deadline_ms or 0, key, unique, tuple(parents_any or ()),
     )  # fmt: skip
+
+
+def environment_of(given: Mapping[Any, Any]) -> tuple[bytes, bytes]:
+    """The key of an environment, and it packed: the same for the same variables, in whatever order they come."""
+    packed = msgpack.packb(dict(sorted(given.items(), key=lambda one: pack(one[0]))), use_bin_type=True)
+    return hashlib.blake2b(packed, digest_size=ENVIRONMENT_KEY).digest(), packed
+
+
+def is_environment(key: bytes, packed: bytes) -> bool:
+    """Whether this is the environment of that key, whole."""
+    return hashlib.blake2b(packed, digest_size=ENVIRONMENT_KEY).digest() == key
+
+
+def environment_key(header: Header) -> bytes | None:
+    """The key of the environment that a command's task is run in; None: it has none, or (of an older tq) has it itself."""
+    key = header.extras.get("env") if header.extras is not None and header.type == SHELL else None
+    return key if isinstance(key, bytes) and len(key) == ENVIRONMENT_KEY else None
+
+
+def input_of(header: Header) -> bytes:
+    """The name of what a command reads from its standard input; empty: nothing is kept for it."""
+    name = header.extras.get("stdin") if header.extras is not None else None
+    return name.encode() if isinstance(name, str) else b""
 
 
 def seal(record: bytes, number: int = 0) -> bytes:
@@ -371,7 +412,8 @@ class Status:
     them, ``interrupts`` those cut short by a drain or the daemon's death. ``error`` is a map with ``type``,
     ``message`` and, for a function, ``frames`` (formatted by the reader). ``result`` is packed msgpack.
     ``output`` says that a log file was written. The attempts kept are those before the last one, or up to it if there will be
-    another; in the record an ``error`` that is the last kept attempt's own is only true.
+    another; in the record an ``error`` that is the last kept attempt's own is only true. ``waits`` is, of a blocked task, how many
+    of its parents are not over; 0 in any other state.
     """
 
     state: State
@@ -392,15 +434,17 @@ class Status:
     exit_code: int | None = None
     error: Mapping[str, Any] | None = None
     attempts: tuple[Attempt, ...] = ()
+    waits: int = 0
 
     def row(self) -> list[Any]:
         row: list[Any] = [int(self.state), self.claim, self.seq, self.ready_at, self.due_at, self.started_at]
         row += [self.finished_at, self.attempt, self.failures, self.crashes, self.interrupts, self.cancel_asked]
         row += [self.worker, self.output, self.result]
-        if self.exit_code is not None or self.error is not None or self.attempts:
+        if self.exit_code is not None or self.error is not None or self.attempts or self.waits:
             last = self.attempts[-1].error if self.attempts else None
             error = True if self.error is last is not None else self.error
             row += [self.exit_code, error, [a.row() for a in self.attempts]]
+            row += [self.waits] if self.waits else []
         return row
 
     def record(self, task_id: int) -> bytes:
@@ -433,7 +477,7 @@ def status_from(row: list[Any]) -> Status:
     if len(row) > 15:
         attempts = tuple([_attempt(*run) for run in row[17]])
         error = attempts[-1].error if row[16] is True else error_in(row[16])
-        head: list[Any] = [*row[1:16], error, attempts]
+        head: list[Any] = [*row[1:16], error, attempts, *row[18:19]]
         return Status(State(row[0]), *head)
     return Status(State(row[0]), *row[1:])
 
@@ -441,79 +485,6 @@ def status_from(row: list[Any]) -> Status:
 def status_of(task_id: int, record: bytes) -> Status:
     """Decode a status; StoreDamaged if it is not whole."""
     return status_from(status_row(task_id, record))
-
-
-def first_success(
-    task_id: int, claim: int, seq: int, worker: str, started_at: int, finished_at: int, output: bool, result: bytes | None
-) -> bytes:
-    """The record of a task that succeeded at its first attempt: ``Status(...).record()`` without the object.
-
-    The hot path: nearly every task ends here, and the dataclass costs five times the packing.
-    """
-    body = pack([5, claim, seq, 0, 0, started_at, finished_at, 1, 0, 0, 0, False, worker, output, result])
-    return body + zlib.crc32(body, task_id & 0xFFFFFFFF).to_bytes(4, "big")
-
-
-def success_again(
-    task_id: int, past: list[Any], claim: int, seq: int, worker: str, started_at: int, finished_at: int, output: bool, result: bytes | None
-) -> bytes:
-    """The record of a task with a past (its row) that succeeded: what ``lifecycle.settle`` would make of it."""
-    row = [5, claim, seq, past[3], 0, started_at, finished_at, past[7] + 1, *past[8:12], worker, past[13] or output, result]
-    if len(past) > 15:
-        row += [None, None, past[17]]
-    return seal(pack(row), task_id)
-
-
-def retry_later(
-    task_id: int,
-    past: list[Any] | None,
-    claim: int,
-    worker: str,
-    started_at: int,
-    finished_at: int,
-    output: bool,
-    details: Mapping[str, Any],
-    due_at: int,
-) -> bytes:
-    """The record of a task that failed and will be retried at ``due_at``: what ``lifecycle.settle`` would make of it.
-
-    ``past`` is the row it had before this run, None if it had none; ``details`` holds error and exit_code.
-    """
-    past = past or _NO_PAST
-    number, error, exit_code = past[7] + 1, details.get("error"), details.get("exit_code")
-    run = [number, started_at, finished_at, "failed", worker, error, exit_code]
-    runs = [*past[17], run][-MAX_ATTEMPTS_KEPT + 1 :] if len(past) > 15 else [run]
-    row = [4, claim, 0, past[3], due_at, started_at, 0, number, past[8] + 1, *past[9:11], False, worker, past[13] or output, past[14]]
-    return seal(pack([*row, exit_code, None if error is None else True, runs]), task_id)
-
-
-_NO_PAST: list[Any] = Status(State.RUNNING).row()
-_INT_BYTES = [1] * 256
-for _first, _size in zip((0xCC, 0xCD, 0xCE, 0xCF), (2, 3, 5, 9), strict=True):
-    _INT_BYTES[_first] = _size
-
-
-def made_pending(task_id: int, record: bytes, due_at: int, seq: int, ready_at: int) -> tuple[State, bytes] | None:
-    """A scheduled or retrying task whose time has come: its state until now, and what ``lifecycle.come_due`` would make of it.
-
-    None if it is neither, or not due at ``due_at``. Of the record only the five numbers at its begin are looked at and
-    changed: the rest, which may hold long tracebacks, is not even decoded.
-    """
-    body = unseal(record, "task", task_id)
-    start = 3 if body[0] == 0xDC else 1  # behind the array's header stands the state, in one byte
-    size = _INT_BYTES
-    seq_at = start + 1 + size[body[start + 1]]
-    ready_at_at = seq_at + size[body[seq_at]]
-    due_at_at = ready_at_at + size[body[ready_at_at]]
-    rest_at = due_at_at + size[body[due_at_at]]
-    state = body[start]
-    if state not in _TIMED or body[due_at_at:rest_at] != pack(due_at):
-        return None
-    new = b"%b\x02%b%b%b\x00%b" % (body[:start], body[start + 1 : seq_at], pack(seq), pack(ready_at), body[rest_at:])
-    return _TIMED[state], seal(new, task_id)
-
-
-_TIMED = {int(state): state for state in (State.SCHEDULED, State.RETRYING)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -560,7 +531,7 @@ class Task:
             "progress": None,
             "result": status.result,
             "error": status.error,
-            "exit_code": 0 if head.type == SHELL and status.state is State.SUCCEEDED else status.exit_code,
+            "exit_code": status.exit_code or 0 if head.type == SHELL and status.state is State.SUCCEEDED else status.exit_code,
             "cancel_asked": status.cancel_asked,
             "output": status.output,
             "label": head.label,
@@ -569,6 +540,8 @@ class Task:
             "flow": head.flow,
             "correlation_id": head.correlation_id,
             "parents": list(head.parents),
+            "parents_any": list(head.parents_any),
+            "waits": status.waits,
             "retry_for_ms": head.retry_for_ms,
             "deadline_ms": head.deadline_ms,
             "key": head.key,

@@ -32,9 +32,11 @@ from hashlib import blake2b
 from typing import Any, TypedDict
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from msgpack import packb
+
 from tq.errors import UsageError
 from tq.instants import instant_ms, span_ms
-from tq.model import MAX_DURATION_MS, brief, duration_ms
+from tq.model import MAX_DURATION_MS, SHELL, brief, duration_ms, is_name
 
 NAMED = {
     "@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *", "@monthly": "0 0 1 * *", "@weekly": "0 0 * * 0",
@@ -270,6 +272,11 @@ class When(TypedDict, total=False):
     """A schedule in words. One of ``cron``, ``every`` and ``at``; ``tz`` the name of a zone (UTC if none is said); ``jitter`` a
     duration; ``only`` a window such as 22:00-06:00, or several; ``start`` and ``until`` instants in words or ``datetime``.
 
+    ``on_failure``, ``on_recovery``, ``on_missed``: what is sent when a run has failed or expired, when one has succeeded again, and
+    when a slot was missed or skipped or, with ``missed_after``, no run has succeeded so long after its slot: a line for the shell, the
+    words of a command, or "type:NAME" for a task of that type; "" for nothing. Each once until a run succeeds, or with ``alert_each``
+    each time. ``tq.broker.alerts`` has what they are told.
+
     ``misfire``: what becomes of slots that were missed: "coalesce" (one run for all of them, the default), "skip", "all", or
     "all:10" for the last ten. ``overlap``: if a run before goes on: "allow" (the default), "skip", "queue_one" (one waits for its
     end) or "cancel_old".
@@ -285,6 +292,11 @@ class When(TypedDict, total=False):
     until: str | datetime
     misfire: str
     overlap: str
+    on_failure: str | Sequence[str]
+    on_recovery: str | Sequence[str]
+    on_missed: str | Sequence[str]
+    missed_after: float | str | timedelta
+    alert_each: bool
 
 
 class Schedule:
@@ -299,11 +311,14 @@ class Schedule:
         self, *, cron: str | None = None, every: float | str | timedelta | None = None, at: str | datetime | None = None,
         tz: str | None = None, jitter: float | str | timedelta | None = None, only: str | Sequence[str] | None = None,
         start: str | datetime | None = None, until: str | datetime | None = None, misfire: str | None = None, overlap: str | None = None,
+        on_failure: str | Sequence[str] | None = None, on_recovery: str | Sequence[str] | None = None,
+        on_missed: str | Sequence[str] | None = None, missed_after: float | str | timedelta | None = None, alert_each: bool | None = None,
         payload: object = None,
     ) -> None:  # fmt: skip
         said = {
             "cron": cron, "every": every, "at": at, "tz": tz, "jitter": jitter, "only": only, "start": start, "until": until,
-            "misfire": misfire, "overlap": overlap,
+            "misfire": misfire, "overlap": overlap, "on_failure": on_failure, "on_recovery": on_recovery, "on_missed": on_missed,
+            "missed_after": missed_after, "alert_each": alert_each,
         }  # fmt: skip
         self.when = wire_when({name: value for name, value in said.items() if value is not None}, None)
         if sum(name in self.when for name in KINDS) != 1:
@@ -414,10 +429,44 @@ def _duration(value: Any, _now: int | None, _zone: ZoneInfo | None) -> int:
     return duration_ms(value)
 
 
+def _yes(value: Any, _now: int | None, _zone: ZoneInfo | None) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"expected true or false, got {brief(value)}")
+    return value
+
+
+def _alert(value: Any, _now: int | None, _zone: ZoneInfo | None) -> list[Any]:
+    return alert_of(value)
+
+
+def alert_of(value: object) -> list[Any]:
+    """The task that an alert sends, [type, payload, options]; nothing for an empty text. ValueError: it is no alert."""
+    if not isinstance(value, str):
+        words = list(value) if isinstance(value, list | tuple) else [None]
+        if not words or not all(isinstance(word, str) for word in words) or not words[0]:
+            raise ValueError(f"expected a line for the shell, the words of a command, or type:NAME, got {brief(value)}")
+        return [SHELL, _words(words), None]
+    text = value.strip()
+    if text.startswith("type:"):
+        if not is_name(text[5:]):
+            raise ValueError(f"expected type:NAME, the name of a handler, got {brief(value)}")
+        return [text[5:], b"", None]
+    return [SHELL, _words(["/bin/sh", "-c", text]), None] if text else []
+
+
+def _words(argv: list[str]) -> bytes:
+    try:
+        return packb({"argv": argv})
+    except UnicodeEncodeError:
+        raise ValueError(f"expected text in UTF-8, got {brief(argv)}") from None
+
+
 _WORDS: dict[str, tuple[str, Callable[[Any, int | None, ZoneInfo | None], Any]]] = {
     "cron": ("cron", _cron), "every": ("every_ms", _every), "at": ("at", _instant), "tz": ("tz", _text),
     "jitter": ("jitter_ms", _duration), "only": ("only", _windows), "start": ("from_at", _instant), "until": ("until_at", _end),
     "misfire": ("misfire", _policy(misfire_of)), "overlap": ("overlap", _policy(overlap_of)),
+    "on_failure": ("on_failure", _alert), "on_recovery": ("on_recovery", _alert), "on_missed": ("on_missed", _alert),
+    "missed_after": ("missed_after_ms", _duration), "alert_each": ("alert_each", _yes),
 }  # fmt: skip
 
 

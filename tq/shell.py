@@ -1,12 +1,12 @@
 """The built-in handler of commands: one command, its output on disk, its exit code, and nothing left behind.
 
-For: the ``shell`` type. Payload: ``{"argv": [text or bytes, ...]}``. Extras of the header, each may be absent:
-     ``{"cwd": text, "env": {name: value} (the whole environment), "umask": number}``.
-Not for: shell syntax (``sh -c`` is a command like any other), deciding about retries or timeouts.
+For: the ``shell`` type; ``tq.launch`` has its payload and its extras.
+Not for: shell syntax (``sh -c`` is a command like any other), how it is started (launch), deciding about retries or timeouts.
 Runs in: the worker, on the thread of the slot that runs the command.
 Promises: the command leads a session of its own and stands on the worker's board before it can be forgotten; memory
 is bounded however much it prints; it is over when its leader is, whatever background children keep open; a cancel
 is TERM to its group, then KILL of all it started after the grace; one that cannot be watched is ended, not left to run.
+Its standard input is empty, unless it is interactive or has a terminal: then what is sent to it (``tq.inlet``) comes at its own pace.
 
 Exit codes as a shell gives them: 127 not found, 126 found but not to be run, 128 + n killed by signal n. The command
 finds ``TQ_TASK_ID``, ``TQ_ATTEMPT`` (counted from 1) and ``TQ_DATA_DIR`` in its environment, and ``TQ_COMMAND``, a mark by
@@ -23,11 +23,13 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from tq import spool
 from tq.board import Board, end_command, start_ticks
-from tq.errors import PayloadError
-from tq.model import Spec, safe_text, unpack
+from tq.inlet import Feed, Inlet, set_size
+from tq.launch import Launch
+from tq.model import Spec, safe_text
 from tq.output import ERR, OUT, OutputWriter
 
 CHUNK = 64 * 1024
@@ -38,20 +40,91 @@ SPAWNING = threading.Lock()
 
 
 class Ended(NamedTuple):
-    """How a command ended; ``message`` is empty for exit code 0."""
+    """How a command ended; ``message`` is empty for exit code 0. Whether that is a success, ``Launch.ok`` says."""
 
     exit_code: int
     message: str
 
 
+class _Streams:
+    """The standard streams of one command: nothing to read and two pipes; or an inlet; or a terminal."""
+
+    def __init__(self) -> None:
+        self.written: dict[int, int] = {}
+        """What the command writes to: our descriptors, and which stream each is."""
+        self._inlet: Inlet | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ours: list[int] = []  # to be closed
+        self._target = -1  # what is sent to the command goes there
+        self._feed: Feed | None = None
+        self._tty = False
+
+    def given(self, launch: Launch, run: Path, task_id: int) -> dict[str, Any]:
+        """What it is started with. OSError: there is no terminal, or no descriptor, to be had."""
+        if launch.tty or launch.interactive:
+            self._inlet = Inlet(run, task_id)
+        if launch.tty:
+            self._tty = True
+            master, slave = os.openpty()
+            self._ours += [master, slave]
+            set_size(slave, *launch.tty)
+            self._target = os.dup(master)
+            self.written[master] = OUT
+            return {"stdin": slave, "stdout": slave, "stderr": slave, "terminal": os.ttyname(slave)}
+        source = subprocess.DEVNULL
+        if launch.stdin is not None:
+            try:
+                source = spool.opened(str(run.parent), launch.stdin)
+            except OSError as error:
+                raise OSError(0, f"expected what it is to read ({launch.stdin} in stdin/), found none: {error.strerror}") from None
+            self._ours.append(source)
+        elif launch.interactive:
+            source, self._target = os.pipe()
+            self._ours.append(source)
+        return {"stdin": source, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+
+    def begin(self, process: subprocess.Popen[bytes]) -> None:
+        """It has been started."""
+        self._process = process
+        for stream, number in ((process.stdout, OUT), (process.stderr, ERR)):
+            if stream is not None:
+                self.written[stream.fileno()] = number
+        if not self._tty:  # of a terminal one end stays open here: it must outlive what opens and closes it
+            self._close_ours()
+
+    def feed(self, poll: select.poll) -> Feed | None:
+        if self._inlet is None:
+            return None
+        target, self._target = self._target, -1
+        self._feed = Feed(self._inlet, target, poll, self._tty)
+        return self._feed
+
+    def close(self) -> None:
+        if self._feed is not None:
+            self._feed.close()
+        if self._inlet is not None:
+            self._inlet.close()
+        if self._target >= 0:
+            os.close(self._target)
+        self._close_ours()
+        for stream in (self._process.stdout, self._process.stderr) if self._process is not None else ():
+            if stream is not None:
+                stream.close()
+
+    def _close_ours(self) -> None:
+        while self._ours:
+            os.close(self._ours.pop())
+
+
 class Command:
     """One run of one command. ``run`` belongs to one thread; ``cancel`` and ``suspend`` may come from any other."""
 
-    def __init__(self, spec: Spec, attempt: int, data_dir: Path, output: OutputWriter, board: Board, grace_ms: int) -> None:
-        self._argv, self._cwd, self._env, self._umask = _command(spec)
+    def __init__(self, spec: Spec, launch: Launch, attempt: int, data_dir: Path, output: OutputWriter, board: Board, grace_ms: int) -> None:
+        self._launch = launch
         self._mark = int.from_bytes(os.urandom(8), "big") | 1
-        own = {"TQ_TASK_ID": str(spec.id), "TQ_ATTEMPT": str(attempt), "TQ_DATA_DIR": str(data_dir), "TQ_COMMAND": f"{self._mark:x}"}
-        self._env |= {os.fsencode(name): os.fsencode(value) for name, value in own.items()}
+        self._own = {"TQ_TASK_ID": str(spec.id), "TQ_ATTEMPT": str(attempt), "TQ_DATA_DIR": str(data_dir), "TQ_COMMAND": f"{self._mark:x}"}
+        self._task = spec.id
+        self._run_dir = data_dir / "run"
         self._output = output
         self._board = board
         self._grace_ms = grace_ms
@@ -85,20 +158,23 @@ class Command:
                 os.close(self._wake)
 
     def _run(self) -> Ended:
+        streams = _Streams()
+        try:
+            return self._run_with(streams)
+        finally:
+            streams.close()
+
+    def _run_with(self, streams: _Streams) -> Ended:
         with SPAWNING:
             self._board.command_starting(self._mark)
             try:
-                process = subprocess.Popen(
-                    self._argv,
-                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
-                    cwd=self._cwd, env=self._env, umask=self._umask,
-                    close_fds=True, start_new_session=True,
-                )  # fmt: skip
+                process = self._launch.start(self._own, **streams.given(self._launch, self._run_dir, self._task))
             except (OSError, ValueError) as error:
                 self._board.command_started(self._mark, 0, 0)
                 return self._not_started(error)
             ticks = start_ticks(process.pid) or 0
             self._board.command_started(self._mark, process.pid, ticks)
+        streams.begin(process)
         with self._lock:
             self._pgid = process.pid
             if self._suspended:
@@ -106,7 +182,7 @@ class Command:
         handle = -1
         try:  # whatever goes wrong from here on, it is ended before it is reaped, so that its number is still its own
             handle = os.pidfd_open(process.pid)
-            self._pump(process, handle, ticks)
+            self._pump(process, streams, handle, ticks)
             if self._asked:
                 end_command(process.pid, ticks, self._mark)
         except BaseException:
@@ -121,22 +197,18 @@ class Command:
             self._board.command_ended(process.pid)
             if handle >= 0:
                 os.close(handle)
-            for stream in (process.stdout, process.stderr):
-                if stream is not None:
-                    stream.close()
         if code < 0:
             return Ended(128 - code, f"killed by signal {-code} ({signal_name(-code)})")
         return Ended(code, f"exit code {code}" if code else "")
 
-    def _pump(self, process: subprocess.Popen[bytes], handle: int, ticks: int) -> None:
+    def _pump(self, process: subprocess.Popen[bytes], between: _Streams, handle: int, ticks: int) -> None:
         """Move output to disk until the leader has ended, then take what is there already."""
-        assert process.stdout is not None
-        assert process.stderr is not None
-        streams = {process.stdout.fileno(): OUT, process.stderr.fileno(): ERR}
+        streams = between.written
         buffer = bytearray(CHUNK)
         poll = select.poll()
         for fd in (*streams, handle, self._wake):
             poll.register(fd, select.POLLIN)
+        feed = between.feed(poll)
         kill_at = 0.0  # 0: no cancel was asked; infinite: it was killed
         ended = False
         while not ended:
@@ -147,6 +219,9 @@ class Command:
                         poll.unregister(fd)
                 elif fd == handle:
                     ended = True
+                elif fd != self._wake:
+                    assert feed is not None
+                    feed.ready(fd)
                 else:
                     os.eventfd_read(fd)
                     if not kill_at:
@@ -159,7 +234,10 @@ class Command:
             self._drain(fd, stream, buffer)
 
     def _take(self, fd: int, stream: int, buffer: bytearray) -> int:
-        got = os.readv(fd, (buffer,))
+        try:
+            got = os.readv(fd, (buffer,))
+        except OSError:  # a terminal that nobody has open any more
+            return 0
         if got:
             self._output.write(stream, memoryview(buffer)[:got], time.time_ns() // 1_000_000)
         return got
@@ -174,35 +252,16 @@ class Command:
                 return
 
     def _not_started(self, error: OSError | ValueError) -> Ended:
-        word = safe_text(os.fsdecode(self._argv[0]))
+        word, cwd = safe_text(os.fsdecode(self._launch.argv[0])), self._launch.cwd
         code = NOT_RUN
-        if isinstance(error, OSError) and self._cwd is not None and error.filename == self._cwd:
-            why = f"cannot enter the directory {safe_text(os.fsdecode(self._cwd))}: {error.strerror}"
+        if isinstance(error, OSError) and cwd is not None and error.filename == cwd:
+            why = f"cannot enter the directory {safe_text(os.fsdecode(cwd))}: {error.strerror}"
         elif isinstance(error, FileNotFoundError | NotADirectoryError):
             code, why = NOT_FOUND, f"{word}: command not found"
         else:
             why = f"{word}: {getattr(error, 'strerror', None) or error}"
         self._output.write(ERR, f"tq: {why}\n".encode("utf-8", "backslashreplace"), time.time_ns() // 1_000_000)
         return Ended(code, why)
-
-
-def _command(spec: Spec) -> tuple[list[bytes], bytes | None, dict[bytes, bytes], int]:
-    """(argv, working directory, environment, umask or -1); PayloadError if the task does not say a command."""
-    extras = spec.header.extras or {}
-    umask = extras.get("umask")
-    try:
-        argv = [os.fsencode(word) for word in unpack(spec.payload)["argv"]]
-        cwd = os.fsencode(extras["cwd"]) if extras.get("cwd") else None
-        given = extras.get("env")
-        env = {os.fsencode(name): os.fsencode(value) for name, value in (os.environ if given is None else given).items()}
-        if not argv or not argv[0] or not isinstance(umask, int | None):
-            raise ValueError("no command")
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise PayloadError(
-            'a shell task: expected a payload {"argv": [text, ...]} and extras {"cwd": text, "env": {text: text}, '
-            f'"umask": number}}, got others ({error}). Use `tq add -- COMMAND`.'
-        ) from None
-    return argv, cwd, env, -1 if umask is None else umask & 0o777
 
 
 def _signal_group(pgid: int, *signals: signal.Signals) -> None:

@@ -30,16 +30,20 @@ hello      {protocol: 1, client: text, nonce: 8 random bytes or nil}
            -> {protocol, version, boot, pid, now, max_frame}
            The nonce names this client's requests: after a lost answer, connect again with the same nonce and send
            the same ``enqueue`` with its old number and ``again: true``: it returns the same ids (for ten minutes).
-enqueue    {tasks: [[type, payload, options], ...], again: bool}  -> {ids: [...], existing: [places]}   all or nothing; at most 10,000
+enqueue    {tasks: [[type, payload, options], ...], options, again: bool}  -> {ids: [...], existing: [places]}   all or nothing
+           At most 10,000 tasks. The options beside them, which may hold no key or unique, are those of tasks whose own are nil.
            existing (only where names were given): the places, from 0, of tasks that were there already: their ids, nothing stored
            options (all optional, or nil for none): queue, priority (0..9, higher first), delay_ms or due_at, ttl_ms,
            retries, backoff [kind, base_ms, factor, cap_ms, jitter], timeout_ms, once, label, meta {text: text},
            tenant, flow, correlation_id, allow_unknown, extras (a map for the handler: for ``shell`` see tq.shell),
            retry_for_ms and deadline_ms (from now: no retry begins after the first, after the second it is over, running or not),
            key (names this request: sent again it is the same task, with another content a ``conflict``), unique (names what
-           it is about: one live task of its type) with unique_policy "reject" (a ``conflict``), "existing" or "replace".
-get        {ids: [...]}                           -> {tasks: [task or nil, ...]}       a task: see ``tq.model.Task.row``
-           A task that runs may also have ``progress`` [fraction, text] and ``suspended: true``.
+           it is about: one live task of its type) with unique_policy "reject" (a ``conflict``), "existing" or "replace",
+           after and after_any (ids, at most 1,000: it is blocked until they are over; one of ``after`` that failed, was cancelled or
+           expired cancels it, with the error ``ParentFailed``; one that there is none of is ``no_such_task``).
+get        {ids: [...], how: bool}                -> {tasks: [task or nil, ...]}       a task: see ``tq.model.Task.row``
+           A task that runs may also have ``progress`` [fraction, text] and ``suspended: true``. With one id and ``how: true`` that
+           of a command has ``how``: its extras (``tq.launch``), its environment in it, with what looks secret masked.
 find       {where, states, queue, type, group, tenant, label, limit, before}  -> {tasks: [...], next: cursor or nil}   newest first
            where: a filter as ``tq.query`` describes it, ``error:timeout age>1h``; a task matches all that is given.
 dead       {where, states, queue, type}           -> {groups: [{group, type, error, message, count, first_at, last_at, last_id,
@@ -47,9 +51,13 @@ dead       {where, states, queue, type}           -> {groups: [{group, type, err
 peek       {limit, queue}                         -> {tasks: [...]}                    the next to run, in order; each says ``why``:
            "priority", "aged" (it waited longer than its queue's aging) or "share" (its queue's turn came first)
 why        {id}                                   -> {task, reasons: [[word, details], ...]}   the most telling first; none: it is next
-           not_due {due_at}  retry_not_due {due_at, failures, retries}  blocked {parents}  running {worker, since}  over {at}
-           queue_paused, queue_external {queue}  queue_slots_taken {queue, running, slots}  no_worker_knows_type {type}
-           workers_busy {active, slots}  no_workers {}  place {queue, ahead, or_more: bool}
+           not_due {due_at}  retry_not_due {due_at, failures, retries, attempt, error}  blocked {parents: [[id, state], ...], waits,
+           of}  running {worker, since, attempt, ends_at, progress}  handed_out {worker, since}  suspended {}
+           cancel_asked {who}  over {at, why, who, attempts, failures, retries, crashes, interrupts, error, exit_code}
+           why: retries, permanent, no_time, once, poison, interrupts (of a failure), ttl, deadline (it has expired); error {type, message}
+           draining {}  queue_paused {queue, who, since}  queue_external {queue, running}  queue_slots_taken {queue, running, slots}
+           no_worker_knows_type {type}  no_worker_has_type {type, workers}  type_suspected {type, crashes, try_at}  no_workers {}
+           workers_start {starting}  workers_busy {active, slots}  place {queue, ahead, or_more: bool, estimate_ms}  expires {expires_at}
 wait       {ids: [...], timeout_ms, any: bool}    -> {tasks: [task or nil, ...], done: bool}   when all (any) are over
 
 Acting on tasks, each {ids: [...]} -> {outcomes: [word, ...]}, where an id that names no task is "unknown"; or, instead of
@@ -71,6 +79,9 @@ chores     {}                                     -> {chores: [{id, verb, where,
 
 Totals, queues and the daemon:
 
+input      {id, data: bytes, end: bool, rows, columns}    -> {outcome}     to the standard input, or the terminal, of a running command
+           that has one: at most 32 KiB of bytes; whether that was all; the terminal's new size (0: as it is). "taken", "full" (it
+           reads slowly: try again), "closed" (it reads no more), "waiting" (it does not run yet, or again), "over" or "no_input"
 log        {id, offset, limit}                    -> {chunks: [[at, stream, bytes], ...], next: offset, end: bool}
            stream 1 is standard output, 2 standard error, 0 a note of tq's own (so many bytes were dropped).
 stats      {}                                     -> totals; see ``tq.stats.stats``
@@ -87,14 +98,24 @@ events     {limit, before: number}                -> {events: [{number, at, who,
 set_schedule   {name, new: bool, ...}             -> {}                new: none has that name yet; else what is absent stays
            One of cron (an expression), every_ms and at (an instant); tz: the name of a zone; jitter_ms; only: [windows such as
            22:00-06:00]; from_at, until_at; misfire: coalesce, skip, all, all:N; overlap: allow, skip, queue_one, cancel_old;
-           paused: bool; task: [type, payload, options] as for ``enqueue``, but for delay_ms, due_at, key and unique; of one that is
-           there, what is nil stays, and so do options that are not named (nil ends one). See ``tq.schedule``.
+           paused: bool; task: [type, payload, options] as for ``enqueue``, but for delay_ms, due_at, key, unique, after and after_any;
+           of one that is there, what is nil stays, and so do options that are not named (nil ends one). See ``tq.schedule``.
+           on_failure, on_recovery, on_missed: a task as above that tells of it ([] for none), missed_after_ms: when no run has succeeded so
+           long after its slot, alert_each: also what was told since the last success. ``tq.broker.alerts`` has what they are told.
            Each task has in its meta ``schedule``, ``slot`` (RFC 3339, or "by hand"), and ``missed`` if it stands for other slots too.
 remove_schedule  {name}                           -> {}                its tasks stay
 run_schedule   {name}                             -> {id}              now, and whatever goes on
 schedules  {name} or {after: name, limit}         -> {schedules: [...], next: name or nil}    each has what ``set_schedule`` says, and
-           type, declared: bool, next_at, held_at (a slot that waits for the end of a run), last {id, slot_at, state, started_at,
-           finished_at, exit_code}; the one that is named also payload, options, runs [[slot or 0, id], ...], newest last
+           type, declared: bool, next_at, held_at (a slot that waits for the end of a run), failing (the task whose failure was told),
+           overdue_at (the slot that was told as missed; both until a run succeeds; alerts here as "type, so many bytes"),
+           last {id, slot_at, state, started_at,
+           finished_at, exit_code}; the one that is named also payload, options, alerts, runs [[slot or 0, id], ...], newest last
+alerts     {}                                     -> {alerts: [{name, watch, above, queue, type, for_ms, window_ms, value, raised_at,
+           changes_at}, ...]}   the rules of the settings file (``tq.broker.rules``), value as last looked at; raised_at 0: it is not;
+           changes_at: when it will be raised or cleared, if nothing changes
+plan       {for_ms: 3600000, limit: 100}          -> {rows: [...], from, until, more: bool, paused: [names of schedules]}    in time order
+           a slot: {at, schedule, slot_at, type, queue, overlap}, if a run must end first also waits: [ids]; if it cannot be sent problem
+           a task that waits for its time: {at, id, type, queue, state, attempt, label}; in both queue_paused: true if so
 next_slots {name, count}                          -> {slots: [[slot, when it begins], ...], paused, tz}
 workers    {}                                     -> {workers: [...]}    within 0.1 s, in which they are asked for a sign of life
            each: {id, hostname, pid, state, started_at, last_heartbeat, tasks: [ids that run], ahead (handed out behind them),
@@ -146,7 +167,8 @@ BETWEEN POOL AND WORKER
 Two SOCK_SEQPACKET pairs; each record is one msgpack value; no framing. Never part of the public protocol.
 
 tasks      pool -> worker   [quick, [[id, claim, runs before, specification, failures], ...]]   ``quick``: gather results
-           (a specification over 64 KiB is nil and travels as a memfd beside the record, alone in it)
+           (a specification over 64 KiB is nil and travels as a memfd beside the record, alone in it; behind the list of a
+           command alone its packed environment, if the store keeps that apart)
            worker -> pool   [row, ...]   [id, claim, 0, started_at, finished_at, output, result]          a success
                                          [id, claim, kind, started_at, finished_at, output, outcome map]  any other end
                             ["progress", id, claim, fraction from 0 to 1, text]                     it goes on

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 
-from tests.bench import life, scale, speed, steady
+from tests.bench import life, outputs, scale, shells, speed, steady
 from tests.bench.bars import TINY, Bar, Bench, Size
 from tq.bench import machine
 
@@ -21,6 +21,7 @@ BENCHES: dict[str, Bench] = {
     "end_to_end": speed.end_to_end, "drain": speed.drain, "one_client": speed.one_client, "many_clients": speed.many_clients,
     "pickup": speed.pickup, "one_worker": speed.one_worker, "commands": speed.commands, "store": scale.store, "queued": scale.queued,
     "loaded": scale.loaded, "idle": steady.idle, "slots": steady.slots, "sleepers": steady.sleepers, "kills": steady.kills,
+    "outputs": outputs.outputs, "follow": outputs.follow, "starts": shells.starts, "trues": shells.trues,
     "retries": life.retries, "million": life.million,
 }  # fmt: skip
 

@@ -288,6 +288,8 @@ class Sender(Client):
             options["key"] = payload = f"key-{machine.between(1, 6)}"
             options |= {"priority": 1, "queue": "a", "retries": 1, "timeout_ms": 5000, "once": False, "backoff": None, "label": None}
             options.pop("unique", None), options.pop("unique_policy", None)
+        elif machine.often(0.12) and self.oracle.owed:
+            options[machine.some("after", "after_any")] = machine.chance.sample(list(self.oracle.owed)[-20:], 1)
         return ["t" if "key" in options else machine.some(*TYPES), payload.encode(), options]
 
 

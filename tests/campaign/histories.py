@@ -29,8 +29,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tq.errors import UsageError
-from tq.lifecycle import Outcome, Transition, cancel, come_due, edit, retry, run_out, settle
-from tq.model import FINAL, WAITING, Backoff, Header, Spec, State, Status, Task
+from tq.lifecycle import Outcome, Transition, cancel, come_due, edit, parent_over, retry, run_out, settle
+from tq.model import FINAL, SHELL, WAITING, Backoff, Header, Spec, State, Status, Task, environment_key, environment_of
 from tq.store import Draft, Event, Failure, Holder, KeyRef, Limits, Query, QueueFull, QueueInfo, RequestId, Schedule, Store, Success, Want
 from tq.store.room import DISK_RESERVE
 
@@ -75,6 +75,7 @@ class Model:
     events: list[Event] = field(default_factory=list)
 
     schedules: dict[str, Schedule] = field(default_factory=dict)
+    children: set[tuple[int, int]] = field(default_factory=set)  # (parent, blocked task)
 
     def copy(self) -> Model:
         parts: list[Any] = [getattr(self, part.name) for part in fields(self)]
@@ -167,6 +168,8 @@ class Model:
             self.timers.add((status.finished_at + keep_ms, "forget", task_id))
         if status.state is not State.RUNNING:
             self.leases.pop(task_id, None)
+        if status.state is not State.BLOCKED:
+            self.children = {pair for pair in self.children if pair[1] != task_id}
         self.tasks[task_id] = (spec, status)
 
     def drop(self, task_id: int, now: int) -> None:
@@ -175,6 +178,7 @@ class Model:
         if status.state not in FINAL:
             self.end_names(task_id, now)
         self.timers.discard((status.due_at, "due", task_id))
+        self.children = {pair for pair in self.children if pair[1] != task_id}
 
     def count(self, task_id: int, event: str, ms: int) -> None:
         spec, status = self.tasks[task_id]
@@ -292,26 +296,34 @@ class StoreMachine(RuleBasedStateMachine):
         due_in=st.sampled_from([0, 0, 0, 0, 0, 0, 7, 40]),
         ttl=st.sampled_from([0, 0, 20]),
         retries=st.integers(0, 2),
-        blocked=st.sampled_from([False] * 8 + [True]),
+        blocked=st.sampled_from([0] * 8 + [1, 1, 2]),
+        loose=st.booleans(),
         payload=st.binary(max_size=3),
         request=st.none() | st.integers(0, 3),
         once=st.booleans(),
         key=NAME,
         unique=NAME,
+        env=st.sampled_from([None] * 8 + ["x", "y"]),
     )
     def enqueue(
-        self, count: int, level: int, kind: str, queue: str, due_in: int, ttl: int, retries: int, blocked: bool, payload: bytes,
-        request: int | None, once: bool, key: str | None, unique: str | None,
+        self, count: int, level: int, kind: str, queue: str, due_in: int, ttl: int, retries: int, blocked: int, loose: bool, payload: bytes,
+        request: int | None, once: bool, key: str | None, unique: str | None, env: str | None,
     ) -> None:  # fmt: skip
-        parents = (1,) if blocked else ()
+        living = [task_id for task_id, (_, status) in self.model.tasks.items() if status.state not in FINAL]
+        parents = tuple(living[-blocked:]) if blocked else ()
+        extras, environment = None, b""
+        if env is not None:  # a command
+            (own, environment), kind, key, unique = environment_of({"E": env}), SHELL, None, None
+            extras = {"env": own}
         header = Header(
-            kind, queue, level, retries, backoff=Backoff("fixed", 10, jitter=False), once=once, parents=parents, key=key, unique=unique
+            kind, queue, level, retries, backoff=Backoff("fixed", 10, jitter=False), once=once, parents=parents, key=key, unique=unique,
+            extras=extras, environment=environment, parents_any=parents if loose else (),
         )  # fmt: skip
         due_at, expires_at = self.now + due_in if due_in else 0, self.now + ttl if ttl else 0
         model = self.model
         again = request in model.requests
         number = None if request is None else RequestId(b"8 bytes!", request, again)
-        drafts = [Draft(header, payload, due_at, expires_at, b"digest of " + payload)] * count
+        drafts = [Draft(header, payload, due_at, expires_at, b"digest of " + payload, parents)] * count
         names = names_of(header)
         if not again and not model.fits(queue, count, count * len(payload)):
             with pytest.raises(QueueFull, match="is full"):
@@ -328,13 +340,14 @@ class StoreMachine(RuleBasedStateMachine):
         assert ids == list(range(model.last_id + 1, model.last_id + 1 + count))
         for task_id in ids:
             model.last_id = task_id
-            pending = not due_in and not blocked
+            pending = not due_in and not parents
             model.last_seq += pending
             seq = model.last_seq if pending else 0
             if pending:
                 status = Status(State.PENDING, seq=seq, ready_at=self.now)
             else:
-                status = Status(State.BLOCKED if blocked else State.SCHEDULED, due_at=due_at)
+                status = Status(State.BLOCKED if parents else State.SCHEDULED, due_at=due_at, waits=len(parents))
+            model.children = model.children | {(parent, task_id) for parent in parents}
             model.tasks[task_id] = (Spec(task_id, header, payload, self.now, seq, due_at, expires_at), status)
             if status.state is State.SCHEDULED:
                 model.timers.add((due_at, "due", task_id))
@@ -375,6 +388,8 @@ class StoreMachine(RuleBasedStateMachine):
         if not waiting:
             return
         task = Task(*self.model.tasks[waiting[pick % len(waiting)]])
+        if task.spec.header.type == SHELL:  # nobody makes anything else of a command
+            changes = {name: value for name, value in changes.items() if name != "type"}
         spec = replace(task.spec, header=replace(task.spec.header, **changes), payload=task.spec.payload if payload is None else payload)
         if ttl is not None:
             spec = replace(spec, expires_at=self.now + ttl if ttl else 0)
@@ -382,13 +397,15 @@ class StoreMachine(RuleBasedStateMachine):
         assert change is not None
         self.apply(change)
 
-    @verb(1, pick=PICK, at_once=st.booleans())
-    def unblock(self, pick: int, at_once: bool) -> None:
-        task = self.task(pick)
-        if task:
-            ready = replace(task.status, state=State.PENDING, seq=0, ready_at=self.now, due_at=0)
-            later = replace(task.status, state=State.SCHEDULED, due_at=self.now + 9)
-            self.apply(Transition(task.id, "unblocked", frozenset({State.BLOCKED}), None, ready if at_once else later))
+    @verb(4, pick=PICK, end=st.sampled_from([State.SUCCEEDED, State.SUCCEEDED, State.SUCCEEDED, State.FAILED]))
+    def tell_a_child(self, pick: int, end: State) -> None:
+        """Of its parent's end, or of one that it has heard of."""
+        pairs = sorted(self.model.children)
+        if not pairs:
+            return
+        parent, child = pairs[pick % len(pairs)]
+        self.apply(parent_over(Task(*self.model.tasks[child]), parent, end, self.now))
+        self.model.children = self.model.children - {(parent, child)}
 
     @verb(1, ids=st.lists(st.integers(0, 40), max_size=5))
     def remove(self, ids: list[int]) -> None:
@@ -697,6 +714,15 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.raw.ready() == bool(model.line(POOL) and model.room(POOL))
 
     @invariant()
+    def who_waits_for_whom_is_as_it_should_be(self) -> None:
+        parents = {parent for parent, _ in self.model.children}
+        assert set(self.raw.awaited(range(self.model.last_id + 2))) == parents
+        for parent in parents:
+            assert self.raw.children(parent, 100) == sorted(child for of, child in self.model.children if of == parent)
+        ids = range(1, self.model.last_id + 2)
+        assert self.raw.states(ids) == [self.model.tasks[one][1].state if one in self.model.tasks else None for one in ids]
+
+    @invariant()
     def names_and_events_are_as_they_should_be(self) -> None:
         model = self.model
         owners = [model.names.get(name) for name in NAMED]
@@ -705,6 +731,12 @@ class StoreMachine(RuleBasedStateMachine):
         found = {name: (one.number, one.due_at, one.missed) for name, one in self.raw.schedules().items()}
         assert found == {name: (one.number, one.due_at, one.missed) for name, one in model.schedules.items()}
         assert self.raw.events(model.events[-1].number if model.events else 1, 1) == model.events[-2:-1]
+
+    @invariant()
+    def environments_are_those_of_the_commands_there_are(self) -> None:
+        used = {environment_key(spec.header) for spec, _ in self.model.tasks.values()}
+        for key, packed in (environment_of({"E": env}) for env in "xyz"):
+            assert self.raw.environment(key) == (packed if key in used else None)
 
     @invariant()
     def counts_equal_a_recount(self) -> None:

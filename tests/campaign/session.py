@@ -236,6 +236,16 @@ class Session:
         if self.d.error(bad, 2) is None:
             raise RuntimeError("expected a second task of a unique name to be refused, got an answer")
 
+    def do_send_children(self) -> None:
+        parents = [*self.ids["two"], self.ids["later"][1]]
+        rows = [["t", self._payload(90), {"after": parents}], ["t", self._payload(90), {"after_any": parents, "queue": "kin"}]]
+        self._enqueue("kin", rows)
+
+    def do_send_commands(self) -> None:
+        """Of two environments, for some later day."""
+        how = [{"delay_ms": 40 * DAY, "extras": {"cwd": "/", "env": {"PLACE": word, "MORE": "m" * 3000}}} for word in ("x", "x", "y")]
+        self._enqueue("commands", [["shell", self._payload(90), options] for options in how])
+
     def do_claim(self) -> None:
         self._grant("first", 4)
 
@@ -274,10 +284,19 @@ class Session:
         self._promise("states", {first: "succeeded"} | ({second: "pending"} if released["released"] == [True] else {}))
 
     def do_cancel(self) -> None:
-        ids = [*self.ids["two"], self.ids["later"][1]]
-        self._begin(ids)
+        ids, children = [*self.ids["two"], self.ids["later"][1]], self.ids.get("kin", [])
+        self._begin([*ids, *children])
         outcomes = self._ask("cancel", ids=ids)["outcomes"]
         self._promise("states", {one: "cancelled" for one, word in zip(ids, outcomes, strict=True) if word == "cancelled"})
+        if set(outcomes) == {"cancelled"}:  # their end and what follows from it are one transaction
+            self._promise("states", dict(zip(children, ("cancelled", "pending"), strict=False)))
+
+    def do_remove_commands(self) -> None:
+        """One whose environment another has, and one whose nobody has."""
+        ids = self.ids["commands"][1:]
+        self._begin(ids, go=True)
+        self._ask("remove", ids=ids)
+        self._promise("maybe_gone", dict.fromkeys(ids, 1))
 
     def do_edit(self) -> None:
         ids, payload = [self.ids["out"][1]], self._payload(700)

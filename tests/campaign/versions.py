@@ -21,8 +21,7 @@ from typing import Any
 from tests.campaign.session import DATA, LIMITS, Session
 from tests.tq.broker_driver import Driver
 from tq import __version__
-from tq.model import STATES, Header
-from tq.store import Draft
+from tq.model import STATES
 from tq.store.lmdb import LmdbStore
 
 PLACE = Path(__file__).with_name("fixtures")
@@ -80,9 +79,7 @@ def make(root: Path) -> None:
     d.turn()
     d.submit("remove", queue="later", states=["pending"])
     d.ask("set_queue", name="ends", paused=True, weight=2, slots=3)
-    d.store.begin(d.now)
-    d.store.enqueue([Draft(Header("t", parents=(tasks[2].id,)), b"waits")])
-    d.store.commit()
+    d.add(after=[tasks[2].id, tired.id], after_any=[tired.id], payload=b"waits")
     d.store.close()
     found = shown(root / DATA)
     states = {row["state"] for row in found["tasks"].values()}

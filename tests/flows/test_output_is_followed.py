@@ -156,3 +156,32 @@ def test_log_follow_ends_with_the_task(daemon: Callable[..., Any], client: Clien
         assert log.stdout.read() == "last\n"
         assert "wrong\n" in log.stderr.read()
         assert log.wait(20) == 0
+
+
+@pytest.mark.parametrize("verb", ["run", "log"])
+def test_a_follower_goes_on_when_the_daemon_is_killed_and_another_comes(
+    daemon: Callable[..., Any], client: Client, data_dir: Path, gate: Path, tmp_path: Path, until: Until, verb: str
+) -> None:
+    first = daemon(workers=1)
+    loop = f"n=0; while [ ! -e {gate} ]; do n=$((n+1)); echo $TQ_ATTEMPT.$n; sleep 0.01; done; echo last; exit 3"
+    shown = tmp_path / "shown"
+    if verb == "log":
+        task = client.enqueue("shell", {"argv": ["sh", "-c", loop]}).id
+        argv = ["log", "--follow", str(task)]
+    else:
+        argv = ["run", "--", "sh", "-c", loop]
+    env = {**os.environ, "TQ_DATA_DIR": str(data_dir)}
+    with (
+        shown.open("wb") as file,
+        subprocess.Popen([sys.executable, "-m", "tq", *argv], env=env, stdout=file, stderr=subprocess.PIPE, text=True) as follower,
+    ):
+        until(lambda: shown.read_text().count("\n") > 5, what="its first lines")
+        first.kill()
+        first.start()
+        until(lambda: "2.5\n" in shown.read_text(), what="lines of the second attempt")
+        gate.touch()
+        assert follower.wait(20) == (3 if verb == "run" else 0), follower.stderr.read() if follower.stderr else ""
+    lines = shown.read_text().splitlines()
+    assert lines == client.log(client.list()[0]["id"]).splitlines()
+    assert len(lines) == len(set(lines))
+    assert lines[-1] == "last"

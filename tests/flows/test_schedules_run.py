@@ -53,6 +53,28 @@ def test_a_command_runs_on_its_schedule_where_it_was_added(daemon: Any, tq: Tq, 
     assert tq("schedule", "show", "tick").returncode == 2
 
 
+def test_a_failure_and_a_recovery_run_their_commands_once_each_where_the_schedule_runs(daemon: Any, tq: Tq, tmp_path: Path) -> None:
+    daemon(workers=1)
+    told, state = tmp_path / "told", tmp_path / "broken"
+    state.touch()
+    line = f'echo "$TQ_ALERT $TQ_SCHEDULE $TQ_ABOUT $TQ_OUTCOME $TQ_EXIT_CODE $TQ_ERROR $WORD" >> {told}'
+    rule = ("--cron", "0 0 1 1 *", "--on-failure", line, "--on-recovery", line)
+    done = tq("schedule", "add", "job", *rule, "--", "sh", "-c", f"test ! -e {state}", env={"WORD": "own"})
+    assert done.returncode == 0, done.stderr
+    for _ in range(3):
+        assert tq("schedule", "run", "job", "--wait").returncode == 1
+    state.unlink()
+    assert tq("schedule", "run", "job", "--wait").returncode == 0
+    wait_until(lambda: told.exists() and len(told.read_text().splitlines()) > 1, 20)
+    assert tq("schedule", "run", "job", "--wait").returncode == 0
+    sent = [row for row in lines(tq("list", "--json")) if (row["label"] or "").startswith("alert")]
+    assert len(sent) == 2
+    failure, recovery = told.read_text().splitlines()
+    assert failure == "failure job 1 failed 1 ExitCode: exit code 1 own"
+    assert recovery.startswith("recovery job ")
+    assert recovery.endswith(" succeeded   own")
+
+
 def test_a_daemon_that_is_killed_again_and_again_runs_each_slot_of_a_declared_schedule_once(
     daemon: Any, tq: Tq, data_dir: Path, tmp_path: Path
 ) -> None:

@@ -39,7 +39,7 @@ ENVIRONMENT = {
     "tq/cli": "a command runs with its caller's environment",
     "tq/client": "whether and with what to start a daemon",
     "tq/app": "a command's own environment",
-    "tq/shell": "a command's own environment",
+    "tq/launch": "a command's own environment",
     "tq/worker": "what workers pass on",
     "tq/pool": "what workers are given",
     "tq/daemon": "the service manager's notifications",

@@ -73,6 +73,18 @@ def test_nothing_is_answered_when_the_store_cannot_be_written(d: Driver) -> None
     assert d.store.last_id() == 0
 
 
+def test_a_request_sent_again_with_other_tasks_gives_what_it_gave_and_stores_nothing(d: Driver) -> None:
+    first = d.submit("enqueue", nonce=b"12345678", number=7, tasks=[["t", b"", None]] * 3)
+    d.turn()
+    ids = d.answer(first)["ids"]
+    for number, tasks in enumerate(([["t", b"", None]], [["t", b"", {"unique": "u"}]] * 2), 2):
+        d.submit("enqueue", number, nonce=b"12345678", number=7, tasks=tasks, again=True)
+        turn = d.turn()
+        assert d.answer(7, number)["ids"] == ids
+        assert not turn.steps
+    assert d.add() == [ids[-1] + 1]
+
+
 def test_a_group_that_cannot_be_committed_is_done_again_one_by_one_and_only_the_spoiled_request_fails(d: Driver) -> None:
     first = d.submit("enqueue", 1, tasks=[["t", b"a", None]])
     bad = d.submit("enqueue", 2, tasks=[["t", b"b", None]])

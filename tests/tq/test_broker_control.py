@@ -469,28 +469,6 @@ def test_a_setting_of_a_queue_that_makes_no_sense_is_refused(d: Driver, settings
     assert "q" not in d.store.queues()
 
 
-# -- why -----------------------------------------------------------------------------------------------------------
-
-
-def test_why_names_what_keeps_a_task_from_running(d: Driver) -> None:
-    d.broker.desk.slots = lambda: (1, 2)
-    ids = d.add(3)
-
-    def words(task: int) -> list[str]:
-        return [word for word, _ in d.ask("why", id=task)["reasons"]]
-
-    assert words(ids[2]) == ["place"]
-    assert d.ask("why", id=ids[2])["reasons"][0][1]["ahead"] == 2
-    d.ask("set_queue", name="default", paused=True)
-    assert words(ids[0]) == ["queue_paused"]
-    d.ask("set_queue", name="default", paused=False)
-    d.broker.desk.slots = lambda: (2, 2)
-    assert words(ids[0]) == ["workers_busy", "place"]
-    (later,) = d.add(delay_ms=5000)
-    assert words(later) == ["not_due"]
-    assert d.refusal("why", id=999)[0] == "no_such_task"
-
-
 def test_the_aged_task_says_so_when_one_peeks(d: Driver) -> None:
     (low,) = d.add(priority=0)
     d.now += 61_000

@@ -28,11 +28,11 @@ def queue(d: Driver, name: str) -> dict[str, Any]:
     return next(row for row in d.ask("queues")["queues"] if row["name"] == name)
 
 
-def test_the_example_says_every_setting_and_none_but_its_queues_differs_from_the_default(data_dir: Path) -> None:
+def test_the_example_says_every_setting_and_none_but_its_queues_and_alerts_differs_from_the_default(data_dir: Path) -> None:
     text = EXAMPLE.read_text("utf-8")
     (data_dir / "tq.toml").write_text(text)
     settings = load_settings({"data_dir": data_dir}, {})
-    plain = Settings(data_dir=data_dir, file=settings.file, queues=settings.queues)
+    plain = Settings(data_dir=data_dir, file=settings.file, queues=settings.queues, alerts=settings.alerts)
     assert settings == plain
     for keys in TABLES.values():
         assert [key for key in keys if f"\n{key} = " not in text and f"\n# {key} = " not in text] == []

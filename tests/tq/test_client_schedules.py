@@ -54,6 +54,10 @@ def test_a_schedule_is_made_changed_run_paused_and_removed() -> None:
         assert q.advance("12h") == 2
         assert [row["name"] for row in client.schedules()] == ["night"]
         assert len(client.schedule("night")["runs"]) == 4
+        client.enqueue("report", {"n": 1}, delay="90m")
+        rows = client.plan("1d")["rows"]
+        assert [row.get("schedule") for row in rows] == [None, "night", "night", "night", "night"]
+        assert (len(client.plan("1d", 2)["rows"]), client.plan("1d", 2)["more"]) == (2, True)
         client.remove_schedule("night")
         assert client.schedules() == []
         with pytest.raises(UsageError, match="expected a schedule"):
@@ -68,6 +72,7 @@ async def test_the_same_to_be_awaited() -> None:
         await client.edit_schedule("night", jitter="5s")
         assert (await client.schedule("night"))["jitter_ms"] == 5000
         assert len(await client.next_slots("night", 3)) == 3
+        assert [row["schedule"] for row in (await client.plan("150m"))["rows"]] == ["night", "night"]
         handle = await client.run_schedule("night")
         assert await handle.result() == 7
         await client.pause_schedule("night")
@@ -83,6 +88,37 @@ def test_many_schedules_come_in_pages() -> None:
         for name in names:
             q.client.add_schedule(name, "report", every="1h")
         assert [row["name"] for row in q.client.schedules()] == names
+
+
+def test_a_failure_and_a_recovery_are_told_to_a_handler_and_each_once() -> None:
+    app = tq.App()
+    told: list[tuple[str, str, str]] = []
+    broken = [True]
+
+    @app.task("tell")
+    def tell(alert: str, schedule: str, outcome: str, **more: str) -> None:
+        told.append((alert, schedule, outcome))
+
+    @app.task("report", retries=0, schedule=tq.Schedule(every="1h", on_failure="type:tell", on_recovery="type:tell"))
+    def report() -> None:
+        if broken[0]:
+            raise ValueError("no")
+
+    with tq.testing.fake(app, now=START) as q:
+        q.client.add_schedule("mine", "report", every="2h", on_failure="type:tell", alert_each=True, on_missed="", missed_after=0)
+        q.advance("6h")
+        assert sorted(told) == sorted([("failure", "report", "failed"), *[("failure", "mine", "failed")] * 3])
+        broken[0] = False
+        q.advance("3h")
+        assert told[4:] == [("recovery", "report", "succeeded")]
+        q.client.edit_schedule("mine", on_failure="")
+        assert q.client.schedule("mine")["alerts"] == {}
+
+
+@pytest.mark.parametrize("wrong", [7, [], [1], [""], "type:"])
+def test_an_alert_that_cannot_be_sent_is_an_error_where_it_is_said(wrong: Any) -> None:
+    with pytest.raises(UsageError, match=r"^on_failure: expected"):
+        tq.Schedule(every="1h", on_failure=wrong)
 
 
 def test_what_an_application_declares_runs_by_itself() -> None:

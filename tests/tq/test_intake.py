@@ -55,6 +55,21 @@ def test_times_are_reckoned_from_now_and_nil_counts_as_not_said(intake: Intake) 
     assert later.due_at == NOW + 10_500
 
 
+def test_options_beside_the_tasks_are_those_of_tasks_that_have_none(intake: Intake) -> None:
+    usual = {"priority": 5, "label": "l", "extras": {"env": {"A": "b"}}}
+    (first, second, own), _ = intake.drafts([["plain", b"", None], ["plain", b"1", None], ["plain", b"", {"priority": 2}]], NOW, usual)
+    assert first.header is second.header
+    assert (first.header.priority, first.header.label, first.header.extras) == (5, "l", {"env": {"A": "b"}})
+    assert (own.header.priority, own.header.label, own.header.extras) == (2, None, None)
+    (none,), _ = intake.drafts([["plain", b"", None]], NOW)
+    assert none.header.priority == 1
+    for name in ("key", "unique"):
+        with pytest.raises(UsageError, match="expected none that names one task"):
+            intake.drafts([["plain", b"", None]], NOW, {name: "k"})
+    with pytest.raises(UsageError, match=r"^expected an option .* got 'prio'"):
+        intake.drafts([["plain", b"", None]], NOW, {"prio": 2})
+
+
 def test_everything_else_travels_with_the_task(intake: Intake) -> None:
     options = {"label": "x", "meta": {"k": "v"}, "tenant": "t", "flow": "f", "correlation_id": "c", "extras": {"argv": ["ls"], "umask": 18}}
     head = one(intake, SHELL, None, options).header
@@ -76,7 +91,9 @@ def test_tasks_that_differ_only_in_their_names_are_what_each_would_be_alone(inta
         {"key": "a"}, {"key": "b"}, {"unique": "a"}, {"unique": "b", "unique_policy": "replace"}, {"key": "a", "unique": "b"},
         {"unique": "c", "key": "b"}, {"key": "b", "label": "x", "ttl_ms": 50}, {"label": "x", "ttl_ms": 70, "key": "b"},
         {"key": "\N{GRINNING FACE}" * 50, "unique": None, "meta": {"a": "b"}, "backoff": ["fixed", 5, 1.0, 5, False]},
-        {"key": None, "unique": "x" * 200, "extras": {"n": 1}}, {"key": None, "label": "x"},
+        {"key": None, "unique": "x" * 200, "extras": {"n": 1}},
+        {"key": "c", "after": [1, 2], "after_any": [2, 3]}, {"unique": "d", "after_any": [7]}, {"key": "e", "unique": "e", "after": [7]},
+        {"key": None, "label": "x"},
     ]  # fmt: skip
     rows = [["plain", b"p", options] for options in asked]
     together, policies = intake.drafts(rows * 2, NOW)
@@ -86,9 +103,9 @@ def test_tasks_that_differ_only_in_their_names_are_what_each_would_be_alone(inta
         alone += intake.drafts([row], NOW)[0]
     assert together == alone * 2
     assert [draft.header.packed for draft in together] == [draft.header.packed for draft in alone] * 2
-    assert [policies.get(at) for at in range(len(rows))] == ["reject"] * 3 + ["replace"] + ["reject"] * 6 + [None]
+    assert [policies.get(at) for at in range(len(rows))] == ["reject"] * 3 + ["replace"] + ["reject"] * 9 + [None]
     same = [draft.digest for draft in together]
-    assert len(set(same)) == 7  # of those with keys only the two that differ in nothing but their time to live are alike
+    assert len(set(same)) == 9  # of those with keys only the two that differ in nothing but their time to live are alike
     assert same[6] == same[7]
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tq import lifecycle
-from tq.lifecycle import BY_EVENT, TABLE, Outcome, Row, Transition, backoff_ms, cancel, come_due, edit, retry, run_out, settle
+from tq.lifecycle import BY_EVENT, TABLE, Outcome, Row, Transition, backoff_ms, cancel, come_due, edit, parent_over, retry, run_out, settle
 from tq.model import FINAL, MAX_ATTEMPTS_KEPT, MAX_CRASHES, MAX_INTERRUPTS, WAITING, Attempt, Backoff, Header, Spec, State, Status, Task
 from tq.store import Draft, Want
 from tq.store.memory import MemoryStore
@@ -88,15 +88,16 @@ def in_store(**draft: object) -> tuple[MemoryStore, Task]:
     store = MemoryStore()
     store.begin(NOW)
     parents = draft.pop("parents", ())
-    (task_id,) = store.enqueue([Draft(Header("t", parents=parents), b"", **draft)])
+    (task_id,) = store.enqueue([Draft(Header("t", parents=parents), b"", waits=parents, **draft)])
     return store, store.get([task_id])[0]
 
 
-def unblock(to: State) -> State:
-    store, task = in_store(parents=(9,))
-    row = BY_EVENT["unblocked"]
-    assert task.state in row.start
-    (after,) = store.apply([Transition(task.id, row.event, row.start, None, replace(task.status, state=to, due_at=NOW + 5))])
+def hear(end: State, *parents: int, **draft: object) -> State:
+    """A blocked task whose first parent came to this end."""
+    store, task = in_store(parents=parents, **draft)
+    change = parent_over(task, parents[0], end, NOW)
+    assert task.state in BY_EVENT[change.event].start
+    (after,) = store.apply([change])
     return after.state
 
 
@@ -124,8 +125,10 @@ DRIVEN: dict[tuple[str, State | None], Callable[[], State | None]] = {
     ("enqueued", S.PENDING): lambda: in_store()[1].state,
     ("enqueued", S.SCHEDULED): lambda: in_store(due_at=NOW + 1)[1].state,
     ("enqueued", S.BLOCKED): lambda: in_store(parents=(9,))[1].state,
-    ("unblocked", S.PENDING): lambda: unblock(S.PENDING),
-    ("unblocked", S.SCHEDULED): lambda: unblock(S.SCHEDULED),
+    ("parent_over", S.BLOCKED): lambda: hear(S.SUCCEEDED, 8, 9),
+    ("unblocked", S.PENDING): lambda: hear(S.SUCCEEDED, 9),
+    ("unblocked", S.SCHEDULED): lambda: hear(S.SUCCEEDED, 9, due_at=NOW + 5),
+    ("parent_failed", S.CANCELLED): lambda: hear(S.FAILED, 9),
     ("claimed", S.RUNNING): lambda: claim()[0].get([1])[0].state,
     ("extended", S.RUNNING): extend,
     ("removed", None): remove,
@@ -304,9 +307,11 @@ def test_an_edit_may_bring_a_task_forward_or_put_it_off(state, due_at):
     assert (status.failures, status.attempts, status.claim) == (2, task.status.attempts, 1)
 
 
-def test_a_blocked_task_has_no_time_of_its_own_to_edit():
+def test_the_time_that_a_blocked_task_is_given_is_for_when_it_waits_no_more():
     task = make(S.BLOCKED, due_at=9000)
-    assert changed(task, due_at=NOW + 1).status == task.status
+    assert changed(task, due_at=NOW + 1).status == replace(task.status, due_at=NOW + 1)
+    assert changed(task, due_at=0).status == replace(task.status, due_at=0)
+    assert changed(task).status == task.status
 
 
 def test_a_retry_may_be_of_something_else():

@@ -24,7 +24,6 @@ from tq.model import (
     Status,
     Task,
     duration_ms,
-    first_success,
     header_of,
     pack,
     priority_of,
@@ -36,6 +35,7 @@ from tq.model import (
     unpack,
     unseal,
 )
+from tq.store.records import first_success
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 instants = st.integers(0, 2**63)

@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tq import output
-from tq.output import CHUNK, ERR, NOTE, OUT, PIECE, SEGMENT, OutputWriter, read, remove, size
+from tq.output import BLOCK_MOST, CHUNK, ERR, NOTE, OUT, PIECE, SEGMENT, WORTH, OutputWriter, read, remove, size
 
 LIMIT = 8192
 
@@ -123,6 +123,7 @@ def test_a_follower_that_fell_behind_is_told_and_goes_on(tmp_path: Path) -> None
     assert chunks[-1][2] == b"end\n"
 
 
+@settings(deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 3000), max_size=60),
     limit=st.sampled_from([256, 1000, 8192, 100_000]),
@@ -294,3 +295,125 @@ def test_reading_while_it_is_written_never_gives_a_wrong_byte(tmp_path: Path) ->
                 break
         thread.join()
     assert last == 19_999
+
+
+# packed
+
+
+def much(logs: Path, lines: int = 40_000, limit: int = 1 << 20) -> OutputWriter:
+    """The writer of a task that has written so many lines, and is over."""
+    with writing(logs, limit=limit) as out:
+        for number in range(lines):
+            out.write(OUT if number % 7 else ERR, b"line %d of many\n" % number, number)
+    return out
+
+
+@pytest.mark.parametrize("limit", [1 << 20, 1 << 24])
+def test_packed_output_reads_as_before_from_every_position_and_takes_less_room(tmp_path: Path, limit: int) -> None:
+    out = much(tmp_path, limit=limit)
+    before, end, took = everything(tmp_path, 1), size(tmp_path, 1), on_disk(tmp_path)
+    notes = [data for _, stream, data in before if stream == NOTE]
+    assert len(notes) == (limit == 1 << 20)  # a head alone, or head and tails with a gap
+    out.pack()
+    assert on_disk(tmp_path) < took / 3
+    assert (everything(tmp_path, 1), size(tmp_path, 1)) == (before, end)
+    assert everything(tmp_path, 1, limit=1000) == before
+    for kept in (1, 777, len(before) - 1):
+        offset = sum(CHUNK.size + len(data) for _, stream, data in before[:kept] if stream != NOTE) if not notes else 0
+        assert everything(tmp_path, 1, offset) == before[kept if offset else 0 :]
+    assert not list(tmp_path.rglob("*.pack"))
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in tmp_path.rglob("1.*"))
+    out.pack()  # again changes nothing
+    assert everything(tmp_path, 1) == before
+    assert remove(tmp_path, 1)
+    assert on_disk(tmp_path) == 0
+
+
+def test_what_is_small_or_noise_stays_as_it_is(tmp_path: Path) -> None:
+    with writing(tmp_path, 1, 1 << 20) as small, writing(tmp_path, 2, 1 << 20) as noise:
+        small.write(OUT, b"x" * (WORTH - 100), 1)
+        noise.write(OUT, os.urandom(4 * WORTH), 1)
+    before = {path.name: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    small.pack()
+    noise.pack()
+    assert {path.name: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+
+
+def test_a_task_that_is_run_again_goes_on_behind_what_was_packed(tmp_path: Path) -> None:
+    out = much(tmp_path, 3000)
+    before = everything(tmp_path, 1)
+    out.pack()
+    with writing(tmp_path, limit=1 << 20, attempt=2) as again:
+        again.write(OUT, b"more\n", 5)
+    assert everything(tmp_path, 1) == [*before, (5, NOTE, b"attempt 2\n"), (5, OUT, b"more\n")]
+    again.pack()
+    assert everything(tmp_path, 1)[-1] == (5, OUT, b"more\n")
+
+
+@pytest.mark.parametrize("call", ["os.replace", "os.fdatasync", "zlib.compress"])
+@pytest.mark.parametrize("room", [True, False], ids=["killed", "no room"])
+def test_who_dies_or_has_no_room_while_packing_loses_nothing(tmp_path: Path, call: str, room: bool) -> None:
+    much(tmp_path, 20_000, 1 << 19)
+    before = everything(tmp_path, 1)
+    code = (
+        "import os, sys, zlib; from pathlib import Path; from tq.output import OutputWriter, HEAD\n"
+        f"def stop(*_): {'os.kill(os.getpid(), 9)' if room else 'raise OSError(28, None)'}\n"
+        "out = OutputWriter(Path(sys.argv[1]), 1); out._head_data = 1\n"
+        f"{call} = stop\n"
+        "out.pack()"
+    )
+    process = subprocess.run([sys.executable, "-W", "error", "-c", code, str(tmp_path)], check=False)
+    assert process.returncode == (-signal.SIGKILL if room else 0)
+    assert bool(list(tmp_path.rglob("*.pack"))) == room
+    assert everything(tmp_path, 1) == before
+    with writing(tmp_path, limit=1 << 19, attempt=2) as again:
+        again.write(OUT, b"more\n", 5)
+    again.pack()
+    assert everything(tmp_path, 1)[: len(before) // 3] == before[: len(before) // 3]
+    assert everything(tmp_path, 1)[-1] == (5, OUT, b"more\n")
+    remove(tmp_path, 1)
+    assert not list(tmp_path.rglob("1.*"))
+
+
+@pytest.mark.parametrize("damage", ["cut", "zeroes", "lengths"])
+def test_a_packed_file_that_is_damaged_costs_only_itself(tmp_path: Path, damage: str) -> None:
+    out = much(tmp_path)
+    out.pack()
+    head = tmp_path / "0" / "1.head"
+    data = head.read_bytes()
+    middle = len(data) // 2
+    bad = {
+        "cut": data[:middle],
+        "zeroes": data[:middle] + bytes(100) + data[middle + 100 :],
+        "lengths": data[:36] + b"\xff" * 8 + data[44:],
+    }
+    head.write_bytes(bad[damage])
+    chunks = everything(tmp_path, 1)
+    assert [data for _, stream, data in chunks if stream == NOTE and b"cannot be read" in data]
+    assert chunks[-1][2] == b"line 39999 of many\n"
+
+
+def test_a_packed_block_is_never_larger_than_is_read_at_once(tmp_path: Path) -> None:
+    """A file that says its blocks are huge, or that grow when they are unpacked, takes no memory."""
+    import zlib
+
+    (tmp_path / "0").mkdir()
+    bomb = zlib.compress(bytes(100 << 20), 9)
+    for raw in (BLOCK_MOST, 100 << 20):
+        head = output.SEGMENT.pack(output.PACKED, 0, 0, 0) + output.TOTAL.pack(100 << 20)
+        (tmp_path / "0" / "1.head").write_bytes(head + output.BLOCK.pack(raw, len(bomb)) + bomb)
+        resource_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        read(tmp_path, 1)
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - resource_before < 50 << 10
+
+
+def test_each_file_that_an_attempt_began_says_whose_it_is(tmp_path: Path) -> None:
+    with writing(tmp_path) as out:
+        out.write(OUT, b"first\n", 1)
+    with writing(tmp_path, attempt=2) as out:
+        for number in range(3000):
+            out.write(OUT, b"line %d\n" % number, number)
+    chunks = everything(tmp_path, 1)
+    gap = next(at for at, chunk in enumerate(chunks) if b"dropped" in chunk[2])
+    assert chunks[gap + 1][1:] == (NOTE, b"attempt 2\n")
+    assert on_disk(tmp_path) <= LIMIT + 3 * (SEGMENT.size + CHUNK.size + 10)

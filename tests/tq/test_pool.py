@@ -14,8 +14,9 @@ import pytest
 
 from tq.board import SIZE, STARTING
 from tq.child import Child
+from tq.errors import StoreDamaged
 from tq.loop import Loop
-from tq.model import Header, Spec, error_in, pack
+from tq.model import Header, Spec, environment_of, error_in, pack
 from tq.pool import LOOKAHEAD, STALL_MS, Means, Pool
 from tq.pool.crew import HELLO_MS
 from tq.store import Claimed, Want
@@ -57,7 +58,7 @@ class Yard:
     """A pool and its loop; ``rows`` are the results that came, by task."""
 
     def __init__(
-        self, folder: Path, workers: int = 1, slots: int = 1, app: str = APP, grace_ms: int = 200, most: int = 0, **rest: int
+        self, folder: Path, workers: int = 1, slots: int = 1, app: str = APP, grace_ms: int = 200, most: int = 0, **rest: Any
     ) -> None:
         (folder / "logs").mkdir(exist_ok=True)
         (folder / "app.py").write_text(app)
@@ -654,3 +655,30 @@ def test_a_worker_that_never_says_hello_is_ended_when_its_time_is_up_and_not_a_m
     assert due == child.started_at + HELLO_MS
     one.pool.tick(int(due))
     assert child.state == "ending"
+
+
+def test_a_command_gets_the_environment_that_the_store_keeps_for_it(yard: Callable[..., Yard], data_dir: Path) -> None:
+    large = {"PATH": os.environ["PATH"], "MARK": "here", **{f"V{number}": "x" * 1000 for number in range(120)}}
+    (small, plain), (big, packed) = environment_of({"PATH": os.environ["PATH"], "MARK": "here"}), environment_of(large)
+    one = yard(environment={small: plain, big: packed}.get)
+    assert len(packed) > 100_000, "near the most"
+    for key in (small, big):
+        (task_id,) = one.give("shell", "sh", "-c", f"echo $MARK > {data_dir}/said", extras={"env": key})
+        assert one.results(task_id) == [0]
+        assert (data_dir / "said").read_text() == "here\n"
+        (data_dir / "said").unlink()
+
+
+def test_a_command_whose_environment_is_lost_or_damaged_fails_for_good_and_runs_nothing(yard: Callable[..., Yard], data_dir: Path) -> None:
+    def find(key: bytes) -> bytes | None:
+        if key == b"d" * 16:
+            raise StoreDamaged("it is damaged.")
+        return None
+
+    one = yard(environment=find)
+    for key in (b"d" * 16, b"l" * 16):
+        (task_id,) = one.give("shell", "touch", str(data_dir / "ran"), extras={"env": key})
+        assert one.results(task_id) == ["failed"]
+        assert (one.rows[task_id][6]["error"]["type"], one.rows[task_id][6]["permanent"]) == ("StoreDamaged", True)
+    assert not (data_dir / "ran").exists()
+    assert first(one).jobs == {}

@@ -12,12 +12,16 @@ from tests.tq.test_pool import Yard, now_ms
 from tq.pool.suspects import IN_A_ROW, REST, START_MS, Suspects
 
 APP = """
-import os, signal
+import os, signal, time
 import tq
 
 @tq.task
 def quick(value=None):
     return value
+
+@tq.task
+def nap(seconds):
+    time.sleep(seconds)
 
 @tq.task
 def may_die(dies):
@@ -91,20 +95,40 @@ def wanted(one: Any, now: int) -> list[set[str]]:
 
 def test_workers_ask_for_one_task_of_a_suspected_type_at_its_time_and_for_all_others_at_any(yard: Callable[..., Any]) -> None:
     one = yard(workers=2)
-    both = {"quick", "may_die"}
+    every = {"quick", "may_die", "nap"}
     assert one.results(*one.give("may_die", True)) == ["crashed"]
     one.until(lambda: [child.state for child in one.pool.workers] == ["ready"] * 2, "two workers")
-    assert wanted(one, now_ms()) == [both, both]  # one crash says nothing yet
+    assert wanted(one, now_ms()) == [every, every]  # one crash says nothing yet
     assert one.results(*one.give("may_die", True)) == ["crashed"]
     one.until(lambda: [child.state for child in one.pool.workers] == ["ready"] * 2, "two workers")
     try_at = one.pool._suspects.try_at
-    assert wanted(one, try_at - 1) == [{"quick"}] * 2
+    assert wanted(one, try_at - 1) == [{"quick", "nap"}] * 2
     assert one.pool.next_due <= try_at  # the loop will ask again by then
-    assert wanted(one, try_at) == [{"quick"}, {"quick"}, {"may_die"}]
+    crashes, wait_ms = one.pool.held_back("may_die")
+    assert (crashes, 0 <= wait_ms <= try_at) == (2, True)
+    assert one.pool.held_back("quick") == (0, 0)
+    assert wanted(one, try_at) == [{"quick", "nap"}, {"quick", "nap"}, {"may_die"}]
     (probe,) = [want for want in one.pool.wants(try_at) if "may_die" in want.types]
     assert probe.limit == 1
     assert one.results(*one.give("may_die", False)) == [0]  # it lives
-    assert wanted(one, now_ms()) == [both, both]
+    assert wanted(one, now_ms()) == [every, every]
+
+
+def test_the_pool_says_who_has_a_type_how_long_it_ran_and_what_is_begun(yard: Callable[..., Any]) -> None:
+    one = yard(workers=2)
+    one.until(lambda: [child.state for child in one.pool.workers] == ["ready"] * 2, "two workers")
+    assert [one.pool.crew_for(kind) for kind in ("quick", "shell", "odd")] == [(2, 0, 2), (2, 0, 2), (2, 0, 0)]
+    assert one.pool.mean("quick") is None
+    assert one.results(*one.give("quick", 1)) == [0]
+    assert 0 <= one.pool.mean("quick") < 1000
+
+
+def test_the_pool_says_what_a_worker_has_begun_and_what_stands_behind_it(yard: Callable[..., Any]) -> None:
+    one = yard()
+    first, *behind = one.give("nap", 30.0, count=3)
+    one.until(lambda: one.pool.begun(first), "the first to begin")
+    assert [one.pool.begun(task_id) for task_id in behind] == [False, False]
+    assert one.pool.begun(1 << 40)  # of what is in nobody's hands nothing is known
 
 
 def test_what_was_never_begun_says_nothing_of_its_type(yard: Callable[..., Any]) -> None:

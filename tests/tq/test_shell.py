@@ -14,9 +14,10 @@ from typing import Any
 import msgpack
 import pytest
 
-from tq import output
+from tq import inlet, output
 from tq.board import Board
 from tq.errors import PayloadError
+from tq.launch import launch_of
 from tq.model import Header, Spec
 from tq.output import ERR, OUT, OutputWriter
 from tq.shell import Command, Ended
@@ -28,13 +29,14 @@ class Bench:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.logs = root / "logs"
+        (root / "run").mkdir()
         self.board = Board.create(root / "w1.board")
         self.writer = OutputWriter(self.logs, 7)
 
     def command(self, *argv: str | bytes, grace_ms: int = 5000, **extras: Any) -> Command:
         payload = msgpack.packb({"argv": list(argv)})
         spec = Spec(7, Header("shell", extras=extras or None), payload, 1)
-        return Command(spec, 2, self.root, self.writer, self.board, grace_ms)
+        return Command(spec, launch_of(spec), 2, self.root, self.writer, self.board, grace_ms)
 
     def run(self, *argv: str | bytes, **extras: Any) -> Ended:
         return self.command(*argv, **extras).run()
@@ -141,7 +143,7 @@ def test_bytes_that_are_no_text_survive(bench: Bench) -> None:
 )
 def test_a_task_that_is_no_command_is_refused(bench: Bench, payload: bytes, extras: Any) -> None:
     with pytest.raises(PayloadError, match="expected a payload"):
-        Command(Spec(7, Header("shell", extras=extras), payload, 1), 1, bench.root, bench.writer, bench.board, 1)
+        launch_of(Spec(7, Header("shell", extras=extras), payload, 1))
 
 
 def test_it_is_over_when_its_leader_is_whatever_background_children_hold(bench: Bench) -> None:
@@ -254,3 +256,69 @@ def test_any_amount_of_output_is_bounded_on_disk(bench: Bench) -> None:
     total = sum(path.stat().st_size for path in bench.logs.rglob("7.*"))
     assert (1 << 19) < total <= (1 << 20) + 200
     assert bench.said(output.NOTE) == b"%d bytes dropped\n" % (50_000_000 - len(bench.said()))
+
+
+# what is sent to it
+
+
+def sent(bench: Bench, data: bytes, end: bool = False, rows: int = 0, columns: int = 0) -> None:
+    until(lambda: inlet.send(bench.root, 7, data, end, rows, columns) == inlet.TAKEN)
+
+
+def running(command: Command) -> tuple[threading.Thread, list[Ended]]:
+    found: list[Ended] = []
+    thread = threading.Thread(target=lambda: found.append(command.run()))
+    thread.start()
+    return thread, found
+
+
+def test_an_interactive_command_reads_what_is_sent_until_its_end(bench: Bench) -> None:
+    thread, found = running(bench.command("sh", "-c", "read a; echo got $a; cat; echo end", interactive=True))
+    sent(bench, b"one\n")
+    until(lambda: bench.said() == b"got one\n")
+    sent(bench, b"two\nthree", end=True)
+    thread.join(10)
+    assert (found, bench.said()) == ([(0, "")], b"got one\ntwo\nthreeend\n")
+    assert inlet.send(bench.root, 7, b"x", False, 0, 0) == inlet.ABSENT
+
+
+def test_an_interactive_command_that_never_reads_ends_as_any_other(bench: Bench) -> None:
+    thread, found = running(bench.command("sleep", "100", interactive=True))
+    for _ in range(3):
+        sent(bench, b"x" * 32_768)
+    until(bench.board.commands)
+    os.kill(bench.board.commands()[0][0], signal.SIGTERM)
+    thread.join(10)
+    assert found[0].exit_code == 128 + 15
+
+
+def test_a_command_with_a_terminal_has_its_size_its_keys_and_one_stream(bench: Bench) -> None:
+    script = "test -t 0 && test -t 1 && test -t 2 && echo yes >&2; : < /dev/tty && echo ours; read a; echo got $a; stty size; sleep 100"
+    thread, found = running(bench.command("sh", "-c", script, tty=[30, 100]))
+    sent(bench, b"word\n", rows=40, columns=120)
+    until(lambda: b"got word\r\n40 120\r\n" in bench.said())
+    assert b"yes\r\n" in bench.said()
+    assert b"ours\r\n" in bench.said()
+    assert bench.said(ERR) == b""
+    sent(bench, b"\x03")
+    thread.join(10)
+    assert found[0].exit_code == 128 + signal.SIGINT
+
+
+def test_the_end_of_input_on_a_terminal_is_its_control_d(bench: Bench) -> None:
+    thread, found = running(bench.command("cat", tty=[24, 80]))
+    sent(bench, b"line\n", end=True)
+    thread.join(10)
+    assert (found, bench.said()) == ([(0, "")], b"line\r\nline\r\n")
+
+
+def test_all_that_a_command_wrote_on_its_terminal_before_it_ended_is_kept(bench: Bench) -> None:
+    for _ in range(20):
+        bench.run("sh", "-c", "seq 300", tty=[24, 80])
+    assert bench.said() == b"".join(b"%d\r\n" % n for n in range(1, 301)) * 20
+
+
+def test_a_command_with_a_terminal_that_is_not_there_is_said_to_be(bench: Bench) -> None:
+    assert bench.run("no-such-command-at-all", tty=[24, 80]).exit_code == 127
+    with pytest.raises(PayloadError):
+        bench.run("true", tty=[0, 80])

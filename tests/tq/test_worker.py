@@ -500,6 +500,19 @@ def test_output_of_a_function_is_bounded_to_its_head_and_tail(start: Callable[..
     assert pool.said().endswith(b"line 4999\n")
 
 
+@pytest.mark.parametrize("slots", [1, 4])
+def test_large_output_is_packed_when_no_run_is_left(start: Callable[..., Pool], slots: int) -> None:
+    pool = start(slots=slots)
+    pool.run("say", [5000])
+    pool.run("shell", {"argv": ["sh", "-c", "seq 20000; exit 3"]}, task_id=2, retries=0)
+    pool.run("shell", {"argv": ["sh", "-c", "seq 20000; exit 3"]}, task_id=3, retries=1)
+    pool.run("say", [50], task_id=4)
+    packed = {path.name: path.read_bytes()[:4] == output.PACKED for path in pool.logs.rglob("*.*")}
+    assert packed == {"1.head": True, "2.head": True, "3.head": False, "4.head": False}
+    assert pool.said(1).endswith(b"line 4999\n")
+    assert pool.said(2) == pool.said(3)
+
+
 # cancel, drain, death
 
 

@@ -7,7 +7,7 @@ Promises: nothing is answered, handed out or published before the commit that ho
 settles come first, then each connection's requests in order, then what is due, a slice of chores, and claims last; a
 request that fails changes nothing and harms no neighbour. One turn is one commit; without changes there is none.
 
-``desk`` is what the verbs share; ``sending consumers control lines reading schedules`` each hold some of them.
+``desk`` is what the verbs share; ``sending consumers control lines reading reasons plan schedules rules`` each hold some of them.
 """
 
 from __future__ import annotations
@@ -25,15 +25,19 @@ from tq.arguments import named
 from tq.broker.consumers import Consumers
 from tq.broker.control import Control
 from tq.broker.desk import Desk, Said, Step, Turn, Undone, Verb
+from tq.broker.families import Families
 from tq.broker.lines import Lines
+from tq.broker.plan import Plan
 from tq.broker.reading import Reading
+from tq.broker.reasons import Reasons
+from tq.broker.rules import Rule, Rules
 from tq.broker.schedules import Schedules
 from tq.broker.sending import Sending
 from tq.errors import Refused, StoreDamaged, StoreError, TqError
 from tq.intake import Defaults, Intake
 from tq.lifecycle import Outcome
 from tq.model import State
-from tq.store import SCAN_MOST, Event, Limits, NoRoom, Store, TypeInfo, Want
+from tq.store import RELEASE, SCAN_MOST, Chore, Event, Limits, NoRoom, Store, TypeInfo, Want
 from tq.waiting import Inbox, Request
 
 __all__ = ["Broker", "Said", "Step", "Turn"]
@@ -88,9 +92,12 @@ class Broker:
         self._retain_at = 0
         self._unkept = 0  # ends and requests since retention was last looked at
         self._consumers, self._control, self._reading = Consumers(desk), Control(desk), Reading(desk)
-        sending, self._lines, self._schedules = Sending(desk), Lines(desk), Schedules(desk)
+        self._families = Families(desk)
+        sending, self._lines, self._schedules = Sending(desk, self._families), Lines(desk), Schedules(desk)
         lines, schedules = self._lines, self._schedules
         self._reads: dict[str, Verb] = self._reading.reads | self._control.reads | lines.reads | schedules.reads
+        self._rules = Rules(desk)
+        self._reads |= Reasons(desk).reads | Plan(desk).reads | self._rules.reads
         self._writes: dict[str, Verb] = sending.writes | self._consumers.writes | self._control.writes | lines.writes | schedules.writes
         self.verbs = frozenset(self._reads) | frozenset(self._writes)
 
@@ -188,6 +195,22 @@ class Broker:
             self._store.abort()
             raise
 
+    def watch_rules(self, rules: Sequence[Rule], source: str, now: int) -> None:
+        """Look at these alert rules from now on; its own commit, before the first turn or between two. Refused: no room."""
+        self.desk.now = max(now, self._now)
+        self._store.begin(self._now)
+        try:
+            self._rules.declare(rules, source)
+            self._store.commit()
+        except Refused:
+            self._store.abort()
+            raise
+
+    @property
+    def raised(self) -> Mapping[str, int]:
+        """The alert rules that are raised, and since when (ms)."""
+        return self._rules.raised
+
     def recover(self, begun: Callable[[int, int], bool], now: int) -> tuple[int, int]:
         """Settle what local workers held when the daemon died: (interrupted, released). Before the first claim.
 
@@ -276,7 +299,8 @@ class Broker:
             or now >= self._retain_at
             or bool(wants and store.ready())
         )
-        changes = changes or bool(settles or self._notes) or any(r.verb in self._writes for r in self._inbox)
+        alerts = self._rules.look() if own and self._rules.rules else []
+        changes = changes or bool(settles or self._notes or alerts) or any(r.verb in self._writes for r in self._inbox)
         if changes:
             store.begin(now)
         if settles:
@@ -297,15 +321,28 @@ class Broker:
             if due is not None and due <= now:
                 self._come_due(turn)
             if chores:
-                self._control.work(chores, SLICE_S, turn)
+                self._work_off(chores, turn)
             schedules.ended(turn)
+            self._rules.tell(alerts, turn)
+            self._families.release(turn)  # before the claims: what it lets go may be handed out
             self._consumers.grant(turn, wants)
             self._unkept += len(settles) + len(turn.ended) + len(requests)
             if self._unkept >= RETAIN_EACH or now >= self._retain_at or store.short():
                 self._retain(turn, max(2 * self._unkept, RETAIN_EACH))
+        self._families.release(turn)
         store.commit()
+        self._rules.changed = True
         if turn.steps or turn.stirred or turn.removed:
             self._waiting.changed()
+
+    def _work_off(self, chores: Sequence[Chore], turn: Turn) -> None:
+        """A slice of what people asked for, and one of what ends have left behind."""
+        releases = [chore for chore in chores if chore.verb == RELEASE]
+        others = [chore for chore in chores if chore.verb != RELEASE]
+        if others:
+            self._control.work(others, SLICE_S, turn)
+        if releases:
+            self._families.work(releases, SLICE_S, turn)
 
     def _one_by_one(self, settles: Sequence[Sequence[Any]], requests: Sequence[Request]) -> Turn:
         """The same, each in a transaction of its own, settles first; what still fails is answered so."""
@@ -342,6 +379,7 @@ class Broker:
         try:
             self._store.begin(self._now)
             work(part)
+            self._families.release(part)
             if self._store.short():
                 self._retain(part, AT_A_TIME)
             self._store.commit()
@@ -382,7 +420,7 @@ class Broker:
     @property
     def next_due(self) -> float | None:
         """The instant (ms) at which a turn is needed if nothing arrives; None: never."""
-        own = self._store.next_due()
+        own = min((at for at in (self._store.next_due(), self._rules.next_due) if at is not None), default=None)
         if self.owed or self._again_at > self._wall:  # what could not be done a moment ago, timer or claim
             own = self._again_at
         return min((at for at in (self._waiting.next_due, own) if at is not None), default=None)

@@ -20,6 +20,7 @@ from tq.answers import handed_out
 from tq.arguments import arguments, between, claim_of, claims_of, results_of, some_names
 from tq.broker.desk import Desk, Turn, Verb
 from tq.errors import UsageError
+from tq.model import environment_key
 from tq.store import SCAN_MOST, Claimed, Want
 from tq.waiting import Claim, Request
 
@@ -62,7 +63,7 @@ class Consumers:
             got = self._desk.store.claim(replace(want, limit=most))
             taken += got
             for task in got:
-                size += len(task.record) + TASK_BYTES
+                size += len(task.record) + len(self._environment(task) or b"") + TASK_BYTES
                 fit += size <= CLAIM_BYTES or not fit
             if len(got) < most:
                 break
@@ -71,8 +72,13 @@ class Consumers:
             self._desk.settle_rows([[task.id, task.claim, "released", 0, self._desk.now, False, None] for task in taken[fit:]], turn)
         return taken[:fit]
 
+    def _environment(self, task: Claimed) -> bytes | None:
+        """The environment of a command, if it has one that is there."""
+        key = environment_key(task.header)
+        return None if key is None else self._desk.store.environment(key)
+
     def _answer_claim(self, request: Request, want: Want, tasks: list[Claimed], turn: Turn) -> None:
-        body = {"tasks": [handed_out(task, want.lease_ms) for task in tasks]}
+        body = {"tasks": [handed_out(task, want.lease_ms, self._environment(task)) for task in tasks]}
         turn.answers.append((request.conn, wire.frame([request.number, wire.ANSWER, body])))
         turn.steps.append(("claimed", tasks))
 

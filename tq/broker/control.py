@@ -138,6 +138,8 @@ class Control:
         turn.steps.append(("removed", [task]))
         if task.state in WAITING:
             turn.ended.append((task.id, State.CANCELLED.word, None))
+            if self._desk.store.awaited((task.id,)):
+                self._desk.are_over([task.id], State.CANCELLED, turn)
         if task.status.output:
             turn.removed.append(task.id)
         return "removed"

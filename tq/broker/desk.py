@@ -24,6 +24,7 @@ from tq.model import State, Task
 from tq.store import Claimed, Event, Failure, Store, Want
 from tq.waiting import Request, Waiting
 
+_ID = itemgetter(0)
 _SUCCESS = itemgetter(0, 1, 3, 4, 5, 6)
 """A worker's row as the store takes it (see Success)."""
 
@@ -39,6 +40,23 @@ class Said(NamedTuple):
     text: str
 
 
+class Sight(NamedTuple):
+    """What only the daemon knows that bears on when one task runs. ``try_at`` in ms by the wall clock."""
+
+    draining: bool
+    workers: int
+    """Processes that are ready, ..."""
+    starting: int
+    """... that are not yet, ..."""
+    knowing: int
+    """... and those of the ready ones that have the task's type."""
+    crashes: int
+    """In a row, of a type that is held back for them; one of it is tried at ``try_at``."""
+    try_at: int
+    begun: bool
+    """Of a task that runs: its worker has come to it."""
+
+
 @dataclass(slots=True)
 class Turn:
     """What one turn did, to be acted on after it."""
@@ -47,6 +65,7 @@ class Turn:
     grants: list[tuple[Want, list[Claimed]]] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     ended: list[tuple[int, str, int | None]] = field(default_factory=list)
+    over: list[tuple[int, State, int]] = field(default_factory=list)  # what others wait for: id, end, and the ids below which those are
     removed: list[int] = field(default_factory=list)  # tasks with output that were forgotten
     stirred: bool = False  # something may have become claimable
     busy: bool = False  # more to do at once
@@ -88,6 +107,12 @@ class Desk:
         """Slots that run a task, slots in all: the daemon's to say."""
         self.live: Callable[[int], dict[str, Any]] = lambda _: {}
         """What only the pool knows of a running task, as keys of its row: the daemon's to say."""
+        self.sight: Callable[[Task], Sight | None] = lambda _: None
+        """What bears on when a task runs and stands in no store: the daemon's to say, None if nobody does."""
+        self.mean: Callable[[str], float | None] = lambda _: None
+        """How long a task of a type ran lately, in ms: the daemon's to say, None if it did not see any."""
+        self.lost: Callable[[], int] = lambda: 0
+        """How many workers have died unasked since the start: the daemon's to say."""
         self.hold: Callable[[str, int], bool] = lambda _verb, _task_id: False
         """"suspend" or "resume" the command of a running task; False: it is not one to which that can be done. The daemon's to
         do, at once and not with the commit: it changes no task, and doing it again changes nothing."""
@@ -105,6 +130,8 @@ class Desk:
         won = self.store.succeed(list(map(_SUCCESS, wins))) if wins else []
         if wins:
             turn.steps.append(("succeeded", wins if all(won) else [row for row, ok in zip(wins, won, strict=True) if ok]))
+            if awaited := self.store.awaited(map(_ID, wins)):
+                self.are_over([row[0] for row, ok in zip(wins, won, strict=True) if ok and row[0] in awaited], State.SUCCEEDED, turn)
         wanted = self.waiting.for_ends or self.followed or self.blocking or turn.later  # who is about to wait is in later
         if len(wins) == len(rows) and not wanted:
             return won
@@ -159,7 +186,14 @@ class Desk:
                 turn.steps.append((change.event, [now]))
                 if now.state.final:
                     turn.ended.append((now.id, now.state.word, now.status.exit_code))
+                    if self.store.awaited((now.id,)):
+                        self.are_over([now.id], now.state, turn)
         return done
+
+    def are_over(self, parents: Iterable[int], state: State, turn: Turn) -> None:
+        """Others wait for these tasks, which are over: they hear of it before the turn is committed."""
+        below = self.store.last_id() + 1
+        turn.over += [(parent, state, below) for parent in parents]
 
     def note(self, request: Request, what: str, target: str, *changes: dict[str, Any] | None) -> None:
         """Remember what a person did; ``changes`` are what it was before and after."""

@@ -33,6 +33,8 @@ _NUMBERS: dict[str, tuple[int, int]] = {
 _FOR_TASKS = {"priority": int, "retries": int, "timeout_ms": int, "backoff": list}
 """Defaults of its tasks, checked as a task's own options are."""
 _KINDS: dict[str, type] = {"paused": bool, "external": bool, "routes": list, "unset": list, **dict.fromkeys(_NUMBERS, int), **_FOR_TASKS}
+_PAUSE = ("paused_at", "paused_by")
+"""What comes with a pause."""
 ROUTES_MOST = 100
 
 
@@ -54,8 +56,11 @@ class Lines:
     def _put(self, name: str, settings: dict[str, Any], request: Request) -> None:
         old = self._desk.store.queues().get(name, QueueInfo(name))
         new = replace(old, **settings)
+        if new.paused != old.paused:
+            since, who = (self._desk.now, request.who or "tq") if new.paused else (0, "")
+            new = replace(new, paused_at=since, paused_by=who)
         self._desk.store.put_queue(new)
-        changed = [key for key in QueueInfo.__slots__ if getattr(old, key) != getattr(new, key)]
+        changed = [key for key in QueueInfo.__slots__ if key not in _PAUSE and getattr(old, key) != getattr(new, key)]
         if changed:
             what = "set_queue" if changed != ["paused"] else "paused" if new.paused else "resumed"
             self._desk.note(request, what, name, {key: getattr(old, key) for key in changed}, {key: getattr(new, key) for key in changed})

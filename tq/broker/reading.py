@@ -1,6 +1,6 @@
 """Reading: everything that asks and changes nothing, now or when something has happened.
 
-For: ``get find dead peek why wait watch stats events``; telling those who wait and watch.
+For: ``get find dead peek wait watch stats events``; telling those who wait and watch.
 Not for: reading the store (store), doing it in slices (lists).
 Runs in: the daemon, inside the broker's turn; ``publish`` after its commit.
 Promises: a read sees the turn it stands in; what is told to waiters and watchers is committed; an event of the live
@@ -20,15 +20,14 @@ from tq.arguments import arguments, between, filter_of, task_ids
 from tq.broker.control import FILTER
 from tq.broker.desk import Desk, Turn, Verb
 from tq.broker.steps import WORDS, describe
-from tq.errors import NoSuchTask, StoreDamaged, UsageError
+from tq.errors import StoreDamaged, UsageError
+from tq.launch import shown
 from tq.lists import Groups, Next, Tasks
-from tq.model import SHELL, State, Task
+from tq.model import SHELL, State, Task, environment_key, unpack
 from tq.stats import stats
-from tq.store import SCAN_MOST, Query, QueueInfo
+from tq.store import SCAN_MOST, Query
 from tq.waiting import Claim, Request, Wait
 
-PEEKED = 500
-"""How far ahead ``why`` looks for a task's place."""
 LIVE_MOST = 512
 """Steps of one turn that a watcher is told one by one; the rest is a number."""
 
@@ -38,15 +37,29 @@ class Reading:
         self._desk = desk
         self._event = 0  # of the live stream
         self.reads: dict[str, Verb] = {
-            "get": self._get, "find": self._find, "dead": self._dead, "peek": self._peek, "why": self._why, "wait": self._wait,
+            "get": self._get, "find": self._find, "dead": self._dead, "peek": self._peek, "wait": self._wait,
             "watch": self._watch, "stats": self._stats, "events": self._events,
         }  # fmt: skip
 
     # -- at once ---------------------------------------------------------------------------------------------------
 
     def _get(self, request: Request, turn: Turn) -> dict[str, Any]:
-        ids = task_ids(arguments(request.verb, request.args, "ids", ids=list)["ids"])
-        return {"tasks": rows_of(self._desk.store.get, ids, self._desk.row)}
+        args = arguments(request.verb, request.args, "ids", ids=list, how=bool)
+        ids, how = task_ids(args["ids"]), args.get("how")
+        if how and len(ids) > 1:
+            raise UsageError(
+                f"get: how: expected one id with it, got {len(ids)}. An environment may be large: ask for one after the other."
+            )
+        return {"tasks": rows_of(self._desk.store.get, ids, self._with_how if how else self._desk.row)}
+
+    def _with_how(self, task: Task) -> dict[str, Any]:
+        """A task's row and, of a command, how it is run, with what looks secret masked."""
+        row, head = self._desk.row(task), task.spec.header
+        if head.type == SHELL and head.extras is not None:
+            key = environment_key(head)
+            packed = None if key is None else self._desk.store.environment(key)
+            row["how"] = shown({**head.extras, "env": unpack(packed)} if packed is not None else head.extras)
+        return row
 
     def _stats(self, request: Request, turn: Turn) -> dict[str, Any]:
         arguments(request.verb, request.args)
@@ -58,52 +71,6 @@ class Reading:
         limit = between(args.get("limit", 50), 1, SCAN_MOST, "limit")
         names = ("number", "at", "who", "what", "target", "before", "after")
         return {"events": [dict(zip(names, one.row(), strict=True)) for one in self._desk.store.events(args.get("before"), limit)]}
-
-    def _why(self, request: Request, turn: Turn) -> dict[str, Any]:
-        """Why a task is where it is: reasons, the most telling one first."""
-        args = arguments(request.verb, request.args, "id", id=int)
-        (task_id,) = task_ids([args["id"]])
-        task = self._desk.one(task_id)
-        if task is None:
-            raise NoSuchTask(
-                f"expected the id of a task, got {task_id}: there is none, or it was removed. `tq list` shows those there are."
-            )
-        return {"task": self._desk.row(task), "reasons": self._reasons(task)}
-
-    def _reasons(self, task: Task) -> list[list[Any]]:
-        """[word, details] each; the words are explained in tq/wire.py."""
-        store, head, status = self._desk.store, task.spec.header, task.status
-        if task.state is not State.PENDING:
-            found = {
-                State.SCHEDULED: ["not_due", {"due_at": status.due_at or task.spec.due_at}],
-                State.RETRYING: ["retry_not_due", {"due_at": status.due_at, "failures": status.failures, "retries": head.retries}],
-                State.BLOCKED: ["blocked", {"parents": list(head.parents)}],
-                State.RUNNING: ["running", {"worker": status.worker, "since": status.started_at}],
-            }
-            return [found.get(task.state, ["over", {"at": status.finished_at}])]
-        reasons: list[list[Any]] = []
-        info = store.queues().get(head.queue, QueueInfo(head.queue))
-        running = sum(tally.states[State.RUNNING] for tally in store.tallies() if tally.queue == head.queue)
-        active, slots = self._desk.slots()
-        if info.paused:
-            reasons.append(["queue_paused", {"queue": head.queue}])
-        if info.external:
-            reasons.append(["queue_external", {"queue": head.queue}])
-        elif head.type != SHELL and head.type not in store.types():
-            reasons.append(["no_worker_knows_type", {"type": head.type}])
-        if info.slots and running >= info.slots:
-            reasons.append(["queue_slots_taken", {"queue": head.queue, "running": running, "slots": info.slots}])
-        if not info.external and slots and active >= slots:
-            reasons.append(["workers_busy", {"active": active, "slots": slots}])
-        if not info.external and not slots:
-            reasons.append(["no_workers", {}])
-        if not info.paused:
-            next_ones = [one.id for one in store.peek(PEEKED, head.queue)]
-            if task.id in next_ones:
-                reasons.append(["place", {"queue": head.queue, "ahead": next_ones.index(task.id)}])
-            elif len(next_ones) == PEEKED:
-                reasons.append(["place", {"queue": head.queue, "ahead": PEEKED, "or_more": True}])
-        return reasons
 
     # -- in slices -------------------------------------------------------------------------------------------------
 

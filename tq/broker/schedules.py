@@ -23,8 +23,11 @@ from typing import Any
 
 from tq import lifecycle
 from tq.arguments import arguments, between
+from tq.broker.alerts import KINDS as ALERTS
+from tq.broker.alerts import TELLS, ScheduleAlerts
 from tq.broker.desk import Desk, Turn, Verb
 from tq.errors import Conflict, Refused, StoreDamaged, StoreError, TqError, UsageError
+from tq.launch import shown as how_shown
 from tq.model import Task, brief
 from tq.schedule import KINDS, LAST_MS, Rule, checked_rule, misfire_of, overlap_of, rule_of, words_of
 from tq.store import SCAN_MOST, Event, NoRoom, Schedule, TypeInfo
@@ -44,8 +47,8 @@ _log = logging.getLogger("tq.broker")
 _RULE: dict[str, type] = {
     "cron": str, "every_ms": int, "at": int, "tz": str, "jitter_ms": int, "only": list, "from_at": int, "until_at": int,
 }  # fmt: skip
-_MORE: dict[str, type] = {"misfire": str, "overlap": str, "paused": bool, "task": list}
-NOT_IN_A_SCHEDULE = ("delay_ms", "due_at", "key", "unique", "unique_policy")
+_MORE: dict[str, type] = {"misfire": str, "overlap": str, "paused": bool, "task": list, **ALERTS}
+NOT_IN_A_SCHEDULE = ("delay_ms", "due_at", "key", "unique", "unique_policy", "after", "after_any")
 """Options that say when, or name one task."""
 
 
@@ -55,13 +58,14 @@ class Schedules:
         self.writes: dict[str, Verb] = {"set_schedule": self._set, "remove_schedule": self._remove, "run_schedule": self._run}
         self.reads: dict[str, Verb] = {"schedules": self._list, "next_slots": self._next_slots}
         self.unsure = False
-        """Whether a task may have ended for which a slot waits, without anybody having seen it."""
-        self._new: set[int] = set()  # tasks for whose end a slot waits since this turn
+        """Whether a task may have ended for which a slot waits, or an alert, without anybody having seen it."""
+        self._new: set[int] = set()  # tasks for whose end they wait since this turn
+        self._alerts = ScheduleAlerts(desk)
         self.doubt()
 
     def doubt(self) -> None:
-        """Something was lost: look, in the next turn, whether what slots wait for has ended."""
-        self.unsure = any(one.held for one in self._desk.store.schedules().values())
+        """Something was lost: look, in the next turn, whether what slots and alerts wait for has ended."""
+        self.unsure = any(one.held or one.watched for one in self._desk.store.schedules().values())
 
     # -- what is due -----------------------------------------------------------------------------------------------
 
@@ -98,13 +102,14 @@ class Schedules:
             missed_at, missed, slots = missed_at or slots[0], missed + len(slots), []
         due_at = following + rule.delay(one.name, following) if following else 0
         moved = replace(one, slots=slots, missed=missed, missed_at=missed_at, slot_at=following, due_at=due_at)
-        desk.store.put_schedule(self._act(moved, one.slots, turn))
+        desk.store.put_schedule(self._alerts.look(self._act(moved, one.slots, turn), turn))
 
     def _act(self, one: Schedule, waited: Sequence[int], turn: Turn) -> Schedule:
         """Make tasks of the slots that have come; the schedule as it stands then. It is known of those that ``waited`` that they do."""
         missed, left = one.missed, list(one.slots)
         if missed:
             self._tell(one.name, "slots_missed", count=missed, from_at=one.missed_at, misfire=one.misfire)
+            one = self._alerts.came(self._alerts.missed(one, one.missed_at, "missed", missed), one.missed_at)
         if one.misfire == "all":  # each has its own task: those before have none
             missed = 0
         one = replace(one, missed=0, missed_at=0, slots=())
@@ -137,8 +142,10 @@ class Schedules:
     def _hold(self, one: Schedule, slot: int) -> Schedule:
         """A slot that overlaps: skip it, or let it wait for the end of what goes on."""
         skipped = slot if one.overlap == "skip" or (one.held and one.overlap == "queue_one") else one.held
+        one = self._alerts.came(one, slot)
         if skipped:
             self._tell(one.name, "slot_skipped", slot_at=skipped, why="overlap", tasks=list(one.live)[:10])
+            one = self._alerts.missed(one, skipped, "skipped", 1, "the run before goes on")
         if skipped == slot:
             return one
         self._new |= set(one.live)
@@ -148,7 +155,7 @@ class Schedules:
         """Store the task of a slot; and why it is refused for now, if it is. What can never be sent is a skipped slot."""
         desk = self._desk
         try:
-            drafts, _ = desk.intake.drafts([self._row(one, slot, missed)], desk.now)
+            drafts, _ = desk.intake.drafts([as_sent(one, slot, missed)], desk.now)
             ids = list(desk.store.enqueue(drafts))
         except (NoRoom, StoreError):
             raise
@@ -156,18 +163,16 @@ class Schedules:
             return one, error.message
         except TqError as error:
             self._tell(one.name, "slot_skipped", slot_at=slot, why=error.message)
-            return one, ""
+            return self._alerts.missed(one, slot, "skipped", 1, error.message), ""
         turn.steps.append(("added", list(zip(ids, drafts, strict=True))))
         turn.stirred = True
-        live = [*one.live, ids[0]][-RUNS_KEPT:] if one.overlap != "allow" else ()
-        return replace(one, runs=[*one.runs, [slot, ids[0]]][-RUNS_KEPT:], live=live), ""
+        return self._sent(one, slot, ids[0]), ""
 
-    def _row(self, one: Schedule, slot: int, missed: int) -> list[Any]:
-        """The task of a slot (0: one by hand) as an enqueue has it: what sent it, for when, and how many slots it stands for."""
-        type_, payload, options = one.task
-        notes = {"schedule": one.name, "slot": words_of(slot) if slot else "by hand"}
-        notes |= {"missed": str(missed)} if missed else {}
-        return [type_, payload, {**(options or {}), "meta": {**((options or {}).get("meta") or {}), **notes}}]
+    def _sent(self, one: Schedule, slot: int, task_id: int) -> Schedule:
+        live = [*one.live, task_id][-RUNS_KEPT:] if one.overlap != "allow" else ()
+        one = self._alerts.sent(replace(one, runs=[*one.runs, [slot, task_id]][-RUNS_KEPT:], live=live), slot, task_id)
+        self._new |= {task_id} if one.watched else set()
+        return one
 
     def _still_live(self, ids: Iterable[int]) -> list[Task]:
         found = []
@@ -183,19 +188,26 @@ class Schedules:
     def _tell(self, name: str, what: str, **more: Any) -> None:
         self._desk.store.note(Event(0, self._desk.now, "tq", what, f"schedule {name}", None, more))
 
-    # -- slots that wait for an end --------------------------------------------------------------------------------
+    # -- slots and alerts that wait for an end ---------------------------------------------------------------------
 
     def ended(self, turn: Turn) -> None:
-        """Begin what waited for tasks that have ended in this turn."""
+        """Begin what waited for tasks that have ended in this turn, and tell of those that are to be told of."""
         desk = self._desk
         over = {task_id for task_id, _, _ in turn.ended} if turn.ended else set()
         waited = not (desk.blocking.isdisjoint(over) and self._new.isdisjoint(over))
         if not (self._new or waited or self.unsure):
             return
         for one in list(desk.store.schedules().values()):
+            now = one
             if one.held and (self.unsure or not over.isdisjoint(one.live)) and not self._still_live(one.live):
-                desk.store.put_schedule(self._release(one, turn))
-        held = {task_id for one in desk.store.schedules().values() if one.held for task_id in one.live}
+                now = self._release(one, turn)
+            if one.watched and (now is not one or self.unsure or not over.isdisjoint(task_id for _, task_id in one.watched)):
+                now = self._alerts.look(now, turn)
+            if now is not one:
+                desk.store.put_schedule(now)
+        schedules = desk.store.schedules().values()
+        held = {task_id for one in schedules if one.held for task_id in one.live}
+        held |= {task_id for one in schedules for _, task_id in one.watched}
         turn.later.append(partial(self._remember, held))
         self._new = set()
 
@@ -236,6 +248,7 @@ class Schedules:
                 misfire, catch_up = misfire_of(args["misfire"])
                 one = replace(one, misfire=misfire, catch_up=catch_up)
             overlap = overlap_of(args.get("overlap", one.overlap))
+            one = self._alerts.set(one, args)
         except ValueError as error:
             raise UsageError(f"schedule {name!r}: {error}.") from None
         if overlap != "allow" and one.overlap == "allow":
@@ -245,6 +258,7 @@ class Schedules:
             one = replace(one, rule=rule.row(), made_at=desk.now, slots=(), missed=0, missed_at=0)
             one = self._from_now(one, must=True)
         one = self._pause(one, args["paused"]) if args.get("paused", one.paused) != one.paused else one
+        one = self._alerts.timed(one)
         desk.store.put_schedule(one)
         after = shown(one)
         if known is None:
@@ -276,7 +290,7 @@ class Schedules:
         if isinstance(task[2], dict) and (wrong := [key for key in NOT_IN_A_SCHEDULE if task[2].get(key) is not None]):
             raise UsageError(f"schedule {one.name!r}: expected options that may be said of every run, got {', '.join(wrong)}. Drop them.")
         sound = isinstance((task[2] or {}).get("meta"), dict | None)  # else the intake says what is wrong with it
-        self._desk.intake.drafts([self._row(replace(one, task=task), LAST_MS, 1 << 40) if sound else list(task)], self._desk.now)
+        self._desk.intake.drafts([as_sent(replace(one, task=task), LAST_MS, 1 << 40) if sound else list(task)], self._desk.now)
         return list(task)
 
     def _from_now(self, one: Schedule, must: bool) -> Schedule:
@@ -305,12 +319,11 @@ class Schedules:
     def _run(self, request: Request, turn: Turn) -> dict[str, Any]:
         """A run by hand: now, and whatever goes on."""
         one, desk = self._named(arguments(request.verb, request.args, "name", name=str)["name"]), self._desk
-        drafts, _ = desk.intake.drafts([self._row(one, 0, 0)], desk.now)
+        drafts, _ = desk.intake.drafts([as_sent(one, 0, 0)], desk.now)
         ids = list(desk.store.enqueue(drafts))
         turn.steps.append(("added", list(zip(ids, drafts, strict=True))))
         turn.stirred = True
-        live = [*one.live, ids[0]][-RUNS_KEPT:] if one.overlap != "allow" else ()
-        desk.store.put_schedule(replace(one, runs=[*one.runs, [0, ids[0]]][-RUNS_KEPT:], live=live))
+        desk.store.put_schedule(self._sent(one, 0, ids[0]))
         desk.note(request, "run", f"schedule {one.name}", None, {"task": ids[0]})
         return {"id": ids[0]}
 
@@ -333,11 +346,14 @@ class Schedules:
         limit = between(args.get("limit", 100), 1, SCAN_MOST, "limit")
         if "name" in args:
             one = self._named(args["name"])
-            return {"schedules": [self._told(one) | {"payload": one.task[1], "options": one.task[2], "runs": list(one.runs)}], "next": None}
+            targets = {key: one.alerts[key] for key in TELLS if key in one.alerts}
+            alerts = {key: [kind, payload, _masked(options)] for key, (kind, payload, options) in targets.items()}
+            more = {"payload": one.task[1], "options": _masked(one.task[2]), "runs": list(one.runs), "alerts": alerts}
+            return {"schedules": [self._told(one) | more], "next": None}
         found = sorted(self._desk.store.schedules().items())
         found = [pair for pair in found if pair[0] > args.get("after", "")]
-        more = found[limit - 1][0] if len(found) > limit else None
-        return {"schedules": [self._told(one) for _, one in found[:limit]], "next": more}
+        following = found[limit - 1][0] if len(found) > limit else None
+        return {"schedules": [self._told(one) for _, one in found[:limit]], "next": following}
 
     def _told(self, one: Schedule) -> dict[str, Any]:
         """A schedule as it travels, with how its newest task fares."""
@@ -352,8 +368,8 @@ class Schedules:
             if task is not None:
                 row = self._desk.row(task)
                 last |= {key: row[key] for key in ("state", "started_at", "finished_at", "exit_code")}
-        next_at = 0 if one.paused else one.slot_at
-        return {"name": one.name, **shown(one), "declared": one.declared, "next_at": next_at, "held_at": one.held, "last": last}
+        next_at, state = 0 if one.paused else one.slot_at, {"failing": one.failing, "overdue_at": one.overdue}
+        return {"name": one.name, **shown(one), "declared": one.declared, "next_at": next_at, "held_at": one.held, "last": last, **state}
 
     def _next_slots(self, request: Request, turn: Turn) -> dict[str, Any]:
         args = arguments(request.verb, request.args, "name", name=str, count=int)
@@ -397,8 +413,8 @@ class Schedules:
         usual = {name: value for name, value in zip(_RULE, Rule().row(), strict=True) if name not in KINDS}
         given = dict(info.schedule or {})
         task = [info.name, given.pop("payload", b""), {}]
-        words = arguments("set_schedule", given, **_RULE, misfire=str, overlap=str)
-        return usual | {"misfire": "coalesce", "overlap": "allow"} | words | {"task": task}
+        words = arguments("set_schedule", given, **_RULE, misfire=str, overlap=str, **ALERTS)
+        return usual | {"misfire": "coalesce", "overlap": "allow"} | {key: kind() for key, kind in ALERTS.items()} | words | {"task": task}
 
     def _carefully(self, put: Callable[[], None], name: str) -> None:
         try:
@@ -409,9 +425,25 @@ class Schedules:
             _log.error("the schedule that the application declares for %s is left out: %s", name, error.message)
 
 
+def as_sent(one: Schedule, slot: int, missed: int) -> list[Any]:
+    """The task of a slot (0: one by hand) as an enqueue has it: what sent it, for when, and how many slots it stands for."""
+    type_, payload, options = one.task
+    notes = {"schedule": one.name, "slot": words_of(slot) if slot else "by hand"}
+    notes |= {"missed": str(missed)} if missed else {}
+    return [type_, payload, {**(options or {}), "meta": {**((options or {}).get("meta") or {}), **notes}}]
+
+
+def _masked(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Options as they may be shown: what looks secret in a command's environment is masked."""
+    options = dict(options or {})
+    return options | {"extras": how_shown(options["extras"])} if isinstance(options.get("extras"), dict) else options
+
+
 def shown(one: Schedule) -> dict[str, Any]:
     """What a person said of a schedule, as rows and events have it."""
     rule = dict(zip(_RULE, one.rule, strict=True))
     kind = one.task[0] if one.task else None
     misfire = f"all:{one.catch_up}" if one.misfire == "all" else one.misfire
-    return {**rule, "misfire": misfire, "overlap": one.overlap, "paused": one.paused, "type": kind}
+    tells = {key: f"{one.alerts[key][0]}, {len(one.alerts[key][1] or b'')} bytes" if key in one.alerts else None for key in TELLS}
+    alerts = {**tells, "missed_after_ms": one.alerts.get("missed_after_ms", 0), "alert_each": bool(one.alerts.get("alert_each"))}
+    return {**rule, "misfire": misfire, "overlap": one.overlap, "paused": one.paused, "type": kind, **alerts}

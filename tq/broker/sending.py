@@ -16,29 +16,39 @@ from tq import lifecycle
 from tq.answers import Pairs
 from tq.arguments import arguments
 from tq.broker.desk import Desk, Turn, Undone, Verb
+from tq.broker.families import Families
 from tq.errors import Conflict, StoreError, TqError
-from tq.model import Header
+from tq.model import Header, State
 from tq.store import SCAN_MOST, Draft, Holder, KeyRef, RequestId
 from tq.waiting import Request
 
 
 class Sending:
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, families: Families) -> None:
         self._desk = desk
+        self._families = families
         self.writes: dict[str, Verb] = {"enqueue": self._enqueue}
 
     def _enqueue(self, request: Request, turn: Turn) -> dict[str, Any]:
-        args = arguments(request.verb, request.args, "tasks", tasks=list, again=bool)
+        args = arguments(request.verb, request.args, "tasks", tasks=list, options=dict, again=bool)
         desk = self._desk
-        drafts, policies = desk.intake.drafts(args["tasks"], desk.now)
+        drafts, policies = desk.intake.drafts(args["tasks"], desk.now, args.get("options"))
         once = RequestId(request.nonce, request.number, bool(args.get("again"))) if request.nonce else None
+        sent = desk.store.sent(once) if once is not None and once.again else None
+        if sent is not None:
+            return {"ids": list(sent), **({"existing": []} if policies else {})}
         turn.stirred = True
+        lost: dict[int, State] = {}
+        if desk.intake.waiting:
+            drafts, lost = self._families.meet(drafts)
         if not policies:
             ids: Sequence[int] = desk.store.enqueue(drafts, once)
             body: dict[str, Any] = {"ids": list(ids)}
         else:
             body = self._named(drafts, policies, once, turn)
             ids, drafts = body.pop("new"), body.pop("drafts")
+        for parent, state in lost.items():
+            desk.are_over([parent], state, turn)
         if ids:
             turn.steps.append(("added", list(zip(ids, drafts, strict=True)) if len(ids) < SCAN_MOST else Pairs(list(ids), drafts)))
         return body
@@ -46,9 +56,6 @@ class Sending:
     def _named(self, drafts: Sequence[Draft], policies: dict[int, str], once: RequestId | None, turn: Turn) -> dict[str, Any]:
         """Store those whose names are free. ``new`` are the ids of ``drafts``, which are those that were stored."""
         store = self._desk.store
-        sent = store.sent(once) if once is not None and once.again else None
-        if sent is not None:
-            return {"ids": list(sent), "existing": [], "new": [], "drafts": []}
         places: list[int] = []
         firsts: dict[KeyRef, int] = {}  # names taken by this very request: by which of its new drafts
         replaced: list[int] = []

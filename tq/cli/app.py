@@ -44,8 +44,8 @@ GROUPS = {
 }
 ROOMS = {
     **dict.fromkeys(("cancel", "retry", "edit", "remove", "suspend", "resume"), "control"),
-    "dead": "dead", "events": "events", "why": "events",
-    "run": "tasks", "enqueue": "tasks", "show": "tasks", "list": "tasks", "peek": "tasks", "log": "tasks",
+    "dead": "dead", "events": "events", "why": "why", "plan": "plan", "alerts": "alerts",
+    "run": "tasks", "enqueue": "many", "add": "many", "show": "tasks", "list": "tasks", "peek": "tasks", "log": "log", "send": "send",
     "daemon": "daemon", "queue": "queues", "worker": "workers", "service": "service", "completion": "complete", "man": "man",
     "schedule": "schedules",
     "verify": "instance", "backup": "instance", "restore": "instance", "compact": "instance", "doctor": "instance",
@@ -74,6 +74,8 @@ def _client(name: str, data_dir: str | None) -> Client:
 def _perform(name: str, values: dict[str, Any]) -> int:
     try:
         with _client(name, values.pop("data_dir")) as client:
+            if values.get("stdin"):
+                values["data_dir"] = client.data_dir
             code = verb_of(name)(client, values)
         sys.stdout.flush()
     except TqError as error:

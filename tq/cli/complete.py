@@ -32,7 +32,8 @@ _WAITING = ["scheduled", "blocked", "pending", "retrying"]
 _OVER = ["succeeded", "failed", "cancelled", "expired"]
 _STATES = {
     "cancel": [*_WAITING, "running"], "wait": [*_WAITING, "running"], "edit": _WAITING, "retry": _OVER, "result": ["succeeded"],
-    "suspend": ["running"], "resume": ["running"], "dead show": ["failed"], "dead retry": ["failed"], "dead purge": ["failed"],
+    "suspend": ["running"], "resume": ["running"], "send": ["running"],
+    "dead show": ["failed"], "dead retry": ["failed"], "dead purge": ["failed"],
 }  # fmt: skip
 """Which tasks a command is about; others are about all."""
 _WORDS = {
@@ -196,7 +197,9 @@ def _values(key: str, name: str, data_dir: str | None) -> tuple[str, list[tuple[
     if key.startswith("id of worker "):
         rows = _ask(data_dir, "workers", {})["workers"]
         return "words", _plain([(row["id"], f"{row['state']}, pid {row['pid']}") for row in rows])
-    if argument in ("id", "ids", "which", "task_id"):
+    if argument in ("after", "after_any"):
+        return "words", _tasks([*_WAITING, "running"], data_dir)
+    if argument in ("id", "ids", "which", "task_id", "id_and_text"):
         return "words", _tasks(_STATES.get(name), data_dir)
     return "words", []
 

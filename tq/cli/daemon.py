@@ -79,12 +79,18 @@ def daemon_log_level(client: Client, values: dict[str, Any]) -> int:
 def daemon_status(client: Client, values: dict[str, Any]) -> int:
     status = client.status()
     if values["json"]:
-        print(json_line(plain({**status, "started_at": instant(status["started_at"])})))
+        raised = {name: instant(at) for name, at in status.get("alerts", {}).items()}
+        print(json_line(plain({**status, "started_at": instant(status["started_at"]), "alerts": raised})))
         return 0
     uptime = datetime.now(UTC).timestamp() - status["started_at"] / 1000
     print(f"running  pid {status['pid']}  version {clean(status['version'])}  since {instant(status['started_at'])}  up {seconds(uptime)}")
-    rest = {key: value for key, value in status.items() if key not in ("pid", "version", "started_at", "boot", "workers", "options")}
+    rest = {key: value for key, value in status.items() if key not in _APART}
     for key, value in {**rest, **status["options"]}.items():
         if value is not None:
             print(f"  {key.replace('_', ' '):<12} {clean(value)}")
+    for name, raised_at in status.get("alerts", {}).items():
+        print(f"  {'alert':<12} {clean(name)} is raised since {instant(raised_at)}")
     return 0
+
+
+_APART = ("pid", "version", "started_at", "boot", "workers", "options", "alerts")

@@ -1,6 +1,6 @@
-"""``tq events`` and ``tq why``: what happened, to a task or to the whole instance, and why something does not happen.
+"""``tq events``: what happened, to a task or to the whole instance.
 
-For: the list of what people and the daemon did, a task's steps read back, the live stream; reasons in words.
+For: the list of what people and the daemon did, a task's steps read back, the live stream.
 Not for: keeping any of it (daemon), daemon.log.
 Runs in: the ``tq`` command.
 Promises: each live event is printed when it comes, and how many were too many to be told is told; a task's steps are what its
@@ -26,7 +26,6 @@ from tq.cli.render import (
     options_object,
     plain,
     seconds,
-    status_line,
     table,
 )
 from tq.client import Client
@@ -36,55 +35,6 @@ from tq.model import FINAL
 _FINAL = {state.word for state in FINAL}
 _ALWAYS = ("topic", "number", "at", "event", "id", "type", "queue")
 PAGE = 500
-
-WHY = {
-    "not_due": "it is not due before {due_at}. `tq edit {id} --in 0` brings it forward.",
-    "retry_not_due": "it failed {failures} of {most} times; the next attempt is due at {due_at}. `tq edit {id} --in 0` brings it forward.",
-    "blocked": "it waits for other tasks: {parents}.",
-    "running": "it runs since {since} on {worker}. `tq log {id} -f` shows what it writes.",
-    "over": "it is over since {at}: {state}. `tq retry {id}` runs it again.",
-    "queue_paused": "queue {queue} is paused. `tq queue resume {queue}` lets it go on.",
-    "queue_external": "queue {queue} is left to consumers outside the pool: one of them must claim it.",
-    "no_worker_knows_type": "no worker has named the type {type}. Start the daemon with an application that has it (--app).",
-    "queue_slots_taken": "queue {queue} runs {running} tasks and has {slots} slots. `tq queue set {queue} --slots N` gives it more.",
-    "workers_busy": "all {slots} slots of the workers are taken. `tq worker list` shows by what.",
-    "no_workers": "there are no workers. `tq worker scale N` starts some.",
-    "place": "{ahead} tasks of queue {queue} go before it. `tq edit {id} --priority high` lets it pass those of lower priority.",
-    "next": "it is the next one of queue {queue}.",
-}
-"""The words of ``tq.wire`` for people."""
-
-
-def why(client: Client, values: dict[str, Any]) -> int:
-    (task_id,) = task_ids(client.call, [values["id"]])
-    body = client.call("why", {"id": task_id})
-    row = body["task"]
-    if values["json"]:
-        reasons = [{"reason": word, **_times(details)} for word, details in body["reasons"]]
-        print(json_line(plain({"id": task_id, "state": row["state"], "reasons": reasons})))
-        return 0
-    print(status_line(row))
-    for word, details in body["reasons"]:
-        print(f"  {_reason(row, word, details)}")
-    if not body["reasons"]:
-        print("  nothing holds it: it starts with the next turn.")
-    return 0
-
-
-def _reason(row: dict[str, Any], word: str, details: dict[str, Any]) -> str:
-    if word == "place" and not details["ahead"]:
-        word = "next"
-    known = {key: clean(value) for key, value in {"worker": "", **_times(details)}.items()}
-    known |= {"id": str(row["id"]), "state": row["state"], "most": str(row["retries"] + 1)}
-    if details.get("or_more"):
-        known["ahead"] = f"at least {known['ahead']}"
-    known["parents"] = ", ".join(map(str, details.get("parents", [])))
-    text = WHY.get(word)
-    return text.format_map(known) if text else clean(word)
-
-
-def _times(details: dict[str, Any]) -> dict[str, Any]:
-    return {key: instant(value) if key in ("due_at", "since", "at") else value for key, value in details.items()}
 
 
 def events(client: Client, values: dict[str, Any]) -> int:

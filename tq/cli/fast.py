@@ -69,10 +69,10 @@ def parse(argv: Sequence[str]) -> tuple[str, dict[str, Any]] | None:
         else:
             values[option.key] = value
     counts = {"none": not rest, "one": len(rest) == 1, "optional": len(rest) < 2, "any": True, "some": bool(rest), "rest": bool(rest)}
-    if not counts[command.takes] or values.get("batch") is not None:
+    if not counts[command.takes] or values.get("batch") is not None or "each" in values or "null" in values:
         return None
-    if verb == "cancel" and (not rest or values.keys() - {"data_dir"}):
-        return None  # a filter: that may be long work
+    if verb == "cancel" and (not rest or values.keys() - {"data_dir"} or not all(word == "@last" or word.isdecimal() for word in rest)):
+        return None  # a filter, or meant as one: that may be long work
     if command.takes in ("any", "some", "rest"):
         values[command.argument] = rest
     elif rest:

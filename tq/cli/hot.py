@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import sys
 
-from tq.cli.options import command_task, duration, enqueue_task, task_ids
-from tq.errors import NoSuchTask, Refused, TaskTimeout, TqError, UsageError
+from tq.cli.options import after_newest, command_task, duration, enqueue_task, task_ids
+from tq.errors import DaemonError, NoSuchTask, Refused, TaskTimeout, TqError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,7 +79,27 @@ def run(verb: str, call: Call, values: dict[str, Any]) -> int:
 
 
 def sent(call: Call, task: list[Any], values: dict[str, Any]) -> dict[str, Any]:
-    """The answer to an enqueue. What is refused for now is sent again for as long as ``--wait-for-room`` says, then Refused."""
+    """The answer to an enqueue; with ``--stdin`` what is to be read is on disk before that is sent."""
+    if not values.get("stdin"):
+        return _sent(call, task, values)
+    from tq.cli.command import forget_input, input_of
+
+    name = input_of(values)
+    task[2]["extras"]["stdin"] = name
+    try:
+        body = _sent(call, task, values)
+    except DaemonError:
+        raise  # it may have been stored
+    except TqError:
+        forget_input(values, name)
+        raise
+    if body.get("existing"):
+        forget_input(values, name)
+    return body
+
+
+def _sent(call: Call, task: list[Any], values: dict[str, Any]) -> dict[str, Any]:
+    """What is refused for now is sent again for as long as ``--wait-for-room`` says, then Refused."""
     wait = values.get("wait_for_room")
     limit = 0 if wait is None else duration("--wait-for-room", wait)
     args = {"tasks": [task], "again": False}
@@ -122,11 +142,11 @@ def _stored(call: Call, task: list[Any], values: dict[str, Any]) -> int:
 
 
 def enqueue(call: Call, values: dict[str, Any]) -> int:
-    return _stored(call, enqueue_task(values), values)
+    return _stored(call, enqueue_task(after_newest(call, values)), values)
 
 
 def add(call: Call, values: dict[str, Any]) -> int:
-    return _stored(call, command_task(values), values)
+    return _stored(call, command_task(after_newest(call, values)), values)
 
 
 def rows_of(call: Call, ids: Sequence[int]) -> list[dict[str, Any]]:
@@ -183,23 +203,26 @@ def say_end(row: dict[str, Any]) -> None:
     say(text)
 
 
-def waited(call: Call, ids: Sequence[int], timeout_ms: int | None) -> list[dict[str, Any] | None]:
-    """The tasks once all are over; TaskTimeout if ``timeout_ms`` passes first (None: no limit)."""
+def waited(call: Call, ids: Sequence[int], timeout_ms: int | None, any_one: bool = False) -> list[dict[str, Any] | None]:
+    """The tasks once all (``any_one``: one) are over; TaskTimeout if ``timeout_ms`` passes first (None: no limit)."""
     from time import monotonic
 
-    end = None if timeout_ms is None else monotonic() + timeout_ms / 1000
+    began, rest = monotonic(), 0
     rows: list[dict[str, Any] | None] = []
     for start in range(0, len(ids), IDS_A_CALL):
         part = ids[start : start + IDS_A_CALL]
         while True:
-            left = WAIT_SLICE_MS if end is None else min(max(int((end - monotonic()) * 1000), 1), WAIT_SLICE_MS)
-            body = call("wait", {"ids": part, "timeout_ms": left, "any": False}, left // 1000 + 1 + ANSWER_WITHIN)
+            if timeout_ms is not None:
+                rest = timeout_ms - int((monotonic() - began) * 1000)
+            left = WAIT_SLICE_MS if timeout_ms is None else min(max(rest, 1), WAIT_SLICE_MS)
+            body = call("wait", {"ids": part, "timeout_ms": left, "any": any_one}, left // 1000 + 1 + ANSWER_WITHIN)
             if body["done"]:
                 break
-            if end is not None and monotonic() >= end:
+            if timeout_ms is not None and monotonic() - began >= timeout_ms / 1000:
                 open_ids = [row["id"] for row in body["tasks"] if row and not row["finished_at"]]
                 which = f"task {open_ids[0]}" if len(open_ids) == 1 else f"{len(open_ids)} tasks"
-                raise TaskTimeout(f"expected all to be over in time, but {which} go on. Nothing was stopped: wait again, or cancel.")
+                wanted = "one of them" if any_one else "all"
+                raise TaskTimeout(f"expected {wanted} to be over in time, but {which} go on. Nothing was stopped: wait again, or cancel.")
         rows += body["tasks"]
     return rows
 
@@ -222,6 +245,8 @@ def wait(call: Call, values: dict[str, Any]) -> int:
     timeout = values.get("timeout")
     limit = None if timeout is None else duration("--timeout", timeout)
     ids = task_ids(call, values["ids"])
+    if values.get("any"):
+        return _waited_for_one(call, values, ids, limit)
     rows = waited(call, ids, limit)
     if values.get("json"):
         from tq.cli.render import json_line, task_object
@@ -230,6 +255,23 @@ def wait(call: Call, values: dict[str, Any]) -> int:
             if row is not None:
                 print(json_line(task_object(row)))
     return exit_code(ids, rows)
+
+
+def _waited_for_one(call: Call, values: dict[str, Any], ids: Sequence[int], limit: int | None) -> int:
+    """Print which are over as soon as one is; their exit code."""
+    if len(ids) > IDS_A_CALL:
+        raise UsageError(f"--any: expected at most {IDS_A_CALL} ids, got {len(ids)}. Wait for fewer at a time.")
+    rows = waited(call, ids, limit, any_one=True)
+    over = [(task_id, row) for task_id, row in zip(ids, rows, strict=True) if row is None or row["finished_at"]]
+    if values.get("json"):
+        from tq.cli.render import json_line, task_object
+
+        for _, row in over:
+            if row is not None:
+                print(json_line(task_object(row)))
+    else:
+        print_ids([task_id for task_id, row in over if row is not None])
+    return exit_code([task_id for task_id, _ in over], [row for _, row in over])
 
 
 def cancel(call: Call, values: dict[str, Any]) -> int:

@@ -94,9 +94,11 @@ def doctor(client: Client, values: dict[str, Any]) -> int:
 def _settings(client: Client) -> tuple[Settings, dict[str, str]]:
     """The settings and who said them; ConfigError if a daemon could not use them."""
     from tq.broker.declared import declared_queues
+    from tq.broker.rules import declared_rules
 
     settings, said = settings_and_sources({"data_dir": client.data_dir})
     declared_queues(settings.file, settings.queues)
+    declared_rules(settings.file, settings.alerts)
     return settings, said
 
 
@@ -111,19 +113,20 @@ def config_path(client: Client, _values: dict[str, Any]) -> int:
 
 def config_show(client: Client, values: dict[str, Any]) -> int:
     settings, said = _settings(client)
-    queues = settings.queues
+    named = [("queues", name, table) for name, table in settings.queues.items()]
+    named += [("alerts", name, table) for name, table in settings.alerts.items()]
     found = {name: getattr(settings, name) for name in OPTIONS}
     if values["json"]:
         told = {name: {"value": value, "source": said.get(name, "default")} for name, value in found.items()}
-        for queue, table in queues.items():
-            told |= {f"queues.{queue}.{key}": {"value": plain(value), "source": str(settings.file)} for key, value in table.items()}
+        for kind, name, table in named:
+            told |= {f"{kind}.{name}.{key}": {"value": plain(value), "source": str(settings.file)} for key, value in table.items()}
         print(json_line(told))
         return 0
     for name, value in found.items():
         line = f"# {name} is not set" if value is None else f"{name} = {json_line(value)}"
         print(f"{clean(line):<36}  # {clean(said[name])}" if name in said else clean(line))
-    for queue, table in queues.items():
-        print(f"\n[queues.{json_line(queue)}]")
+    for kind, name, table in named:
+        print(f"\n[{kind}.{json_line(name)}]")
         for key, value in table.items():
             print(f"{clean(f'{key} = {json_line(plain(value))}'):<36}  # {clean(settings.file)}")
     return 0
@@ -132,6 +135,7 @@ def config_show(client: Client, values: dict[str, Any]) -> int:
 def config_check(client: Client, _values: dict[str, Any]) -> int:
     settings, said = _settings(client)
     queues = f", and settings of {len(settings.queues)} queues" if settings.queues else ""
+    queues += f", and {len(settings.alerts)} alert rules" if settings.alerts else ""
     say(f"the settings are sound; {f'{len(said)} of {len(OPTIONS)} are set' if said else 'all are the defaults'}{queues}")
     return 0
 

@@ -15,6 +15,8 @@ from typing import Any
 
 from tq import __version__
 from tq.broker.declared import KEYS, WORDS
+from tq.broker.rules import KEYS as RULE_KEYS
+from tq.broker.rules import WATCHES
 from tq.cli.app import EPILOG, GROUPS
 from tq.cli.hot import put, say
 from tq.cli.options import COMMANDS, DATA_DIR, Command, Option
@@ -30,7 +32,9 @@ bytes or text such as 256K; or at the top of the file under its own name, which 
 not known is an error. `tq config check` tells before a daemon needs it."""
 _QUEUES = """Settings of a queue, as tq queue set names them; see tq-queue(1). What stands here is set again at each start, and at a
 SIGHUP; what does not stays as it was set. A setting that is taken out of the file has its default again, unless it was set since."""
-_SIGNALS = """At a SIGHUP the daemon reads the file again: queues, log level and the number of workers are taken over, and the
+_ALERTS = """An alert rule, which tells when a condition comes true and when it is over; `python -m pydoc tq.broker.rules` has what each key
+means. tq-alerts(1) shows the rules."""
+_SIGNALS = """At a SIGHUP the daemon reads the file again: queues, alert rules, log level and the number of workers are taken over, and the
 application is imported anew. What needs a restart is named in the log; a file with a fault changes nothing."""
 ABOUT = "a durable task queue for one machine"
 _ROFF = str.maketrans({"\\": "\\e", "-": "\\-", "'": "\\(aq", "`": "\\(ga", "^": "\\(ha", "~": "\\(ti"})
@@ -158,6 +162,10 @@ def _settings() -> str:
         _text(_QUEUES),
         ".PP", ", ".join(_bold(key) for key in KEYS), ".PP",
         "Usual words are understood, too: " + ", ".join(f"{_bold(word)} is {_text(key)}" for word, key in WORDS.items()) + ".",
+        ".SH [alerts.NAME]",
+        _text(_ALERTS),
+        ".PP", ", ".join(_bold(key) for key in RULE_KEYS), ".PP",
+        f"{_bold('watch')} is one of " + ", ".join(_bold(watch) for watch in WATCHES) + ".",
         ".SH SIGNALS",
         _text(_SIGNALS),
         ".SH SEE ALSO", f"{_bold('tq')}(1), {_bold('tq-config')}(1), {_bold('tq-queue')}(1)",

@@ -9,10 +9,8 @@ Python client would send for the same value.
 
 from __future__ import annotations
 
-import sys
-
 from tq import wire
-from tq.errors import NoSuchTask, PayloadError, UsageError
+from tq.errors import NoSuchTask, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,11 +53,17 @@ LIMIT = Option("--limit -n", "At most so many.")
 RAW = Option("--raw", "Leave control characters as they are, also on a terminal.", "flag")
 WAIT = Option("--wait", "Wait until it is over and exit with its code.", "flag")
 WITHIN = Option("--timeout", "Give up waiting after this time (exit code 124).")
+EACH = (
+    Option("--each", "A task for each line of standard input: it takes the place of {} in the command, or stands behind it.", "flag"),
+    Option("--null -0", "As --each, but what is read ends in NUL, as that of `find -print0`.", "flag"),
+)
 TASK = (
     QUEUE,
     Option("--priority -p", "0 to 9 or low, medium, high, critical; higher runs first (default 1)."),
     Option("--in", "Run it after this time: 10s 5m 2h 3d.", key="delay"),
     Option("--at", "Run it at this time: 18:30, 'tomorrow 9am', 'next friday 18:00', 2030-01-31, 2030-01-31T08:00+01:00."),
+    Option("--after", "Run it after these tasks, ID or ID,ID, if they succeed (else it is cancelled); may be repeated.", "many"),
+    Option("--after-any", "The same, however they end.", "many"),
     Option("--ttl", "Let it expire if it has not begun within this time."),
     Option("--retries", "Runs after the first one that fails."),
     Option("--backoff", "How the delay before a retry grows: fixed, linear or exponential."),
@@ -78,6 +82,26 @@ TASK = (
     Option("--meta", "K=V, a note of your own; may be repeated.", "many"),
     TENANT,
     Option("--correlation-id", "The id of what it belongs to in other systems."),
+)
+HOW = (
+    Option("--shell", "The command is one line for /bin/sh, pipes and all: tq add --shell -- 'ls | wc -l'.", "flag"),
+    Option("--cwd", "Run it in this directory (default: the current one)."),
+    Option("--env", "NAME=VALUE, beside your environment or over it; may be repeated.", "many"),
+    Option("--clean-env", "Of your environment only HOME, LANG, LOGNAME, PATH, SHELL, TZ and USER.", "flag"),
+    Option("--ok-codes", "Exit codes that are a success beside 0: 0,2."),
+    Option("--nice", "Run it so much nicer, as nice(1) does: 10."),
+    Option("--ionice", "Its class for the disk: idle, best-effort or best-effort:7, as ionice(1) has them."),
+    Option("--max-memory", "Address space that each of its processes may have (RLIMIT_AS): 500M, 2G."),
+    Option("--cpu-time", "CPU time that each of its processes may take (RLIMIT_CPU): then it gets XCPU, and 5 s later KILL."),
+)
+"""How a command is run."""
+STDIN = (
+    Option("--stdin", "Keep what stands on standard input here, and let it read that, in each attempt from the beginning.", "flag"),
+    Option("--max-stdin", "The most that this may be (default 64M)."),
+)
+OPEN = (
+    Option("--interactive -i", "Keep its standard input open for `tq send`, and for that of `tq run`; else it is empty.", "flag"),
+    Option("--tty", "Run it on a terminal of its own, interactive; its output is one stream (with `tq run --raw` it may draw).", "flag"),
 )
 PAYLOAD = Option("--payload -P", "JSON text, @FILE, or - for standard input.")
 STATE = Option("--state -s", "Only these: scheduled, blocked, pending, running, retrying, succeeded, failed, ...", "many")
@@ -103,6 +127,11 @@ WHEN = (
     Option("--until", "Not after this time."),
     Option("--misfire", "Slots that were missed: coalesce (one run for all, the default), skip, all, or all:N."),
     Option("--overlap", "If the run before goes on: allow (the default), skip, queue_one, or cancel_old."),
+    Option("--on-failure", "A line for the shell (or type:NAME, a task) when a run fails; $TQ_ERROR says why. Once until one succeeds."),
+    Option("--on-recovery", "The same when a run succeeds again."),
+    Option("--on-missed", "The same when a slot was missed or skipped."),
+    Option("--missed-after", "... or when no run has succeeded so long after its slot: 30m."),
+    Option("--alert-each", "Tell each failure and each missed slot, not only the first.", "switch"),
 )
 RETRY = (PAYLOAD, _KEYS["priority"], Option("--queue", "Move it to this queue."))
 CHANGES = (
@@ -142,11 +171,13 @@ COMMANDS: dict[str, Command] = {
         *TASK, WAIT,
         ALLOW_UNKNOWN,
     )),
-    "add": Command("Store a command to be run and print its id: tq add -- make all.", "command", "rest", (*TASK, WAIT)),
+    "add": Command("Store a command to be run and print its id: tq add -- make all.", "command", "rest", (
+        *TASK, *HOW, *STDIN, *OPEN, WAIT, *EACH,
+    )),
     "run": Command(
         "Run a command as a task: show its output, exit with its code. Of more than 1 MiB of output (log_bytes) only the head and "
         "the tail are kept: piped through `tq run` it may lose its middle.",
-        "command", "rest", (*TASK, RAW),
+        "command", "rest", (*TASK, *HOW, *STDIN, *OPEN, RAW),
     ),
     "status": Command("Where a task stands, in a line.", "id", "optional", (Option("--task-id", "The task's id."), JSON)),
     "show": Command("Everything about a task.", "id", "one", (JSON,)),
@@ -157,9 +188,15 @@ COMMANDS: dict[str, Command] = {
         "filter", "any", (Option("--where -w", "The filter, as other commands take it."), STATE, QUEUE, TYPE, LABEL, TENANT, LIMIT, JSON),
     ),
     "peek": Command("The next tasks to run, in order, and why each goes first.", options=(QUEUE, LIMIT, JSON)),
-    "why": Command("Why a task is where it is, and what would help.", "id", "one", (JSON,)),
+    "why": Command("Why a task is where it is, in one sentence, and what would help.", "id", "one", (JSON,)),
+    "alerts": Command("The alert rules of the settings file, and which are raised.", options=(JSON,)),
+    "plan": Command("What schedules and due tasks will do, in the order of time.", options=(
+        Option("--for", "How far ahead: 1h (the default), 7d.", key="span"), LIMIT, JSON,
+    )),
     "result": Command("Print what a task returned, as JSON.", "id", "one", (JSON,)),
-    "wait": Command("Wait until tasks are over; exit with the first code that is not 0.", "ids", "some", (WITHIN, JSON)),
+    "wait": Command("Wait until tasks are over; exit with the first code that is not 0.", "ids", "some", (
+        Option("--any", "One of them is enough: print the ids of those that are over, and exit with their code.", "flag"), WITHIN, JSON,
+    )),
     "cancel": Command("Cancel tasks that wait; ask those that run to end.", "ids", "any", (WHERE, QUEUE, *MANY)),
     "retry": Command("Run finished tasks again, counting from zero; with another payload if you like.", "ids", "any", (
         *RETRY, WHERE, *MANY,
@@ -169,11 +206,24 @@ COMMANDS: dict[str, Command] = {
     "events": Command("What was done and by whom; with an id, a task's own steps.", "id", "optional", (
         Option("--follow -f", "What happens from now on, live.", "flag"), LIMIT, JSON,
     )),
-    "log": Command("What a task has written.", "id", "one", (
-        Option("--follow -f", "Go on until the task is over.", "flag"),
+    "log": Command("What a task has written, in the order and with the times in which tq took it.", "id", "one", (
+        Option("--follow -f", "Go on until the task is over, also while the daemon is replaced.", "flag"),
+        Option("--tail", "The last so many lines, and with -f those that come."),
+        Option("--since", "What was written since then: 10m, 18:30, 'yesterday 9am', 2030-01-31T08:00+01:00."),
+        Option("--attempt", "What this attempt wrote: 1 is the first."),
+        Option("--stdout", "Only what it wrote to standard output.", "flag"),
+        Option("--stderr", "Only what it wrote to standard error; it is printed on standard output.", "flag"),
+        Option("--timestamps", "Begin each line with the time at which tq took it, to a millisecond.", "flag"),
         RAW,
         JSON,
     )),
+    "send": Command(
+        "Send a line to a running command that was added with --interactive or --tty: tq send 5 yes. - is standard input, as it is.",
+        "id_and_text", "some", (
+            Option("--exact", "Send the text without a line end behind it.", "flag"),
+            Option("--eof", "That was all: its input ends.", "flag"),
+        ),
+    ),
     "stats": Command("Counts, rates and run times.", options=(JSON,)),
     "verify": Command("Check every record of the store; the daemon may run."),
     "backup": Command("Copy the store, also while the daemon runs.", "dest", "one"),
@@ -240,10 +290,11 @@ COMMANDS: dict[str, Command] = {
     "schedule add": Command(
         "Send a task again and again: tq schedule add night --cron '0 3 * * *' --tz Europe/Paris -- ./backup.sh, or --type and --payload. "
         "`python -m pydoc tq.schedule` has all of it.",
-        "name", "named", (*WHEN, TYPE, PAYLOAD, *SENT, ALLOW_UNKNOWN),
+        "name", "named", (*WHEN, TYPE, PAYLOAD, *SENT, *HOW, ALLOW_UNKNOWN),
     ),
     "schedule edit": Command("Change a schedule; what is not named stays. Another rule counts from now.", "name", "named", (
-        *WHEN, Option("--clear", "Back to none: jitter, only, from, until; may be repeated.", "many"), TYPE, PAYLOAD, *SENT, ALLOW_UNKNOWN,
+        *WHEN, Option("--clear", "Back to none: jitter, only, from, until; may be repeated.", "many"),
+        TYPE, PAYLOAD, *SENT, *HOW, ALLOW_UNKNOWN,
     )),
     "schedule list": Command("Schedules: when they come due, and how they last fared.", options=(JSON,)),
     "schedule show": Command("Everything about a schedule.", "name", "one", (JSON,)),
@@ -266,7 +317,8 @@ _PRIORITIES = {"low": 0, "medium": 1, "normal": 1, "high": 2, "critical": 3}  # 
 _UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
-def _refuse(flag: str, text: str) -> NoReturn:
+def refuse(flag: str, text: str) -> NoReturn:
+    """A value of an option cannot be used."""
     raise UsageError(f"{flag}: {text}. See `tq --help`.")
 
 
@@ -279,7 +331,7 @@ def duration(flag: str, value: object) -> int:
     try:
         return duration_ms(value)
     except ValueError as error:
-        _refuse(flag, str(error))
+        refuse(flag, str(error))
 
 
 def whole(flag: str, value: object) -> int:
@@ -288,7 +340,7 @@ def whole(flag: str, value: object) -> int:
         return value
     if type(value) is str and value.isascii() and value.isdigit() and len(value) < 19:
         return int(value)
-    _refuse(flag, f"expected a whole number, 0 or more, got {value!r}")
+    refuse(flag, f"expected a whole number, 0 or more, got {value!r}")
 
 
 def _priority(flag: str, value: object) -> int:
@@ -303,7 +355,7 @@ def _priority(flag: str, value: object) -> int:
     try:
         return priority_of(value)
     except ValueError as error:
-        _refuse(flag, str(error))
+        refuse(flag, str(error))
 
 
 def _now_ms() -> int:
@@ -328,7 +380,7 @@ def _instant(flag: str, value: object) -> int:
     try:
         return instant_ms(text, _now_ms())
     except ValueError as error:
-        _refuse(flag, str(error) if type(value) is str else f"expected a time such as 18:30, got {value!r}")
+        refuse(flag, str(error) if type(value) is str else f"expected a time such as 18:30, got {value!r}")
 
 
 def _until(flag: str, value: object) -> int:
@@ -341,20 +393,20 @@ def _until(flag: str, value: object) -> int:
     try:
         return instant_ms(value, now) - now
     except ValueError as error:
-        _refuse(flag, f"expected a duration such as 2h, or {str(error).removeprefix('expected ')}")
+        refuse(flag, f"expected a duration such as 2h, or {str(error).removeprefix('expected ')}")
 
 
 def _policy(flag: str, value: object) -> str:
     if value in ("reject", "existing", "replace"):
         return str(value)
-    _refuse(flag, f"expected reject, existing or replace, got {value!r}")
+    refuse(flag, f"expected reject, existing or replace, got {value!r}")
 
 
 def a_name(flag: str, value: object) -> str:
     """A text that may name something."""
     if type(value) is str and value:
         return unicode_text(flag, value)
-    _refuse(flag, f"expected a text, got {value!r}")
+    refuse(flag, f"expected a text, got {value!r}")
 
 
 def unicode_text(flag: str, value: str) -> str:
@@ -363,21 +415,21 @@ def unicode_text(flag: str, value: str) -> str:
         try:
             value.encode()
         except UnicodeEncodeError:
-            _refuse(flag, f"expected text in UTF-8, got {value!r}")
+            refuse(flag, f"expected text in UTF-8, got {value!r}")
     return value
 
 
 def _yes(flag: str, value: object) -> bool:
     if value is True or value is False:
         return value
-    _refuse(flag, f"expected true or false, got {value!r}")
+    refuse(flag, f"expected true or false, got {value!r}")
 
 
 def _pairs(flag: str, value: object) -> dict[str, str]:
     if isinstance(value, dict):
         for key, text in value.items():
             if type(text) is not str:
-                _refuse(flag, f'expected an object of texts such as {{"branch": "main"}}, got {text!r} for {key!r}')
+                refuse(flag, f'expected an object of texts such as {{"branch": "main"}}, got {text!r} for {key!r}')
             unicode_text(flag, key)
             unicode_text(flag, text)
         return value
@@ -385,9 +437,36 @@ def _pairs(flag: str, value: object) -> dict[str, str]:
     for pair in value if isinstance(value, list) else [value]:
         key, equals, text = pair.partition("=") if type(pair) is str else ("", "", "")
         if not key or not equals:
-            _refuse(flag, f"expected K=V, got {pair!r}")
+            refuse(flag, f"expected K=V, got {pair!r}")
         found[unicode_text(flag, key)] = unicode_text(flag, text)
     return found
+
+
+def _ids(flag: str, value: object) -> list[int]:
+    """Ids from numbers and words such as ``17,18``."""
+    found: list[int] = []
+    for given in value if isinstance(value, list) else [value]:
+        if type(given) is int and 0 < given < 1 << 63:
+            found.append(given)
+            continue
+        for word in given.split(",") if type(given) is str else [given]:
+            if type(word) is not str or not _is_id(word):
+                refuse(flag, f"expected ids of tasks such as 17,18, got {given!r}")
+            found.append(int(word))
+    return found
+
+
+def _is_id(word: str) -> bool:
+    return word.isascii() and word.isdigit() and len(word) < 19 and int(word) > 0
+
+
+def after_newest(call: Call, values: dict[str, Any]) -> dict[str, Any]:
+    """The values, with the number of the newest task where ``--after`` says ``@last``."""
+    named = {key: values.get(key) for key in ("after", "after_any")}
+    if not any("@last" in word for words in named.values() for word in words or ()):
+        return values
+    (newest,) = task_ids(call, ["@last"])
+    return values | {key: words and [word.replace("@last", str(newest)) for word in words] for key, words in named.items()}
 
 
 _MEANING: dict[str, tuple[str, Callable[[str, object], Any]]] = {
@@ -410,6 +489,8 @@ _MEANING: dict[str, tuple[str, Callable[[str, object], Any]]] = {
     "tenant": ("tenant", a_name),
     "correlation_id": ("correlation_id", a_name),
     "allow_unknown": ("allow_unknown", _yes),
+    "after": ("after", _ids),
+    "after_any": ("after_any", _ids),
 }
 _BACKOFF = ("backoff", "retry_delay", "max_delay", "jitter")
 MOVING = frozenset({"at", "retry_until", "deadline"})
@@ -430,7 +511,7 @@ def task_options(values: Mapping[str, Any]) -> dict[str, Any] | None:
     if any(values.get(key) is not None for key in _BACKOFF):
         kind = "exponential" if values.get("backoff") is None else values["backoff"]
         if kind not in ("fixed", "linear", "exponential"):
-            _refuse("--backoff", f"expected fixed, linear or exponential, got {kind!r}")
+            refuse("--backoff", f"expected fixed, linear or exponential, got {kind!r}")
         base = duration("--retry-delay", "1s" if values.get("retry_delay") is None else values["retry_delay"])
         cap = duration("--max-delay", "5m" if values.get("max_delay") is None else values["max_delay"])
         jitter = values.get("jitter")
@@ -439,76 +520,10 @@ def task_options(values: Mapping[str, Any]) -> dict[str, Any] | None:
     return found or None
 
 
-def source(flag: str, word: str) -> str:
-    """The text that a word stands for: ``@FILE``, ``-`` (standard input), or the word itself."""
-    try:
-        if word == "-":
-            return sys.stdin.buffer.read().decode()
-        if not word.startswith("@"):
-            return word
-        with open(word[1:], "rb") as file:
-            return file.read().decode()
-    except OSError as error:
-        _refuse(flag, f"expected a file that can be read, got {word[1:]!r}: {error.strerror}")
-    except UnicodeDecodeError as error:
-        _refuse(flag, f"expected UTF-8, got byte {error.object[error.start]:#04x} at {error.start}")
-
-
-class _Scanning:
-    """What the C scanner behind ``json.loads`` asks of its decoder. ``json`` itself costs most of an interpreter start."""
-
-    strict = True
-    object_hook = object_pairs_hook = None
-    parse_int = int
-    memo: dict[str, str] = {}  # noqa: RUF012
-
-    @staticmethod
-    def parse_constant(word: str) -> object:
-        raise ValueError(f"expected a number, got {word}")
-
-    @staticmethod
-    def parse_float(word: str) -> float:
-        value = float(word)
-        if value - value != 0.0:
-            raise ValueError(f"expected a number of at most 1.8e308, got {word}")
-        return value
-
-
-def json_value(flag: str, text: str) -> Any:
-    """The value of a JSON text; UsageError says where it is wrong."""
-    try:
-        from _json import make_scanner
-
-        stripped = text.strip(" \t\r\n")
-        value, end = make_scanner(_Scanning)(stripped, 0)  # type: ignore[arg-type]
-        if end == len(stripped):
-            return value
-    except (ImportError, StopIteration, ValueError, AttributeError, TypeError, RecursionError, SystemError):
-        pass  # SystemError: it looks for json's own exception, which is not loaded
-    import json  # the scanner is private to the standard library: whatever it says, this one decides
-
-    try:
-        return json.loads(text, parse_constant=_Scanning.parse_constant, parse_float=_Scanning.parse_float)
-    except json.JSONDecodeError as error:
-        _refuse(flag, f"expected JSON, got {text[:80]!r}: {error.msg} at line {error.lineno} column {error.colno}")
-    except ValueError as error:
-        _refuse(flag, f"expected JSON: {error}")
-    except RecursionError:
-        raise PayloadError(f"{flag}: expected JSON of at most 500 levels, got deeper one. Send a path to the data instead.") from None
-
-
-def packed(value: object) -> bytes:
-    """A JSON value as a payload."""
-    try:
-        return b"" if value is None else wire.pack(value)
-    except (ValueError, OverflowError, RecursionError):
-        from tq.client.core import encode
-
-        return encode(value)  # raises with the path of what does not fit
-
-
 def enqueue_task(values: Mapping[str, Any]) -> list[Any]:
     """[type, payload, options] of ``tq enqueue``."""
+    from tq.cli.payloads import json_value, packed, source
+
     if not values.get("type"):
         raise UsageError("expected --type T (with --payload JSON) or --batch FILE, got neither. For a command: `tq add -- CMD`.")
     text = values.get("payload")
@@ -516,7 +531,7 @@ def enqueue_task(values: Mapping[str, Any]) -> list[Any]:
     return [unicode_text("--type", values["type"]), payload, task_options(values)]
 
 
-def _raw(text: str) -> str | bytes:
+def raw(text: str) -> str | bytes:
     """Text as it may travel: names and arguments that are not UTF-8 go as their bytes."""
     try:
         text.encode()
@@ -527,20 +542,17 @@ def _raw(text: str) -> str | bytes:
 
 def command_task(values: Mapping[str, Any]) -> list[Any]:
     """[type, payload, options] of ``tq add`` and ``tq run``: the command, and how this process would run it."""
-    import os
+    from tq.cli.command import extras_of, words_of
 
-    if not values["command"] or not values["command"][0]:
-        got = "an empty word" if values["command"] else "none"
-        raise UsageError(f"expected a command after --, got {got}. For example: tq add -- make all")
-    umask = os.umask(0o077)
-    os.umask(umask)
-    env = {_raw(key): _raw(value) for key, value in os.environ.items()}
+    words = words_of(values)
     options = task_options(values) or {}
-    try:
-        options["extras"] = {"cwd": _raw(os.getcwd()), "env": env, "umask": umask}
-    except OSError as error:
-        raise UsageError(f"expected a current directory to run it in, got none: {error.strerror}. Change to one that is there.") from None
-    return ["shell", wire.pack({"argv": [_raw(word) for word in values["command"]]}), options]
+    options["extras"] = extras_of(values)
+    return ["shell", command_payload(words), options]
+
+
+def command_payload(words: Iterable[str]) -> bytes:
+    """The payload of a command: its words as they were given."""
+    return wire.pack({"argv": [raw(word) for word in words]})
 
 
 def task_ids(call: Call, words: Iterable[str]) -> list[int]:
@@ -552,7 +564,7 @@ def task_ids(call: Call, words: Iterable[str]) -> list[int]:
             if not newest:
                 raise NoSuchTask("@last: expected a task, but there is none. Enqueue one first.")
             found.append(newest[0]["id"])
-        elif word.isascii() and word.isdigit() and len(word) < 19 and int(word):
+        elif _is_id(word):
             found.append(int(word))
         else:
             raise UsageError(f"expected the id of a task (a number, or @last), got {word!r}. `tq list` shows them.")

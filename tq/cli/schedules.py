@@ -16,7 +16,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tq.cli import hot
-from tq.cli.options import a_name, command_task, enqueue_task, json_value, packed, source, task_options, unicode_text, whole
+from tq.cli.command import extras_of
+from tq.cli.options import HOW, a_name, command_task, enqueue_task, task_options, unicode_text, whole
+from tq.cli.payloads import json_value, packed, source
 from tq.cli.render import clean, instant, json_line, options_object, plain, run_time, seconds, spoken, table, task_object, value_of
 from tq.client import Client
 from tq.errors import UsageError
@@ -25,21 +27,30 @@ from tq.schedule import KINDS, wire_when
 
 _WHEN = {
     "cron": "cron", "every": "every", "at": "at", "tz": "tz", "spread": "jitter", "only": "only", "start": "start", "until": "until",
-    "misfire": "misfire", "overlap": "overlap",
+    "misfire": "misfire", "overlap": "overlap", "on_failure": "on_failure", "on_recovery": "on_recovery", "on_missed": "on_missed",
+    "missed_after": "missed_after", "alert_each": "alert_each",
 }  # fmt: skip
 """The keys of the options, and the words of ``tq.schedule.When``."""
-_CLEARED = {"jitter": ("jitter_ms", 0), "only": ("only", []), "from": ("from_at", 0), "until": ("until_at", 0)}
+_TELLS = ("on_failure", "on_recovery", "on_missed")
+_CLEARED: dict[str, tuple[str, Any]] = {
+    "jitter": ("jitter_ms", 0), "only": ("only", []), "from": ("from_at", 0), "until": ("until_at", 0), "on-failure": ("on_failure", []),
+    "on-recovery": ("on_recovery", []), "on-missed": ("on_missed", []), "missed-after": ("missed_after_ms", 0),
+}  # fmt: skip
 
 
 def _said(values: dict[str, Any]) -> dict[str, Any]:
     """The rule and the policies, as they travel."""
     said = {word: values[key] for key, word in _WHEN.items() if values[key] not in (None, [])}
     try:
-        return wire_when(said, int(time.time() * 1000))
+        found = wire_when(said, int(time.time() * 1000))
     except UsageError as error:
-        raise UsageError(
-            f"--{error.message.replace('start:', 'from:', 1)}" if error.message.partition(":")[0] in said else error.message
-        ) from None
+        name, colon, rest = error.message.partition(":")
+        flag = "from" if name == "start" else name.replace("_", "-")
+        raise UsageError(f"--{flag}{colon}{rest}" if name in said else error.message) from None
+    for key in _TELLS if not values["command"] else ():  # that of a command has its directory and environment
+        if found.get(key) and found[key][0] == SHELL:
+            found[key][2] = {"extras": extras_of({})}
+    return found
 
 
 def _named(values: dict[str, Any]) -> str:
@@ -49,6 +60,9 @@ def _named(values: dict[str, Any]) -> str:
 def _not_both(values: dict[str, Any]) -> None:
     if values["command"] and (values["type"] is not None or values["payload"] is not None):
         raise UsageError("expected either a command after -- or --type and --payload, got both. Drop one.")
+    how = next((option.flags[0] for option in HOW if values[option.key] not in (None, False, [])), None)
+    if how and not values["command"]:
+        raise UsageError(f"{how}: expected a command after --, got none. It says how a command is run.")
 
 
 def schedule_add(client: Client, values: dict[str, Any]) -> int:
@@ -115,13 +129,28 @@ def schedule_run(client: Client, values: dict[str, Any]) -> int:
 def _object(row: dict[str, Any]) -> dict[str, Any]:
     """A schedule for ``--json``."""
     last, options = row["last"], row.get("options")
-    told = options_object({key: value for key, value in row.items() if key not in ("last", "options", "payload", "runs", "at")})
+    told = options_object({key: value for key, value in row.items() if key not in _NOT_PLAIN})
     told |= {"at": instant(row["at"]), "last": None}
     if last is not None:
         told["last"] = options_object(last) | {"run_time": run_time(last)}
     if "payload" in row:
         told |= {"payload": plain(value_of(row["payload"])), "options": plain(options_object({**(options or {}), "extras": None}))}
+        told |= {key: _told(row["alerts"].get(key)) for key in _TELLS}
     return told
+
+
+_NOT_PLAIN = ("last", "options", "payload", "runs", "at", "alerts")
+
+
+def _told(target: list[Any] | None) -> str | None:
+    """Whom an alert tells, as its option says it."""
+    if not target:
+        return None
+    if target[0] != SHELL:
+        return f"type:{target[0]}"
+    value = value_of(target[1])
+    words = value.get("argv", []) if isinstance(value, dict) else []
+    return str(words[2]) if words[:2] == ["/bin/sh", "-c"] and len(words) == 3 else _command(value)
 
 
 def _when(row: dict[str, Any]) -> str:
@@ -172,6 +201,13 @@ def schedule_show(client: Client, values: dict[str, Any]) -> int:
     lines += [("declared", "by the application" if row["declared"] else None), ("type", row["type"])]
     lines += [("command", _command(value)) if row["type"] == SHELL else ("payload", json_line(plain(value)) if row["payload"] else None)]
     lines += [(key.removesuffix("_ms"), _option(key, one)) for key, one in sorted((row["options"] or {}).items()) if key != "extras"]
+    lines += [(key.replace("_", " "), _told(row["alerts"].get(key))) for key in _TELLS]
+    lines += [("missed after", spoken(row["missed_after_ms"]) if row["missed_after_ms"] else None)]
+    lines += [
+        ("alerts", "each time" if row["alert_each"] else None),
+        ("failing", f"since task {row['failing']}" if row["failing"] else None),
+    ]
+    lines += [("overdue", f"since slot {instant(row['overdue_at'])}" if row["overdue_at"] else None)]
     lines += [("last task", f"{last['id']}  {last['state'] or 'forgotten'}")] if last else []
     for name, text in lines:
         if text not in (None, ""):

@@ -1,30 +1,27 @@
-"""Commands about tasks that stream, read files or print much: ``enqueue --batch``, ``run``, ``show list peek log``.
+"""Commands about tasks that stream or print much: ``run``, ``show list peek log``.
 
 For: the verbs of tasks that are not on the thin path.
-Not for: parsing, rendering, the hot verbs (``enqueue`` here only adds ``--batch``).
+Not for: parsing, rendering, the hot verbs, many tasks at once (many).
 Runs in: the ``tq`` command.
-Promises: ``run`` ends with the command's own exit code and passes Ctrl-C on; a batch stops at its first bad line,
-names it, and has stored the lines before it; where the daemon refuses a line, it says which lines are stored. The id of
-everything that is stored is printed.
+Promises: ``run`` ends with the command's own exit code and passes Ctrl-C on.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import shutil
 import sys
-from array import array
-from codecs import getincrementaldecoder
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from signal import Signals
 from textwrap import indent
 from typing import Any
 
 from tq.cli import hot
 from tq.cli.control import chosen
-from tq.cli.options import COMMANDS, MOVING, a_name, command_task, duration, json_value, packed, task_ids, task_options, unicode_text, whole
+from tq.cli.log import Screen, follow
+from tq.cli.options import a_name, after_newest, command_task, task_ids, whole
 from tq.cli.render import (
     attempts_of,
     clean,
@@ -39,11 +36,10 @@ from tq.cli.render import (
     task_object,
     value_of,
 )
+from tq.cli.send import Passing
 from tq.client import Client, format_error
 from tq.client.acting import READ_WITHIN
-from tq.client.core import WireTask
-from tq.errors import DaemonError, DaemonNotRunning, NoSuchTask, PayloadError, TqError, UsageError
-from tq.model import safe_text
+from tq.errors import NoSuchTask, TqError, UsageError
 from tq.query.terms import NAMES
 
 _TERM = re.compile(r"([a-z_]+)(?:\.[^:=<>!]+)?(?:[:=<>]|!=)")
@@ -51,137 +47,30 @@ END_WITHIN = 10.0
 """Seconds that a command may go on printing after Ctrl-C has cancelled its task."""
 
 
-# sending
-
-
-def enqueue(client: Client, values: dict[str, Any]) -> int:
-    name = values.get("batch")
-    if name is None:
-        return hot.enqueue(client.call, values)
-    if values.get("payload") is not None:
-        raise UsageError("expected either --payload or --batch, got both. In a batch each line has its own payload.")
-    if values["wait_for_room"] is not None:
-        client.wait_for_room = duration("--wait-for-room", values["wait_for_room"]) / 1000
-    ids: list[int] = []
-    existing: list[int] = []
-    batch = _Batch(values)
-    try:
-        with sys.stdin.buffer if name == "-" else open(name, "rb") as file:
-            for group in client.enqueue_groups(batch.until_a_bad_line(file), existing):
-                hot.print_ids(group)
-                if values["wait"]:
-                    ids += group
-    except KeyboardInterrupt:
-        hot.say("tq: interrupted. The tasks whose ids were printed are stored; whether more are, `tq list` shows.")
-        return 130
-    except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            raise
-        raise UsageError(f"--batch: expected a file that can be read, got {name!r}: {error.strerror}.") from None
-    except TqError as error:
-        error.message = batch.in_lines(error)
-        raise
-    if batch.bad is not None:
-        batch.bad.message = f"{batch.bad.message} {batch.stored([])}"
-        raise batch.bad
-    hot.say_existing(existing)
-    return hot.exit_code(ids, hot.waited(client.call, ids, None)) if ids else 0
-
-
-class _Batch:
-    """The lines of one batch: which of them became tasks, and what was wrong with the first that did not."""
-
-    def __init__(self, given: dict[str, Any]) -> None:
-        self._given = given
-        self._lines = array("Q")  # the line of each task
-        self.bad: UsageError | None = None
-
-    def until_a_bad_line(self, lines: Any) -> Iterator[WireTask]:
-        """The tasks before the first line that is wrong; ``bad`` is then the reason."""
-        try:
-            for number, task in _batch(lines, self._given):
-                self._lines.append(number)
-                yield task
-        except UsageError as error:
-            self.bad = error
-
-    def stored(self, refused: list[list[int]], count: int | None = None) -> str:
-        """Which lines are on disk, in words: of the first ``count`` tasks (None: all) those that were not refused."""
-        at, end, spans = 0, len(self._lines) if count is None else count, []
-        for first, size in [*sorted(refused), [end, 0]]:
-            if first > at:
-                spans.append(f"{self._lines[at]}-{self._lines[first - 1]}")
-            at = first + size
-        return f"The tasks of lines {' and '.join(spans)} are stored." if spans else "No task is stored."
-
-    def in_lines(self, error: TqError) -> str:
-        """What the daemon said, with the line instead of the task's place in its request, and what is stored."""
-        ids, refused = error.details.get("ids"), error.details.get("refused")
-        if not isinstance(ids, list) or not isinstance(refused, list):
-            return error.message  # not about a group: the output failed, say
-        text = error.message
-        found = re.match(r"task (\d+) of (\d+): ", text)
-        if refused:
-            first, size = refused[0]
-            if found and int(found[2]) == size:
-                text = f"line {self._lines[first + int(found[1]) - 1]}: {text[found.end() :]}"
-            elif size == 1:
-                text = f"line {self._lines[first]}: {text}"
-        words = self.stored(refused, len(ids) + sum(size for _, size in refused))
-        if isinstance(error, DaemonError):  # it may have gone between the commit and the answer
-            words = f"{words if ids else ''} Of the {'other ' if ids else ''}lines it is not known: look with `tq list`.".lstrip()
-        return f"{text} {words}"
-
-
-def _batch(lines: Any, given: dict[str, Any]) -> Iterator[tuple[int, WireTask]]:
-    """Tasks of JSON lines with the lines' numbers; what was said on the command line holds where a line says nothing."""
-    keys = {"payload", "in", *(option.key for option in COMMANDS["enqueue"].options)} - {"data_dir", "batch", "wait", "wait_for_room"}
-    options: dict[str, dict[str, Any] | None] = {}  # most lines of a batch say the same
-    moving = {name for name in MOVING if given.get(name) is not None}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        where = f"line {number}"
-        try:
-            row = json_value(where, line.decode())
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{where}: expected UTF-8, got byte {line[error.start]:#04x} at {error.start}.") from None
-        if not isinstance(row, dict):
-            raise UsageError(f'{where}: expected an object such as {{"type": "email", "payload": {{}}}}, got {type(row).__name__}.')
-        row = {key.replace("-", "_"): value for key, value in row.items()}
-        if unknown := row.keys() - keys:
-            bad = min(unknown)
-            close = difflib.get_close_matches(bad, keys, 1)
-            raise UsageError(f"{where}: expected the name of an option, got {bad!r}." + (f" Did you mean {close[0]!r}?" if close else ""))
-        name = row.pop("type", given["type"])
-        if not isinstance(name, str) or not name:
-            raise UsageError(f'{where}: expected a type, got {name!r}. Give each line a "type", or all of them --type.')
-        name = unicode_text(f"{where}: type", name)
-        try:
-            payload = packed(row.pop("payload", None))
-        except PayloadError as error:
-            raise PayloadError(f"{where}: {error.message}") from None
-        key = repr(row) if row else ""
-        if key not in options or moving or not MOVING.isdisjoint(row):
-            options = {} if len(options) > 1000 else options
-            try:
-                options[key] = task_options({**given, **row})
-            except UsageError as error:
-                raise UsageError(f"{where}: {error.message}") from None
-        yield number, (name, payload, options[key])
+# running
 
 
 def run(client: Client, values: dict[str, Any]) -> int:
-    body = hot.sent(client.call, command_task(values), values)
+    passes = values["interactive"] or values["tty"]
+    if passes and values["retries"] not in (None, "0"):
+        text = "expected either --retries or --interactive and --tty, got both. What is typed is not kept, so a retry would wait for it; "
+        raise UsageError(text + "`tq add` takes both, and `tq send` sends to whichever attempt runs.")
+    body = hot.sent(client.call, command_task(after_newest(client.call, values)), values)
     task_id = body["ids"][0]
     hot.say_existing([task_id] if body.get("existing") else [])
     try:
-        _follow(client, task_id, _Screen(values["raw"], live=True))
+        screen = Screen(values["raw"], live=True)
+        passing = Passing(client.data_dir, task_id, values["tty"]) if passes else nullcontext()
+        with passing:
+            follow(client, task_id, screen)
+        screen.end()
     except KeyboardInterrupt:
         return _interrupted(client, task_id)
     row = hot.waited(client.call, [task_id], None)[0]
     if row is not None and (row["exit_code"] is None or (row["error"] or {}).get("type", "ExitCode") != "ExitCode"):
         hot.say_end(row)  # a command that failed by itself has said so
+    if row is not None and row["state"] == "succeeded":
+        return row["exit_code"] or 0  # one of --ok-codes is its own code nevertheless
     return code_of(row)
 
 
@@ -194,72 +83,15 @@ def _interrupted(client: Client, task_id: int) -> int:
     return 130
 
 
-def _follow(client: Client, task_id: int, screen: _Screen) -> None:
-    """Show what a task writes, on the streams it writes to, until it is over. A lost connection is made again once."""
-    offset, lost = 0, False
-    while True:
-        try:
-            for event in client.watch(["output"], [task_id], offset=offset):
-                if event.get("topic") == "output" and event.get("id") == task_id:
-                    screen.write(event["chunks"])
-                    offset, lost = event["next"], False
-                    if event["end"]:
-                        screen.end()
-                        return
-        except DaemonNotRunning:
-            if lost:
-                raise
-            lost = True
-
-
-class _Screen:
-    """A task's output on its way out: bytes as they are, but to a terminal cleaned text, unless ``raw``; or ``as_json`` objects.
-
-    ``live``: it is read while it is written, so that hundreds of gaps may open; their total is told at the end.
-    """
-
-    def __init__(self, raw: bool, live: bool, as_json: bool = False) -> None:
-        self._raw, self._live, self._json = raw, live, as_json
-        self._dropped = 0
-        utf8 = getincrementaldecoder("utf-8")  # a chunk may end within a character
-        self._decoders = {1: utf8("replace"), 2: utf8("replace")}
-
-    def write(self, chunks: list[Any]) -> None:
-        for at, stream, data in chunks:
-            if self._json:
-                name = ("tq", "stdout", "stderr")[stream]
-                print(json_line({"at": instant(at), "stream": name, "text": data.decode("utf-8", "replace")}), flush=self._live)
-                continue
-            if stream == 0:
-                self._note(data.decode("utf-8", "replace").rstrip())
-                continue
-            out = sys.stdout if stream == 1 else sys.stderr
-            if out is None:
-                continue
-            if self._raw or not out.isatty():
-                out.buffer.write(data)
-            else:
-                out.write(safe_text(self._decoders[stream].decode(data).replace("\r\n", "\n"), newlines=True))
-            out.flush()
-
-    def _note(self, text: str) -> None:
-        found = re.fullmatch(r"(\d+) bytes dropped", text) if self._live else None
-        if found:
-            self._dropped += int(found[1])
-        else:
-            hot.say(f"tq: {text}")
-
-    def end(self) -> None:
-        """The output is over: say how much of it is missing."""
-        if self._dropped:
-            hot.say(f"tq: {self._dropped} bytes of output are missing: of much output only the head and the tail are kept (log_bytes).")
-
-
 # reading
 
 
 def show(client: Client, values: dict[str, Any]) -> int:
-    show_row(hot.rows_of(client.call, task_ids(client.call, [values["id"]]))[0], values["json"])
+    ids = task_ids(client.call, [values["id"]])
+    row = client.call("get", {"ids": ids, "how": True})["tasks"][0]
+    if row is None:
+        raise NoSuchTask(hot.no_such(ids[0]))
+    show_row(row, values["json"])
     return 0
 
 
@@ -276,14 +108,29 @@ def show_row(row: dict[str, Any], as_json: bool) -> None:
         lines += [(name, instant(row["created_at"] + row[key]))] if row[key] else []
     lines += [(key, row[key]) for key in ("worker", "failures", "crashes", "interrupts", "key", "unique", "tenant", "correlation_id")]
     lines += [("meta", "  ".join(f"{key}={value}" for key, value in (row["meta"] or {}).items()))]
-    lines += [("waits for", ", ".join(map(str, row["parents"])))]
+    loose = row.get("parents_any") or ()
+    lines += [("after", ", ".join(f"{one} (however it ends)" if one in loose else str(one) for one in row["parents"]))]
+    lines += [("waits for", f"{row['waits']} of them" if row.get("waits") else "")]
     lines += [(key, json_line(plain(value_of(row[key])))) for key in ("payload", "result") if row[key]]
+    lines += _how_lines(row.get("how") or {})
     for name, value in lines:
         if value not in (None, "", 0) or name in ("priority", "retries"):
             print(f"  {name:<15} {clean(value)}")
     _show_attempts(row)
     if row["output"]:
         hot.say(f"It has written output: tq log {row['id']}")
+
+
+def _how_lines(how: dict[str, Any]) -> list[tuple[str, object]]:
+    """How a command is run, in words; its whole environment only ``--json`` shows."""
+    found: list[tuple[str, object]] = [("directory", how.get("cwd"))]
+    found += [("environment", f"{len(how['env'])} variables (--json shows them)")] if how.get("env") is not None else []
+    found += [("and in it", "  ".join(f"{name}={value}" for name, value in (how.get("set") or {}).items()))]
+    found += [("umask", f"{how['umask']:04o}")] if isinstance(how.get("umask"), int) else []
+    limits = {name: one for name, one in (how.get("limits") or {}).items() if isinstance(one, list)}
+    found += [("limits", "  ".join(f"{name}={one[0]}" for name, one in limits.items())), ("nice", how.get("nice"))]
+    found += [("I/O class", how["io"])] if how.get("io") else []
+    return [*found, ("ok codes", ", ".join(map(str, how.get("ok") or ())))]
 
 
 def _show_attempts(row: dict[str, Any]) -> None:
@@ -391,16 +238,3 @@ def _held(queue: dict[str, Any]) -> str:
     if not (queue["states"] or {}).get("pending"):  # None: it has settings, and had no tasks yet
         return ""
     return "is paused" if queue["paused"] else "is left to consumers outside the pool" if queue.get("external") else ""
-
-
-def log(client: Client, values: dict[str, Any]) -> int:
-    task_id = task_ids(client.call, [values["id"]])[0]
-    if client.get_many([task_id])[0] is None:
-        raise NoSuchTask(f"expected the id of a task, got {task_id}: there is none, or it was removed. `tq list` shows those there are.")
-    screen = _Screen(values["raw"], live=values["follow"], as_json=values["json"])
-    if values["follow"]:
-        _follow(client, task_id, screen)
-        return 0
-    for chunk in client.log_chunks(task_id):
-        screen.write([chunk])
-    return 0

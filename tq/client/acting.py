@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, Protocol, TypedDict, cast
+from typing import Any, Literal, TypedDict, cast
 
 from tq.client.core import Body, Duration, Options, Wishes, encode, wire_options
 from tq.errors import TaskTimeout, UsageError
@@ -65,28 +65,6 @@ def wire_changes(changes: Mapping[str, Any]) -> Body:
     if "payload" in changes:
         found["payload"] = encode(changes["payload"])
     return found
-
-
-class Identified(Protocol):
-    """What has a task's id: a handle of either face."""
-
-    @property
-    def id(self) -> int: ...
-
-
-Ids = int | Identified | Iterable[int | Identified]
-"""One task or several, by ids or handles."""
-
-
-def ids_of(given: object) -> list[int]:
-    """The ids. UsageError for anything else."""
-    single = isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable)
-    found = [one if type(one) is int else getattr(one, "id", None) for one in ((given,) if single else cast("Iterable[object]", given))]
-    if not all(type(one) is int for one in found):
-        raise UsageError(
-            f"expected the id of a task or its handle, or several of them, got {brief(given)}. Give numbers, as `tq list` shows them."
-        )
-    return cast("list[int]", found)
 
 
 class QueueSettings(TypedDict, total=False):

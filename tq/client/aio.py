@@ -28,14 +28,12 @@ from tq.client.acting import (
     READ_WITHIN,
     Act,
     Changes,
-    Ids,
     QueueSettings,
     Which,
     act_args,
     chore_goes_on,
     chore_of,
     end_of,
-    ids_of,
     pauses,
     which_args,
     wire_settings,
@@ -49,6 +47,7 @@ from tq.client.core import (
     Body,
     Core,
     Duration,
+    Ids,
     Options,
     Room,
     WireTask,
@@ -59,6 +58,7 @@ from tq.client.core import (
     ended,
     error_of,
     groups,
+    ids_of,
     no_such_task,
     not_over,
     watch_args,
@@ -339,6 +339,11 @@ class AsyncClient(AsyncScheduleVerbs):
         if not done:
             raise not_over([task_id], timeout)
         return ended(rows[0])
+
+    async def send_input(self, task_id: int, data: bytes = b"", *, end: bool = False, size: tuple[int, int] = (0, 0)) -> str:
+        rows, columns = size
+        body = await self.call("input", {"id": task_id, "data": data, "end": end, "rows": rows, "columns": columns})
+        return cast(str, body["outcome"])
 
     async def log_chunks(self, task_id: int, offset: int = 0) -> AsyncIterator[tuple[int, int, bytes]]:
         while True:

@@ -25,14 +25,12 @@ from tq.client.acting import (
     READ_WITHIN,
     Act,
     Changes,
-    Ids,
     QueueSettings,
     Which,
     act_args,
     chore_goes_on,
     chore_of,
     end_of,
-    ids_of,
     pauses,
     which_args,
     wire_settings,
@@ -44,6 +42,7 @@ from tq.client.core import (
     WAIT_SLICE,
     Body,
     Duration,
+    Ids,
     Lost,
     Options,
     Room,
@@ -53,8 +52,10 @@ from tq.client.core import (
     decoded,
     encode,
     ended,
+    enqueue_args,
     error_of,
     groups,
+    ids_of,
     no_such_task,
     not_over,
     watch_args,
@@ -201,8 +202,8 @@ class Client(ScheduleVerbs):
             rows = rows_through(self._around, rows)
         return [task_id for ids in self.enqueue_groups(wire_tasks(rows)) for task_id in ids]
 
-    def enqueue_groups(self, tasks: Iterable[WireTask], existing: list[int] | None = None) -> Iterator[list[int]]:
-        """As ``enqueue_many``, for tasks in wire form: yields each group's ids as soon as it is stored.
+    def enqueue_groups(self, tasks: Iterable[WireTask | None], existing: list[int] | None = None) -> Iterator[list[int]]:
+        """As ``enqueue_many``, for tasks in wire form: yields each group's ids as soon as it is stored; None: see ``groups``.
 
         ``existing`` gets the ids of those that were there already, by their key or unique name.
         """
@@ -223,15 +224,15 @@ class Client(ScheduleVerbs):
                 except TqError as error:
                     if failed is None and room.halves(error, group):
                         group, rest = group[: len(group) // 2], group[len(group) // 2 :]
-                        number = link.send("enqueue", {"tasks": group, "again": False})
-                        waiting.appendleft((link.send("enqueue", {"tasks": rest, "again": False}), first + len(group), rest))
+                        number = link.send("enqueue", enqueue_args(group))
+                        waiting.appendleft((link.send("enqueue", enqueue_args(rest)), first + len(group), rest))
                         continue
                     pause = room.pause(error) if isinstance(error, Refused) and failed is None else None
                     if pause is None:
                         refused.append([first, len(group)])
                         raise
                     time.sleep(pause)
-                    number = link.send("enqueue", {"tasks": group, "again": False})
+                    number = link.send("enqueue", enqueue_args(group))
                 else:
                     ids: list[int] = body["ids"]
                     done.extend(ids)
@@ -241,9 +242,10 @@ class Client(ScheduleVerbs):
 
         try:
             for group in groups(tasks):
-                waiting.append((link.send("enqueue", {"tasks": group, "again": False}), place, group))
-                place += len(group)
-                if len(waiting) >= FRAMES_IN_FLIGHT:
+                if group:
+                    waiting.append((link.send("enqueue", enqueue_args(group)), place, group))
+                    place += len(group)
+                while waiting and (not group or len(waiting) >= FRAMES_IN_FLIGHT):
                     yield next_ids()
             while waiting:
                 yield next_ids()
@@ -311,6 +313,16 @@ class Client(ScheduleVerbs):
         if not done:
             raise not_over([task_id], timeout)
         return ended(rows[0])
+
+    def send_input(self, task_id: int, data: bytes = b"", *, end: bool = False, size: tuple[int, int] = (0, 0)) -> str:
+        """Send bytes (at most 32 KiB) to the input of a running command that was added as interactive, or with a terminal.
+
+        taken, full (it reads slowly: try again), closed (it reads no more), waiting (it does not run yet), over, or no_input (it
+        has none). ``end``: that was all. ``size``: (rows, columns) of its terminal from now on.
+        """
+        rows, columns = size
+        body = self.call("input", {"id": task_id, "data": data, "end": end, "rows": rows, "columns": columns})
+        return cast(str, body["outcome"])
 
     def log_chunks(self, task_id: int, offset: int = 0) -> Iterator[tuple[int, int, bytes]]:
         """What a task has written so far: (ms since the epoch, stream, bytes); stream 1 is out, 2 err, 0 a note of tq's."""

@@ -12,7 +12,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
-from tq.client.core import Body, Options, decode, encode, wire_options
+from tq.client.acting import READ_WITHIN
+from tq.client.core import Body, Duration, Options, decode, encode, wire_options
+from tq.model import duration_ms
 
 if TYPE_CHECKING:
     from tq.client.aio import AsyncHandle
@@ -93,6 +95,15 @@ class ScheduleVerbs:
         """Its next slots, in ms since 1970."""
         return [slot for slot, _ in self.call("next_slots", {"name": name, "count": count})["slots"]]
 
+    def alerts(self) -> Sequence[Body]:
+        """The alert rules of the settings file: ``raised_at`` (ms) is 0 for those that are not raised; see ``tq.wire``."""
+        found: Sequence[Body] = self.call("alerts")["alerts"]
+        return found
+
+    def plan(self, within: Duration = "1h", limit: int = 100) -> Body:
+        """What schedules and due tasks will do within this time: ``rows`` in its order, ``more`` if there are others; see ``tq.wire``."""
+        return self.call("plan", {"for_ms": duration_ms(within), "limit": limit}, READ_WITHIN)
+
 
 class AsyncScheduleVerbs:
     """The same for ``AsyncClient``."""
@@ -139,3 +150,10 @@ class AsyncScheduleVerbs:
 
     async def next_slots(self, name: str, count: int = 10) -> Sequence[int]:
         return [slot for slot, _ in (await self.call("next_slots", {"name": name, "count": count}))["slots"]]
+
+    async def alerts(self) -> Sequence[Body]:
+        found: Sequence[Body] = (await self.call("alerts"))["alerts"]
+        return found
+
+    async def plan(self, within: Duration = "1h", limit: int = 100) -> Body:
+        return await self.call("plan", {"for_ms": duration_ms(within), "limit": limit}, READ_WITHIN)

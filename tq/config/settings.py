@@ -44,6 +44,8 @@ class Settings:
     """The settings file that was read."""
     queues: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Its tables ``[queues.NAME]`` as they stand there; ``tq.broker.declared`` knows what they mean."""
+    alerts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Its tables ``[alerts.NAME]``; ``tq.broker.rules`` knows what they mean."""
     app: str | None = _option(None, "module", "The application that workers import: package.module, module:app or path/to/file.py.")
     workers: int = _option(_cpus, "processes", "Worker processes; 0 leaves all work to outside consumers.", 0, MAX_WORKERS)
     min_workers: int | None = _option(None, "processes", "The fewest worker processes, if their number follows the work.", 0, MAX_WORKERS)
@@ -66,6 +68,7 @@ class Settings:
     queue_bytes: int = _option(16 << 30, "bytes", "Their payloads together.", 1)
     keep: int = _option(100_000, "tasks", "Finished tasks that are kept, failed ones counted apart.")
     keep_bytes: int = _option(4 << 30, "bytes", "What finished tasks that are kept may take, failed ones counted apart.", 1 << 20)
+    keep_logs: int = _option(1 << 30, "bytes", "Output of all tasks on disk; beyond it the oldest goes first.", 1 << 20, 1 << 60)
     keep_ms: int = _option(7 * DAY_MS, "milliseconds", "How long succeeded, cancelled and expired tasks are kept.")
     keep_failed_ms: int = _option(30 * DAY_MS, "milliseconds", "How long failed tasks are kept.")
     keep_requests_ms: int = _option(600_000, "milliseconds", "How long a repeated enqueue gives the same ids.")
@@ -131,28 +134,30 @@ def settings_and_sources(
             raise tables.unknown("the command line", name, OPTIONS)
     values: dict[str, Any] = {}
     said: dict[str, str] = {}
-    path, in_file, queues = _from_file(data_dir, env)
+    path, in_file, named = _from_file(data_dir, env)
     for where, source in ((str(path), in_file), ("", _from_environment(env)), ("the command line", given)):
         if "workers" in source:  # which means both, unless the same source says more
             values.pop("min_workers", None)
             values.pop("max_workers", None)
         values |= source
         said |= {name: where or f"TQ_{name.upper()}" for name in source}
-    return Settings(data_dir=data_dir, file=path, queues=queues, **values), {name: where for name, where in said.items() if name in values}
+    queues, alerts = named.get(tables.QUEUES, {}), named.get(tables.ALERTS, {})
+    settings = Settings(data_dir=data_dir, file=path, queues=queues, alerts=alerts, **values)
+    return settings, {name: where for name, where in said.items() if name in values}
 
 
-def _from_file(data_dir: Path, env: Mapping[str, str]) -> tuple[Path | None, dict[str, Any], dict[str, dict[str, Any]]]:
-    """The settings file that is read, the options that it names, and its tables of queues."""
+def _from_file(data_dir: Path, env: Mapping[str, str]) -> tuple[Path | None, dict[str, Any], tables.Named]:
+    """The settings file that is read, the options that it names, and its tables of queues and of alert rules."""
     path, text = tables.read(data_dir, env)
     if path is None:
         return None, {}, {}
-    values, queues = tables.options_of(path, text, {name: option.metadata["unit"] for name, option in OPTIONS.items()})
+    values, named = tables.options_of(path, text, {name: option.metadata["unit"] for name, option in OPTIONS.items()})
     try:
         for name, value in values.items():
             _check(name, str(OPTIONS[name].type), OPTIONS[name].metadata, value)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
-    return path, values, queues
+    return path, values, named
 
 
 def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:

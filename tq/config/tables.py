@@ -8,7 +8,7 @@ file, the table and the closest key that there is.
 
 An option stands in its table, ``[workers] count = 4``, where durations are seconds or text such as ``90s`` and ``7d`` and
 sizes are bytes or text such as ``256K``; or at the top of the file under its own name and in its own unit, ``workers = 4``.
-``[queues.NAME]`` holds settings of a queue.
+``[queues.NAME]`` holds settings of a queue, ``[alerts.NAME]`` an alert rule.
 """
 
 from __future__ import annotations
@@ -36,13 +36,15 @@ TABLES: dict[str, dict[str, str]] = {
         "recycle": "worker_recycle", "max_rss": "worker_max_rss", "kill_grace": "kill_grace_s",
     },
     "retention": {
-        "tasks": "keep", "bytes": "keep_bytes", "finished": "keep_ms", "failed": "keep_failed_ms", "keys": "keep_keys_ms",
-        "requests": "keep_requests_ms", "events": "keep_events",
+        "tasks": "keep", "bytes": "keep_bytes", "logs": "keep_logs", "finished": "keep_ms", "failed": "keep_failed_ms",
+        "keys": "keep_keys_ms", "requests": "keep_requests_ms", "events": "keep_events",
     },
     "logging": {"level": "log_level", "task_bytes": "log_bytes"},
 }  # fmt: skip
 """Tables of the file: the option that each key stands for."""
-QUEUES = "queues"
+QUEUES, ALERTS = "queues", "alerts"
+Named = dict[str, dict[str, dict[str, Any]]]
+"""Tables of the file's own names, by QUEUES and ALERTS; none of them is there if the file has none."""
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhdw]))+", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 _SIZE = re.compile(r"(\d{1,18})([kmgt]?)(?:i?b)?", re.ASCII | re.IGNORECASE)
@@ -78,16 +80,16 @@ def read(data_dir: Path, env: Mapping[str, str]) -> tuple[Path | None, dict[str,
     return None, {}
 
 
-def options_of(path: Path, values: Mapping[str, Any], units: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """The options that a file names, by their own names and in their own units (not checked yet), and its tables of queues.
+def options_of(path: Path, values: Mapping[str, Any], units: Mapping[str, str]) -> tuple[dict[str, Any], Named]:
+    """The options that a file names, by their own names and in their own units (not checked yet), and its tables of queues and alerts.
 
     ``units`` has the options there are.
     """
     found: dict[str, Any] = {}
-    queues: dict[str, dict[str, Any]] = {}
+    own: Named = {}
     for name, value in values.items():
-        if name == QUEUES and isinstance(value, dict):
-            queues = _queues(path, value)
+        if name in (QUEUES, ALERTS) and isinstance(value, dict):
+            own[name] = _named(path, name, value)
         elif name in TABLES and isinstance(value, dict):
             for key, word in value.items():
                 option = TABLES[name].get(key)
@@ -99,8 +101,8 @@ def options_of(path: Path, values: Mapping[str, Any], units: Mapping[str, str]) 
             _once(path, name, found)
             found[name] = value
         else:
-            raise unknown(str(path), name, units, (*TABLES, QUEUES) if isinstance(value, dict) else ())
-    return found, queues
+            raise unknown(str(path), name, units, (*TABLES, QUEUES, ALERTS) if isinstance(value, dict) else ())
+    return found, own
 
 
 def _once(path: Path, option: str, found: Mapping[str, Any]) -> None:
@@ -108,11 +110,11 @@ def _once(path: Path, option: str, found: Mapping[str, Any]) -> None:
         raise ConfigError(f"{path}: expected {option} once, got it in its table and at the top of the file. Drop one.")
 
 
-def _queues(path: Path, table: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _named(path: Path, kind: str, table: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     for name, settings in table.items():
         if not isinstance(settings, dict):
-            text = f"{path}: [queues]: expected tables such as [queues.mail], got {name} = {settings!r}. "
-            raise ConfigError(text + "Limits of all queues are queue_tasks and queue_bytes in [daemon].")
+            text = f"{path}: [{kind}]: expected tables such as [{kind}.mail], got {name} = {settings!r}. "
+            raise ConfigError(text + ("Limits of all queues are queue_tasks and queue_bytes in [daemon]." if kind == QUEUES else ""))
     return {name: dict(settings) for name, settings in table.items()}
 
 

@@ -26,7 +26,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tq import __version__, output, wire
+from tq import __version__, inlet, output, spool, wire
 from tq.api.follow import Followers
 from tq.api.unix import DEAF_S, UnixDoor
 from tq.broker import Broker, Said, Turn
@@ -36,6 +36,7 @@ from tq.config.settings import OPTIONS, Settings
 from tq.daemon.declaring import declare
 from tq.daemon.reload import Watcher
 from tq.daemon.supervised import Supervisor
+from tq.daemon.sweeping import FIRST_MS, Sweeper
 from tq.daemon.verbs import LOOK_MS, Verbs, now_ms, ticks_ms
 from tq.errors import ConfigError, Refused, StoreError, TqError
 from tq.intake import Defaults
@@ -138,11 +139,12 @@ class Daemon(Verbs):
         told = {
             "data_dir": str(where),
             "app": settings.app, "slots": settings.slots, "log_limit": settings.log_bytes, "result_limit": settings.max_result,
-            "grace_ms": int(settings.kill_grace_s * 1000), "watch": reload,
+            "grace_ms": int(settings.kill_grace_s * 1000), "watch": reload, "files": FILES,
         }  # fmt: skip
         pool = Pool(
             self._loop, told, settings.worker_range, log.event,
             cooldown_ms=int(settings.scale_cooldown_s * 1000), recycle=settings.worker_recycle, max_rss=settings.worker_max_rss,
+            environment=store.environment,
         )  # fmt: skip
         followers = Followers(self._loop, logs, self._send, lambda conn: self._door.unsent(conn) if self._door else 0)
         super().__init__(settings, store, broker, pool, followers, log, reload)
@@ -150,7 +152,9 @@ class Daemon(Verbs):
         pool.backlog = broker.backlog
         broker.desk.slots = lambda: pool.slots
         broker.desk.live = self._live
+        broker.desk.sight, broker.desk.mean, broker.desk.lost = self._sight, pool.mean, lambda: pool.lost
         broker.desk.hold = lambda verb, task_id: pool.suspend(task_id) if verb == "suspend" else pool.resume(task_id)
+        self._sweeper = Sweeper(logs, settings.keep_logs, self._running, self._is_over, time.monotonic, self._swept)
         self._watchdog = Watchdog(self._log, self._give_up)
         self._kill_at = math.inf
         self._gather_until = 0
@@ -168,6 +172,9 @@ class Daemon(Verbs):
         interrupted, released = self._broker.recover((lambda *_: True) if self._store.copied else begun, now_ms())
         self._store.adopt()
         self._remove_boards(self._pool.closed)
+        inlet.sweep(self._dir / "run")
+        if spool.names(str(self._dir)):
+            spool.sweep(str(self._dir), self._store.inputs(), time.time())
         declare(self._broker, self._settings, now_ms())
         self._pool.start(ticks_ms())
         self._await_hello()
@@ -176,6 +183,7 @@ class Daemon(Verbs):
         full, listener = self._broker.full, self._supervisor.listener(path)
         self._door = UnixDoor(self._loop, path, self._serve, self._gone, max_frame, connections, drained, full, listener)
         self._watchdog.start()
+        self._sweeper.stir(ticks_ms(), FIRST_MS)
         if self._reload:
             self._watcher = Watcher()
             self._loop.add(self._watcher.wake, lambda _: self._on_change())
@@ -234,6 +242,7 @@ class Daemon(Verbs):
                 self._supervisor.patience(COMPACT_S)
                 self._compact_now()
                 self._supervisor.patience(None)
+            self._sweeper.work(ticks_ms())
             if turn.busy or not self._gathers(now):
                 turn = self._turn(now)
         self._turn(now_ms())
@@ -276,7 +285,8 @@ class Daemon(Verbs):
             return 0.0
         now, ticks = now_ms(), ticks_ms()
         left = min(self._kill_at, self._supervisor.beat_at) - ticks
-        for at, clock in ((self._broker.next_due, now), (self._log.due_at, now), (self._pool.next_due, ticks)):
+        by_ticks = (self._pool.next_due, ticks), (self._sweeper.due_at, ticks)
+        for at, clock in ((self._broker.next_due, now), (self._log.due_at, now), *by_ticks):
             if at is not None and at - clock < left:
                 left = at - clock
         if self._looks:
@@ -291,6 +301,7 @@ class Daemon(Verbs):
         boards = pool.closed
         if pool.waiting:
             broker.settled(pool.settled())
+            self._sweeper.stir(ticks_ms())
         if pool.said:
             broker.said(map(Said._make, pool.said))
             pool.said.clear()
@@ -317,6 +328,8 @@ class Daemon(Verbs):
             self._followers.ended(task_id)
         for task_id in turn.removed:
             output.remove(self._logs, task_id)
+        for name in self._store.freed():
+            spool.forget(str(self._dir), name)
         pool.scale(ticks_ms())
         if pool.checked:
             self._answer_checks()
@@ -335,6 +348,20 @@ class Daemon(Verbs):
         if task_id in self._pool.suspended:
             found["suspended"] = True
         return found
+
+    def _running(self) -> set[int]:
+        return {task_id for worker in self._pool.workers for task_id in worker.jobs}
+
+    def _is_over(self, task_id: int) -> bool:
+        """Whether nobody will write output for a task: it has ended, or is not known any more."""
+        try:
+            task = self._store.get([task_id])[0]
+        except StoreError:
+            return False
+        return task is None or task.state.final
+
+    def _swept(self, tasks: int, size: int) -> None:
+        self._log.event("output_removed", tasks=tasks, bytes=size, keep_logs=self._settings.keep_logs)
 
     def _describe(self, row: Any) -> Description:
         return describe(row, self._store)
@@ -401,7 +428,7 @@ class Daemon(Verbs):
         if fresh.worker_range != old.worker_range:
             self._pool.set_sizes(*fresh.worker_range, ticks_ms())
         live = {name: getattr(fresh, name) for name in LIVE}
-        self._settings = replace(old, file=fresh.file, queues=fresh.queues, **live)
+        self._settings = replace(old, file=fresh.file, queues=fresh.queues, alerts=fresh.alerts, **live)
         later = [name for name in OPTIONS if getattr(fresh, name) != getattr(self._settings, name)]
         self._log.event("settings_read_again", file=str(fresh.file), need_a_restart=later)
         self._stale = True
@@ -464,6 +491,10 @@ def _tell(fd: int | None, text: str) -> None:
         os.close(fd)
     except OSError:
         pass  # it did not wait
+
+
+FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+"""Descriptors that this process could have before it asked for more: what commands find, as whoever started it does."""
 
 
 def _set_limits() -> None:

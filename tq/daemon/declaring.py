@@ -15,20 +15,22 @@ from pathlib import Path
 
 from tq.broker import Broker
 from tq.broker.declared import Declared, declared_queues
+from tq.broker.rules import declared_rules
 from tq.config.settings import Settings
 
 FILE = "declared.json"
 
 
 def declare(broker: Broker, settings: Settings, now: int) -> None:
-    """Set queues as the settings file says. ConfigError, Refused: nothing was changed."""
-    declared = declared_queues(settings.file, settings.queues)
+    """Set queues and alert rules as the settings file says. ConfigError, Refused: nothing was changed."""
+    declared, rules = declared_queues(settings.file, settings.queues), declared_rules(settings.file, settings.alerts)
     path = settings.data_dir / FILE
     former = _read(path)
     if declared or former:
         broker.declare(declared, former, str(settings.file), now)
     if declared != former:
         _write(path, declared)
+    broker.watch_rules(rules, str(settings.file), now)
 
 
 def _read(path: Path) -> Declared:

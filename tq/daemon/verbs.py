@@ -1,6 +1,6 @@
 """The verbs that the daemon answers itself: about its process, its workers, and what tasks print.
 
-For: ``hello status workers log watch(output) set_log check_app compact stop scale_workers drain_worker restart_workers``.
+For: ``hello status workers log input watch(output) set_log check_app compact stop scale_workers drain_worker restart_workers``.
 Not for: verbs about tasks (broker), the loop (daemon).
 Runs in: the daemon, on the thread of its loop, as requests arrive.
 Promises: arguments are checked before anything is done; a bug in one verb is an error for who asked; what is sampled
@@ -16,17 +16,18 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tq import __version__, output, wire
+from tq import __version__, inlet, output, wire
 from tq.answers import error_answer
 from tq.api.follow import Followers
 from tq.api.unix import Connection, UnixDoor
 from tq.arguments import arguments, between
 from tq.broker import Broker
+from tq.broker.desk import Sight
 from tq.child import Child
 from tq.config.settings import MAX_WORKERS, Settings
 from tq.errors import ConfigError, NoSuchTask, ProtocolError, Refused, TqError, UsageError
 from tq.log import Log
-from tq.model import Task, brief
+from tq.model import SHELL, State, Task, brief
 from tq.pool import Pool
 from tq.store import TypeInfo
 from tq.store.lmdb import LmdbStore
@@ -71,7 +72,7 @@ class Verbs:
         self._looks: list[tuple[int, int, int]] = []  # who waits to see the workers: connection, request, since when
         self._cpu: dict[int, tuple[int, float]] = {}  # by pid: when its CPU time was last looked at, and how much it was (s)
         self._verbs: dict[str, Callable[[Connection, int, dict[str, Any]], Answer | None]] = {
-            "hello": self._hello, "status": self._status, "workers": self._workers, "log": self._log_verb,
+            "hello": self._hello, "status": self._status, "workers": self._workers, "log": self._log_verb, "input": self._input,
             "set_log": self._set_log, "check_app": self._check_app, "compact": self._compact, "stop": self._stop,
             "scale_workers": self._scale_workers, "drain_worker": self._drain_worker, "restart_workers": self._restart_workers,
         }  # fmt: skip
@@ -148,7 +149,7 @@ class Verbs:
                 "app": settings.app, "min_workers": low, "max_workers": high, "slots": settings.slots,
                 "log_level": settings.log_level, "grace_s": settings.grace_s, "reload": self._reload,
             },
-            "supervised": self._supervised,
+            "supervised": self._supervised, "alerts": dict(self._broker.raised),
         }  # fmt: skip
 
     def _set_log(self, connection: Connection, number: int, args: dict[str, Any]) -> Answer:
@@ -213,6 +214,14 @@ class Verbs:
         self._check(connection.id, checked)
 
     # -- workers ---------------------------------------------------------------------------------------------------
+
+    def _sight(self, task: Task) -> Sight:
+        """What bears on when a task runs and stands in no store."""
+        kind = task.spec.header.type
+        ready, starting, knowing = self._pool.crew_for(kind)
+        crashes, wait_ms = self._pool.held_back(kind)
+        try_at = now_ms() + wait_ms if crashes else 0
+        return Sight(self._draining, ready, starting, knowing, crashes, try_at, self._pool.begun(task.id))
 
     def _workers(self, connection: Connection, number: int, args: dict[str, Any]) -> None:
         self._looks.append((connection.id, number, ticks_ms()))
@@ -309,6 +318,22 @@ class Verbs:
             raise UsageError("log: expected offset >= 0 and limit up to 524288 bytes.")
         chunks, after = output.read(self._logs, task.id, offset, limit)
         return {"chunks": [list(chunk) for chunk in chunks], "next": after, "end": task.state.final and not chunks}
+
+    def _input(self, connection: Connection, number: int, args: dict[str, Any]) -> Answer:
+        args = arguments("input", args, "id", id=int, data=bytes, end=bool, rows=int, columns=int)
+        task, data = self._task(args["id"]), args.get("data", b"")
+        rows, columns = (between(args.get(name, 0), 0, 0xFFFF, f"input: {name}") for name in ("rows", "columns"))
+        if len(data) > inlet.RECORD_MOST:
+            raise UsageError(f"input: expected data of at most {inlet.RECORD_MOST} bytes, got {len(data)}. Send it in parts.")
+        extras = task.spec.header.extras or {}
+        if task.spec.header.type != SHELL or not (extras.get("interactive") or extras.get("tty")):
+            return {"outcome": "no_input"}
+        if task.state.final:
+            return {"outcome": "over"}
+        outcome = inlet.ABSENT
+        if task.state is State.RUNNING:
+            outcome = inlet.send(self._dir, task.id, data, args.get("end", False), rows, columns)
+        return {"outcome": "waiting" if outcome == inlet.ABSENT else outcome}
 
     def _follow(self, connection: Connection, number: int, args: dict[str, Any]) -> None:
         ids, offset = args.get("ids") or [], args.get("offset") or 0

@@ -20,8 +20,9 @@ from dataclasses import replace
 from typing import Any
 
 from tq.child import Child, Job
+from tq.errors import StoreDamaged
 from tq.loop import Loop
-from tq.model import HEAD, Header
+from tq.model import HEAD, SHELL, Header, environment_key
 from tq.pool.costs import SLOW_MS, Means
 from tq.pool.crew import HELLO_MS, Crew
 from tq.pool.jobs import DEAF_MS, row_of
@@ -40,7 +41,8 @@ idle ones."""
 
 class Pool(Crew):
     """All workers of one daemon. ``options`` is what each is told (see tq.worker); ``sizes`` the fewest and the most there
-    may be; a worker is replaced after ``recycle`` tasks or when it takes more than ``max_rss`` bytes of memory (0: never)."""
+    may be; a worker is replaced after ``recycle`` tasks or when it takes more than ``max_rss`` bytes of memory (0: never);
+    ``environment`` gives that of a command, as the store keeps it."""
 
     def __init__(
         self,
@@ -52,8 +54,10 @@ class Pool(Crew):
         cooldown_ms: int = 10_000,
         recycle: int = 0,
         max_rss: int = 0,
+        environment: Callable[[bytes], bytes | None] = lambda _: None,
     ) -> None:
         super().__init__(loop, options, sizes, cooldown_ms, recycle, max_rss, log)
+        self._environment = environment
 
     # -- wants and grants ------------------------------------------------------------------------------------------
 
@@ -119,14 +123,32 @@ class Pool(Crew):
             # A task that crashed before runs alone: nothing is sent behind it, and what is before it is over by then.
             cost = self._costs.known.get(header.type, math.inf) if not crashes else math.inf
             quick = cost < QUICK_MS and self._slots == 1
-            child.take(Job(task_id, claim, header.type, header.timeout_ms, now, cost, ends_at, crashes > 0, quick))
             entry = [task_id, claim, attempt, record, failures]
+            if not quick and header.type == SHELL and not self._equip(entry, header):
+                continue
+            child.take(Job(task_id, claim, header.type, header.timeout_ms, now, cost, ends_at, crashes > 0, quick))
             if crashes and self._slots > 1:
                 child.alone.append(entry)
             else:
                 entries.append((entry, cost if quick else None))
         self._send(child, entries)
         self._send_alone(child)
+
+    def _equip(self, entry: list[Any], header: Header) -> bool:
+        """Put a command's environment behind its entry; False: it cannot be read, and the task is answered for."""
+        key = environment_key(header)
+        if key is None:
+            return True
+        try:
+            found, why = self._environment(key), "it is not there. Run `tq verify`, then restore a backup."
+        except StoreDamaged as error:
+            found, why = None, error.message
+        if found is None:
+            said = {"type": "StoreDamaged", "message": f"expected the environment of the command, but {why}"}
+            self._rows.append(row_of(entry[0], entry[1], "failed", {"error": said, "permanent": True}))
+            return False
+        entry.append(found)
+        return True
 
     # -- taking back -----------------------------------------------------------------------------------------------
 
@@ -202,6 +224,30 @@ class Pool(Crew):
     def files(self) -> set[str]:
         """The application's files, as far as workers named them."""
         return {file for child in self._children.values() for file in child.files}
+
+    def crew_for(self, kind: str) -> tuple[int, int, int]:
+        """Workers that are ready, those that are starting, and those of the ready ones that have this type."""
+        staying = [child for child in self._children.values() if not child.only_checks]
+        ready = [child for child in staying if child.state == "ready"]
+        return len(ready), sum(child.state == "starting" for child in staying), sum(kind in child.known for child in ready)
+
+    def held_back(self, kind: str) -> tuple[int, int]:
+        """Crashes in a row of a type that is held back for them, and in how many ms one of it may be tried; (0, 0): it is not."""
+        if kind not in self._suspects.types:
+            return 0, 0
+        return self._suspects.crashes.get(kind, 0), max(self._suspects.try_at - self._now, 0)
+
+    def mean(self, kind: str) -> float | None:
+        """How long a task of a type ran lately, in ms; None if none was seen, and for commands."""
+        return self._costs.mean(kind)
+
+    def begun(self, task_id: int) -> bool:
+        """Whether a task has been begun; of one that no worker has here, nothing else is known."""
+        for child in self._children.values():
+            job = child.jobs.get(task_id)
+            if job is not None:
+                return child.has_begun(job, child.board.begun())
+        return True
 
     def ask(self) -> None:
         """Ask each worker for a sign of life, for those who look."""

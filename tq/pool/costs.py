@@ -42,6 +42,11 @@ class Costs:
         self.known: dict[str, float] = {}
         """Types under SLOW_MS. What is not here is unknown, slow, or a command: nothing may wait behind it."""
 
+    def mean(self, kind: str) -> float | None:
+        """The recent mean run time of a type in ms; None if no run was seen."""
+        means = self._means.get(kind)
+        return means.mean if means is not None else None
+
     def add(self, kind: str, total_ms: int, runs: int) -> None:
         """``runs`` of a type took ``total_ms`` together."""
         if not runs or kind == SHELL:

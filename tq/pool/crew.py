@@ -53,6 +53,8 @@ class Crew(Jobs):
         self.closed: list[Path] = []
         """Boards of dead workers, to be removed when what they say is stored."""
         self.hellos: list[list[TypeInfo]] = []
+        self.lost = 0
+        """Workers that have died unasked."""
         """Types that workers named since they were last taken."""
         self.checked: list[tuple[str, list[TypeInfo], str | None]] = []
         """Application checks that are over: worker, its types, and why it refused (None: it did not)."""
@@ -228,6 +230,7 @@ class Crew(Jobs):
             self.checked.append((child.name, child.types, child.refused if known else f"the worker ended with {how} before its hello"))
         elif not child.unwanted and (child.state != "draining" or code):
             pid = child.process.pid
+            self.lost += child.state != "ending"  # that would be by us
             self._log("worker_died", "warning", worker=child.name, pid=pid, how=how, tasks=lost, refused=child.refused)
             if not child.known:
                 self._respawn_at = self._now + RESPAWN_MS

@@ -296,7 +296,7 @@ def row_of(task_id: int, claim: int, kind: str, more: Mapping[str, Any] | None =
 
 def ended(row: Sequence[Any], job: Job) -> Sequence[Any]:
     """A result of a task whose end we asked for: unless it succeeded after all, that is what became of it."""
-    if row[2] in (0, "released") or job.ending is None:
+    if row[2] in (0, "succeeded", "released") or job.ending is None:
         return row
     kind, error = "timed_out", {"type": "TimedOut", "message": f"it ran longer than its timeout of {job.timeout_ms / 1000:g} s"}
     if job.ending == "too_late":

@@ -21,7 +21,7 @@ Promises, and the conformance suite tests each of them on every store:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -37,7 +37,8 @@ SCAN_MOST = 500
 class Draft:
     """A task to be accepted. ``due_at`` and ``expires_at`` are instants in ms, 0 for none.
 
-    ``digest`` tells requests with the same idempotency key apart; it is kept beside ``header.key``.
+    ``digest`` tells requests with the same idempotency key apart; it is kept beside ``header.key``. ``waits`` are those of its
+    parents for whose end it is blocked.
     """
 
     header: Header
@@ -45,6 +46,7 @@ class Draft:
     due_at: int = 0
     expires_at: int = 0
     digest: bytes = b""
+    waits: tuple[int, ...] = ()
 
 
 class KeyRef(NamedTuple):
@@ -167,7 +169,8 @@ class QueueInfo:
     such head's (0 for either: strict priority). ``slots`` is how many of its tasks may run at once (0: any number).
     ``priority`` to ``backoff`` are for tasks that neither say themselves nor have a type that does (None: the daemon's).
     ``max_tasks`` and ``max_bytes`` bound what is unfinished (None: the daemon's limits); ``keep_ms`` is how long its
-    finished tasks are kept (None: as everywhere). ``routes`` are patterns of types that go here (fnmatch).
+    finished tasks are kept (None: as everywhere). ``routes`` are patterns of types that go here (fnmatch). ``paused_at`` (ms) and
+    ``paused_by`` say since when it is paused and who did it.
     """
 
     name: str
@@ -185,6 +188,8 @@ class QueueInfo:
     max_bytes: int | None = None
     keep_ms: int | None = None
     routes: Sequence[str] = ()
+    paused_at: int = 0
+    paused_by: str = ""
 
     def row(self) -> list[Any]:
         return [getattr(self, name) for name in self.__slots__]
@@ -192,7 +197,8 @@ class QueueInfo:
 
 def queue_of(row: Sequence[Any]) -> QueueInfo:
     """The settings whose row this is."""
-    return replace(QueueInfo(*row), routes=tuple(row[-1]))
+    info = QueueInfo(*row)
+    return replace(info, routes=tuple(info.routes))
 
 
 def checked(queue: QueueInfo) -> QueueInfo:
@@ -314,6 +320,14 @@ class Chore:
         return [self.id, self.verb, self.args, self.cursor, self.seen, self.changed, self.left]
 
 
+RELEASE = "release"
+
+
+def release(parent: int, state: State, below: int) -> Chore:
+    """The chore for a parent that is over in ``state``: those below the id ``below`` that wait for it hear of it."""
+    return Chore(0, RELEASE, {"where": f"parent:{parent}", "parent": parent, "state": int(state), "below": below})
+
+
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """A rule that sends its task again and again, and where it stands. ``number`` 0 is one not stored yet; instants in ms, 0 for none.
@@ -322,6 +336,8 @@ class Schedule:
     gives it out (``slots``). ``slot_at`` is the next slot to be looked at; ``slots`` have come and have no task yet, ``missed``
     before them (from ``missed_at`` on) will have none. ``held`` waits for the end of those of ``live`` that go on: tasks of it
     that may do so. ``runs`` are its newest tasks: [slot, id]. ``declared``: an application says it.
+    ``alerts`` are what is told of it (``tq.broker.alerts``): ``watched`` are then the runs, [slot, id], whose ends are not told yet,
+    ``failing`` and ``overdue`` the task and slot that were, until a run succeeds (by ``expect_at``), ``untold`` a slot that is still to be.
     """
 
     number: int
@@ -342,6 +358,12 @@ class Schedule:
     held: int = 0
     live: Sequence[int] = ()
     runs: Sequence[Sequence[int]] = ()
+    alerts: Mapping[str, Any] = field(default_factory=dict)
+    watched: Sequence[Sequence[int]] = ()
+    failing: int = 0
+    overdue: int = 0
+    expect_at: int = 0
+    untold: Sequence[Any] = ()
 
     def row(self) -> list[Any]:
         return [getattr(self, name) for name in self.__slots__]
@@ -446,7 +468,7 @@ class Store(Protocol):
         ``places`` is for requests some of whose tasks exist already, and says what to give (and to remember of the request) for
         each of its tasks: 0 the id of the next draft, above 0 that id, below 0 (-1 - n) the id of the draft at n.
 
-        A draft with a due time in the future is scheduled, one with parents blocked, else it is pending. The names in
+        A draft that waits for others is blocked, one with a due time in the future scheduled, else it is pending. The names in
         ``header.key`` and ``header.unique`` are its own from now on: ask ``holders`` first. A unique name is free again
         in the transaction of the end; a key ``keep_keys_ms`` after it, whether the task is still kept or not.
         """
@@ -456,6 +478,15 @@ class Store(Protocol):
 
     def succeed(self, results: Sequence[SuccessRow]) -> list[bool]:
         """Settle successes: the hot path of ``apply``. False: the claim is over, nothing changed."""
+
+    def awaited(self, ids: Iterable[int]) -> Collection[int]:
+        """Those of these tasks for which others wait."""
+
+    def children(self, parent: int, limit: int, after: int = 0) -> list[int]:
+        """The blocked tasks that wait for ``parent``, by id, behind the id ``after``."""
+
+    def states(self, ids: Sequence[int]) -> list[State | None]:
+        """Where tasks stand, without reading the rest of them; None where there is none."""
 
     def running(self, ids: Sequence[int]) -> list[Running | None]:
         """What is known of tasks that run, without reading any of them; None: it does not run."""
@@ -470,7 +501,8 @@ class Store(Protocol):
         """Carry out guarded transitions; the task as it is now, or None where the guard did not hold.
 
         A status that becomes pending with ``seq`` 0 gets the next sequence; one with a ``seq`` keeps its place. A
-        transition with a ``spec`` also gives the task that specification (its id, key and unique name are the old ones). A
+        transition with a ``spec`` also gives the task that specification (its id, key and unique name are the old ones), one that
+        leaves it blocked lets it wait no more for ``parent``. A
         finished task comes back to life (``retried``) only if no other holds its unique name: else the guard fails.
         QueueFull: what comes back to life, moves to another queue or grows would pass a queue's limit; no settle ever does.
         """
@@ -519,12 +551,31 @@ class Store(Protocol):
 
     # reads
     def get(self, ids: Sequence[int]) -> list[Task | None]: ...
+    def environment(self, key: bytes) -> bytes | None:
+        """The packed environment of that key; None: no task has it. It comes with the first task, and goes with the last."""
+
+    def inputs(self) -> set[str]:
+        """The names of all inputs (``tq.spool``) of commands that have an environment."""
+
+    def freed(self) -> list[str]:
+        """Between turns: the names of inputs whose tasks were forgotten since this was asked last, in turns that were committed."""
+
     def find(self, query: Query) -> Iterator[tuple[Task, bytes] | None]:
         """Tasks that match, each with the cursor behind it; None marks a place where the reader may be left for
         another turn, since the iterator holds no transaction across it."""
 
     def peek(self, limit: int, queue: str | None = None) -> list[Peeked]:
         """The next tasks a claim would take, in that order; nothing changes, and none of them is read."""
+
+    def line(self, queue: str, limit: int) -> list[int]:
+        """The first ready tasks of a queue in the order in which it gives them, be it paused or all of its slots taken."""
+
+    def oldest(self, queue: str | None, type: str | None) -> int:  # noqa: A002
+        """Since when the one waits that is ready longest, of a queue and a type (None: of any); 0 if none is ready."""
+
+    def coming(self, after: tuple[int, int], until: int, limit: int) -> tuple[list[tuple[int, int]], tuple[int, int] | None]:
+        """Tasks that come due up to ``until``, (instant, id) in order, behind ``after`` ((0, 0): all), and with what to go on (None: no
+        more). It may be fewer than there are: a timer may be one that nobody needs any more, and those of others stand between."""
 
     def sent(self, request: RequestId) -> Sequence[int] | None:
         """In a turn: the ids that an enqueue gave when it was sent before; None: it was not, or too long ago."""

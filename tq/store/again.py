@@ -13,10 +13,11 @@ import logging
 from collections.abc import Sequence
 
 from tq.errors import StoreDamaged
-from tq.model import HEAD, Header, State, Status, header_of, made_pending, retry_later, unseal
+from tq.model import HEAD, Header, State, Status, header_of, unseal
 from tq.store import SCAN_MOST, Failure, Running
 from tq.store.hot import HotPath
 from tq.store.keys import DUE, PAIR, PAST, READY, TIMER, U64
+from tq.store.records import made_pending, retry_later
 from tq.store.room import guarded
 
 _log = logging.getLogger("tq.store")
@@ -107,7 +108,7 @@ class Again(HotPath):
         header = header_of(body[HEAD.size : HEAD.size + length])
         status = self._txn.get(key, db=self._db["states"])
         if status is None:
-            if seq or header.parents or due_at != at:
+            if seq or due_at != at:
                 return False
             state, status = State.SCHEDULED, Status(State.PENDING, seq=self._seq + 1, ready_at=self._now).record(task_id)
         else:

@@ -16,12 +16,14 @@ from heapq import heapify, heappop, heapreplace
 from typing import Any
 
 from tq.errors import StoreDamaged
-from tq.model import FORMAT, HEAD, Header, State, Status, first_success, header_of, seal, status_row, success_again, unseal
-from tq.store import Claimed, Draft, RequestId, SuccessRow, Tally, Want, places_filled
+from tq.model import FORMAT, HEAD, Header, State, Status, environment_key, header_of, input_of, seal, status_row, unseal
+from tq.store import Claimed, Draft, RequestId, SuccessRow, Tally, Want, places_filled, release
+from tq.store.children import Children
+from tq.store.environments import keep
 from tq.store.keys import DUE, ENDED, EXPIRE, FORGET, HISTORY, PAIR, READY, REQUEST, RUNG, SEALED, TIMER, U32, U64, Batch, sealed
 from tq.store.lanes import Head, Lane, Pick
 from tq.store.names import is_named
-from tq.store.registry import Registry
+from tq.store.records import first_success, success_again
 from tq.store.retention import remember
 from tq.store.room import Room, guarded, kinds
 
@@ -29,12 +31,11 @@ _log = logging.getLogger("tq.store")
 _PENDING, _RUNNING, _SUCCEEDED = State.PENDING, State.RUNNING, State.SUCCEEDED
 
 
-class HotPath(Registry):
+class HotPath(Children):
     """The hot half of ``LmdbStore``, which is made of it."""
 
     _room: Room
     _tasks: list[tuple[bytes, bytes]]
-    _gathered: dict[str, list[tuple[bytes, bytes]]]
     _ended: list[bytes]
     _dirty: dict[int, Tally]
     _empty: dict[int, Lane]
@@ -71,9 +72,14 @@ class HotPath(Registry):
         """Store drafts of one kind, that of ``header``."""
         now, seq, task_id, named = self._now, self._seq, self._id, is_named(header)
         tasks, ready, timers = self._tasks, self._gathered["ready"], self._gathered["timers"]
-        packed, level, blocked = header.packed, 9 - header.priority, bool(header.parents)
+        packed, level, blocked = header.packed, 9 - header.priority, bool(run[0].waits)
         lane, tally, load = self._lane(header), self._tally_for(header), self._room.load[header.queue]
         heads, number, length, size, waits = lane.heads, lane.number, len(packed), 0, 0
+        if header.extras is not None and (key := environment_key(header)) is not None:
+            keep(self._txn, self._db, header, key)
+            self._gathered["environments"] += [
+                (key + U64.pack(one), input_of(header)) for one in range(task_id + 1, task_id + 1 + len(run))
+            ]
         for draft in run:
             task_id += 1
             payload, due_at, expires_at = draft.payload, draft.due_at, draft.expires_at
@@ -84,7 +90,9 @@ class HotPath(Registry):
             if due_at > now or blocked:
                 waits += 1
                 head = HEAD.pack(FORMAT, now, 0, due_at, expires_at, length)
-                if not blocked:
+                if blocked:
+                    self._block(task_id, draft)
+                else:
                     timers.append((TIMER.pack(due_at, DUE, task_id), b""))
             else:
                 seq += 1
@@ -244,6 +252,8 @@ class HotPath(Registry):
         number = self._tally[tally.queue, tally.type][0]
         self._txn.put(HISTORY.pack(State.FAILED, self._now, task_id), ENDED.pack(number, False, len(record)), db=self._db["history"])
         self._names.forget(self._txn, task_id)
+        if self.awaited([task_id]):
+            self.put_chore(release(task_id, State.FAILED, self._id + 1))
         tally.states[_PENDING] -= 1
         tally.states[State.FAILED] += 1
         tally.failed += 1

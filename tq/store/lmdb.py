@@ -21,10 +21,11 @@ import lmdb
 
 from tq.errors import Refused, StoreDamaged, StoreError
 from tq.lifecycle import Transition
-from tq.model import Spec, State, Status, Task, spec_of, status_row
+from tq.model import SHELL, Spec, State, Status, Task, spec_of, status_row
 from tq.store import SCAN_MOST, Chore, Limits, Schedule, Tally, TypeInfo, arriving, queue_of
 from tq.store.again import Again
 from tq.store.compaction import Sizes, compact_copy, size_of
+from tq.store.environments import let_go
 from tq.store.files import COPIED, MAP_SIZE, OLD, open_store, put_in_place, unreadable
 from tq.store.keys import (
     COUNTED,
@@ -62,6 +63,7 @@ KEPT_AT_LEAST_MS = 600_000
 """How long who asked for a task finds its result, unless others could not end then."""
 COMPACT_MOST = 4 << 30
 """Bytes of records that are copied while callers wait: some 6 s at the 700 MB/s of an ordinary disk."""
+GATHERED = ("ready", "states", "history", "timers", "requests", "children", "environments")
 _KEPT_ALIKE = (State.SUCCEEDED, State.CANCELLED, State.EXPIRED)
 _TIMED = (State.SCHEDULED, State.RETRYING)
 _PENDING, _RUNNING, _SUCCEEDED = State.PENDING, State.RUNNING, State.SUCCEEDED
@@ -80,6 +82,7 @@ class LmdbStore(Again):
         self._room = Room(path, self._env, dbs, limits, map_size)
         self._names = Names(dbs, limits.keep_keys_ms)
         self._txn: Any = None
+        self._freed: list[str] = []
         self._now = 0
         self._unsound: set[bytes] = set()  # entries of the history that the log has named
         self._env.reader_check()
@@ -91,7 +94,7 @@ class LmdbStore(Again):
     def _clear(self) -> None:
         """Nothing gathered, nothing mirrored."""
         self._tasks: list[tuple[bytes, bytes]] = []
-        self._gathered: dict[str, list[tuple[bytes, bytes]]] = {n: [] for n in ("ready", "states", "history", "timers", "requests")}
+        self._gathered: dict[str, list[tuple[bytes, bytes]]] = {n: [] for n in GATHERED}
         self._ended: list[bytes] = []
         self._dirty: dict[int, Tally] = {}
         self._lanes = Lanes()
@@ -99,6 +102,7 @@ class LmdbStore(Again):
         self._running: dict[int, Run] = {}
         self._leases = Leases()
         self._fresh: list[int] = []
+        self._parents = set()
         self._tally: dict[tuple[str, str], tuple[int, Tally]] = {}
         self._tally_of: dict[int, Tally] = {}
         self._types: dict[str, TypeInfo] = {}
@@ -106,6 +110,7 @@ class LmdbStore(Again):
         self._schedules: dict[int, Schedule] = {}
         self._first_slot = None
         self._room.load.clear()
+        self._freeing: list[str] = []
         self._finals, self._kept = [0] * len(State), [0, 0]
         self._id = self._seq = self._batch = self._chore = self._event = 0
         self._next_timer: int | None = None
@@ -155,6 +160,7 @@ class LmdbStore(Again):
                 self._load_batch(txn, U64.unpack(key)[0], opened(value, "a running record"))
             newest = txn.cursor(self._db["events"])
             self._event = U64.unpack(newest.key())[0] if newest.last() else 0
+            self._load_parents(txn)
             self._read_next_timer(txn)
 
     def _load_batch(self, txn: Any, number: int, row: list[Any]) -> None:
@@ -206,6 +212,8 @@ class LmdbStore(Again):
         except lmdb.Error as e:
             raise self._room.trouble(e) from e
         self._txn = None
+        self._freed += self._freeing
+        self._freeing.clear()
 
     def abort(self) -> None:
         if self._txn is not None:
@@ -313,6 +321,8 @@ class LmdbStore(Again):
             self._leave(task, old)
             if one.spec is not None:
                 self._respecify(task.spec, spec)
+            if one.parent or (old.waits and not new.waits):
+                self._unblock(one.id, (one.parent,) if one.parent else task.spec.header.parents)
             new = self._enter(spec, new)
             self._count(task.spec, spec, old, new, one.event)
         self._txn.put(U64.pack(one.id), new.record(one.id), db=self._db["states"])
@@ -511,6 +521,7 @@ class LmdbStore(Again):
         gone: list[bool] = []
         ended: list[Ended] = []
         waited: list[bytes] = []
+        commands: list[bytes] = []
         seen: set[int] = set()
         for task_id in ids:
             task = self._read(self._txn, task_id) if task_id not in seen else None
@@ -525,11 +536,15 @@ class LmdbStore(Again):
             if is_named(header):
                 self._names.end(self._txn, task_id, header, self._now)
             self._leave(task, task.status)
+            if task.status.waits:
+                self._unblock(task_id, header.parents)
             tally = self._tally_for(header)
             tally.states[task.state] -= 1
             tally.bytes -= size
             self._room.weigh(header.queue, -1, -size)
             waited.append(U64.pack(task_id))
+            commands += [waited[-1]] if header.type == SHELL else []
+        let_go(self._txn, self._db, commands, self._freeing)
         forget(self._txn, self._db, waited)
         self._forget(ended)
         return gone
@@ -537,7 +552,6 @@ class LmdbStore(Again):
     def _forget(self, ended: Sequence[Ended]) -> list[tuple[int, bool]]:
         """Forget the finished tasks of these history entries: (id, had output)."""
         keys = [key[9:] for key, _ in ended]
-        forget(self._txn, self._db, keys)
         outputs: list[bool] = []
         sums: dict[tuple[int, int], list[int]] = {}  # by state and tally: tasks, bytes
         for key, value in ended:
@@ -546,6 +560,9 @@ class LmdbStore(Again):
             done = sums.setdefault((key[0], number), [0, 0])
             done[0] += 1
             done[1] += size
+        if shell := {number for _, number in sums if self._tally_of[number].type == SHELL}:
+            let_go(self._txn, self._db, [key[9:] for key, value in ended if ENDED.unpack(value)[0] in shell], self._freeing)
+        forget(self._txn, self._db, keys)
         for (kind, number), (count, size) in sums.items():
             state, tally = State(kind), self._tally_of[number]
             tally.states[state] -= count

@@ -20,7 +20,8 @@ import lmdb
 
 from tq.errors import StoreDamaged
 from tq.model import Spec, State, Status, Task, spec_of, status_from, status_of
-from tq.store import Chore, Held, Holder, KeyRef, Limits, Peeked, Query, QueueInfo, RequestId, Schedule, Tally, TypeInfo
+from tq.store import SCAN_MOST, Chore, Held, Holder, KeyRef, Limits, Peeked, Query, QueueInfo, RequestId, Schedule, Tally, TypeInfo
+from tq.store.environments import environment, inputs_of
 from tq.store.files import Dbs, unreadable
 from tq.store.keys import DUE, READY, TIMER, U64, Run
 from tq.store.lanes import Lanes, joined
@@ -60,6 +61,7 @@ class Lookup:
     _schedules: dict[int, Schedule]
     _id: int
     _next_timer: int | None
+    _freed: list[str]
 
     def _flush(self) -> None:
         raise NotImplementedError
@@ -97,10 +99,8 @@ class Lookup:
         if status.state is State.PENDING:
             lane = self._lanes.by_key.get(spec.header.lane)
             there = lane is not None and txn.get(READY.pack(lane.number, 9 - spec.header.priority, spec.seq), db=self._db["ready"])
-        elif status.state is State.SCHEDULED:
-            there = txn.get(TIMER.pack(spec.due_at, DUE, spec.id), db=self._db["timers"]) is not None
         else:
-            there = True
+            there = txn.get(TIMER.pack(spec.due_at, DUE, spec.id), db=self._db["timers"]) is not None
         if not there:
             raise StoreDamaged(
                 f"task {spec.id}: expected its place among those that are {status.state.word}, or a status that says more, found neither. "
@@ -227,6 +227,48 @@ class Lookup:
         with self._view() as txn:
             return [Peeked(task_id, why) for task_id, why in order.explain(txn, limit)]
 
+    def line(self, queue: str, limit: int) -> list[int]:
+        known = self._lanes.lines.get(queue)
+        if known is None:
+            return []
+        (turns,) = claimable([known], [0.0])
+        with self._view() as txn:
+            return Order(self._db, [replace(turns, left=limit)], self._lanes.by_key.values(), self._now).take(txn, limit)
+
+    def oldest(self, queue: str | None, type: str | None) -> int:  # noqa: A002
+        lanes = (lane for lane in self._lanes.by_key.values() if queue in (None, lane.key[0]) and type in (None, lane.key[1]))
+        return min((ready_at for lane in lanes for _, ready_at in lane.heads.values()), default=0)
+
+    def coming(self, after: tuple[int, int], until: int, limit: int) -> tuple[list[tuple[int, int]], tuple[int, int] | None]:
+        found: list[tuple[int, int]] = []
+        last, looked = after, 0
+        with self._view() as txn:
+            cursor = txn.cursor(self._db["timers"])
+            more = cursor.set_range(TIMER.pack(after[0], DUE, after[1] + 1))
+            while more and len(found) < limit and looked < SCAN_MOST:
+                looked += 1
+                at, kind, task_id = TIMER.unpack(cursor.key())
+                if at > until:
+                    return found, None
+                if kind == DUE:
+                    found.append((at, task_id))
+                    last, more = (at, task_id), cursor.next()
+                else:  # within an instant the due come first
+                    last, more = (at + 1, 0), cursor.set_range(TIMER.pack(at + 1, DUE, 0))
+        return found, last if more else None
+
+    def environment(self, key: bytes) -> bytes | None:
+        with self._view() as txn:
+            return environment(txn, self._db, key)
+
+    def inputs(self) -> set[str]:
+        with self._view() as txn:
+            return inputs_of(txn, self._db)
+
+    def freed(self) -> list[str]:
+        found, self._freed = self._freed, []
+        return found
+
     # -- names and requests ----------------------------------------------------------------------------------------
 
     def holders(self, names: Sequence[KeyRef]) -> list[Holder | None]:
@@ -278,7 +320,7 @@ def untouched(spec: Spec) -> Status:
     """The status of a task that nothing has happened to yet."""
     if spec.seq:
         return Status(State.PENDING, seq=spec.seq, ready_at=spec.created_at)
-    return Status(State.BLOCKED if spec.header.parents else State.SCHEDULED, due_at=spec.due_at)
+    return Status(State.SCHEDULED, due_at=spec.due_at)
 
 
 def _matches(task: Task, query: Query) -> bool:

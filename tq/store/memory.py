@@ -12,9 +12,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,6 @@ from tq.store import (
     Holder,
     KeyRef,
     Limits,
-    Peeked,
     Query,
     QueueInfo,
     RequestId,
@@ -49,7 +47,7 @@ from tq.store import (
     checked,
     places_filled,
 )
-from tq.store.sharing import in_order, joined, order
+from tq.store.sharing import Ahead, Commands, in_order, joined, order
 from tq.store.snapshot import Contents, Owner, Turn, contents_of, copied, write
 
 TIMED = frozenset({State.SCHEDULED, State.RETRYING})
@@ -74,7 +72,7 @@ def _first_status(spec: Spec) -> Status:
     """The status of a task that nothing has happened to."""
     if spec.seq:
         return Status(State.PENDING, seq=spec.seq, ready_at=spec.created_at)
-    return Status(State.BLOCKED if spec.header.parents else State.SCHEDULED, due_at=spec.due_at)
+    return Status(State.SCHEDULED, due_at=spec.due_at)
 
 
 def _names_of(header: Header) -> list[KeyRef]:
@@ -82,14 +80,14 @@ def _names_of(header: Header) -> list[KeyRef]:
     return [KeyRef(kind, header.type, name) for kind, name in named if name is not None]
 
 
-class MemoryStore:
+class MemoryStore(Ahead, Commands):
     """See ``tq.store.Store``. ``path`` names a snapshot file, written by each commit that changed something."""
 
     def __init__(self, path: Path | None = None, limits: Limits = Limits()) -> None:
         self._path = path
         self._limits = limits
         self._now: int | None = None  # None: no turn
-        self._latest = 0  # now, of this turn or the last
+        self._latest = 0
         self._before: Contents | None = None  # None: nothing written in this turn
         self._contents = contents_of(path.read_bytes(), str(path)) if path is not None and path.exists() else Contents()
         self._restarted = True
@@ -141,11 +139,13 @@ class MemoryStore:
         ids = []
         for draft in drafts:
             mem.last_id += 1
-            pending = not draft.header.parents and draft.due_at <= now
+            pending = not draft.waits and draft.due_at <= now
             mem.last_seq += pending
             seq, due_at = (mem.last_seq, 0) if pending else (0, draft.due_at)
             spec = Spec(mem.last_id, draft.header, draft.payload, now, seq, due_at, draft.expires_at)
-            self._move(spec, _first_status(spec))
+            self._move(spec, Status(State.BLOCKED, due_at=due_at, waits=len(draft.waits)) if draft.waits else _first_status(spec))
+            mem.children |= {(parent, spec.id) for parent in draft.waits}
+            mem.keep(draft.header)
             mem.names |= dict.fromkeys(_names_of(draft.header), Owner(spec.id, draft.digest))
             ids.append(spec.id)
         if places is not None:
@@ -259,14 +259,6 @@ class MemoryStore:
         if lapses:
             _into(mem.timers, (lapses, "lease", held.id))
 
-    def _open(self, queues: frozenset[str] | None) -> list[str]:
-        """The queues with work that a claim for ``queues`` may take from."""
-        mem = self._contents
-        infos = [
-            self._contents.queue(name) for name, line in mem.ready.items() if any(line.values()) and (queues is None or name in queues)
-        ]
-        return [i.name for i in infos if not (i.paused or (i.external and queues is None) or self._contents.full(i.name))]
-
     def succeed(self, results: Sequence[SuccessRow]) -> list[bool]:
         mem, _ = self._turn()
         answers = []
@@ -286,6 +278,15 @@ class MemoryStore:
             self._move(mem.specs[end.id], new)
             self._count(end.id, "succeeded", new)
         return answers
+
+    def awaited(self, ids: Iterable[int]) -> Collection[int]:
+        return {parent for parent, _ in self._contents.children} & set(ids)
+
+    def children(self, parent: int, limit: int, after: int = 0) -> list[int]:
+        return sorted(child for of, child in self._contents.children if of == parent and child > after)[:limit]
+
+    def states(self, ids: Sequence[int]) -> list[State | None]:
+        return [None if (task := self._task(task_id)) is None else task.state for task_id in ids]
 
     def running(self, ids: Sequence[int]) -> list[Running | None]:
         found: list[Running | None] = []
@@ -344,6 +345,8 @@ class MemoryStore:
         if spec.expires_at != mem.specs[change.id].expires_at:
             _without(mem.timers, (mem.specs[change.id].expires_at, "expire", change.id))
         self._move(spec, new)
+        if change.parent or (old.waits and not new.waits):
+            mem.children -= {(parent, change.id) for parent in ([change.parent] if change.parent else spec.header.parents)}
         self._count(change.id, change.event, new)
         return Task(spec, new)
 
@@ -441,6 +444,8 @@ class MemoryStore:
         if not status.state.final:
             self._end_names(task_id)
         spec = mem.specs.pop(task_id)
+        mem.let_go(spec)
+        mem.children -= {(parent, task_id) for parent in spec.header.parents}
         self._leave(spec, mem.statuses.pop(task_id), status)
         return True
 
@@ -535,11 +540,6 @@ class MemoryStore:
         for task_id in sorted(self._contents.specs, reverse=not query.oldest):
             if last is None or (task_id > last if query.oldest else task_id < last):
                 yield task_id, pack(task_id)
-
-    def peek(self, limit: int, queue: str | None = None) -> list[Peeked]:
-        mem = self._contents
-        ahead = order(mem, self._open(None if queue is None else frozenset({queue})), None, self._latest)
-        return [Peeked(task_id, why) for task_id, why, _, _ in islice(ahead, limit)]
 
     def sent(self, request: RequestId) -> Sequence[int] | None:
         at, ids = self._contents.requests.get((request.nonce, request.number), (0, None))

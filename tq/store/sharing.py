@@ -11,9 +11,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
-from tq.model import pack, unpack
-from tq.store import Query, QueueInfo
+from tq.model import environment_key, input_of, pack, unpack
+from tq.store import Peeked, Query, QueueInfo
 from tq.store.snapshot import Contents, Turn
 
 
@@ -52,8 +53,13 @@ def joined(mem: Contents, queues: Sequence[str]) -> dict[str, Turn]:
     return turns
 
 
-def order(mem: Contents, queues: Sequence[str], types: frozenset[str] | None, now: int) -> Iterator[tuple[int, str, str, Turn]]:
-    """The ready tasks of these open queues as promise 6 orders them: id, why it goes first, its queue, whose turn is then this."""
+def order(
+    mem: Contents, queues: Sequence[str], types: frozenset[str] | None, now: int, most: float | None = None
+) -> Iterator[tuple[int, str, str, Turn]]:
+    """The ready tasks of these open queues as promise 6 orders them: id, why it goes first, its queue, whose turn is then this.
+
+    ``most`` of each queue, None: as many as it has slots left.
+    """
     going: dict[str, Going] = {}
     for name, turn in joined(mem, queues).items():
         behind = {
@@ -62,7 +68,7 @@ def order(mem: Contents, queues: Sequence[str], types: frozenset[str] | None, no
         }
         heads = {level: head for level, rung in behind.items() if (head := next(rung, None)) is not None}
         if heads:
-            going[name] = Going(mem.queue(name), turn, mem.slots_left(name), heads, behind)
+            going[name] = Going(mem.queue(name), turn, mem.slots_left(name) if most is None else most, heads, behind)
     while going:
         name = min(going, key=lambda queue: (going[queue].turn.passed, queue))
         one = going[name]
@@ -91,3 +97,55 @@ def in_order(mem: Contents, query: Query) -> Iterator[tuple[int, bytes]]:
         name = min(lines, key=lambda queue: (after[queue][0], queue))
         after[name] = (after[name][0] + 1 / mem.queue(name).weight, lines[name].pop())
         yield after[name][1][2], pack([[queue, *rest] for queue, rest in after.items()])
+
+
+class Ahead:
+    """The part of the memory store that says what comes next."""
+
+    _contents: Contents
+    _latest: int
+    """Now, of this turn or the last."""
+
+    def _open(self, queues: frozenset[str] | None) -> list[str]:
+        """The queues with work that a claim for ``queues`` may take from."""
+        mem = self._contents
+        infos = [mem.queue(name) for name, line in mem.ready.items() if any(line.values()) and (queues is None or name in queues)]
+        return [i.name for i in infos if not (i.paused or (i.external and queues is None) or mem.full(i.name))]
+
+    def peek(self, limit: int, queue: str | None = None) -> list[Peeked]:
+        ahead = order(self._contents, self._open(None if queue is None else frozenset({queue})), None, self._latest)
+        return [Peeked(task_id, why) for task_id, why, _, _ in islice(ahead, limit)]
+
+    def line(self, queue: str, limit: int) -> list[int]:
+        mem = self._contents
+        some = [queue] if any(mem.ready.get(queue, {}).values()) else []
+        return [task_id for task_id, *_ in order(mem, some, None, self._latest, limit)] if limit else []
+
+    def oldest(self, queue: str | None, type: str | None) -> int:  # noqa: A002
+        mem = self._contents
+        ready = (
+            mem.specs[task_id] for name, line in mem.ready.items() if queue in (None, name) for rung in line.values() for _, task_id in rung
+        )
+        return min((mem.statuses[spec.id].ready_at for spec in ready if type in (None, spec.header.type)), default=0)
+
+    def coming(self, after: tuple[int, int], until: int, limit: int) -> tuple[list[tuple[int, int]], tuple[int, int] | None]:
+        timers = self._contents.timers
+        found = [(at, task_id) for at, kind, task_id in timers if kind == "due" and after < (at, task_id) and at <= until]
+        return found[:limit], found[limit - 1] if len(found) > limit else None
+
+
+class Commands:
+    """The part of the memory store that knows what commands have beside their tasks."""
+
+    _contents: Contents
+
+    def environment(self, key: bytes) -> bytes | None:
+        return self._contents.environments.get(key)
+
+    def inputs(self) -> set[str]:
+        headers = [spec.header for spec in self._contents.specs.values()]
+        return {input_of(header).decode() for header in headers if environment_key(header) is not None} - {""}
+
+    def freed(self) -> list[str]:
+        found, self._contents.freed = self._contents.freed, []
+        return found

@@ -16,7 +16,7 @@ from math import inf
 from pathlib import Path
 
 from tq.errors import StoreError, StoreTooNew
-from tq.model import Spec, State, Status, pack, seal, spec_of, status_of, unpack, unseal
+from tq.model import Header, Spec, State, Status, environment_key, input_of, pack, seal, spec_of, status_of, unpack, unseal
 from tq.store import Chore, Event, Held, KeyRef, QueueInfo, Schedule, Tally, TypeInfo, queue_of
 
 FORMAT = 1
@@ -67,6 +67,9 @@ class Contents:
     tallies: dict[tuple[str, str], Tally] = field(default_factory=dict)
     names: dict[KeyRef, Owner] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)  # oldest first
+    environments: dict[bytes, bytes] = field(default_factory=dict)  # packed, by key
+    freed: list[str] = field(default_factory=list)  # names of inputs whose tasks are gone; not in a snapshot
+    children: set[tuple[int, int]] = field(default_factory=set)  # (parent, blocked task that waits for it)
 
     def copy(self) -> Contents:
         return replace(
@@ -74,7 +77,8 @@ class Contents:
             ready={name: {level: list(rung) for level, rung in line.items()} for name, line in self.ready.items()},
             turns=dict(self.turns), queues=dict(self.queues), types=dict(self.types), chores=dict(self.chores),
             requests=dict(self.requests), tallies={key: copied(tally) for key, tally in self.tallies.items()},
-            names=dict(self.names), events=list(self.events), schedules=dict(self.schedules),
+            names=dict(self.names), events=list(self.events), schedules=dict(self.schedules), children=set(self.children),
+            environments=dict(self.environments), freed=list(self.freed),
         )  # fmt: skip
 
     def queue(self, name: str) -> QueueInfo:
@@ -87,6 +91,19 @@ class Contents:
 
     def full(self, queue: str) -> bool:
         return self.slots_left(queue) <= 0
+
+    def keep(self, header: Header) -> None:
+        """A task of this header has come, and with the first that has it its environment."""
+        key = environment_key(header)
+        if key is not None and header.environment:
+            self.environments.setdefault(key, header.environment)
+
+    def let_go(self, spec: Spec) -> None:
+        """A task was forgotten, and with the last one that has it its environment."""
+        key = environment_key(spec.header)
+        self.freed += [input_of(spec.header).decode()] if key is not None and input_of(spec.header) else []
+        if key is not None and not any(environment_key(one.header) == key for one in self.specs.values()):
+            self.environments.pop(key, None)
 
     def line_up(self, spec: Spec, status: Status) -> None:
         """A task is pending: put it in its place."""
@@ -111,7 +128,9 @@ class Contents:
         names = [[*ref, owner.id, owner.digest, owner.until] for ref, owner in self.names.items()]
         events = [event.row() for event in self.events]
         named = [[value.row() for value in kind.values()] for kind in (self.queues, self.types, self.chores, self.tallies, self.schedules)]
-        return seal(pack([FORMAT, counters, tasks, held, self.timers, requests, names, events, *named]))
+        return seal(
+            pack([FORMAT, counters, tasks, held, self.timers, requests, names, events, *named, sorted(self.children), self.environments])
+        )
 
 
 def contents_of(record: bytes, what: str) -> Contents:
@@ -136,6 +155,8 @@ def contents_of(record: bytes, what: str) -> Contents:
     found.types = {row[0]: TypeInfo(*row) for row in types}
     found.chores = {row[0]: Chore(*row) for row in chores}
     found.schedules = {row[0]: Schedule(*row) for row in (later[0] if later else ())}
+    found.environments = dict(later[2]) if len(later) > 2 else {}
+    found.children = {(parent, child) for parent, child in (later[1] if len(later) > 1 else ())}
     found.tallies = {(row[0], row[1]): Tally(*row) for row in tallies}
     return found
 

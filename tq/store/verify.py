@@ -21,8 +21,8 @@ import lmdb
 import lmdb.verify as pages
 
 from tq.errors import StoreDamaged, StoreLocked, TqError
-from tq.model import Spec, State, Status, spec_of, status_of, unseal
-from tq.store import Chore, Event, KeyRef, Schedule, Tally, TypeInfo, queue_of
+from tq.model import ENVIRONMENT_KEY, Spec, State, Status, environment_key, is_environment, spec_of, status_of, unseal
+from tq.store import RELEASE, Chore, Event, KeyRef, Schedule, Tally, TypeInfo, queue_of
 from tq.store.files import Dbs, Lock, open_store
 from tq.store.keys import (
     COUNTED,
@@ -132,6 +132,9 @@ class _Check:
         self._seqs = _Seen()
         self._unread: set[int] = set()
         self._met = {"ready": 0, "timers": 0, "history": 0}  # entries that some task expects, as it expects them
+        self._uses = 0  # entries in environments that commands account for
+        self._waits = 0  # entries in children that blocked tasks account for
+        self._released: set[int] = set()  # parents that are over, of which their children are still to hear
         self._recount: dict[tuple[str, str], list[int]] = {}  # tasks by state, bytes of those alive, bytes kept
 
     def say(self, problem: str) -> None:
@@ -157,6 +160,8 @@ class _Check:
         self._compare_tallies()
         self._check_requests()
         self._check_names()
+        self._check_children()
+        self._check_environments()
         self._check_events()
 
     def _read(self, what: str, decode: Callable[..., T], *args: Any) -> T | None:
@@ -194,6 +199,8 @@ class _Check:
                     self.say(f"{what}: expected a record of that name, got that of {info!r:.100}.")
                 if isinstance(info, Chore) and info.id > self._last_chore:
                     self.say(f"chore {info.id}: expected a number up to the counter's {self._last_chore}.")
+                if isinstance(info, Chore) and info.verb == RELEASE:
+                    self._released.add(info.args["parent"])
                 if isinstance(info, Schedule) and info.due_at:
                     slots.add(TIMER.pack(info.due_at, SLOT, info.number))
         found = {key for key in self._txn.cursor(self._db["timers"]).iternext(values=False) if key[8:9] == bytes([SLOT])}
@@ -259,6 +266,24 @@ class _Check:
             self.say(f"{what}: expected a live task to hold it, but task {task_id} is {'gone' if found is None else found[1].word}.")
         elif head is not None and (head.type, getattr(head, ref.kind)) != (ref.type, ref.name):
             self.say(f"{what}: expected a task of that name to hold it, but task {task_id} has another.")
+
+    def _check_children(self) -> None:
+        """Each entry is of a blocked task (told with that) and of a parent that lives, or of whose end a chore tells."""
+        cursor = self._txn.cursor(self._db["children"]) if "children" in self._db else ()
+        entries, parent, waited = 0, 0, False
+        for key, _ in cursor:
+            row = self._read(f"children {key.hex()}", PAIR.unpack, key)
+            entries += 1
+            if row is None:
+                continue
+            if row[0] != parent:
+                parent = row[0]
+                found = None if parent in self._unread else self._task(parent)
+                waited = parent in self._released or parent in self._unread or (found is not None and not found[1].final)
+            if not waited:
+                self.say(f"children: task {row[1]} waits for task {parent}, which is over or gone.")
+        if entries != self._waits and not self._unread:
+            self.say(f"children: expected the {self._waits} entries of the tasks that are blocked, got {entries}.")
 
     def _check_events(self) -> None:
         for key, value in self._txn.cursor(self._db["events"]):
@@ -349,6 +374,8 @@ class _Check:
             self._expect(spec, now, *entry)
         elif now is State.PENDING:
             self.say(f"task {task_id}: pending, but the lane {head.lane!r:.200} is missing.")
+        self._check_waits(spec, status, now)
+        self._check_environment(spec)
         if spec.expires_at and state is None and now is not State.RUNNING and not self._has(TIMER.pack(spec.expires_at, EXPIRE, task_id)):
             self.say(f"task {task_id}: it expires, but the timer for that is missing.")
         return True
@@ -360,6 +387,45 @@ class _Check:
             key = name_key(KeyRef(kind, head.type, name)) if name is not None else None
             if key is not None and (self._txn.get(key, db=self._db["names"]) or b"")[:8] != U64.pack(spec.id):
                 self.say(f"task {spec.id}: it lives, but does not hold its {kind} {name!r:.100}.")
+
+    def _check_environment(self, spec: Spec) -> None:
+        """A command that names an environment has an entry beside it."""
+        key = environment_key(spec.header)
+        if key is None or "environments" not in self._db:
+            return
+        if self._txn.get(key + U64.pack(spec.id), db=self._db["environments"]) is None:
+            self.say(f"task {spec.id}: it is not among those that have the environment {key.hex()}.")
+        else:
+            self._uses += 1
+
+    def _check_environments(self) -> None:
+        """Each environment is whole, and some task has it; each entry stands beside one, and is of a task that has it (told with that)."""
+        current, used, uses = b"", True, 0
+        for key, value in self._txn.cursor(self._db["environments"]) if "environments" in self._db else ():
+            if len(key) == ENVIRONMENT_KEY:
+                if not used:
+                    self.say(f"environment {current.hex()}: no task has it.")
+                current, used = key, False
+                if not is_environment(key, value):
+                    self.say(f"environment {key.hex()}: its content is not what its key says.")
+                continue
+            uses += 1
+            if len(key) != ENVIRONMENT_KEY + U64.size or key[:ENVIRONMENT_KEY] != current:
+                self.say(f"environment {key.hex()}: expected it to be there, since a task has it.")
+            used = True
+        if not used:
+            self.say(f"environment {current.hex()}: no task has it.")
+        if uses != self._uses and not self._unread:
+            self.say(f"environments: expected the {self._uses} entries of the commands that have one, got {uses}.")
+
+    def _check_waits(self, spec: Spec, status: Status, now: State) -> None:
+        """A blocked task has an entry for each parent that it waits for; no other has any."""
+        if "children" not in self._db:  # a store of an earlier format, in which nobody waits
+            return
+        there = sum(self._txn.get(PAIR.pack(parent, spec.id), db=self._db["children"]) is not None for parent in spec.header.parents)
+        self._waits += there
+        if there != status.waits or (now is State.BLOCKED) != (there > 0):
+            self.say(f"task {spec.id}: {now.word}, waits for {status.waits} tasks, and has entries in children for {there}.")
 
     def _has(self, timer: bytes) -> bool:
         return self._txn.get(timer, db=self._db["timers"]) is not None

@@ -17,7 +17,8 @@ left: then the worker says that it leaves, and begins nothing more. A command is
 started; for anything else the pool ends the process: TERM, and KILL of all that is left.
 
 JSON: {"worker": name, "data_dir": path, "app": name or null, "slots": 1, "log_limit": bytes, "result_limit": bytes,
-"grace_ms": 5000, "watch": whether the hello names the application's files}.
+"grace_ms": 5000, "watch": whether the hello names the application's files, "files": descriptors that a worker of one slot may
+have, and with it its commands, 0: as many as the daemon}.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import gc
 import json
 import math
 import os
+import resource
 import select
 import signal
 import socket
@@ -95,6 +97,7 @@ class Settings:
     result_limit: int = MAX_RESULT
     grace_ms: int = 5000
     watch: bool = False
+    files: int = 0
 
 
 class Results:
@@ -162,6 +165,7 @@ class Worker:
         self._alone = settings.slots == 1
         # A packer of one's own is the fastest and for one thread only.
         self._pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack if self._alone else msgpack.packb
+        self._environments: dict[int, bytes] = {}  # of commands that were received, by id
         self._cancelled: set[int] = set()  # asked before they began
         self._asked: dict[Run, float] = {}  # functions that were asked to end, and when they are stopped (monotonic seconds)
         self._stopping = Stopping()
@@ -199,6 +203,7 @@ class Worker:
 
     def give_back(self, item: Item) -> None:
         """Answer for a task that is not begun."""
+        self._environments.pop(item[0], None)
         self.results.add([item[0], item[1], "released", 0, 0, False, {}])
 
     def call(self, run: Run) -> Any:
@@ -242,9 +247,11 @@ class Worker:
         return handler is not None and handler.is_async
 
     def command(self, run: Run) -> None:
+        from tq.launch import launch_of
         from tq.shell import Command
 
-        command = Command(run.spec, run.attempt, self.data_dir, run.output(), self.board, self.settings.grace_ms)
+        launch = launch_of(run.spec, self._environments.pop(run.spec.id, None))
+        command = Command(run.spec, launch, run.attempt, self.data_dir, run.output(), self.board, self.settings.grace_ms)
         if self._alone:
             self.mortal(False)
         run.pause = command.suspend
@@ -253,7 +260,7 @@ class Worker:
         interruptible(run, command.cancel)
         code, message = command.run()
         if code:
-            raise calls.ExitCode(code, message)
+            raise calls.OkCode(code) if code in launch.ok else calls.ExitCode(code, message)
 
     def _await(self, run: Run, call: Callable[[Run], Any]) -> Any:
         import asyncio
@@ -293,10 +300,15 @@ class Worker:
         if descriptors is not None and descriptors.waiting():
             descriptors.drain(run)
         output = run.end()
+        ended_at = time.time_ns() // 1_000_000
+        if output and (
+            kind in (0, "succeeded", "stopped") or (kind == "failed" and ("permanent" in last or run.failures >= spec.header.retries))
+        ):
+            run.output().pack()  # before it is answered: nobody else writes there yet
         self.runs.pop(spec.id, None)
         if kind == "failed":  # nobody looks into it on its way to a reader
             last["error"] = self._pack(last["error"])
-        self.results.add([spec.id, run.claim, kind, run.started_at, time.time_ns() // 1_000_000, output, last])
+        self.results.add([spec.id, run.claim, kind, run.started_at, ended_at, output, last])
 
     # the main thread
 
@@ -347,7 +359,9 @@ class Worker:
                 continue
             if not size or flags & socket.MSG_TRUNC:
                 return None
-            quick, items = msgpack.unpackb(self._buffer[:size], raw=False)
+            quick, items, *beside = msgpack.unpackb(self._buffer[:size], raw=False)
+            if beside:
+                self._environments[items[0][0]] = beside[0]
             if rights:
                 items[0][3] = _sent_file(rights)
             return quick, items
@@ -539,6 +553,9 @@ def main() -> None:
     tasks, control = socket.socket(fileno=fds[0]), socket.socket(fileno=fds[1])
     board = Board.attach(fds[2])
     board.set_worker(os.getpid(), start_ticks(os.getpid()) or 0)
+    if settings.files and settings.slots == 1:  # with more, their commands' pipes need what the daemon has
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (settings.files if hard == -1 or 0 < settings.files < hard else hard, hard))
     data_dir = Path(settings.data_dir)
     os.environ["TQ_DATA_DIR"] = settings.data_dir  # what a handler sends goes to the daemon that runs it
     install(data_dir / "logs", settings.log_limit)

@@ -62,6 +62,14 @@ class ExitCode(Exception):
         self.code = code
 
 
+class OkCode(Exception):
+    """A command that did not end with 0, and succeeded."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
 def unknown(name: str, known: Collection[str]) -> NoReturn:
     """The failure of a task whose type this worker has no handler for."""
     raise Permanent(
@@ -110,6 +118,8 @@ def returned(value: object, pack: Callable[[object], bytes], most: int, run: Not
 
 def raised(error: BaseException, handler: Handler | None, run: Noting) -> tuple[str, Details]:
     """(kind, last of the row) for a handler that raised ``error``."""
+    if isinstance(error, OkCode):
+        return "succeeded", {"exit_code": error.code}
     return wish(error) if isinstance(error, Snooze | Cancel) else ("failed", failure(error, handler, run))
 
 

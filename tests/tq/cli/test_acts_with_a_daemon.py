@@ -87,6 +87,24 @@ def test_waiting_tasks_are_edited_and_run_in_their_new_order(tq: Tq, daemon: Any
     assert tq("wait", "2", "--timeout", "20s").returncode == 0
 
 
+def test_why_says_what_only_the_daemon_knows(tq: Tq, daemon: Any, until: Any, app: Path) -> None:
+    one = daemon(workers=1, app=app)
+    said = lambda task_id: tq("why", task_id).stdout  # noqa: E731
+    assert tq("add", "--", "sleep", "60").stdout == "1\n"
+    until(lambda: "attempt 1 runs on w1 since" in said("1"), 20)
+    assert tq("suspend", "1").returncode == 0
+    assert "it is suspended" in said("1")
+    assert tq("enqueue", "--type", "double", "--payload", '{"n": 1}').stdout == "2\n"
+    assert said("2").startswith("task 2 (double, queue default) is pending: all 1 slots of the workers are taken; it is the next one")
+    app.write_text(APP.replace('"double"', '"triple"'))
+    one.restart()
+    until(lambda: "none of the 1 workers has the type double any more" in said("2"), 20)
+    assert tq("cancel", "2").returncode == 0
+    told = lines(tq("why", "2", "--json"))[0]["why"]
+    assert told.startswith("task 2 (double, queue default) is cancelled: it was cancelled at 2")
+    assert f" by user {os.getuid()} (pid " in told
+
+
 def test_a_queue_is_purged_and_what_runs_is_left_to_run(tq: Tq, daemon: Any, until: Any) -> None:
     daemon(workers=1)
     assert tq("add", "--", "sleep", "60").stdout == "1\n"

@@ -259,6 +259,16 @@ def test_wait_ends_with_the_first_code_that_is_not_0_in_the_order_of_its_argumen
     assert run("wait", "2")[2] == "tq: task 2 failed: ExitCode: exit code 3\n"
 
 
+def test_any_is_over_with_the_first_and_prints_which_are_over(fake: Any, run: Run, task_row: Any) -> None:
+    rows = [task_row(1, state="running", finished_at=0), task_row(2), task_row(3, state="cancelled")]
+    fake.verbs["wait"] = lambda args: {"tasks": [rows[i - 1] for i in args["ids"]], "done": True}
+    assert run("wait", "--any", "1", "2", "3")[:2] == (143, "2\n3\n")
+    assert run("wait", "--any", "1", "2") == (0, "2\n", "")
+    assert [args["any"] for args in fake.asked("wait")] == [True, True]
+    code, _, err = run("wait", "--any", *map(str, range(1, 502)))
+    assert (code, err) == (2, "tq: --any: expected at most 500 ids, got 501. Wait for fewer at a time.\n")
+
+
 def test_a_wait_that_takes_too_long_ends_with_124(fake: Any, run: Run, task_row: Any) -> None:
     fake.verbs["wait"] = lambda args: {"tasks": [task_row(1, state="running", finished_at=0)], "done": False}
     code, _, err = run("wait", "1", "--timeout", "0.05")
@@ -447,7 +457,7 @@ def test_ctrl_c_of_run_cancels_the_task_and_ends_with_130(fake: Any, run: Run, m
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tq.cli.tasks._follow", interrupted)
+    monkeypatch.setattr("tq.cli.tasks.follow", interrupted)
     assert run("run", "--", "sleep", "100")[0] == 130
     assert fake.asked("cancel") == [{"ids": [1]}]
 

@@ -112,6 +112,8 @@ def test_ids_queues_types_and_workers_are_those_of_the_daemon(offer: Offer, fake
     assert offer("show", "12", "") == ["words"]
     assert offer("queue", "set", "ma") == ["words", "mail", "main"]
     assert offer("add", "--queue", "w") == ["words", "web"]
+    assert offer("add", "--after", "") == ["words", "12", "7"]
+    assert fake.asked("find")[-1] == {"limit": 50, "states": ["scheduled", "blocked", "pending", "retrying", "running"]}
     assert offer("enqueue", "-t", "") == ["words", "mail.send"]
     assert offer("worker", "drain", "") == ["words", "w1"]
 

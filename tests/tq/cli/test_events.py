@@ -1,4 +1,4 @@
-"""``tq events`` and ``tq why`` against a daemon of paper: what was done, a task's steps, the live stream, reasons."""
+"""``tq events`` against a daemon of paper: what was done, a task's steps, the live stream."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from typing import Any
 import pytest
 
 from tests.living import unmeasured
-from tq import wire
-from tq.cli.events import WHY
 from tq.cli.render import spoken
 from tq.model import duration_ms
 
@@ -181,53 +179,3 @@ def test_the_live_stream_is_left_without_a_traceback(fake: Any, data_dir: Path, 
         process.stdout.close() if how == "closed pipe" else process.stdout.read()
         said = process.stderr.read()
         assert (process.wait(20), said) == (130 if how == "ctrl-c" else 141, b"")
-
-
-# why
-
-
-REASONS: list[tuple[str, dict[str, Any], str]] = [
-    ("not_due", {"due_at": AT}, "not due before 2023-11-14T22:13:20.000Z. `tq edit 1 --in 0`"),
-    ("retry_not_due", {"due_at": AT, "failures": 2, "retries": 3}, "failed 2 of 4 times"),
-    ("blocked", {"parents": [7, 8]}, "waits for other tasks: 7, 8"),
-    ("running", {"worker": EVIL, "since": AT}, "runs since 2023-11-14"),
-    ("over", {"at": AT}, "over since 2023-11-14T22:13:20.000Z: pending"),
-    ("queue_paused", {"queue": "mail"}, "`tq queue resume mail`"),
-    ("queue_external", {"queue": "mail"}, "left to consumers"),
-    ("no_worker_knows_type", {"type": EVIL}, "no worker has named the type \\x1b"),
-    ("queue_slots_taken", {"queue": "q", "running": 2, "slots": 2}, "runs 2 tasks and has 2 slots"),
-    ("workers_busy", {"active": 4, "slots": 4}, "all 4 slots"),
-    ("no_workers", {}, "there are no workers"),
-    ("place", {"queue": "q", "ahead": 3}, "3 tasks of queue q go before it"),
-    ("place", {"queue": "q", "ahead": 500, "or_more": True}, "at least 500 tasks"),
-    ("place", {"queue": "q", "ahead": 0}, "it is the next one of queue q"),
-    ("a_word_of_a_newer_daemon", {}, "a_word_of_a_newer_daemon"),
-]
-
-
-@pytest.mark.parametrize(("word", "details", "words"), REASONS)
-def test_why_has_words_for_every_reason(fake: Any, run: Run, task_row: Any, word: str, details: Any, words: str) -> None:
-    fake.verbs["why"] = lambda _: {"task": task_row(1, state="pending", finished_at=0), "reasons": [[word, details]]}
-    code, out, _ = run("why", "1")
-    assert code == 0
-    assert words in out
-    assert "\x1b" not in out
-    (reason,) = json.loads(run("why", "1", "--json")[1])["reasons"]
-    assert reason["reason"] == word
-
-
-def test_every_reason_of_the_protocol_has_its_words() -> None:
-    assert {word for word, *_ in REASONS} >= WHY.keys() - {"next"}
-    text = (wire.__doc__ or "").partition("\nwhy ")[2].partition("\nwait ")[0]
-    assert all(word in text for word in WHY.keys() - {"next"})
-
-
-def test_why_without_a_reason_says_that_nothing_holds_it(fake: Any, run: Run, task_row: Any, refuse: Any) -> None:
-    fake.verbs["why"] = lambda _: {"task": task_row(1, state="pending", finished_at=0), "reasons": []}
-    assert "nothing holds it" in run("why", "1")[1]
-
-    def unknown(_: Any) -> Any:
-        raise refuse("no_such_task", "there is none", {})
-
-    fake.verbs["why"] = unknown
-    assert run("why", "1")[0] == 66

@@ -21,7 +21,14 @@ from tq.cli.options import COMMANDS
 Run = Callable[..., tuple[int, str, str]]
 ALONE = {"demo", "bench", "verify", "backup", "restore", "compact", "doctor", "config", "service", "completion", "man"}
 """Commands that need no daemon, or bring their own."""
-NEEDED = {"enqueue": ["--type=x"], "edit": ["--priority=3"], "dead retry": [], "queue set": ["--weight=2"], "schedule add": ["--every=9s"]}
+NEEDED = {
+    "send": ["--eof"],
+    "enqueue": ["--type=x"],
+    "edit": ["--priority=3"],
+    "dead retry": [],
+    "queue set": ["--weight=2"],
+    "schedule add": ["--every=9s"],
+}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -55,8 +62,8 @@ def test_without_a_daemon_a_command_says_so_in_one_line_and_makes_nothing(data_d
 
 NO_NUMBER = ("", "soon", "-1", "1.5", "0x10", "1e3", " 3", "٣", "9" * 30)
 NO_DURATION = ("", "soon", "-1", "5 x", "nan", "1e300d", "9" * 30)
-_NUMBERS = "limit tasks workers min_workers max_workers slots min max retries weight aging_share max_tasks"
-_DURATIONS = "delay ttl retry_delay max_delay timeout aging keep grace wait_for_room older_than newer_than every spread"
+_NUMBERS = "limit tail attempt tasks workers min_workers max_workers slots min max retries weight aging_share max_tasks"
+_DURATIONS = "span missed_after delay ttl retry_delay max_delay timeout aging keep grace wait_for_room older_than newer_than every spread"
 _NAMES = "queue type label tenant key unique correlation_id group"
 BAD: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_NUMBERS.split(), NO_NUMBER),
@@ -64,10 +71,19 @@ BAD: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_NAMES.split(), ("", "\udcff")),
     **dict.fromkeys(("at", "retry_until", "deadline", "start", "until"), ("", "whenever", "25:00", "2030-13-01", "-1")),
     **dict.fromkeys(("backoff", "on_conflict", "log_level", "unset", "clear", "misfire", "overlap", "tz"), ("", "steep", "\udcff")),
+    "since": ("", "whenever", "-1", "25:00"),
+    **dict.fromkeys(("on_failure", "on_recovery", "on_missed"), ("type:", "\udcff")),
     "cron": ("", "* * *", "61 * * * *", "@reboot", "\udcff"),
     "only": ("", "22-6", "24:00-25:00", "09:00-09:00", "\udcff"),
+    **dict.fromkeys(("after", "after_any"), ("", "x", "0", "1,", "1.5", "1,@newest", "٣", "9" * 30, "\udcff")),
     "priority": ("", "urgent", "10", "-1", "1.5"),
-    "max_bytes": ("", "1X", "-1", "1.5G"),
+    **dict.fromkeys(("max_bytes", "max_memory", "max_stdin"), ("", "1X", "-1", "1.5G")),
+    "cpu_time": NO_DURATION,
+    "cwd": ("",),
+    "env": ("", "x", "=x"),
+    "ok_codes": ("", "x", "256", "1,,2", "-1"),
+    "nice": ("", "x", "20", "-21", "1.5", "٣"),
+    "ionice": ("", "slow", "idle:1", "best-effort:8", "2:", "realtime:x"),
     "state": ("", "asleep", "failed,asleep"),
     "where": ("", "colour:red", "(state:failed", "age>soon"),
     "meta": ("", "x", "=x", "\udcff=x"),

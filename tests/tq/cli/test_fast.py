@@ -44,6 +44,7 @@ VALUES = {
     "--deadline": st.sampled_from(["2h", "1.5", "noon", "2030-01-31T08:00Z", "never"]),
     "--on-conflict": st.sampled_from(["reject", "existing", "replace", "take"]),
     "--wait-for-room": st.sampled_from(["30s", "0", "x"]),
+    "--after": st.sampled_from(["1", "1,2", "@last", "1,@last", "x", "0"]),
     "--retries": st.sampled_from(["0", "5", "x", "-3", "1_0"]),
     "--backoff": st.sampled_from(["fixed", "linear", "steep"]),
     "--meta": st.sampled_from(["a=1", "b=", "c", "d=e=f"]),
@@ -63,7 +64,7 @@ def _argv(draw: st.DrawFn) -> list[str]:
     if verb == "enqueue" and draw(st.booleans()):
         words += ["--type", "email"]
     for _ in range(draw(st.integers(0, 4))):
-        option = draw(st.sampled_from([one for one in command.options if one.flags[0] != "--batch"]))
+        option = draw(st.sampled_from([one for one in command.options if one.flags[0] not in ("--batch", "--stdin")]))
         flag = draw(st.sampled_from(option.flags))
         if option.kind == "flag":
             words.append(flag)
@@ -206,6 +207,8 @@ def test_the_thin_paths_short_cuts_agree_with_the_nouns() -> None:
         ({"deadline": "1.5"}, {"deadline_ms": 1500}),
         ({"deadline": "noon"}, {"deadline_ms": 24 * HOUR_MS}),
         ({"deadline": "2025-11-21 13:00Z"}, {"deadline_ms": HOUR_MS}),
+        ({"after": ["1,2", "3"], "after_any": [4]}, {"after": [1, 2, 3], "after_any": [4]}),
+        ({"after": 7}, {"after": [7]}),
         ({"key": "order-17", "unique": "user:5", "on_conflict": "existing"},
          {"key": "order-17", "unique": "user:5", "unique_policy": "existing"}),
     ],

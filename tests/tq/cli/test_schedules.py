@@ -20,7 +20,8 @@ def schedule(name: str, **more: Any) -> dict[str, Any]:
     row: dict[str, Any] = {
         "name": name, "cron": "0 3 * * *", "every_ms": 0, "at": 0, "tz": "UTC", "jitter_ms": 0, "only": [], "from_at": 0, "until_at": 0,
         "misfire": "coalesce", "overlap": "allow", "paused": False, "type": "report", "declared": False, "next_at": AT, "held_at": 0,
-        "last": None,
+        "last": None, "on_failure": None, "on_recovery": None, "on_missed": None, "missed_after_ms": 0, "alert_each": False, "failing": 0,
+        "overdue_at": 0,
     }  # fmt: skip
     return {**row, **more}
 
@@ -131,13 +132,50 @@ def test_the_list_says_when_and_how_it_last_went(asks: Any, run: Run) -> None:
 
 def test_show_tells_a_command_without_its_environment(asks: Any, run: Run) -> None:
     payload, options = pack({"argv": ["echo", "a b"]}), {"extras": {"env": {"TOKEN": "secret"}}, "timeout_ms": 5000, "meta": {"a": "b"}}
-    row = schedule("night", type="shell", payload=payload, options=options, runs=[], held_at=AT, only=["22:00-06:00"])
+    row = schedule("night", type="shell", payload=payload, options=options, runs=[], held_at=AT, only=["22:00-06:00"], alerts={})
     asks.verbs["schedules"] = lambda _: {"schedules": [row], "next": None}
     out = run("schedule", "show", "night")[1]
     for words in ("echo 'a b'", "timeout         5s", '{"a": "b"}', "slot 2030-01-01T00:00:00.000Z", "22:00-06:00"):
         assert words in out
     as_json = run("schedule", "show", "night", "--json")[1]
     assert json.loads(as_json)["payload"] == {"argv": ["echo", "a b"]}
+    assert "secret" not in out + as_json
+
+
+def test_alerts_are_sent_as_lines_for_the_shell_or_as_types_and_cleared(asks: Any, run: Run) -> None:
+    alerts = ["--on-failure", "mail -s 'no $TQ_ERROR' me", "--on-recovery", "type:tell", "--missed-after", "30m", "--alert-each"]
+    assert run("schedule", "add", "a", "--every", "5m", *alerts, "--on-missed", "date", "--", "false")[0] == 0
+    assert run("schedule", "add", "b", "--every", "5m", "--on-failure", "date", "--type", "report")[0] == 0
+    assert run("schedule", "edit", "a", "--clear", "on-failure,on-missed,missed-after", "--no-alert-each")[0] == 0
+    command, function, cleared = asks.asked("set_schedule")
+    assert [(kind, unpack(payload), options) for kind, payload, options in (command["on_failure"], command["on_missed"])] == [
+        ("shell", {"argv": ["/bin/sh", "-c", "mail -s 'no $TQ_ERROR' me"]}, None), ("shell", {"argv": ["/bin/sh", "-c", "date"]}, None),
+    ]  # fmt: skip
+    assert (command["on_recovery"], command["missed_after_ms"], command["alert_each"]) == (["tell", b"", None], 1_800_000, True)
+    extras = function["on_failure"][2]["extras"]  # the schedule has no surroundings of its own
+    assert (extras["cwd"], "PATH" in extras["env"]) == (os.getcwd(), True)
+    assert cleared == {"name": "a", "on_failure": [], "on_missed": [], "missed_after_ms": 0, "alert_each": False}
+    for words, said in ((["--on-failure", "type:"], "--on-failure: expected type:NAME"), (["--missed-after", "soon"], "--missed-after: ")):
+        code, _, err = run("schedule", "edit", "a", *words)
+        assert (code, said in err) == (2, True)
+
+
+def test_show_tells_the_alerts_and_what_they_have_told(asks: Any, run: Run) -> None:
+    line, words = pack({"argv": ["/bin/sh", "-c", "date\x1b"]}), pack({"argv": ["mail", "a b"]})
+    alerts = {"on_failure": ["shell", line, {"extras": {"env": {"TOKEN": "secret"}}}], "on_recovery": ["shell", words, None],
+              "on_missed": ["tell", b"", None]}  # fmt: skip
+    more = {"failing": 17, "overdue_at": AT, "missed_after_ms": 90_000, "alert_each": True, "alerts": alerts}
+    row = schedule("night", payload=b"", options=None, runs=[], **more)
+    asks.verbs["schedules"] = lambda _: {"schedules": [row], "next": None}
+    out, as_json = run("schedule", "show", "night")[1], run("schedule", "show", "night", "--json")[1]
+    for said in ("on failure      date\\x1b", "on recovery     mail 'a b'", "on missed       type:tell", "missed after    1m30s",
+                 "each time",
+                 "since task 17", "since slot 2030-01-01T00:00:00.000Z"):  # fmt: skip
+        assert said in out
+    told = json.loads(as_json)
+    assert (told["on_recovery"], told["missed_after"], told["failing"], told["overdue_at"]) == (
+        "mail 'a b'", 90.0, 17, "2030-01-01T00:00:00.000Z",
+    )  # fmt: skip
     assert "secret" not in out + as_json
 
 

@@ -91,7 +91,8 @@ class Driver:
     def draft(
         self, kind: str = "t", *, payload: bytes = b"", due_in: int = 0, ttl: int = 0, digest: bytes = b"", **head: Any
     ) -> Draft:  # fmt: skip
-        return Draft(Header(kind, **head), payload, self.now + due_in if due_in else 0, self.now + ttl if ttl else 0, digest)
+        times = self.now + due_in if due_in else 0, self.now + ttl if ttl else 0
+        return Draft(Header(kind, **head), payload, *times, digest, head.get("parents", ()))
 
     def enqueue(self, drafts: Sequence[Draft], request: RequestId | None = None, places: Sequence[int] | None = None) -> list[int]:
         with self.turn() as raw:

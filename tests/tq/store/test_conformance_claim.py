@@ -90,6 +90,56 @@ def test_peek_is_what_a_claim_then_takes(store):
         assert [claimed.id for claimed in store.claim(100, queues=frozenset({queue}))] == line
 
 
+def test_a_line_is_what_its_queue_gives_were_it_open_and_had_it_slots(store):
+    store.put_queue("a", slots=1)
+    for level in (1, 5, 2):
+        store.add(2, queue="a", priority=level)
+        store.add(2, queue="b", priority=level)
+    assert len(store.claim(5, queues=frozenset({"a"}))) == 1
+    assert store.peek(queue="a") == []
+    line = store.raw.line("a", 100)
+    store.put_queue("a", paused=True)
+    assert store.raw.line("a", 100) == line
+    assert store.raw.line("a", 2) == line[:2]
+    assert store.raw.line("nothing", 2) == []
+    store.put_queue("a")
+    assert [claimed.id for claimed in store.claim(100, queues=frozenset({"a"}))] == line
+
+
+def test_the_oldest_of_a_queue_and_a_type_is_known(store):
+    assert store.raw.oldest(None, None) == 0
+    began = store.now
+    for number, (queue, kind) in enumerate([("a", "t"), ("b", "t"), ("a", "u"), ("a", "t")]):
+        store.now = began + number
+        store.enqueue([store.draft(kind, queue=queue, priority=3 - number % 2)])
+    store.put_queue("a", paused=True)
+    asked = [(None, None), ("b", None), ("a", "u"), (None, "u"), ("b", "u"), ("c", None)]
+    assert [store.raw.oldest(*one) for one in asked] == [began, began + 1, began + 2, began + 2, 0, 0]
+    store.put_queue("a")
+    store.claim(1, queues=frozenset({"a"}), types=frozenset({"t"}))
+    assert store.raw.oldest("a", "t") == began + 3
+
+
+@pytest.mark.parametrize("page", [1, 3, 500])
+def test_what_will_come_due_is_told_in_its_order_page_by_page(store, page):
+    now = store.now
+    dues = [now + 700, now + 300, now + 500, now + 300, now + 900]
+    first = [store.enqueue([store.draft(due_in=due - now)])[0] for due in dues]
+    for number in range(5):  # timers of others stand between
+        store.enqueue([store.draft("k", ttl=100 * number + 50)])
+    expected = sorted(zip(dues, first, strict=True))[:4]
+    found, after = [], (0, 0)
+    for _ in range(50):
+        some, after = store.raw.coming(after, now + 700, page)
+        assert len(some) <= page
+        found += some
+        if after is None:
+            break
+    assert after is None
+    assert found == expected
+    assert store.raw.coming((0, 0), now + 299, 500) == ([], None)
+
+
 def test_peek_gives_whole_tasks_and_no_more_than_asked(store):
     ids = store.add(5, payload=b"p")
     assert [one.id for one in store.raw.peek(2)] == ids[:2]

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from tq.lifecycle import Outcome, Transition, settle
-from tq.model import Backoff, State, Status, first_success, pack, status_of
+from tq.lifecycle import Outcome, Transition, parent_over, settle
+from tq.model import Backoff, State, Status, pack, status_of
 from tq.store import Held, Limits, Success
+from tq.store.records import first_success
 
 PENDING, RUNNING, SUCCEEDED, FAILED = State.PENDING, State.RUNNING, State.SUCCEEDED, State.FAILED
 ERROR = {"type": "ValueError", "message": "no"}
@@ -217,11 +218,8 @@ def test_a_waiting_task_is_cancelled_at_once(store, header):
 def test_an_unblocked_task_is_pending_or_scheduled(store):
     (parent,) = store.add()
     now_ready, later = store.enqueue([store.draft(parents=(parent,)), store.draft(parents=(parent,), due_in=80)])
-    blocked = frozenset({State.BLOCKED})
-    ready = replace(store.get(now_ready).status, state=PENDING, ready_at=store.now)
-    assert store.apply(Transition(now_ready, "unblocked", blocked, None, ready)).status.seq == 2
-    scheduled = replace(store.get(later).status, state=State.SCHEDULED, due_at=store.now + 80)
-    assert store.apply(Transition(later, "unblocked", blocked, None, scheduled)).state is State.SCHEDULED
+    assert store.apply(parent_over(store.get(now_ready), parent, State.SUCCEEDED, store.now)).status.seq == 2
+    assert store.apply(parent_over(store.get(later), parent, State.SUCCEEDED, store.now)).state is State.SCHEDULED
     assert store.peek() == [parent, now_ready]
     store.now += 80
     assert store.promote() == [later]

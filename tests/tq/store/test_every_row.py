@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.tq.store.conftest import Driver
-from tq.lifecycle import BY_EVENT, TABLE, Row, Transition
+from tq.lifecycle import BY_EVENT, TABLE, Row, Transition, parent_over
 from tq.model import Backoff, State
 from tq.store.verify import verify
 
@@ -34,7 +33,7 @@ def bring(store: Driver, state: State | None, **draft: object) -> int:
     if state is S.SCHEDULED:
         return store.add(**{"due_in": 60_000, **draft})[0]
     if state is S.BLOCKED:
-        return store.add(parents=(999,), **draft)[0]
+        return store.add(parents=tuple(store.add(draft.pop("waits", 1), due_in=1_000_000)), **draft)[0]
     if state is S.RETRYING:
         draft["retries"] = 9
     (task_id,) = store.add(backoff=FIXED, **draft)
@@ -79,10 +78,12 @@ def ends(event: str, to: State) -> tuple[dict[str, object], Drive]:
     return draft, drive
 
 
-def unblock(to: State) -> Drive:
+def hears(end: State) -> Drive:
+    """Its parent came to this end."""
+
     def drive(store: Driver, task_id: int) -> object:
-        status = replace(store.get(task_id).status, state=to, due_at=store.now + 5 if to is S.SCHEDULED else 0, ready_at=store.now)
-        return store.apply(Transition(task_id, "unblocked", BY_EVENT["unblocked"].start, None, status))
+        task = store.get(task_id)
+        return store.apply(parent_over(task, task.spec.header.parents[0], end, store.now))
 
     return drive
 
@@ -101,12 +102,14 @@ def runs_out(store: Driver, task_id: int) -> object:
 
 CASES: dict[Case, tuple[dict[str, object], Drive]] = {
     ("enqueued", None, S.SCHEDULED): ({}, lambda store, _: store.add(due_in=5)),
-    ("enqueued", None, S.BLOCKED): ({}, lambda store, _: store.add(parents=(9,))),
+    ("enqueued", None, S.BLOCKED): ({}, lambda store, task_id: store.add(parents=(task_id + 1,)) + store.add()),
     ("enqueued", None, S.PENDING): ({}, lambda store, _: store.add()),
     ("came_due", S.SCHEDULED, S.PENDING): ({}, comes_due),
     ("came_due", S.RETRYING, S.PENDING): ({}, comes_due),
-    ("unblocked", S.BLOCKED, S.PENDING): ({}, unblock(S.PENDING)),
-    ("unblocked", S.BLOCKED, S.SCHEDULED): ({}, unblock(S.SCHEDULED)),
+    ("parent_over", S.BLOCKED, S.BLOCKED): ({"waits": 2}, hears(S.SUCCEEDED)),
+    ("unblocked", S.BLOCKED, S.PENDING): ({}, hears(S.SUCCEEDED)),
+    ("unblocked", S.BLOCKED, S.SCHEDULED): ({"due_in": 9}, hears(S.SUCCEEDED)),
+    ("parent_failed", S.BLOCKED, S.CANCELLED): ({}, hears(S.EXPIRED)),
     ("claimed", S.PENDING, S.RUNNING): ({}, lambda store, task_id: store.take(task_id)),
     ("extended", S.RUNNING, S.RUNNING): ({}, lambda store, task_id: store.extend(held(store, task_id), 99)),
     ("cancel_asked", S.RUNNING, S.RUNNING): ({}, lambda store, task_id: store.cancel(task_id)),

@@ -55,7 +55,8 @@ def fill(store: LmdbStore) -> None:
             key=f"key of {role}", unique=f"name of {role}",
         )  # fmt: skip
         later = {"scheduled": NOW + 60_000}.get(role, 0)
-        store.enqueue([Draft(head, role.encode(), later, NOW + 3_600_000 if role == "pending" else 0)], RequestId(b"12345678", ID[role]))
+        ends = NOW + 3_600_000 if role == "pending" else 0
+        store.enqueue([Draft(head, role.encode(), later, ends, waits=head.parents)], RequestId(b"12345678", ID[role]))
     for role in ("running", "retrying", "succeeded", "failed", "released", "again"):
         (got,) = store.claim(Want("w1", 1, queues=frozenset({role})))
         task = store.get([got.id])[0]
@@ -249,6 +250,27 @@ def _bit_in_a_running_record(s: Surgeon) -> None:
         s.change("running", bytes(key), 2, b"\xff")
 
 
+def _child() -> bytes:
+    return PAIR.pack(ID["pending"], ID["blocked"])
+
+
+def _lost_child(s: Surgeon) -> None:
+    s.drop("children", _child())
+
+
+def _child_of_a_task_that_is_over(s: Surgeon) -> None:
+    s.drop("children", _child())
+    s.put("children", PAIR.pack(ID["failed"], ID["blocked"]), b"")
+
+
+def _child_that_is_not_blocked(s: Surgeon) -> None:
+    s.put("children", PAIR.pack(ID["pending"], ID["scheduled"]), b"")
+
+
+def _malformed_child(s: Surgeon) -> None:
+    s.put("children", b"broken", b"")
+
+
 def _wrong_count(s: Surgeon) -> None:
     s.tally("running", _2=[0] * 9)
 
@@ -395,6 +417,10 @@ DAMAGE: list[tuple[Callable[[Surgeon], None], str]] = [
     (_bit_in_a_running_record, "running record [0-9a-f]+: the record fails its checksum"),
     (_wrong_count, "queue 'running', type 't': the tally says no tasks .* a recount 1 running"),
     (_wrong_bytes, "queue 'pending', type 't': the tally says .*1000000 bytes"),
+    (_lost_child, "task 3: blocked, waits for 1 tasks, and has entries in children for 0"),
+    (_child_of_a_task_that_is_over, "children: task 3 waits for task 7, which is over or gone"),
+    (_child_that_is_not_blocked, "children: expected the 1 entries of the tasks that are blocked, got 2"),
+    (_malformed_child, "children 62726f6b656e: expected a record of its kind"),
     (_lost_tally, "queue 'blocked', type 't': it has tasks but no tally"),
     (_wrong_histogram, "expected a histogram of its 50 runs"),
     (_counters_behind, "task 11: expected an id up to the counter's 10"),

@@ -1,0 +1,104 @@
+"""A running command reads what people send it: by ``tq send``, and through ``tq run`` from a pipe or a terminal."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tq.client import Client
+
+pytestmark = pytest.mark.flow
+
+Tq = Callable[..., subprocess.CompletedProcess[str]]
+ENTRY = [sys.executable, "-m", "tq"]
+
+
+def test_a_line_is_sent_to_a_command_that_waits_for_it(
+    daemon: Callable[..., Any], client: Client, tq: Tq, until: Callable[..., Any]
+) -> None:
+    daemon(workers=1)
+    waits = tq("add", "--interactive", "--", "sh", "-c", 'echo ask; read a; echo "got $a"; cat').stdout.strip()
+    until(lambda: client.log(int(waits)) == "ask\n", what="its question")
+    behind = tq("add", "--interactive", "--", "cat").stdout.strip()
+    assert tq("send", behind, "early").returncode == 75
+    assert tq("send", waits, "yes").returncode == 0
+    until(lambda: "got yes" in client.log(int(waits)), what="its answer")
+    assert tq("send", waits, "-", input="more\nand more").returncode == 0
+    assert tq("send", waits, "--eof").returncode == 0
+    assert tq("wait", waits).returncode == 0
+    assert client.log(int(waits)) == "ask\ngot yes\nmore\nand more"
+    assert tq("send", waits, "late").returncode == 75
+    until(lambda: tq("send", behind, "--eof").returncode == 0, what="the next one")
+    plain = tq("run", "--", "cat")
+    assert (plain.returncode, plain.stdout) == (0, "")  # without the option its input is empty
+    assert "--interactive" in tq("send", "@last", "x").stderr
+
+
+def test_run_passes_its_standard_input_on(daemon: Callable[..., Any], tq: Tq) -> None:
+    daemon(workers=1)
+    text = "".join(f"line {n}\n" for n in range(20_000))
+    done = tq("run", "--interactive", "--", "cat", input=text)
+    assert (done.returncode, done.stdout, done.stderr) == (0, text, "")
+
+
+def test_a_retry_does_not_get_what_an_earlier_attempt_was_sent(
+    daemon: Callable[..., Any], client: Client, tq: Tq, until: Callable[..., Any]
+) -> None:
+    daemon(workers=1)
+    script = "read a; echo $TQ_ATTEMPT $a; test $TQ_ATTEMPT = 2"
+    task = tq("add", "-i", "--retries", "1", "--retry-delay", "0s", "--", "sh", "-c", script).stdout.strip()
+    until(lambda: tq("send", task, "once").returncode == 0, 30, "the first attempt")
+    until(lambda: client.log(int(task)) == "1 once\n", 30, "its answer")
+    until(lambda: tq("send", task, "again").returncode == 0, 30, "the second attempt")
+    assert tq("wait", task).returncode == 0
+    assert client.log(int(task)) == "1 once\n2 again\n"
+
+
+def test_run_on_a_terminal_passes_keys_and_the_size_of_the_window(
+    daemon: Callable[..., Any], data_dir: Path, until: Callable[..., Any]
+) -> None:
+    daemon(workers=1)
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 31, 101, 0, 0))
+    before = termios.tcgetattr(theirs)
+    seen = bytearray()
+
+    def shown(words: bytes) -> bool:
+        try:
+            seen.extend(os.read(ours, 1 << 16))
+        except BlockingIOError:
+            pass
+        return words in seen
+
+    os.set_blocking(ours, False)
+    script = 'stty size; echo ready; while read a; do echo "got $a"; stty size; done'
+    env = {**os.environ, "TQ_DATA_DIR": str(data_dir)}
+    try:
+        with subprocess.Popen(
+            [*ENTRY, "run", "--tty", "--", "sh", "-c", script], env=env, stdin=theirs, stdout=theirs, stderr=theirs
+        ) as run:
+            try:
+                until(lambda: shown(b"31 101\r\nready\r\n"), 30, "the size of the window")
+                os.write(ours, b"one\r")
+                until(lambda: shown(b"got one\r\n"), 30, "a line")
+                fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 41, 111, 0, 0))
+                run.send_signal(signal.SIGWINCH)
+                until(lambda: os.write(ours, b"more\r") and shown(b"41 111\r\n"), 30, "the new size")
+                os.write(ours, b"\x03")
+                assert run.wait(20) == 128 + signal.SIGINT
+                assert termios.tcgetattr(theirs) == before
+            finally:
+                run.kill()
+    finally:
+        os.close(ours)
+        os.close(theirs)

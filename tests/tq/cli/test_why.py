@@ -1,0 +1,116 @@
+"""``tq why`` against a daemon of paper: each reason in words, in one sentence, and what would help."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tq import wire
+from tq.cli.why import WHY
+
+Run = Callable[..., tuple[int, str, str]]
+AT = 1_700_000_000_000
+EVIL = "\x1b]0;owned\x07\u202e"
+BOOM = {"type": "ValueError", "message": f"no {EVIL}"}
+ENDED = {
+    "at": AT,
+    "attempts": 4,
+    "failures": 4,
+    "crashes": 3,
+    "interrupts": 10,
+    "retries": 3,
+    "error": None,
+    "exit_code": None,
+    "why": None,
+}
+RUNS = {"worker": EVIL, "since": AT, "attempt": 2, "ends_at": 0, "progress": None}
+
+REASONS: list[tuple[str, str, dict[str, Any], str]] = [
+    ("not_due", "scheduled", {"due_at": AT}, "not due before 2023-11-14T22:13:20.000Z."),
+    ("retry_not_due", "retrying", {"due_at": AT, "failures": 2, "retries": 3, "attempt": 3, "error": BOOM},
+     "attempt 3 is due at 2023-11-14T22:13:20.000Z, since it failed 2 of 4 times (ValueError: no \\x1b"),
+    ("blocked", "blocked", {"parents": [[7, "running"], [8, "retrying"]], "waits": 2, "of": 5},
+     "it waits for 2 of 5 tasks: 7 (running), 8 (retrying)."),
+    ("blocked", "blocked", {"parents": [[7, "running"]], "waits": 9, "of": 900},
+     "it waits for 9 of 900 tasks: 7 (running) and 8 more."),
+    ("running", "running", RUNS, "attempt 2 runs on \\x1b]0;owned\\x07\\u202e since 2023-11-14T22:13:20.000Z."),
+    ("running", "running", {**RUNS, "ends_at": AT + 1, "progress": [0.25, EVIL]},
+     "may do so until 2023-11-14T22:13:20.001Z, 25% done (\\x1b"),
+    ("handed_out", "running", {"worker": "w1", "since": AT}, "was handed to w1 at 2023-11-14T22:13:20.000Z, which has not come to it"),
+    ("suspended", "running", {}, "it is suspended"),
+    ("cancel_asked", "running", {"who": "user 1000 (pid 9)"}, "it was asked to end by user 1000 (pid 9)."),
+    ("over", "succeeded", ENDED, "is succeeded: it succeeded at 2023-11-14T22:13:20.000Z with attempt 4."),
+    ("over", "failed", {**ENDED, "why": "retries", "error": BOOM}, "T22:13:20.000Z, with attempt 4, the last of 4 (Val"),
+    ("over", "failed", {**ENDED, "why": "permanent", "error": BOOM}, "after which its handler wanted no other"),
+    ("over", "failed", {**ENDED, "why": "no_time", "error": BOOM}, "after which there was no time for another"),
+    ("over", "failed", {**ENDED, "why": "once", "error": BOOM}, "as a task to be run once, is not begun again"),
+    ("over", "failed", {**ENDED, "why": "poison", "error": BOOM}, "since its worker died under it 3 times"),
+    ("over", "failed", {**ENDED, "why": "interrupts", "error": BOOM}, "since it was interrupted 10 times"),
+    ("over", "cancelled", {**ENDED, "who": EVIL}, "it was cancelled at 2023-11-14T22:13:20.000Z by \\x1b"),
+    ("over", "cancelled", {**ENDED, "error": BOOM}, "it was cancelled at 2023-11-14T22:13:20.000Z (ValueError: no"),
+    ("over", "expired", {**ENDED, "why": "ttl"}, "it expired at 2023-11-14T22:13:20.000Z, since it was not done within its time to live"),
+    ("over", "expired", {**ENDED, "why": "deadline"}, "since it was not over by its deadline"),
+    ("draining", "pending", {}, "the daemon is stopping"),
+    ("queue_paused", "pending", {"queue": "mail", "who": "user 7", "since": AT}, "is paused since 2023-11-14T22:13:20.000Z by user 7."),
+    ("queue_paused", "pending", {"queue": "mail", "who": None, "since": 0}, "queue mail is paused."),
+    ("queue_external", "pending", {"queue": "mail", "running": 2}, "left to consumers outside the pool, which hold 2 of its tasks."),
+    ("no_worker_knows_type", "pending", {"type": EVIL}, "no worker has ever named the type \\x1b"),
+    ("no_worker_has_type", "pending", {"type": EVIL, "workers": 2}, "none of the 2 workers has the type \\x1b"),
+    ("type_suspected", "pending", {"type": "t", "crashes": 3, "try_at": AT}, "3 runs in a row have killed their workers; one is tried"),
+    ("queue_slots_taken", "pending", {"queue": "q", "running": 2, "slots": 2}, "runs 2 tasks and has 2 slots"),
+    ("workers_busy", "pending", {"active": 4, "slots": 4}, "all 4 slots"),
+    ("workers_start", "pending", {"starting": 2}, "the workers (2) are starting"),
+    ("no_workers", "pending", {}, "there are no workers"),
+    ("place", "pending", {"queue": "q", "ahead": 3}, "3 tasks of queue q go before it."),
+    ("place", "pending", {"queue": "q", "ahead": 3, "estimate_ms": 90_000}, "3 tasks of queue q go before it, which may take 90 s."),
+    ("place", "pending", {"queue": "q", "ahead": 500, "or_more": True}, "at least 500 tasks"),
+    ("place", "pending", {"queue": "q", "ahead": 0}, "it is the next one of queue q"),
+    ("expires", "pending", {"expires_at": AT}, "it expires at 2023-11-14T22:13:20.000Z if it has not begun"),
+    ("a_word_{of}_a_newer_daemon", "pending", {}, "a_word_{of}_a_newer_daemon"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("word", "state", "details", "words"), REASONS)
+def test_why_has_words_for_every_reason(fake: Any, run: Run, task_row: Any, word: str, state: str, details: Any, words: str) -> None:
+    fake.verbs["why"] = lambda _: {"task": task_row(1, state=state, type=EVIL, finished_at=0, retries=3), "reasons": [[word, details]]}
+    code, out, _ = run("why", "1")
+    assert code == 0
+    first, *hint = out.splitlines()
+    assert words in first
+    assert first.startswith(f"task 1 (\\x1b]0;owned\\x07\\u202e, queue default) is {state}: ")
+    assert first.endswith(".")
+    assert len(hint) <= 1
+    assert "\x1b" not in out
+    told = json.loads(run("why", "1", "--json")[1])
+    assert told["why"] == first
+    assert [reason["reason"] for reason in told["reasons"]] == [word]
+
+
+def test_every_reason_of_the_protocol_has_its_words() -> None:
+    assert {word for word, *_ in REASONS} >= WHY.keys() - {"next"}
+    text = (wire.__doc__ or "").partition("\nwhy ")[2].partition("\nwait ")[0]
+    assert all(word in text for word in WHY.keys() - {"next"})
+
+
+def test_several_reasons_are_one_sentence_with_the_hint_of_the_first(fake: Any, run: Run, task_row: Any) -> None:
+    reasons = [["workers_busy", {"active": 1, "slots": 1}], ["place", {"queue": "q", "ahead": 3, "estimate_ms": 1500}]]
+    fake.verbs["why"] = lambda _: {"task": task_row(1, state="pending", finished_at=0), "reasons": reasons}
+    assert run("why", "1")[1] == (
+        "task 1 (email, queue default) is pending: all 1 slots of the workers are taken; "
+        "3 tasks of queue q go before it, which may take 1.5 s.\n  `tq worker list` shows by what.\n"
+    )
+    assert json.loads(run("why", "1", "--json")[1])["reasons"][1] == {"reason": "place", "queue": "q", "ahead": 3, "estimate": 1.5}
+
+
+def test_why_without_a_reason_says_that_nothing_holds_it(fake: Any, run: Run, task_row: Any, refuse: Any) -> None:
+    fake.verbs["why"] = lambda _: {"task": task_row(1, state="pending", finished_at=0), "reasons": []}
+    assert "nothing holds it" in run("why", "1")[1]
+
+    def unknown(_: Any) -> Any:
+        raise refuse("no_such_task", "there is none", {})
+
+    fake.verbs["why"] = unknown
+    assert run("why", "1")[0] == 66
