@@ -454,7 +454,7 @@ def alert_of(value: object) -> list[Any]:
     return [SHELL, _words(["/bin/sh", "-c", text]), None] if text else []
 
 
-def _words(argv: list[str]) -> bytes:
+def _words(argv: Sequence[object]) -> bytes:
     try:
         return packb({"argv": argv})
     except UnicodeEncodeError:

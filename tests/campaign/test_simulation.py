@@ -25,6 +25,11 @@ def test_a_daemon_keeps_its_promises_through_three_hundred_simulated_lives(half:
     assert min(every.values()) > report.cycles / 2, every
 
 
+@pytest.mark.parametrize("seed", [2467, 2613])
+def test_lives_in_which_something_was_wrong_once_are_sound(seed: int) -> None:
+    assert apart(SUITE, seed, 1).violations == []
+
+
 @pytest.mark.parametrize("seed", [4, 5])  # one on each store
 def test_a_seed_repeats_itself_to_the_last_event(seed: int) -> None:
     told = []

@@ -171,7 +171,7 @@ class Daemon(Verbs):
         begun = self._pool.bury()
         interrupted, released = self._broker.recover((lambda *_: True) if self._store.copied else begun, now_ms())
         self._store.adopt()
-        self._remove_boards(self._pool.closed)
+        self._stored(self._pool.closed)
         inlet.sweep(self._dir / "run")
         if spool.names(str(self._dir)):
             spool.sweep(str(self._dir), self._store.inputs(), time.time())
@@ -309,8 +309,7 @@ class Daemon(Verbs):
             self._learn(pool.hellos.pop(), now)
         broker.desk.followed = self._followers.tasks
         turn = broker.turn(now, wants)
-        if boards and not broker.owed:
-            self._remove_boards(boards)
+        self._stored(boards)
         for conn, data in turn.answers:
             self._send(conn, data)
         for want, tasks in turn.grants:
@@ -375,9 +374,9 @@ class Daemon(Verbs):
         except (Refused, ConfigError) as error:
             self._log.event("types_not_stored", "warning", why=error.message)
 
-    def _remove_boards(self, boards: list[Path]) -> None:
-        """What dead workers' boards say is stored."""
-        while boards:
+    def _stored(self, boards: list[Path]) -> None:
+        """What these boards of dead workers say is stored, unless there was no room for it: then they are still needed."""
+        while boards and not self._broker.owed:
             boards.pop().unlink(missing_ok=True)
 
     def close(self) -> None:

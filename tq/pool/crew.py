@@ -69,12 +69,13 @@ class Crew(Jobs):
         tokens: set[int] = set()
         certain = True
         for path in sorted(self._run.glob("*.board")):
+            kept = path if "." in path.stem else path.rename(path.with_name(f"{path.stem}.{path.stat().st_ino}.kept.board"))
+            self.closed.append(kept)  # under a name that no worker of ours will have
             try:
-                board = Board.open(path)
+                board = Board.open(kept)
             except (ConfigError, OSError) as error:  # a power cut leaves such: nothing on it, so nobody knows
                 self._log("board_lost", "warning", board=path.name, why=str(error))
                 certain = False
-                self.closed.append(path)
                 continue
             if board.machine != machine():
                 certain = False  # another boot: every process is gone, and so may be the page's last words
@@ -89,7 +90,6 @@ class Crew(Jobs):
                     end_command(*command)
             tokens |= board.begun()
             board.close()
-            self.closed.append(path)
         return lambda task_id, claim: not certain or Board.token(task_id, claim) in tokens
 
     # -- coming ----------------------------------------------------------------------------------------------------
