@@ -55,6 +55,14 @@ def test_a_child_is_blocked_until_its_last_parent_succeeded(d: Driver) -> None:
     assert d.states(child) == ["succeeded"]
 
 
+def test_a_task_that_takes_the_place_of_the_one_it_waits_for_does_not_wait_for_ever(d: Driver) -> None:
+    (old,) = d.add(unique="u", delay_ms=20_000)
+    (new,) = d.add(unique="u", unique_policy="replace", after_any=[old])
+    assert d.states(old, new) == ["cancelled", "pending"]
+    (last,) = d.add(unique="u", unique_policy="replace", after=[new])
+    assert d.states(new, last) == ["cancelled", "cancelled"]
+
+
 @pytest.mark.parametrize("way", ["failed", "cancelled", "cancelled while it ran", "expired", "removed"])
 def test_a_parent_that_did_not_succeed_cancels_its_child_which_says_why(d: Driver, way: str) -> None:
     (parent,) = d.add(ttl_ms=50, delay_ms=20_000 if way == "expired" else 0)

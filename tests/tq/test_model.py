@@ -196,7 +196,7 @@ def test_a_row_for_the_wire_can_be_packed_and_has_every_field(spec, status):
     row = Task(spec, status).row()
     assert unpack(pack(row))["id"] == spec.id
     kept = {*Header.__dataclass_fields__, *Spec.__dataclass_fields__, *Status.__dataclass_fields__, "progress"}
-    assert row.keys() == kept - {"header", "packed", "lane", "seq", "extras"}
+    assert row.keys() == kept - {"header", "packed", "lane", "environment", "seq", "extras"}
     assert row["state"] in STATES
 
 

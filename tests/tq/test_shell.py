@@ -15,7 +15,7 @@ import msgpack
 import pytest
 
 from tq import inlet, output
-from tq.board import Board
+from tq.board import STARTING, Board
 from tq.errors import PayloadError
 from tq.launch import launch_of
 from tq.model import Header, Spec
@@ -286,8 +286,7 @@ def test_an_interactive_command_that_never_reads_ends_as_any_other(bench: Bench)
     thread, found = running(bench.command("sleep", "100", interactive=True))
     for _ in range(3):
         sent(bench, b"x" * 32_768)
-    until(bench.board.commands)
-    os.kill(bench.board.commands()[0][0], signal.SIGTERM)
+    os.kill(until(lambda: [pgid for pgid, *_ in bench.board.commands() if pgid != STARTING])[0], signal.SIGTERM)
     thread.join(10)
     assert found[0].exit_code == 128 + 15
 

@@ -38,23 +38,25 @@ class Sending:
         if sent is not None:
             return {"ids": list(sent), **({"existing": []} if policies else {})}
         turn.stirred = True
-        lost: dict[int, State] = {}
-        if desk.intake.waiting:
-            drafts, lost = self._families.meet(drafts)
         if not policies:
+            drafts, lost = self._met(drafts)
             ids: Sequence[int] = desk.store.enqueue(drafts, once)
             body: dict[str, Any] = {"ids": list(ids)}
         else:
             body = self._named(drafts, policies, once, turn)
-            ids, drafts = body.pop("new"), body.pop("drafts")
+            ids, drafts, lost = body.pop("new"), body.pop("drafts"), body.pop("lost")
         for parent, state in lost.items():
             desk.are_over([parent], state, turn)
         if ids:
             turn.steps.append(("added", list(zip(ids, drafts, strict=True)) if len(ids) < SCAN_MOST else Pairs(list(ids), drafts)))
         return body
 
+    def _met(self, drafts: list[Draft]) -> tuple[list[Draft], dict[int, State]]:
+        """As ``Families.meet``, for the drafts that were taken in last."""
+        return self._families.meet(drafts) if self._desk.intake.waiting else (drafts, {})
+
     def _named(self, drafts: Sequence[Draft], policies: dict[int, str], once: RequestId | None, turn: Turn) -> dict[str, Any]:
-        """Store those whose names are free. ``new`` are the ids of ``drafts``, which are those that were stored."""
+        """Store those whose names are free. ``new`` are the ids of ``drafts``, those that were stored; ``lost`` is of ``meet``."""
         store = self._desk.store
         places: list[int] = []
         firsts: dict[KeyRef, int] = {}  # names taken by this very request: by which of its new drafts
@@ -75,13 +77,14 @@ class Sending:
                 for name in names:
                     firsts[name] = len(fresh)
                 fresh.append(draft)
-        self._make_way(replaced, turn)  # first: only then is the name free
+        self._make_way(replaced, turn)  # first: only then is the name free, and what is replaced no parent that anybody waits for
         try:
+            fresh, lost = self._met(fresh)
             ids = list(store.enqueue(fresh, once, places))
         except TqError as error:
             raise Undone(error) if replaced and not isinstance(error, StoreError) else error from None
         given = [task_id for task_id, place in zip(ids, places, strict=True) if not place]
-        return {"ids": ids, "existing": [at for at, place in enumerate(places) if place], "new": given, "drafts": fresh}
+        return {"ids": ids, "existing": [at for at, place in enumerate(places) if place], "new": given, "drafts": fresh, "lost": lost}
 
     def _make_way(self, replaced: Sequence[int], turn: Turn) -> None:
         """Cancel the tasks whose names others take."""

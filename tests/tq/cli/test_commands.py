@@ -408,7 +408,7 @@ def test_show_has_every_attempt_with_its_times_its_worker_and_its_traceback(fake
     out = run("show", "1")[1]
     for words in (
         "retry until     2023-11-14T23:13:20.000Z", "deadline        2023-11-15T00:13:20.000Z", "key             order-17",
-        "unique          user:5", "waits for       8, 9", "suspended", "attempts 1 to 2 are not kept",
+        "unique          user:5", "after           8, 9", "suspended", "attempts 1 to 2 are not kept",
         "attempt 3  2023-11-14T22:13:20.000Z  failed  after 500 ms  on w1", 'File "f.py", line 1, in g',
         "attempt 4  2023-11-14T22:13:20.600Z  crashed  after 100 ms  on w2  exit code 137 (SIGKILL)", "the same error",
         "attempt 5  2023-11-14T22:13:20.800Z  timeout  after 100 ms  on w3  exit code 3", "TimedOut: slow",
