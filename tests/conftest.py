@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from tests.living import END_WITHIN_S, ROOT, Daemon, arguments, processes_of, wait_until
+from tests.living import END_WITHIN_S, ROOT, Daemon, arguments, processes_of, unmeasured, wait_until
 
 _FAILED = pytest.StashKey[bool]()
 
@@ -107,14 +107,17 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def tq(data_dir: Path) -> Iterator[Run]:
-    """``tq("status", "1", input=..., env=..., timeout=60)`` runs the command line on ``data_dir``; ends what it autostarted."""
+    """``tq("status", "1", input=..., env=..., timeout=60)`` runs the command line on ``data_dir``; ends what it autostarted.
+
+    Coverage would double what such a process takes; in-process tests (``run``) measure the command line.
+    """
 
     def run(
         *argv: str | os.PathLike[str], input: str = "", env: dict[str, str] | None = None, timeout: float = 60.0  # noqa: A002 - as in subprocess
     ) -> subprocess.CompletedProcess[str]:  # fmt: skip
         return subprocess.run(
             [sys.executable, "-m", "tq", *argv], input=input, text=True, capture_output=True, timeout=timeout, check=False,
-            env={**os.environ, "TQ_DATA_DIR": str(data_dir), **(env or {})},
+            env=unmeasured(**{"TQ_DATA_DIR": str(data_dir), **(env or {})}),
         )  # fmt: skip
 
     yield run

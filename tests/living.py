@@ -65,7 +65,7 @@ def processes_of(data_dir: Path) -> list[psutil.Process]:
 
 
 def unmeasured(**more: str) -> dict[str, str]:
-    """The environment of a process that is to be interrupted, with ``more``: no coverage is measured in it.
+    """The environment of a process that is short, or to be interrupted, with ``more``: no coverage is measured in it.
 
     Coverage holds a lock while it notes a file; an exception that a signal raises there leaves it taken, and the process
     waits for itself at its next file, for ever.

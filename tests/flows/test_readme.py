@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.living import unmeasured
+
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = [(match[1], match[2]) for match in re.finditer(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)]
@@ -33,7 +35,7 @@ def shell(data_dir: Path, tq: Any) -> Callable[[list[str], str], subprocess.Comp
         (tools / name).write_text(f"#!/bin/sh\nexec {command}\n")
         (tools / name).chmod(0o700)
     instance = data_dir / "tq"
-    env = {**os.environ, "TQ_DATA_DIR": str(instance), "PATH": f"{tools}:{os.environ['PATH']}", "TMPDIR": str(data_dir)}
+    env = unmeasured(TQ_DATA_DIR=str(instance), PATH=f"{tools}:{os.environ['PATH']}", TMPDIR=str(data_dir))
 
     def run(argv: list[str], text: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([*argv, text], cwd=ROOT, env=env, text=True, capture_output=True, timeout=200, check=False)

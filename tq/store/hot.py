@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from heapq import heapify, heappop, heapreplace
 from typing import Any
 
-from tq.errors import StoreDamaged
+from tq.errors import StoreDamaged, StoreError
 from tq.model import FORMAT, HEAD, Header, State, Status, environment_key, header_of, input_of, seal, status_row, unseal
 from tq.store import Claimed, Draft, RequestId, SuccessRow, Tally, Want, places_filled, release
 from tq.store.children import Children
@@ -190,6 +190,11 @@ class HotPath(Children):
             key, value = ready.item()
             if key[:5] != prefix:
                 break
+            if len(key) != READY.size:
+                raise StoreError(
+                    f"the index of what is ready is damaged: expected keys of {READY.size} bytes, found one of {len(key)}. "
+                    "Nothing of this turn was stored. Run `tq verify`, then restore a backup."
+                )
             seq = U64.unpack_from(key, 5)[0]
             if len(places) >= most or (places and until is not None and seq >= until):
                 head = (seq, U64.unpack_from(value, 8)[0])

@@ -183,3 +183,15 @@ def test_a_page_of_the_wrong_kind_is_damage_and_not_trouble_of_the_disk(store: L
     monkeypatch.setattr(store, "_read", corrupted)
     with pytest.raises(StoreDamaged, match="MDB_CORRUPTED"):
         store.get([1])
+
+
+def test_a_place_in_line_whose_key_is_damaged_is_named_and_nothing_is_handed_out(store: LmdbStore) -> None:
+    add(store, 3)
+    with store._env.begin() as txn:
+        keys = [bytes(key) for key, _ in txn.cursor(store._db["ready"])]
+    change(store, "ready", keys[1])
+    change(store, "ready", keys[1] + b"\0", PAIR.pack(2, NOW))
+    store.begin(NOW)
+    with pytest.raises(StoreError, match=r"expected keys of 13 bytes, found one of 14.*Run `tq verify`"):
+        store.claim(ANY)
+    store.abort()
