@@ -82,11 +82,15 @@ def until() -> Callable[..., Any]:
 
 @pytest.fixture
 def daemon(data_dir: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Daemon]]:
-    """``daemon(app="module", workers=2, ...)`` starts one in ``data_dir`` (or ``where=``); all are ended with the test."""
+    """``daemon(app="module", workers=2, ...)`` starts one in ``data_dir`` (or ``where=``); all are ended with the test.
+
+    Coverage is not measured in those of slow tests, which repeat what quick ones do once: it would double what they take.
+    """
+    measured = request.node.get_closest_marker("slow") is None
     started: list[Daemon] = []
 
     def start(where: Path | None = None, env: dict[str, str] | None = None, **options: object) -> Daemon:
-        one = Daemon(where or data_dir, env, **options)
+        one = Daemon(where or data_dir, env, measured=measured, **options)
         started.append(one)
         one.start()
         return one

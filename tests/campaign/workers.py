@@ -6,7 +6,7 @@ a crash is a crash, a hang a timeout, the third crash poison.
 Not for: the end of the daemon (shutdowns, kills), floods of such tasks (storms).
 Runs in: the process that drives it; daemon and workers are real.
 Promises: a cycle's way and its chance come from its seed. A machine that is slow itself is not blamed on tq: a thread that
-only sleeps says how late this process was, and bounds of time are so much wider.
+only sleeps says how late this process was, the kernel how long work waited, and bounds of time are so much wider.
 
 A real end by the kernel's out-of-memory killer needs a cgroup that this user may make; without one, the cycle is counted as
 ``no_cgroup`` and its task is killed instead.
@@ -45,14 +45,16 @@ HANGS = {"stops", "ignores_term", "endless", "in_c"}
 
 
 class Yardstick(threading.Thread):
-    """How late this machine is: the worst oversleep since it was last asked, in seconds."""
+    """How slow this machine is: since it was last asked, the worst oversleep, and the time that something waited for the
+    processor or the disk (the kernel's pressure figures, where it has them), in seconds.
+    """
 
     NAP_S = 0.005
 
     def __init__(self) -> None:
         super().__init__(name="yardstick", daemon=True)
         self._over = threading.Event()
-        self._worst = 0.0
+        self.reset()
 
     def run(self) -> None:
         while not self._over.is_set():
@@ -61,15 +63,24 @@ class Yardstick(threading.Thread):
             self._worst = max(self._worst, time.monotonic() - began - self.NAP_S)
 
     def reset(self) -> None:
-        self._worst = 0.0
+        self._worst, self._pressed = 0.0, _pressure()
 
     def slack(self) -> float:
         """What a bound may be wider by: several processes of tq wait for the processor where this one waits once."""
-        return 10 * self._worst
+        return 10 * self._worst + _pressure() - self._pressed
 
     def end(self) -> None:
         self._over.set()
         self.join()
+
+
+def _pressure() -> float:
+    """How long some process has waited for the processor, or for a disk, since this machine started, in seconds."""
+    total = 0
+    for kind in ("cpu", "io"):
+        with suppress(OSError):  # a kernel without it
+            total += int(Path(f"/proc/pressure/{kind}").read_text("ascii").split("total=")[1].split()[0])
+    return total / 1e6
 
 
 class Runs:

@@ -1,6 +1,7 @@
-"""A daemon of paper: speaks the wire and does nothing, so that a lost answer comes exactly when a test wants it.
+"""A broker on each of the stores, and a daemon of paper: it speaks the wire and does nothing, so that a lost answer comes
+exactly when a test wants it.
 
-For: tests of the client and the command line.
+For: tests of the broker; tests of the client and the command line.
 Not for: what a daemon does (the flows use a real one).
 Runs in: pytest, on a thread.
 Promises: remembers every request; an enqueue repeated with ``again`` under its nonce and number gets its old ids.
@@ -17,7 +18,9 @@ from typing import Any
 
 import pytest
 
+from tests.tq.broker_driver import STORES, Driver
 from tq import wire
+from tq.store.verify import verify
 
 Body = dict[str, Any]
 
@@ -164,3 +167,19 @@ def task_row() -> Callable[..., Body]:
 @pytest.fixture
 def refuse() -> type[Refuse]:
     return Refuse
+
+
+@pytest.fixture(params=STORES)
+def store_kind(request: pytest.FixtureRequest) -> str:
+    """Each of the stores that can be had without a server."""
+    return str(request.param)
+
+
+@pytest.fixture
+def d(store_kind: str, tmp_path: Path) -> Iterator[Driver]:
+    """A broker on a store of its own; what is on disk at the end must be sound."""
+    driver = Driver(store_kind, tmp_path / "store")
+    yield driver
+    driver.store.close()
+    if store_kind == "lmdb":
+        assert verify(tmp_path) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +15,6 @@ from tq.store import Limits, TypeInfo, Want, lookup
 from tq.waiting import INBOX_MOST
 
 BIG = b"x" * (200 << 10)
-
-
-@pytest.fixture(params=["memory", "lmdb"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def d(kind: str, tmp_path: Path) -> Iterator[Driver]:
-    driver = Driver(kind, tmp_path / "store")
-    yield driver
-    driver.store.close()
 
 
 class Trouble:
@@ -193,8 +180,8 @@ def test_a_repeated_request_gives_the_same_ids_also_after_a_restart(d: Driver) -
     assert d.answer(other, 2)["ids"] == [4, 5, 6]
 
 
-def test_a_full_queue_refuses_new_tasks_and_still_settles_and_cancels(kind: str, tmp_path: Path) -> None:
-    d = Driver(kind, tmp_path / "store", Limits(queue_tasks=3))
+def test_a_full_queue_refuses_new_tasks_and_still_settles_and_cancels(store_kind: str, tmp_path: Path) -> None:
+    d = Driver(store_kind, tmp_path / "store", Limits(queue_tasks=3))
     d.add(3)
     code, message = d.refusal("enqueue", tasks=[["t", b"", None]])
     assert code == "refused"
@@ -722,8 +709,8 @@ def test_chores_are_bounded(d: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
 # -- the end of things ---------------------------------------------------------------------------------------------
 
 
-def test_what_is_over_the_limit_is_forgotten_also_when_nothing_else_happens(kind: str, tmp_path: Path) -> None:
-    d = Driver(kind, tmp_path / "store", Limits(keep=10))
+def test_what_is_over_the_limit_is_forgotten_also_when_nothing_else_happens(store_kind: str, tmp_path: Path) -> None:
+    d = Driver(store_kind, tmp_path / "store", Limits(keep=10))
     d.add(500)
     d.ask("cancel", queue="default")
     d.settle_down()

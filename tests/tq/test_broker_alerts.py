@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
-from tests.tq.broker_driver import ANY, START, STORES, Driver
+from tests.tq.broker_driver import ANY, START, Driver
 from tq.model import pack, unpack
 from tq.store import TypeInfo, Want
 from tq.store.verify import verify
@@ -17,15 +16,6 @@ from tq.store.verify import verify
 MINUTE = 60_000
 FIRST = START - START % MINUTE + MINUTE
 BOOM = {"type": "ValueError", "message": "no\x1b[m"}
-
-
-@pytest.fixture(params=STORES)
-def d(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Driver]:
-    driver = Driver(request.param, tmp_path / "store")
-    yield driver
-    driver.store.close()
-    if request.param == "lmdb":
-        assert verify(tmp_path) == []
 
 
 ALERT = ["u", b"", None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,6 @@ from tests.tq.broker_driver import Driver
 from tq.broker import Said
 from tq.model import pack
 from tq.store import Limits
-
-
-@pytest.fixture(params=["memory", "lmdb"])
-def d(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Driver]:
-    driver = Driver(str(request.param), tmp_path / "store")
-    yield driver
-    driver.store.close()
 
 
 def run(d: Driver, kind: object = 0, **outcome: Any) -> int:

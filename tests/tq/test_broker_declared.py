@@ -17,13 +17,6 @@ from tq.errors import ConfigError
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "tq.toml"
 
 
-@pytest.fixture(params=["memory", "lmdb"])
-def d(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    driver = Driver(str(request.param), tmp_path / "store")
-    yield driver
-    driver.store.close()
-
-
 def queue(d: Driver, name: str) -> dict[str, Any]:
     return next(row for row in d.ask("queues")["queues"] if row["name"] == name)
 

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.tq.broker_driver import STORES, Driver
+from tests.tq.broker_driver import Driver
 from tq.broker.families import SLICE
 from tq.store import SCAN_MOST
-from tq.store.verify import broken_records
-
-
-@pytest.fixture(params=STORES)
-def d(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Driver]:
-    driver = Driver(request.param, tmp_path / "store")
-    yield driver
-    driver.store.close()
-    if request.param == "lmdb":
-        assert broken_records(tmp_path / "store") == []
 
 
 def _runs(d: Driver, *ids: int) -> dict[int, Any]:

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.tq.broker_driver import START, STORES, Driver
+from tests.tq.broker_driver import START, Driver
 from tq.model import pack
 
 MINUTE = 60_000
 HOUR = 3_600_000
 FIRST = START - START % MINUTE + MINUTE
-
-
-@pytest.fixture(params=STORES)
-def d(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Driver]:
-    driver = Driver(request.param, tmp_path / "store")
-    yield driver
-    driver.store.close()
 
 
 def plan(d: Driver, **args: Any) -> dict[str, Any]:

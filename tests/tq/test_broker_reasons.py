@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,12 +14,9 @@ BOOM = {"type": "ValueError", "message": "no"}
 READY = Sight(draining=False, workers=2, starting=0, knowing=2, crashes=0, try_at=0, begun=True)
 
 
-@pytest.fixture(params=["memory", "lmdb"])
-def d(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Driver]:
-    driver = Driver(str(request.param), tmp_path / "store")
-    sees(driver)
-    yield driver
-    driver.store.close()
+@pytest.fixture(autouse=True)
+def two_free_slots(d: Driver) -> None:
+    sees(d)
 
 
 def sees(d: Driver, active: int = 0, slots: int = 2, **more: Any) -> None:

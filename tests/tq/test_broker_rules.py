@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.tq.broker_driver import STORES, Driver
+from tests.tq.broker_driver import Driver
 from tq.broker.rules import declared_rules
 from tq.errors import ConfigError
 from tq.model import pack, unpack
@@ -17,12 +16,9 @@ from tq.model import pack, unpack
 BOOM = {"type": "ValueError", "message": "no"}
 
 
-@pytest.fixture(params=STORES)
-def d(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Driver]:
-    driver = Driver(request.param, tmp_path / "store")
-    driver.turn()  # the first looks at what is kept
-    yield driver
-    driver.store.close()
+@pytest.fixture(autouse=True)
+def kept_is_looked_at(d: Driver) -> None:
+    d.turn()  # the first does so
 
 
 def watch(d: Driver, **rules: dict[str, Any]) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
-from tests.tq.broker_driver import START, STORES, Driver
+from tests.tq.broker_driver import START, Driver
 from tq.model import pack, unpack
 from tq.store import TypeInfo
 from tq.store.verify import verify
@@ -17,15 +16,6 @@ from tq.store.verify import verify
 MINUTE = 60_000
 FIRST = START - START % MINUTE + MINUTE
 """The first slot of `* * * * *`."""
-
-
-@pytest.fixture(params=STORES)
-def d(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Driver]:
-    driver = Driver(request.param, tmp_path / "store")
-    yield driver
-    driver.store.close()
-    if request.param == "lmdb":
-        assert verify(tmp_path) == []
 
 
 def schedule(d: Driver, name: str = "s", **given: Any) -> None:

@@ -15,13 +15,6 @@ from tq.store.keys import HISTORY, U64
 from tq.store.lmdb import LmdbStore
 
 
-@pytest.fixture(params=["memory", "lmdb"])
-def d(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Driver]:
-    driver = Driver(str(request.param), tmp_path / "store")
-    yield driver
-    driver.store.close()
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Driver]:
     driver = Driver("lmdb", tmp_path / "store")

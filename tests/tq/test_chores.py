@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from tests.tq.broker_driver import Driver
 from tq.model import pack
 from tq.store import Limits
-
-
-@pytest.fixture(params=["memory", "lmdb"])
-def d(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Driver]:
-    driver = Driver(str(request.param), tmp_path / "store")
-    yield driver
-    driver.store.close()
 
 
 def under_way(d: Driver) -> dict[int, Any]:
