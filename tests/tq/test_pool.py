@@ -17,7 +17,7 @@ from tq.child import Child
 from tq.errors import StoreDamaged
 from tq.loop import Loop
 from tq.model import Header, Spec, environment_of, error_in, pack
-from tq.pool import LOOKAHEAD, STALL_MS, Means, Pool
+from tq.pool import LOOKAHEAD, SLOW_MS, STALL_MS, Means, Pool
 from tq.pool.crew import HELLO_MS
 from tq.store import Claimed, Want
 
@@ -204,6 +204,23 @@ def test_a_stopped_worker_loses_what_it_has_not_begun_to_one_that_is_idle(yard: 
     assert begun not in one.rows
     assert [want.worker for want in one.pool.wants(now_ms() + STALL_MS)] == [idle.name]
     os.kill(stopped.process.pid, signal.SIGCONT)
+
+
+def test_quick_commands_are_fed_ahead_until_long_ones_come_and_a_long_one_hoards_nothing(yard: Callable[..., Yard]) -> None:
+    one = yard(workers=2)
+    busy, idle = one.pool.workers
+    assert "shell" not in one.pool.wants(now_ms())[0].costs
+    assert set(one.results(*one.give("shell", "true", count=30))) == {0}
+    assert one.pool.wants(now_ms())[0].costs["shell"] < SLOW_MS
+    (long,) = one.give("shell", "sleep", "4244", worker=busy.name)
+    one.begun(long)
+    behind = one.give("shell", "true", worker=busy.name, count=5)
+    assert set(one.results(*behind)) == {"released"}
+    assert one.results(*one.give("shell", "true", worker=idle.name, count=5)) == [0] * 5
+    one.pool.cancel(long)
+    assert one.results(long) == ["stopped"]
+    one.results(*one.give("shell", "sleep", "1.5", worker=idle.name))
+    assert "shell" not in one.pool.wants(now_ms())[0].costs
 
 
 def test_a_task_over_its_timeout_is_stopped_or_its_worker_killed_and_its_neighbours_are_not_blamed(yard: Callable[..., Yard]) -> None:

@@ -9,7 +9,8 @@ those behind it while another worker idles; nothing polls. Those of its parts: `
 ends), ``crew`` (which workers there are), ``scaling`` (how many), ``costs``, ``suspects`` (what kills workers is tried rarely).
 
 How far ahead a worker is fed: about ``LOOKAHEAD_MS`` of work by the mean run time of each type, at most
-``LOOKAHEAD`` tasks; one task of a type that is not measured, runs over ``SLOW_MS``, or is a command.
+``LOOKAHEAD`` tasks; one task of a type that is not measured or runs over ``SLOW_MS``. Commands are one type: quick ones are
+fed ahead while all that ran lately were quick.
 """
 
 from __future__ import annotations
@@ -238,7 +239,7 @@ class Pool(Crew):
         return self._suspects.crashes.get(kind, 0), max(self._suspects.try_at - self._now, 0)
 
     def mean(self, kind: str) -> float | None:
-        """How long a task of a type ran lately, in ms; None if none was seen, and for commands."""
+        """How long a task of a type ran lately, in ms; None if none was seen."""
         return self._costs.mean(kind)
 
     def begun(self, task_id: int) -> bool:

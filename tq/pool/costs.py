@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tq.model import SHELL
-
 SLOW_MS = 5.0
 OVERHEAD_MS = 0.01
 """What a task costs its worker beside the handler; measured on a no-op."""
@@ -40,7 +38,7 @@ class Costs:
     def __init__(self) -> None:
         self._means: dict[str, Means] = {}
         self.known: dict[str, float] = {}
-        """Types under SLOW_MS. What is not here is unknown, slow, or a command: nothing may wait behind it."""
+        """Types under SLOW_MS. What is not here is unknown or slow: nothing may wait behind it."""
 
     def mean(self, kind: str) -> float | None:
         """The recent mean run time of a type in ms; None if no run was seen."""
@@ -49,7 +47,7 @@ class Costs:
 
     def add(self, kind: str, total_ms: int, runs: int) -> None:
         """``runs`` of a type took ``total_ms`` together."""
-        if not runs or kind == SHELL:
+        if not runs:
             return
         means = self._means.setdefault(kind, Means())
         means.add(max(total_ms, 0), runs)
