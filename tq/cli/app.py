@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -131,13 +131,26 @@ def _function(name: str, command: Command) -> Callable[..., None]:
     return act
 
 
-def build() -> typer.Typer:
-    """The application, as the table says."""
+def meant(argv: Sequence[str]) -> Sequence[str]:
+    """The names of the commands that a line may mean, be it wrong or a question for help: to make all takes longer than most run."""
+    at = 2 if argv[:1] == ["--data-dir"] else int(bool(argv) and argv[0].startswith("--data-dir="))
+    first, second = [*argv[at : at + 2], "", ""][:2]
+    if first in COMMANDS:
+        return [first]
+    if f"{first} {second}" in COMMANDS:
+        return [f"{first} {second}"]
+    return [name for name in COMMANDS if name.startswith(f"{first} ")] or list(COMMANDS)
+
+
+def build(names: Iterable[str] = COMMANDS) -> typer.Typer:
+    """The application, as the table says, with these commands."""
     app = typer.Typer(
         name="tq", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, epilog=EPILOG, rich_markup_mode=None
     )
-    groups = {name: typer.Typer(help=text, no_args_is_help=True) for name, text in GROUPS.items()}
-    for name, command in COMMANDS.items():
+    parts = {name.partition(" ")[0] for name in names}
+    groups = {name: typer.Typer(help=text, no_args_is_help=True) for name, text in GROUPS.items() if name in parts}
+    for name in names:
+        command = COMMANDS[name]
         group, _, leaf = name.rpartition(" ")
         settings = {"allow_interspersed_args": False} if command.takes == "rest" else {}
         (groups[group] if group else app).command(leaf, help=command.help, context_settings=settings)(_function(name, command))
@@ -163,7 +176,7 @@ def _version(wanted: bool) -> None:
 def main(argv: Sequence[str]) -> int:
     """Run a command line; its exit code."""
     try:
-        build()(args=list(argv), prog_name="tq")
+        build(meant(argv))(args=list(argv), prog_name="tq")
     except SystemExit as end:
         if isinstance(end.__context__, BrokenPipeError):
             return 141  # which Typer makes a 1

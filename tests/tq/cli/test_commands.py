@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tq.cli import options
+from tq.cli import app, options
 from tq.cli.options import COMMANDS
 from tq.cli.render import instant, seconds, table
 
@@ -33,6 +33,22 @@ def test_version_and_usage_errors(run: Run) -> None:
     assert code == 2
     assert "--type" in err
     assert run("frobnicate")[0] == 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["", "--help", "lst", "--data-dir", "--data-dir=x", "--data-dir x dead", "dead", "dead --help", "dead lst", "dead --tasks list", "list list x"],
+)
+def test_only_what_a_line_may_mean_is_made_and_nobody_can_tell(data_dir: Path, run: Run, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    found = run(*line.split())
+    monkeypatch.setattr(app, "meant", lambda _: list(COMMANDS))
+    assert run(*line.split()) == found
+
+
+@pytest.mark.parametrize("before", [[], ["--data-dir", "x"], ["--data-dir=x"]])
+def test_of_a_command_that_there_is_only_this_one_is_made(before: list[str]) -> None:
+    assert [app.meant([*before, *name.split(), "--help"]) for name in COMMANDS] == [[name] for name in COMMANDS]
+    assert app.meant([*before, "dead"]) == [name for name in COMMANDS if name.startswith("dead ")]
 
 
 def test_the_data_directory_may_stand_before_or_after_the_command(

@@ -6,8 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import pytest
 
 from tests.living import unmeasured
 from tq import wire
-from tq.cli import app
 from tq.cli.options import COMMANDS
 
 Run = Callable[..., tuple[int, str, str]]
@@ -29,14 +27,6 @@ NEEDED = {
     "queue set": ["--weight=2"],
     "schedule add": ["--every=9s"],
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def built_once() -> Iterator[None]:
-    """The whole command line is built for each command; here once for all of them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app, "build", cache(app.build))
-        yield
 
 
 def words_of(name: str, *options: str) -> list[str]:
@@ -94,7 +84,7 @@ BAD: dict[str, tuple[str, ...]] = {
     "data_dir": ("", "/tmp/" + "x" * 120),
 }
 ANYTHING = {"app": "a module's name, which the daemon looks for", "name": "of a service, which its manager checks"}
-FEW = 2
+FEW = 1
 VALUES = [(name, option) for name, command in COMMANDS.items() for option in command.options if option.kind in ("text", "many")]
 
 
