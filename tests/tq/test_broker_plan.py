@@ -97,7 +97,10 @@ def test_it_is_cut_off_where_it_was_asked_to_be_and_says_so(d: Driver) -> None:
 
 def test_a_thousand_schedules_are_planned_in_slices_at_the_cost_of_what_is_asked_for(d: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(1000):
-        schedule(d, f"s{number}", every_ms=0, cron=f"{number % 60} {number % 24} * * *")
+        words = {"name": f"s{number}", "new": True, "task": ["t", b"", None], "cron": f"{number % 60} {number % 24} * * *"}
+        d.submit("set_schedule", **words)
+    d.settle_down()
+    assert len(d.store.schedules()) == 1000
     reckoned = 0
     from tq.schedule import Rule
 

@@ -576,7 +576,7 @@ def _joins(inner: st.SearchStrategy[tuple[str, Oracle]]) -> st.SearchStrategy[tu
 filters = st.recursive(texts() | numbers() | times() | states() | words(), _joins, max_leaves=6)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(filters, st.lists(tasks, min_size=1, max_size=6), st.integers(-3, 3))
 def test_a_filter_agrees_with_a_naive_reading_and_so_does_its_text(one: tuple[str, Oracle], some: list[Task], hours: int) -> None:
     text, oracle = one
@@ -603,7 +603,7 @@ TOKENS = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.text(max_size=60) | st.lists(TOKENS, max_size=14).map("".join), st.none() | st.integers(0, 2 * NOW))
 def test_any_text_is_a_filter_or_a_usage_error_and_a_filter_is_its_own_text(text: str, now: int | None) -> None:
     try:
