@@ -81,7 +81,7 @@ def test_run_on_a_terminal_passes_keys_and_the_size_of_the_window(
         return words in seen
 
     os.set_blocking(ours, False)
-    script = 'stty size; echo ready; while read a; do echo "got $a"; stty size; done'
+    script = 'trap "exit 130" INT; stty size; echo ready; while read a; do echo "got $a"; stty size; done'  # a shell that waits for stty would go on
     env = {**os.environ, "TQ_DATA_DIR": str(data_dir)}
     try:
         with subprocess.Popen(

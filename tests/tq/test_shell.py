@@ -292,10 +292,12 @@ def test_an_interactive_command_that_never_reads_ends_as_any_other(bench: Bench)
 
 
 def test_a_command_with_a_terminal_has_its_size_its_keys_and_one_stream(bench: Bench) -> None:
-    script = "test -t 0 && test -t 1 && test -t 2 && echo yes >&2; : < /dev/tty && echo ours; read a; echo got $a; stty size; sleep 100"
+    # "up" and exec: a shell that waits for a command which ends by itself goes on after a Ctrl-C.
+    script = "test -t 0 && test -t 1 && test -t 2 && echo yes >&2; : < /dev/tty && echo ours; read a; echo got $a; stty size; echo up; "
+    script += "exec sleep 100"
     thread, found = running(bench.command("sh", "-c", script, tty=[30, 100]))
     sent(bench, b"word\n", rows=40, columns=120)
-    until(lambda: b"got word\r\n40 120\r\n" in bench.said())
+    until(lambda: b"got word\r\n40 120\r\nup\r\n" in bench.said())
     assert b"yes\r\n" in bench.said()
     assert b"ours\r\n" in bench.said()
     assert bench.said(ERR) == b""
