@@ -25,6 +25,16 @@ from tests.living import END_WITHIN_S, ROOT, Daemon, arguments, processes_of, un
 _FAILED = pytest.StashKey[bool]()
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where processes share the tests, slow ones stand evenly among nine tenths of the quick: nobody is alone with one at the end."""
+    if not hasattr(config, "workerinput"):
+        return
+    quick = [item for item in items if item.get_closest_marker("slow") is None]
+    slow = [item for item in items if item.get_closest_marker("slow") is not None]
+    places = [(0.9 * number * len(quick) / max(len(slow), 1), item) for number, item in enumerate(slow)]
+    items[:] = [item for _, item in sorted([*places, *enumerate(quick)], key=lambda one: one[0])]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Any:
     report = yield

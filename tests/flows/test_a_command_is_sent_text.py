@@ -81,7 +81,8 @@ def test_run_on_a_terminal_passes_keys_and_the_size_of_the_window(
         return words in seen
 
     os.set_blocking(ours, False)
-    script = 'trap "exit 130" INT; stty size; echo ready; while read a; do echo "got $a"; stty size; done'  # a shell that waits for stty would go on
+    # With a trap: a shell that waits for stty goes on after a Ctrl-C.
+    script = 'trap "exit 130" INT; stty size; echo ready; while read a; do echo "got $a"; stty size; done'
     env = {**os.environ, "TQ_DATA_DIR": str(data_dir)}
     try:
         with subprocess.Popen(

@@ -1,6 +1,6 @@
 """Kill -9 of workers: noticed at once, blamed exactly, and nobody else pays for it.
 
-``TQ_KILL_TASKS`` is the size of the long run (default 20,000; ``TQ_KILL_TASKS=100000`` is the bar of the product).
+``TQ_KILL_TASKS`` is the size of the long run (default 10,000; ``TQ_KILL_TASKS=100000`` is the bar of the product).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tq.client import Client
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(300)]
 KILLS = 50
-TASKS = int(os.environ.get("TQ_KILL_TASKS", "20000"))
+TASKS = int(os.environ.get("TQ_KILL_TASKS", "10000"))
 
 Rows = Callable[..., list[dict[str, Any]]]
 Until = Callable[..., Any]

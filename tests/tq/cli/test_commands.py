@@ -37,9 +37,21 @@ def test_version_and_usage_errors(run: Run) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["", "--help", "lst", "--data-dir", "--data-dir=x", "--data-dir x dead", "dead", "dead --help", "dead lst", "dead --tasks list", "list list x"],
+    [
+        "",
+        "--help",
+        "lst",
+        "--data-dir",
+        "--data-dir=x",
+        "--data-dir x dead",
+        "dead",
+        "dead --help",
+        "dead lst",
+        "dead --tasks list",
+        "list x y",
+    ],
 )
-def test_only_what_a_line_may_mean_is_made_and_nobody_can_tell(data_dir: Path, run: Run, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+def test_only_what_a_line_may_mean_is_made_and_nobody_can_tell(run: Run, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
     found = run(*line.split())
     monkeypatch.setattr(app, "meant", lambda _: list(COMMANDS))
     assert run(*line.split()) == found
