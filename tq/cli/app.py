@@ -1,8 +1,8 @@
-"""Typer's path: every command, with help, completion and the words for what is wrong.
+"""Typer's path: every command, with help and the words for what is wrong.
 
-For: the Typer application, made from the option table; the connection that a command uses.
-Not for: what commands do (hot, and a room for each noun).
-Runs in: the ``tq`` command, whenever the thin path does not know.
+For: the Typer application, made from the option table.
+Not for: what commands do (perform), lines that the quick parser understands (fast).
+Runs in: the ``tq`` command, whenever the quick parser does not know.
 Promises: its commands and options are exactly those of ``options.COMMANDS``; every error ends as one line on stderr
 and the exit code of ``tq.errors``.
 """
@@ -10,29 +10,20 @@ and the exit code of ``tq.errors``.
 from __future__ import annotations
 
 import inspect
-import os
-import sys
 from collections.abc import Callable, Iterable, Sequence
-from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 
 from tq import __version__
-from tq.cli.hot import VERBS, report, say
 from tq.cli.options import COMMANDS, DATA_DIR, Command, Option
-from tq.client import Client, connect
-from tq.config import data_dir_of
-from tq.errors import TqError
-
-Verb = Callable[[Client, dict[str, Any]], int]
+from tq.cli.perform import perform
 
 EPILOG = (
     "Exit codes: 0 done; the task's own code for run and wait; 1 the task failed; 2 usage; 66 no such task; 69 no daemon; "
     "75 refused for now (a limit, a drain, a name that another task has, a task that is in no state for it); 77 not allowed; "
     "124 timed out or expired; 130 interrupted; 143 cancelled."
 )
-AUTOSTART = ("enqueue", "add", "run")
 GROUPS = {
     "config": "Settings.",
     "daemon": "Start and stop the daemon.",
@@ -42,47 +33,7 @@ GROUPS = {
     "service": "The daemon as a service of systemd.",
     "worker": "Worker processes.",
 }
-ROOMS = {
-    **dict.fromkeys(("cancel", "retry", "edit", "remove", "suspend", "resume"), "control"),
-    "dead": "dead", "events": "events", "why": "why", "plan": "plan", "alerts": "alerts",
-    "run": "tasks", "enqueue": "many", "add": "many", "show": "tasks", "list": "tasks", "peek": "tasks", "log": "log", "send": "send",
-    "daemon": "daemon", "queue": "queues", "worker": "workers", "service": "service", "completion": "complete", "man": "man",
-    "schedule": "schedules",
-    "verify": "instance", "backup": "instance", "restore": "instance", "compact": "instance", "doctor": "instance",
-    "config": "instance", "demo": "instance", "bench": "instance",
-}  # fmt: skip
-
-
 _HINT: Any = Annotated  # made from the table, so not for a type checker
-
-
-def verb_of(name: str) -> Verb:
-    """The function of a command: ``daemon start`` is ``tq.cli.daemon.daemon_start``."""
-    room = ROOMS.get(name.partition(" ")[0])
-    if room is None:
-        hot = VERBS[name]
-        return lambda client, values: hot(client.call, values)
-    verb: Verb = getattr(import_module(f"tq.cli.{room}"), name.replace(" ", "_").replace("-", "_") + ("_tasks" if name == "list" else ""))
-    return verb
-
-
-def _client(name: str, data_dir: str | None) -> Client:
-    autostart = name in AUTOSTART and os.environ.get("TQ_AUTOSTART") != "0"
-    return connect(data_dir, autostart=autostart, started=lambda pid: say(f"tq: started a daemon for {data_dir_of(data_dir)} (pid {pid})"))
-
-
-def _perform(name: str, values: dict[str, Any]) -> int:
-    try:
-        with _client(name, values.pop("data_dir")) as client:
-            if values.get("stdin"):
-                values["data_dir"] = client.data_dir
-            code = verb_of(name)(client, values)
-        sys.stdout.flush()
-    except TqError as error:
-        return report(error)
-    except KeyboardInterrupt:
-        return 130
-    return code
 
 
 def _parameter(option: Option) -> inspect.Parameter:
@@ -121,7 +72,7 @@ def _function(name: str, command: Command) -> Callable[..., None]:
     def act(ctx: typer.Context, **values: Any) -> None:
         outer = ctx.find_root().params.get(DATA_DIR.key)
         given = values if values[DATA_DIR.key] is not None else {**values, DATA_DIR.key: outer}
-        raise typer.Exit(_perform(name, given))
+        raise typer.Exit(perform(name, given))
 
     context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
     parameters = [context, *_argument(command), *(_parameter(option) for option in command.options)]

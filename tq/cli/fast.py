@@ -1,11 +1,11 @@
-"""The thin path: the verbs that live in shell loops, without Typer.
+"""The ``tq`` command: a quick parser of command lines, and the thin path of the verbs that live in shell loops.
 
-For: ``enqueue add status wait result cancel stats``, parsed from the option table with nothing but C modules.
-Not for: batches, filters, and what it does not know exactly: help, abbreviations, mistakes, no daemon. That goes to
-Typer untouched, and so do its error texts.
+For: every command, parsed from the option table; ``enqueue add status wait result cancel stats`` with nothing but C modules.
+Not for: what it does not know exactly: help, abbreviations, mistakes. That goes to Typer (app) untouched, and so do its words.
+What is no thin verb, or has no daemon, goes to ``perform``.
 Runs in: the ``tq`` command.
-Promises: a request is the one that Typer's path would send; an enqueue whose answer was lost is repeated under its
-number; it never hands over what it has already sent. Typer's path costs 17 bare interpreters, this one 1.3.
+Promises: the values and the requests are those of Typer's path; an enqueue whose answer was lost is repeated under its
+number; it never hands over what it has already sent. Typer's path costs 17 bare interpreters, the thin one 1.3.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, NoReturn
+
+    from tq.cli.options import Command
 
 HOT = ("enqueue", "add", "status", "wait", "result", "cancel", "stats")
 ANSWER_WITHIN = 30.0
@@ -32,23 +34,39 @@ def parse(argv: Sequence[str]) -> tuple[str, dict[str, Any]] | None:
         if flag != DATA_DIR.flags[0] or not (equals or words):
             return None
         values["data_dir"] = value if equals else words.pop(0)
-    if not words or words[0] not in HOT:
+    name = " ".join(words[: 1 if words and words[0] in COMMANDS else 2])
+    command = COMMANDS.get(name)
+    if command is None:
         return None
-    verb = words.pop(0)
-    command = COMMANDS[verb]
+    rest = _options(words[name.count(" ") + 1 :], command, values)
+    if rest is None:
+        return None
+    some, one = bool(rest), len(rest) == 1
+    fits = {"none": not rest, "one": one, "optional": one or not rest, "any": True, "some": some, "rest": some, "named": some}
+    if not fits[command.takes]:
+        return None
+    if rest and command.takes in ("any", "some", "rest"):
+        values[command.argument] = rest
+    elif rest:
+        values[command.argument] = rest.pop(0)
+    if rest and command.takes == "named":
+        values["command"] = rest
+    return name, values
+
+
+def _options(words: list[str], command: Command, values: dict[str, Any]) -> list[str] | None:
+    """Take the options of a command into ``values``; what is left, or None if this is for Typer."""
     known = {flag: option for option in command.options for flag in option.flags}
     rest: list[str] = []
     while words:
         word = words.pop(0)
         if word == "--":
-            rest += words
-            break
+            return rest + words
         if word[:1] != "-" or word == "-":
             rest.append(word)
             if command.takes != "rest":
                 continue
-            rest += words
-            break
+            return rest + words
         flag, equals, value = word.partition("=")
         option = known.get(flag.replace("--no-", "--", 1) if flag.startswith("--no-") else flag)
         if option is None or (equals and not flag.startswith("--")):
@@ -68,16 +86,30 @@ def parse(argv: Sequence[str]) -> tuple[str, dict[str, Any]] | None:
             values.setdefault(option.key, []).append(value)
         else:
             values[option.key] = value
-    counts = {"none": not rest, "one": len(rest) == 1, "optional": len(rest) < 2, "any": True, "some": bool(rest), "rest": bool(rest)}
-    if not counts[command.takes] or values.get("batch") is not None or "each" in values or "null" in values:
-        return None
-    if verb == "cancel" and (not rest or values.keys() - {"data_dir"} or not all(word == "@last" or word.isdecimal() for word in rest)):
-        return None  # a filter, or meant as one: that may be long work
-    if command.takes in ("any", "some", "rest"):
-        values[command.argument] = rest
-    elif rest:
-        values[command.argument] = rest[0]
-    return verb, values
+    return rest
+
+
+def is_thin(name: str, values: dict[str, Any]) -> bool:
+    """Whether a command does without a client: one that lives in shell loops, of one task or of some ids."""
+    if name not in HOT or values.get("batch") is not None or "each" in values or "null" in values:
+        return False
+    if name != "cancel":
+        return True
+    ids = values.get("ids", ())  # else it is a filter, or meant as one: that may be long work
+    return bool(ids) and not values.keys() - {"data_dir", "ids"} and all(word == "@last" or word.isdecimal() for word in ids)
+
+
+def whole(name: str, values: dict[str, Any]) -> dict[str, Any]:
+    """The values of a command as Typer would give them: one for each option, and for the argument."""
+    from tq.cli.options import COMMANDS
+
+    command = COMMANDS[name]
+    found = {option.key: False if option.kind == "flag" else None for option in command.options}
+    if command.takes != "none":
+        found[command.argument] = None
+    if command.takes == "named":
+        found["command"] = None
+    return {**found, **values}
 
 
 class _NotThere(Exception):
@@ -175,7 +207,17 @@ def try_fast(argv: Sequence[str]) -> int | None:
     parsed = parse(argv)
     if parsed is None:
         return None
-    verb, values = parsed
+    name, values = parsed
+    code = _thin(name, values) if is_thin(name, values) else None
+    if code is None:
+        from tq.cli.perform import perform
+
+        code = perform(name, whole(name, values))
+    return code
+
+
+def _thin(name: str, values: dict[str, Any]) -> int | None:
+    """The exit code, or None if nothing was done: there is no daemon, or no such directory."""
     from tq.config import data_dir_of
     from tq.errors import TqError
     from tq.wire import MAX_SOCKET_PATH, SOCKET
@@ -192,7 +234,7 @@ def try_fast(argv: Sequence[str]) -> int | None:
         return None
     from tq.cli.hot import run
 
-    return run(verb, line.call, values)
+    return run(name, line.call, values)
 
 
 def main() -> NoReturn:
@@ -207,9 +249,9 @@ def main() -> NoReturn:
     try:
         answer = try_fast(sys.argv[1:])
         if answer is None:
-            from tq.cli.app import main as whole
+            from tq.cli.app import main as typers_way
 
-            answer = whole(sys.argv[1:])
+            answer = typers_way(sys.argv[1:])
         code = answer
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:

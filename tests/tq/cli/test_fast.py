@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tq import wire
-from tq.cli import app, fast, hot, options
+from tq.cli import app, fast, hot, options, perform
 from tq.cli.options import _PRIORITIES, COMMANDS, duration
 from tq.config import data_dir_of
 from tq.errors import UsageError
@@ -54,17 +54,19 @@ VALUES = {
 
 
 @st.composite
-def _argv(draw: st.DrawFn) -> list[str]:
-    verb = draw(st.sampled_from(fast.HOT))
+def _argv(draw: st.DrawFn, names: Sequence[str] = fast.HOT) -> list[str]:
+    verb = draw(st.sampled_from(names))
     words: list[str] = []
     if draw(st.booleans()):
         words += draw(st.sampled_from([["--data-dir", "/tmp/a"], ["--data-dir=/tmp/b"]]))
-    words.append(verb)
+    words += verb.split()
     command = COMMANDS[verb]
     if verb == "enqueue" and draw(st.booleans()):
         words += ["--type", "email"]
     for _ in range(draw(st.integers(0, 4))):
-        option = draw(st.sampled_from([one for one in command.options if one.flags[0] not in ("--batch", "--stdin")]))
+        option = draw(
+            st.sampled_from([one for one in command.options if names is not fast.HOT or one.flags[0] not in ("--batch", "--stdin")])
+        )
         flag = draw(st.sampled_from(option.flags))
         if option.kind == "flag":
             words.append(flag)
@@ -125,7 +127,7 @@ def test_both_parsers_send_the_same_requests(monkeypatch: pytest.MonkeyPatch, ar
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"from": "stdin"}')))
     monkeypatch.setattr(options, "_now_ms", lambda: NOW_MS)
     parsed = fast.parse(argv)
-    if parsed is None:
+    if parsed is None or not fast.is_thin(*parsed):
         return
     verb, values = parsed
     places: list[str | None] = []
@@ -145,12 +147,31 @@ def test_both_parsers_send_the_same_requests(monkeypatch: pytest.MonkeyPatch, ar
             places.append(data_dir)
             return Slow(recorder)
 
-        monkeypatch.setattr(app, "_client", connected)
+        monkeypatch.setattr(perform, "_client", connected)
         return app.main(argv)
 
     thin = _outcome(lambda recorder: hot.run(verb, recorder.call, values))
     assert _outcome(typers_way) == thin
     assert places == [values.get("data_dir")]
+
+
+@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(_argv(list(COMMANDS)))
+def test_both_parsers_understand_a_line_of_any_command_alike(monkeypatch: pytest.MonkeyPatch, argv: list[str]) -> None:
+    parsed = fast.parse(argv)
+    if parsed is None:
+        return
+    found: list[tuple[str, dict[str, Any]]] = []
+
+    def performed(name: str, values: dict[str, Any]) -> int:
+        found.append((name, values))
+        return 0
+
+    monkeypatch.setattr(app, "perform", performed)
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors):
+        assert app.main(argv) == 0, errors.getvalue()
+    assert found == [(parsed[0], fast.whole(*parsed))]
 
 
 def test_the_thin_path_takes_the_plain_forms_of_every_hot_verb() -> None:
@@ -165,18 +186,30 @@ def test_the_thin_path_takes_the_plain_forms_of_every_hot_verb() -> None:
         ["cancel", "1", "2"],
         ["stats", "--json", "--data-dir=/y"],
     ):
-        assert fast.parse(argv) is not None, argv
+        parsed = fast.parse(argv)
+        assert parsed is not None, argv
+        assert fast.is_thin(*parsed), argv
     assert fast.parse(["add", "-q", "z", "--", "ls", "--", "-la"]) == ("add", {"queue": "z", "command": ["ls", "--", "-la"]})
 
 
 @pytest.mark.parametrize(
     "argv",
-    [[], ["--help"], ["enqueue", "--help"], ["enqueue", "--typ", "x"], ["enqueue", "-qmail"], ["enqueue", "--type"], ["list"],
-     ["status", "1", "2"], ["wait"], ["enqueue", "--batch", "-"], ["enqueue", "--once=1"], ["enqueue", "--priority", "-1"],
-     ["--version"], ["--data-dir"]],
+    [[], ["--help"], ["enqueue", "--help"], ["enqueue", "--typ", "x"], ["enqueue", "-qmail"], ["enqueue", "--type"], ["lst"], ["dead"],
+     ["status", "1", "2"], ["wait"], ["enqueue", "--once=1"], ["enqueue", "--priority", "-1"], ["dead", "--data-dir", "x", "list"],
+     ["dead", "lst"], ["dead", "list", "--help"], ["--version"], ["--data-dir"], ["queue", "pause"]],
 )  # fmt: skip
 def test_what_it_does_not_know_exactly_it_leaves_to_typer(argv: list[str]) -> None:
     assert fast.parse(argv) is None
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["enqueue", "--batch", "-"], ["add", "--each", "--", "true"], ["cancel", "state:failed"], ["cancel", "1", "--dry-run"], ["list"]],
+)
+def test_what_may_be_long_or_is_of_many_has_a_client(argv: list[str]) -> None:
+    parsed = fast.parse(argv)
+    assert parsed is not None
+    assert not fast.is_thin(*parsed)
 
 
 def test_the_thin_paths_short_cuts_agree_with_the_nouns() -> None:
@@ -342,6 +375,13 @@ def test_a_hot_verb_loads_nothing_dear(fake: Any, data_dir: Path, argv: tuple[st
     assert (out != "") == (argv[0] not in ("wait", "cancel"))
     assert not (loaded - set(bare.stdout.split())) & FORBIDDEN
     assert fake.requests
+
+
+@pytest.mark.parametrize("argv", [("list",), ("add", "--each", "--", "true"), ("cancel", "state:failed", "--dry-run"), ("show", "1")])
+def test_what_no_parser_need_explain_loads_no_typer(fake: Any, data_dir: Path, argv: tuple[str, ...]) -> None:
+    loaded, _ = _loaded_by(data_dir, *argv)
+    assert "tq.cli.perform" in loaded
+    assert not loaded & {"typer", "click", "pydantic", "rich", "textual", "tq.cli.app"}
 
 
 def _tq(data_dir: Path, *argv: str, stdin: str = "") -> subprocess.CompletedProcess[str]:

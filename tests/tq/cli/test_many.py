@@ -87,9 +87,8 @@ def test_input_without_an_end_of_line_is_refused_before_it_fills_the_memory(fake
     assert err.endswith("No task is stored.\n")
 
 
-def test_the_thin_path_leaves_many_tasks_to_the_other() -> None:
-    assert fast.parse(["add", "--each", "--", "true"]) is None
-    assert fast.parse(["add", "-0", "--", "true"]) is None
+def test_words_of_the_command_are_none_of_ours() -> None:
+    assert fast.parse(["add", "-0", "--", "true"]) == ("add", {"null": True, "command": ["true"]})
     assert fast.parse(["add", "--", "env", "-0"]) == ("add", {"command": ["env", "-0"]})
 
 
