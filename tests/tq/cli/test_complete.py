@@ -86,6 +86,8 @@ def test_commands_and_options_are_those_of_the_table(offer: Offer) -> None:
         (["enqueue", "--nothing", ""], ["words"]),
         (["enqueue", "--nothing=x"], ["words"]),
         (["queue", "set", "x", "--unset", "max"], ["words", "max-tasks", "max-bytes"]),
+        (["schedule", "add", "x", "--overlap", "q"], ["words", "queue_one"]),
+        (["add", "--cwd", ""], ["dirs"]),
     ],
 )
 def test_values_fit_where_they_stand(offer: Offer, words: list[str], found: list[str]) -> None:
@@ -106,6 +108,9 @@ def test_ids_queues_types_and_workers_are_those_of_the_daemon(offer: Offer, fake
     fake.verbs["queues"] = lambda _: {"queues": [{"name": name, "paused": False} for name in ("mail", "main", "web")]}
     fake.verbs["types"] = lambda _: {"types": [{"name": "mail.send"}]}
     fake.verbs["workers"] = lambda _: {"workers": [{"id": "w1", "state": "idle", "pid": 3}]}
+    fake.verbs["schedules"] = lambda _: {"schedules": [{"name": "night", "paused": True}, {"name": "day", "paused": False}]}
+    assert offer("schedule", "history", "") == ["words", "night", "day"]
+    assert offer("schedule", "add", "") == ["words"]  # a new name
     assert offer("retry", "") == ["words", "12", "7"]
     assert fake.asked("find")[-1] == {"limit": 50, "states": ["succeeded", "failed", "cancelled", "expired"]}
     assert offer("retry", "12", "") == ["words", "7"]  # not twice
