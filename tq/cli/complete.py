@@ -40,8 +40,8 @@ _WORDS = {
     "state": [*_WAITING, "running", *_OVER], "priority": ["low", "medium", "high", "critical"],
     "backoff": ["fixed", "linear", "exponential"],
     "on_conflict": ["reject", "existing", "replace"], "log_level": ["debug", "info", "warning", "error"],
-    "misfire": ["coalesce", "skip", "all"], "overlap": ["allow", "skip", "queue_one", "cancel_old"], "clear": ["jitter", "only", "from", "until"],
-    "ionice": ["idle", "best-effort", "realtime"],
+    "misfire": ["coalesce", "skip", "all"], "overlap": ["allow", "skip", "queue_one", "cancel_old"],
+    "clear": ["jitter", "only", "from", "until"], "ionice": ["idle", "best-effort", "realtime"],
     "unset": ["weight", "slots", "aging", "aging-share", "priority", "retries", "backoff", "timeout", "keep", "route",
               "max-tasks", "max-bytes"],
 }  # fmt: skip
