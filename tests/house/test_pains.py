@@ -55,7 +55,7 @@ Each line below a pain is a test; "not yet" names what has to be built before on
    tests/flows/test_schedules_run.py::test_a_daemon_that_is_killed_again_and_again_runs_each_slot_of_a_declared_schedule_once
    tests/tq/test_broker_schedules.py::test_a_thousand_slots_and_a_daemon_killed_at_random_commits
    tests/tq/test_broker_schedules.py::test_what_was_missed_is_made_up_for_as_it_says
-   not yet: an alert when a slot had no run.
+   tests/tq/test_broker_alerts.py::test_missed_and_skipped_slots_are_told_once_until_a_run_succeeds
 18. A cancel that does not stick.
    tests/tq/test_broker.py::test_a_cancel_of_a_running_task_outlives_the_daemon
    tests/tq/test_broker.py::test_a_running_task_that_is_cancelled_ends_cancelled_unless_it_succeeds
