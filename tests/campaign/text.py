@@ -479,7 +479,7 @@ def cycle(seed: int, report: Report) -> Iterator[str]:
         refusing = mock.Mock(side_effect=ConfigError("\n".join(one.texts)))
         stack.enter_context(mock.patch("tq.cli.daemon.start_daemon", refusing))
         stack.enter_context(mock.patch("tq.cli.daemon.stop_daemon", return_value=1))
-        stack.enter_context(mock.patch("tq.cli.app.build", lambda _names: _built()))
+        stack.enter_context(mock.patch("tq.cli.app.build", return_value=_built()))
         tasks = [task for task in one._store.get(range(1, one._store.last_id() + 1)) if task is not None]
         over = [task.id for task in tasks if task.state in (State.FAILED, State.SUCCEEDED)]
         ids = {"over": rng.sample(over, min(6, len(over))), "later": one.later, "all": [task.id for task in tasks]}

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.living import unmeasured
 from tq.client import Client
 
 pytestmark = pytest.mark.flow
@@ -83,7 +84,7 @@ def test_run_on_a_terminal_passes_keys_and_the_size_of_the_window(
     os.set_blocking(ours, False)
     # With a trap: a shell that waits for stty goes on after a Ctrl-C.
     script = 'trap "exit 130" INT; stty size; echo ready; while read a; do echo "got $a"; stty size; done'
-    env = {**os.environ, "TQ_DATA_DIR": str(data_dir)}
+    env = unmeasured(TQ_DATA_DIR=str(data_dir))
     try:
         with subprocess.Popen(
             [*ENTRY, "run", "--tty", "--", "sh", "-c", script], env=env, stdin=theirs, stdout=theirs, stderr=theirs

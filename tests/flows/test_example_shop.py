@@ -31,7 +31,7 @@ pytestmark = pytest.mark.flow
 def said(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What the example prints."""
     place = tmp_path_factory.mktemp("shop")
-    done = subprocess.run(RUN, cwd=ROOT, env={**os.environ, "TMPDIR": str(place)}, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(RUN, cwd=ROOT, env=unmeasured(TMPDIR=str(place)), capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     assert left_behind(place) == []

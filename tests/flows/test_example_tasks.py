@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import http.server
-import os
 import sqlite3
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import pytest
 from PIL import Image
 
 from examples.shop.stand_ins import smtp_server
+from tests.living import unmeasured
 from tq.client import Client
 from tq.model import Backoff
 
@@ -34,7 +34,7 @@ Rows = Callable[..., list[dict[str, Any]]]
 
 def program(data_dir: Path, *argv: str | Path) -> str:
     """Run an example as its docstring says; what it printed."""
-    env = {**os.environ, "TQ_DATA_DIR": str(data_dir)}
+    env = unmeasured(TQ_DATA_DIR=str(data_dir))
     done = subprocess.run([sys.executable, *argv], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.living import unmeasured
 
 ROOT = Path(__file__).resolve().parents[2]
 CONSUMER = ROOT / "examples" / "consumer.py"
@@ -69,7 +70,7 @@ def test_a_consumer_that_is_ended_gives_back_what_it_has_not_begun(
 def test_the_first_example_enqueues_and_prints_its_results(daemon: Callable[..., Any], data_dir: Path) -> None:
     daemon(app=str(ROOT / "examples" / "first_tasks.py"))
     command = [sys.executable, str(ROOT / "examples" / "first_tasks.py")]
-    env = {**os.environ, "TQ_DATA_DIR": str(data_dir)}
+    env = unmeasured(TQ_DATA_DIR=str(data_dir))
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["Hello, Ada!", "3.0"]

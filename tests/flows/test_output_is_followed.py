@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.living import unmeasured
 from tq.client import Client
 
 pytestmark = pytest.mark.flow
@@ -131,7 +131,7 @@ def test_output_that_is_more_than_a_log_keeps_says_how_much_was_dropped(daemon: 
 def test_run_streams_both_outputs_and_ends_with_the_commands_own_code(daemon: Callable[..., Any], data_dir: Path, gate: Path) -> None:
     daemon(workers=1)
     argv = [sys.executable, "-m", "tq", "run", "--", *script(gate)]
-    env = {**os.environ, "TQ_DATA_DIR": str(data_dir)}
+    env = unmeasured(TQ_DATA_DIR=str(data_dir))
     with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
         assert run.stdout is not None
         assert run.stderr is not None
@@ -147,7 +147,7 @@ def test_log_follow_ends_with_the_task(daemon: Callable[..., Any], client: Clien
     daemon(workers=1)
     task = client.enqueue("shell", {"argv": script(gate)})
     argv = [sys.executable, "-m", "tq", "log", str(task.id), "--follow"]
-    env = {**os.environ, "TQ_DATA_DIR": str(data_dir)}
+    env = unmeasured(TQ_DATA_DIR=str(data_dir))
     with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as log:
         assert log.stdout is not None
         assert log.stderr is not None
@@ -170,7 +170,7 @@ def test_a_follower_goes_on_when_the_daemon_is_killed_and_another_comes(
         argv = ["log", "--follow", str(task)]
     else:
         argv = ["run", "--", "sh", "-c", loop]
-    env = {**os.environ, "TQ_DATA_DIR": str(data_dir)}
+    env = unmeasured(TQ_DATA_DIR=str(data_dir))
     with (
         shown.open("wb") as file,
         subprocess.Popen([sys.executable, "-m", "tq", *argv], env=env, stdout=file, stderr=subprocess.PIPE, text=True) as follower,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -10,6 +9,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from tests.living import unmeasured
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.flow, pytest.mark.slow]
@@ -41,7 +42,7 @@ def test_the_demo_runs_from_an_installed_wheel(wheel: Path, data_dir: Path) -> N
     site = data_dir / "site"
     install = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--quiet", "--target", str(site), str(wheel)]
     subprocess.run(install, check=True, capture_output=True, timeout=100)
-    env = {**os.environ, "PYTHONPATH": str(site), "TMPDIR": str(data_dir)}
+    env = unmeasured(PYTHONPATH=str(site), TMPDIR=str(data_dir))
     done = subprocess.run([site / "bin" / "tq", "demo"], cwd=data_dir, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{site}/tq/examples/demo_tasks.py" in done.stdout  # in the traceback of the task that fails on purpose

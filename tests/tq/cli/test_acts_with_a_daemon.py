@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.living import unmeasured
+
 pytestmark = pytest.mark.flow
 
 Tq = Callable[..., subprocess.CompletedProcess[str]]
@@ -147,7 +149,7 @@ def test_the_live_stream_of_a_task_begins_before_it_runs_and_ends_with_it(tq: Tq
             tq("edit", "1", "--label", "seen")
 
     editing = threading.Thread(target=edit_until_heard)
-    with subprocess.Popen(argv, env={**os.environ, "TQ_DATA_DIR": str(data_dir)}, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(argv, env=unmeasured(TQ_DATA_DIR=str(data_dir)), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         editing.start()
         try:

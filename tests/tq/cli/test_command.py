@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.living import unmeasured
 from tq.cli.command import extras_of, words_of
 from tq.cli.options import command_task
 from tq.client import connect
@@ -111,7 +112,7 @@ def test_a_command_runs_as_the_options_say(tq: Tq, tmp_path: Path) -> None:
 def test_umask_and_limits_are_the_senders(tq: Tq, data_dir: Path) -> None:
     assert tq("daemon", "start", "--workers", "1").returncode == 0
     line = f"umask 027; ulimit -n 99; ulimit -c 0; exec '{sys.executable}' -m tq run -- sh -c 'umask; ulimit -n; ulimit -c'"
-    env = {**os.environ, "TQ_DATA_DIR": str(data_dir)}
+    env = unmeasured(TQ_DATA_DIR=str(data_dir))
     done = subprocess.run(["sh", "-c", line], env=env, capture_output=True, text=True, timeout=30, check=False)
     assert (done.stdout.split(), done.stderr) == (["0027", "99", "0"], "")
     plain = tq("run", "--", "sh", "-c", "ulimit -n; ulimit -c").stdout.split()

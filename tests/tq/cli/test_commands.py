@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.living import unmeasured
 from tq.cli import app, options
 from tq.cli.options import COMMANDS
 from tq.cli.render import instant, seconds, table
@@ -253,7 +254,7 @@ def test_run_cleans_what_a_task_sends_to_a_terminal_unless_told_not_to(fake: Any
     fake.events = [output([[1000, 1, b"\x1b]0;title\x07 \xc3"], [1000, 1, b"\xa9\n"]])]  # a letter of two bytes in two chunks
     ours, theirs = os.openpty()
     try:
-        env = {**os.environ, "TQ_DATA_DIR": str(data_dir)}
+        env = unmeasured(TQ_DATA_DIR=str(data_dir))
         argv = [sys.executable, "-m", "tq", "run", *(["--raw"] if raw else []), "--", "true"]
         done = subprocess.run(argv, env=env, stdout=theirs, stderr=subprocess.PIPE, timeout=30, check=False)
         assert (done.returncode, done.stderr) == (0, b"")

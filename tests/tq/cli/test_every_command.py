@@ -146,7 +146,7 @@ def shell(data_dir: Path) -> Callable[..., tuple[int, str, str]]:
     def act(line: str, *argv: str, **options: Any) -> tuple[int, str, str]:
         done = subprocess.run(
             ["bash", "-o", "pipefail", "-c", line, "bash", sys.executable, "-m", "tq", *argv],
-            env={**os.environ, "TQ_DATA_DIR": str(data_dir), "TQ_AUTOSTART": "0"}, stdin=subprocess.DEVNULL, capture_output=True,
+            env=unmeasured(TQ_DATA_DIR=str(data_dir), TQ_AUTOSTART="0"), stdin=subprocess.DEVNULL, capture_output=True,
             text=True, timeout=60, check=False, **options,
         )  # fmt: skip
         return done.returncode, done.stdout, done.stderr

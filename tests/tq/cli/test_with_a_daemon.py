@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -109,7 +108,7 @@ def test_run_shows_both_streams_and_ends_with_the_commands_code(tq: Tq, daemon: 
     daemon()
     script = 'echo "out $HERE"; echo err >&2; pwd; umask; exit 3'
     words = ["sh", "-c", f'cd "{tmp_path}" && umask 027 && HERE=there exec "{sys.executable}" -m tq run -- sh -c \'{script}\'']
-    env = {**os.environ, "TQ_DATA_DIR": str(data_dir)}
+    env = unmeasured(TQ_DATA_DIR=str(data_dir))
     done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (3, f"out there\n{tmp_path}\n0027\n", "err\n")
     assert tq("log", "@last").stdout == done.stdout
