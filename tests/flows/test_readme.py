@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
 import re
+import select
+import struct
 import subprocess
 import sys
+import termios
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,8 +32,32 @@ OF_THE_CI = {
 pytestmark = [pytest.mark.flow, pytest.mark.slow]
 
 
-@pytest.fixture
-def shell(data_dir: Path, tq: Any) -> Callable[[list[str], str], subprocess.CompletedProcess[str]]:
+def on_a_terminal(argv: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """As ``subprocess.run``, with a terminal of its own for all three streams; what it showed, without its escapes."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 160, 0, 0))
+    shown = bytearray()
+    with subprocess.Popen(
+        argv, cwd=ROOT, env={**env, "TERM": "xterm"}, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    ) as process:
+        os.close(theirs)
+        deadline = time.monotonic() + 200
+        try:
+            while process.poll() is None or select.select([ours], [], [], 0)[0]:
+                assert time.monotonic() < deadline, (argv, shown)
+                if select.select([ours], [], [], 0.05)[0]:
+                    shown += os.read(ours, 1 << 16)
+        except OSError:  # the last of those who had it open is gone
+            process.wait(20)
+        finally:
+            process.kill()
+            os.close(ours)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", shown.decode(errors="replace"))
+    return subprocess.CompletedProcess(argv, process.returncode, text, "")
+
+
+@pytest.fixture(params=["a pipe", "a terminal"])
+def shell(request: pytest.FixtureRequest, data_dir: Path, tq: Any) -> Callable[[list[str], str], subprocess.CompletedProcess[str]]:
     """Runs a text in the instance of this test, from the checkout, with ``tq`` and ``python`` on PATH."""
     tools = data_dir / "bin"
     tools.mkdir()
@@ -38,6 +68,8 @@ def shell(data_dir: Path, tq: Any) -> Callable[[list[str], str], subprocess.Comp
     env = unmeasured(TQ_DATA_DIR=str(instance), PATH=f"{tools}:{os.environ['PATH']}", TMPDIR=str(data_dir))
 
     def run(argv: list[str], text: str) -> subprocess.CompletedProcess[str]:
+        if request.param == "a terminal":
+            return on_a_terminal([*argv, text], env)
         return subprocess.run([*argv, text], cwd=ROOT, env=env, text=True, capture_output=True, timeout=200, check=False)
 
     return run
