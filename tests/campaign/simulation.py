@@ -274,8 +274,8 @@ class World:
             self.after("stop")
         except Cut as cut:
             self.after(cut.kind)
-        except StoreError as error:
-            self.machine.note("store", error.message)
+        except (StoreError, Planned) as error:  # the latter outside of a turn, as settings are read again
+            self.machine.note("fails", str(error))
             self.after("kill")
 
     def after(self, kind: str) -> None:
