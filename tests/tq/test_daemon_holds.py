@@ -122,7 +122,7 @@ def test_nothing_of_a_queue_starts_while_less_memory_is_available_than_it_wants(
     house.memory = 2 * GIB - 1
     held = d.add(2, queue="q")
     assert house.rounds() == []
-    assert house.why() == "2.0 GiB of memory are available, it starts from 2.0 GiB on"
+    assert house.why() == "the memory available is 2.0 GiB, it starts from 2.0 GiB on"
     house.memory = 2 * GIB
     assert house.rounds(EACH_MS) == held
 
@@ -133,7 +133,7 @@ def test_both_are_told_if_both_hold_and_what_cannot_be_read_holds(house: House, 
     d.add(queue="q")
     house.rounds()
     assert house.held["q"].rules == ("load", "memory")
-    assert house.why() == "the load is 7.26, it starts below 2.5; 100.0 MiB of memory are available, it starts from 500.0 MiB on"
+    assert house.why() == "the load is 7.26, it starts below 2.5; the memory available is 100.0 MiB, it starts from 500.0 MiB on"
     house.load, house.memory = None, None
     house.rounds(EACH_MS)
     assert house.why() == "the load cannot be read; the memory cannot be read"
@@ -328,15 +328,15 @@ def test_a_probe_is_run_while_tasks_wait_and_its_exit_code_decides(house: House,
     assert house.why() == "its probe has not answered yet"
     assert house.holds.due_at == house.ticks + LIMIT_MS
     house.known()
-    assert (house.held["q"].rules, house.why()) == (("probe",), "its probe holds it: exit code 3")
+    assert (house.held["q"].rules, house.why()) == (("probe",), "its probe says no (exit code 3)")
     go.touch()
     assert house.holds.due_at == house.ticks + 5000
     assert house.rounds(4999) == []
     house.round(1)
-    assert house.why() == "its probe holds it: exit code 3"  # until it has answered again
+    assert house.why() == "its probe says no (exit code 3)"  # until it has answered again
     house.until(lambda: "q" not in house.held)
     assert house.rounds() == tasks
-    assert house.events() == [("held", "its probe holds it: exit code 3"), ("let_go", "its probe lets it go")]
+    assert house.events() == [("held", "its probe says no (exit code 3)"), ("let_go", "its probe says go")]
 
 
 def test_no_probe_runs_unless_a_task_could_start(house: House, d: Driver, tmp_path: Path) -> None:
@@ -370,7 +370,7 @@ def test_an_answer_for_which_nobody_has_waited_since_it_became_old_counts_no_mor
     (third,) = d.add(queue="q")
     assert house.rounds() == []
     house.known()
-    assert house.why() == "its probe holds it: exit code 1"
+    assert house.why() == "its probe says no (exit code 1)"
     assert d.states(third) == ["pending"]
 
 
@@ -415,11 +415,11 @@ def test_a_probe_that_dies_or_cannot_be_found_or_started_holds(house: House, d: 
     d.add(queue="q")
     house.rounds()
     house.known()
-    assert house.why() == "its probe holds it: it was ended by signal 9"
+    assert house.why() == "its probe was ended by signal 9"
     house.set(hold_probe="/nowhere/at/all")
     house.rounds()
     house.known()
-    assert house.why() == "its probe holds it: exit code 127"
+    assert house.why() == "its probe says no (exit code 127)"
     lost = House(d, tmp_path / "nowhere")
     lost.rounds()
     assert lost.why().startswith("its probe cannot be started: [Errno 2] No such file or directory")

@@ -245,7 +245,7 @@ class Holds:
                 self._start(line, info.hold_probe, ticks, now)
         if line.probe is None:
             line.due_at = min(line.due_at, line.answered_at + info.hold_every_ms)
-        line.words.append("its probe lets it go")
+        line.words.append("its probe says go")
         return line.answer
 
     def _compare(self, line: _Line) -> tuple[str, ...]:
@@ -256,7 +256,7 @@ class Holds:
             text = "the load cannot be read" if load is None else f"the load is {load:.2f}, it starts below {most:g}"
             found.append(("load", text, load is None or load >= most))
         if (least := line.info.hold_memory) is not None:
-            text = "" if memory is None else f"{_size(memory)} of memory are available, it starts from {_size(least)} on"
+            text = "" if memory is None else f"the memory available is {_size(memory)}, it starts from {_size(least)} on"
             found.append(("memory", text or "the memory cannot be read", memory is None or memory < least))
         holding = tuple(rule for rule, _, holds in found if holds)
         line.words = [text for rule, text, _ in found if not holding or rule in holding]
@@ -286,8 +286,8 @@ class Holds:
         """What a probe has said, or has not in its time."""
         code, line.exit_code = line.exit_code, None
         if code is not None:
-            words = f"exit code {code}" if code >= 0 else f"it was ended by signal {-code}"
-            self._answer(line, f"its probe holds it: {words}" if code else "", ticks, now)
+            words = f"says no (exit code {code})" if code >= 0 else f"was ended by signal {-code}"
+            self._answer(line, f"its probe {words}" if code else "", ticks, now)
         elif line.probe is not None and ticks >= line.probe.kill_at:
             line.probe.kill()
             line.probe.counts = False
