@@ -471,7 +471,8 @@ def tables(one: House) -> dict[str, dict[str, str]]:
         for name in names:
             of_no_kind: dict[str, Any] = {name: 1.5}
             said = one.ask(client, verb, **of_no_kind)[1][1]
-            kinds[name] = said.split(f"{name}: expected ", 1)[1].split(",")[0]
+            refused = said.split(f"{name}: expected ", 1)[1:]
+            kinds[name] = refused[0].split(",")[0] if refused else "float"
         found[verb] = kinds
     one.door.close(client)
     return found

@@ -79,7 +79,8 @@ def test_a_rule_and_no_task_wake_no_idle_daemon(daemon: Any, tq: Tq) -> None:
     assert sum(process.num_ctx_switches()) - before <= 4
 
 
-def test_a_probe_that_hangs_goes_with_the_daemon(daemon: Any, tq: Tq, data_dir: Path) -> None:
+@pytest.mark.parametrize("killed", [False, True], ids=["stopped", "killed"])
+def test_a_probe_that_hangs_goes_with_the_daemon_or_with_the_start_of_the_next(daemon: Any, tq: Tq, data_dir: Path, killed: bool) -> None:
     one = daemon(workers=1)
     say(tq, "queue", "set", "heavy", "--hold-probe", "sleep 1000 & sleep 1000; true")
     task = say(tq, "add", "-q", "heavy", "--", "true").strip()
@@ -89,5 +90,12 @@ def test_a_probe_that_hangs_goes_with_the_daemon(daemon: Any, tq: Tq, data_dir: 
 
     found = wait_until(lambda: len(probes()) == 3 and probes(), 20)
     assert "queue heavy is held: its probe has not answered yet" in say(tq, "why", task)
-    say(tq, "daemon", "stop")
+    if killed:
+        one.kill()
+        one.start()
+        say(tq, "queue", "set", "heavy", "--unset", "hold-probe")
+        assert tq("wait", task, "--timeout", "20").returncode == 0
+    else:
+        say(tq, "daemon", "stop")
+        assert not list((data_dir / "run").glob("probes*"))
     assert [process for process in found if process.is_running() and process.status() != psutil.STATUS_ZOMBIE] == []

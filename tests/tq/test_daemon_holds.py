@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -96,6 +97,7 @@ class House:
 
 @pytest.fixture
 def house(d: Driver, tmp_path: Path) -> Iterator[House]:
+    (tmp_path / "run").mkdir()
     one = House(d, tmp_path)
     yield one
     one.holds.close()
@@ -209,6 +211,8 @@ def test_a_queue_without_rules_any_more_is_let_go_at_once(house: House, d: Drive
     (task,) = d.add(queue="q")
     assert house.rounds() == []
     d.ask("set_queue", name="q", unset=["hold_load"])
+    assert house.holds.due_at is not None
+    assert house.holds.due_at <= house.ticks  # no matter when it would have been looked at
     assert house.rounds() == [task]
     assert house.held == {}
     assert house.holds.due_at is None
@@ -272,6 +276,13 @@ def test_a_consumer_that_waits_is_held_too_and_served_when_the_queue_is_let_go(h
     house.load = 1.0
     house.rounds(EACH_MS)
     assert [row["id"] for row in d.answer(asked)["tasks"]] == [task]
+    house.run(10 * EACH_MS)
+    asked = d.submit("claim", queues=["q"], wait_ms=60_000)
+    house.rounds()
+    (task,) = d.add(queue="q")
+    assert d.answer(asked) is None
+    house.rounds()  # it is looked at for the first time, and nothing holds it
+    assert [row["id"] for row in d.answer(asked)["tasks"]] == [task]
 
 
 def test_why_and_the_list_of_queues_say_what_holds_it_and_when_that_was_seen(house: House, d: Driver) -> None:
@@ -324,7 +335,7 @@ def test_a_probe_is_run_while_tasks_wait_and_its_exit_code_decides(house: House,
     line = 'test "$TQ_QUEUE" = q && test -e "$TQ_DATA_DIR/go" && test "$PWD" -ef "$TQ_DATA_DIR" || exit 3'
     house.set(hold_probe=line, hold_every_ms=5000)
     tasks = d.add(2, queue="q")
-    assert house.rounds() == []
+    assert house.round() == []
     assert house.why() == "its probe has not answered yet"
     assert house.holds.due_at == house.ticks + LIMIT_MS
     house.known()
@@ -348,7 +359,6 @@ def test_no_probe_runs_unless_a_task_could_start(house: House, d: Driver, tmp_pa
     house.run(10_000)
     assert not ran.exists()
     d.ask("set_queue", name="q", paused=False)
-    house.rounds()
     house.until(lambda: "q" not in house.held)
     assert house.rounds() == tasks
     house.run(10_000)
@@ -360,7 +370,6 @@ def test_an_answer_for_which_nobody_has_waited_since_it_became_old_counts_no_mor
     go.touch()
     house.set(hold_probe="test -e go", hold_every_ms=1000)
     (first,) = d.add(queue="q")
-    house.rounds()
     house.until(lambda: "q" not in house.held)
     assert house.rounds() == [first]
     (second,) = d.add(queue="q")
@@ -404,7 +413,6 @@ def test_a_probe_that_does_not_end_is_killed_at_its_limit_with_all_that_it_start
 def test_what_a_probe_leaves_behind_is_killed_when_it_has_answered(house: House, d: Driver, tmp_path: Path) -> None:
     house.set(hold_probe="sleep 300 & exit 0")
     (task,) = d.add(queue="q")
-    house.rounds()
     house.until(lambda: "q" not in house.held)
     wait_until(lambda: not children(tmp_path))
     assert house.rounds() == [task]
@@ -424,6 +432,14 @@ def test_a_probe_that_dies_or_cannot_be_found_or_started_holds(house: House, d: 
     lost.rounds()
     assert lost.why().startswith("its probe cannot be started: [Errno 2] No such file or directory")
     assert lost.holds.due_at == lost.ticks + 10_000
+    large = House(d, tmp_path)
+    large.holds._environ["X"] = "x" * (1 << 22)
+    large.rounds()
+    assert os.strerror(errno.E2BIG) in large.why()
+    assert large.holds._board is not None
+    assert large.holds._board.commands() == []
+    large.holds.close()
+    large.loop.close()
     lost.loop.close()
 
 
@@ -433,7 +449,6 @@ def test_another_probe_takes_the_place_of_one_that_runs(house: House, d: Driver,
     house.rounds()
     wait_until(lambda: children(tmp_path))
     house.set(hold_probe="exit 0")
-    house.rounds()
     house.until(lambda: "q" not in house.held)
     assert house.rounds() == [task]
     wait_until(lambda: not children(tmp_path))
@@ -450,7 +465,7 @@ def test_no_probe_runs_while_the_load_holds_and_none_is_believed_from_before(hou
     house.run(30_000)
     assert not ran.exists()
     house.load = 1.0
-    assert house.rounds(EACH_MS) == []
+    assert house.round(EACH_MS) == []
     house.until(lambda: "q" not in house.held)
     assert house.rounds() == [first]
     assert ran.read_text() == "x\n"
@@ -458,7 +473,7 @@ def test_no_probe_runs_while_the_load_holds_and_none_is_believed_from_before(hou
     d.ask("set_queue", name="q", slots=0)
     assert house.rounds(EACH_MS) == []
     house.load = 1.0
-    assert house.rounds(EACH_MS) == []
+    assert house.round(EACH_MS) == []
     house.until(lambda: "q" not in house.held)
     assert house.rounds() == [second]
     assert ran.read_text() == "x\nx\n"
@@ -484,6 +499,7 @@ def test_the_end_reaps_a_probe_that_runs(house: House, d: Driver, tmp_path: Path
     wait_until(lambda: children(tmp_path))
     house.holds.close()
     assert not [one for one in psutil.Process().children() if one.status() == psutil.STATUS_ZOMBIE]
+    assert not list((tmp_path / "run").iterdir())
     assert not children(tmp_path)
 
 

@@ -265,7 +265,8 @@ class Daemon(Verbs):
         os._exit(EXIT_BROKEN)
 
     def failed(self, why: str) -> None:
-        """The loop has failed: whoever reads the log finds why."""
+        """The loop has failed: whoever reads the log finds why, and nothing is left that only the loop would end."""
+        self._holding.stop()
         self._log.event("daemon_failed", "error", why=why, pid=os.getpid())
 
     def _gathers(self, now: int) -> bool:

@@ -5,8 +5,9 @@ Not for: keeping the rules (store), handing nothing out (store, told by the brok
 Runs in: the daemon, on the thread of its loop; probes are processes of their own.
 Promises: nothing is looked at and no probe runs unless a task of such a queue could start; load and memory are read once a second
 at most, a probe runs once in ``hold_every_ms``; a queue of which nothing is known, or which nobody has waited for since what was
-known became old, is held until it is known; no probe outlives its limit or the daemon's orderly end, nor does what it has started
-in its process group; it is an event when a queue becomes held and when it is let go, however often it is looked at.
+known became old, is held until it is known; no probe outlives its limit or the daemon's end (if that was killed: the start of the
+next one), nor does what it has started in its process group; it is an event when a queue becomes held and when it is let go, however
+often it is looked at.
 
 A probe is a line for /bin/sh: exit code 0 lets tasks start, anything else holds them. Its directory is the data directory, its
 environment the daemon's, with TQ_DATA_DIR and TQ_QUEUE; what it reads is empty, what it writes goes nowhere. While it runs again,
@@ -24,11 +25,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from tq.board import Board, start_ticks
 from tq.broker import Broker
 from tq.broker.desk import Hold
+from tq.errors import ConfigError
 from tq.loop import Loop
 from tq.store import QueueInfo, Store
 
+BOARD = "probes.board"
+"""In ``run/``: what ends probes, with the daemon's next start, that outlived one that was killed."""
 EACH_MS = 1000
 """How long a reading of load and memory counts."""
 LIMIT_MS = 10_000
@@ -61,18 +66,27 @@ def read() -> Reading:
 
 
 class Probe:
-    """One run of a probe, in a session of its own. OSError: it cannot be started."""
+    """One run of a probe, in a session of its own, which stands on ``board``. OSError, ConfigError: it cannot be started."""
 
-    def __init__(self, line: str, place: Path, environ: Mapping[str, str], kill_at: int) -> None:
-        null = subprocess.DEVNULL
-        self._process = subprocess.Popen(
-            ["/bin/sh", "-c", line], stdin=null, stdout=null, stderr=null, cwd=place, env=environ, start_new_session=True
-        )
+    def __init__(self, line: str, place: Path, environ: Mapping[str, str], board: Board, kill_at: int) -> None:
+        mark, null = int.from_bytes(os.urandom(8), "big") | 1, subprocess.DEVNULL
+        environ = {**environ, "TQ_COMMAND": f"{mark:x}"}
+        self._board = board
+        board.command_starting(mark)
+        try:
+            self._process = subprocess.Popen(
+                ["/bin/sh", "-c", line], stdin=null, stdout=null, stderr=null, cwd=place, env=environ, start_new_session=True
+            )
+        except BaseException:
+            board.command_started(mark, 0, 0)
+            raise
+        board.command_started(mark, self._process.pid, start_ticks(self._process.pid) or 0)
         try:
             self.pidfd = os.pidfd_open(self._process.pid)
         except OSError:
             self.kill()
             self._process.wait()
+            board.command_ended(self._process.pid)
             raise
         self.kill_at: float = kill_at
         self.counts = True
@@ -91,9 +105,11 @@ class Probe:
         self.kill()
         os.close(self.pidfd)
         try:
-            return self._process.wait(within_s)
+            code = self._process.wait(within_s)
         except subprocess.TimeoutExpired:  # nothing ends it: it is left to who reaps orphans
             return None
+        self._board.command_ended(self._process.pid)
+        return code
 
 
 @dataclass(slots=True)
@@ -128,9 +144,11 @@ class Holds:
         self, loop: Loop, broker: Broker, store: Store, place: Path, environ: Mapping[str, str], sight: Callable[[], Reading] = read
     ) -> None:  # fmt: skip
         self._loop, self._broker, self._store = loop, broker, store
+        self._path = place / "run" / BOARD
         self._place, self._environ, self._sight = place, {**environ, "TQ_DATA_DIR": str(place)}, sight
         self._lines: dict[str, _Line] = {}
         self._probes: set[Probe] = set()
+        self._board: Board | None = None  # made with the first probe
         self._stale = True  # the rules in the store are others than those here
         self._stopped = False
         self._seen = Reading(None, None)
@@ -183,6 +201,12 @@ class Holds:
             self._loop.remove(probe.pidfd)
             probe.reap(END_S)
         self._probes.clear()
+        if self._board is not None:
+            left = self._board.commands()
+            self._board.close()
+            self._board = None
+            if not left:
+                self._path.unlink(missing_ok=True)
 
     # -- rules -----------------------------------------------------------------------------------------------------
 
@@ -266,8 +290,10 @@ class Holds:
 
     def _start(self, line: _Line, command: str, ticks: int, now: int) -> None:
         try:
-            probe = Probe(command, self._place, {**self._environ, "TQ_QUEUE": line.info.name}, ticks + LIMIT_MS)
-        except (OSError, ValueError) as error:
+            self._board = self._board or Board.create(self._path)
+            environ = {**self._environ, "TQ_QUEUE": line.info.name}
+            probe = Probe(command, self._place, environ, self._board, ticks + LIMIT_MS)
+        except (OSError, ValueError, ConfigError) as error:
             self._answer(line, f"its probe cannot be started: {error}", ticks, now)
             return
         line.probe = probe
