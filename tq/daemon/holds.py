@@ -38,7 +38,7 @@ EACH_MS = 1000
 """How long a reading of load and memory counts."""
 LIMIT_MS = 10_000
 """How long a probe may run."""
-END_S = 1.0
+END_S = 5.0
 """How long the daemon's end waits for probes that were killed."""
 UNKNOWN = Hold((), "nobody has looked yet")
 ASKED = Hold((), "its probe has not answered yet")
@@ -195,7 +195,7 @@ class Holds:
             self._drop(line)
 
     def close(self) -> None:
-        """The daemon's end; it waits for what was killed, but not for long."""
+        """The daemon's end; it waits for what was killed, but not for ever."""
         self.stop()
         for probe in self._probes:
             self._loop.remove(probe.pidfd)
