@@ -470,13 +470,28 @@ def test_no_probe_runs_while_the_load_holds_and_none_is_believed_from_before(hou
     assert house.rounds() == [first]
     assert ran.read_text() == "x\n"
     house.load = 9.0
+    house.let_pass(EACH_MS)
     d.ask("set_queue", name="q", slots=0)
-    assert house.rounds(EACH_MS) == []
+    house.run(10_000)
     house.load = 1.0
     assert house.round(EACH_MS) == []
     house.until(lambda: "q" not in house.held)
     assert house.rounds() == [second]
     assert ran.read_text() == "x\nx\n"
+
+
+def test_a_probe_runs_no_more_often_than_it_may_however_the_load_moves_and_tasks_come(house: House, d: Driver, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    house.set(hold_load=4, hold_probe=f"echo x >> {ran}")
+    got = []
+    for at in range(60):  # a minute, with a task each second that starts at once or waits for the load
+        d.add(queue="q")
+        house.load = 9.0 if at % 3 == 1 else 1.0
+        got += house.rounds(1000)
+        house.until(lambda: not house.held or house.held["q"].rules)
+        got += house.rounds()
+    assert got == list(range(1, 61))
+    assert len(ran.read_text().splitlines()) in (6, 7)
 
 
 def test_the_end_kills_probes_and_begins_no_others(house: House, d: Driver, tmp_path: Path) -> None:

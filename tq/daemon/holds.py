@@ -4,7 +4,7 @@ For: looking at what the rules of queues compare, running their probes, saying w
 Not for: keeping the rules (store), handing nothing out (store, told by the broker), words for people beside the reason (cli).
 Runs in: the daemon, on the thread of its loop; probes are processes of their own.
 Promises: nothing is looked at and no probe runs unless a task of such a queue could start; load and memory are read once a second
-at most, a probe runs once in ``hold_every_ms``; a queue of which nothing is known, or which nobody has waited for since what was
+at most, a probe runs once in ``hold_every_ms`` at most; a queue of which nothing is known, or which nobody has waited for since what was
 known became old, is held until it is known; no probe outlives its limit or the daemon's end (if that was killed: the start of the
 next one), nor does what it has started in its process group; it is an event when a queue becomes held and when it is let go, however
 often it is looked at.
@@ -249,24 +249,23 @@ class Holds:
         """What holds a queue now; None: nothing."""
         info, waits = line.info, self._store.would_start(line.info.name)
         line.due_at, line.words = math.inf, []
+        old = ticks - line.answered_at >= info.hold_every_ms
         if info.hold_load is not None or info.hold_memory is not None:
             if waits and ticks - self._seen_at >= EACH_MS:
                 self._seen, self._seen_at, self._wall = self._sight(), ticks, now
             line.due_at = self._seen_at + EACH_MS
-            if ticks >= line.due_at:
-                line.forget()
-                return UNKNOWN
-            rules = self._compare(line)
-            if rules:
-                line.forget()
-                return Hold(rules, "; ".join(line.words), self._wall)
+            unknown = ticks >= line.due_at
+            rules = () if unknown else self._compare(line)
+            if unknown or rules:
+                if old:
+                    line.forget()
+                return Hold(rules, "; ".join(line.words), self._wall) if rules else UNKNOWN
         if info.hold_probe is None:
             return None
-        if ticks - line.answered_at >= info.hold_every_ms:
-            if not waits:
-                line.forget()
-            elif line.probe is None:
-                self._start(line, info.hold_probe, ticks, now)
+        if old and not waits:
+            line.forget()
+        elif old and line.probe is None:
+            self._start(line, info.hold_probe, ticks, now)
         if line.probe is None:
             line.due_at = min(line.due_at, line.answered_at + info.hold_every_ms)
         line.words.append("its probe says go")
