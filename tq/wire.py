@@ -55,7 +55,8 @@ why        {id}                                   -> {task, reasons: [[word, det
            of}  running {worker, since, attempt, ends_at, progress}  handed_out {worker, since}  suspended {}
            cancel_asked {who}  over {at, why, who, attempts, failures, retries, crashes, interrupts, error, exit_code}
            why: retries, permanent, no_time, once, poison, interrupts (of a failure), ttl, deadline (it has expired); error {type, message}
-           draining {}  queue_paused {queue, who, since}  queue_external {queue, running}  queue_slots_taken {queue, running, slots}
+           draining {}  queue_paused {queue, who, since}  queue_held {queue, rules, why, age_ms: as in ``queues``; no rules: not known yet}
+           queue_external {queue, running}  queue_slots_taken {queue, running, slots}
            no_worker_knows_type {type}  no_worker_has_type {type, workers}  type_suspected {type, crashes, try_at}  no_workers {}
            workers_start {starting}  workers_busy {active, slots}  place {queue, ahead, or_more: bool, estimate_ms}  expires {expires_at}
 wait       {ids: [...], timeout_ms, any: bool}    -> {tasks: [task or nil, ...], done: bool}   when all (any) are over
@@ -86,12 +87,15 @@ log        {id, offset, limit}                    -> {chunks: [[at, stream, byte
            stream 1 is standard output, 2 standard error, 0 a note of tq's own (so many bytes were dropped).
 stats      {}                                     -> totals; see ``tq.stats.stats``
 queues     {}                                     -> {queues: [{name, ..., states, bytes}, ...]}   with the settings of ``set_queue``
+           One that is held also has ``held``: {rules: [load, memory, probe: those that say so], why: in words, age_ms: since when known}.
            If a settings file declares queues also ``file``, its path, and in their rows ``declared``: {setting: value}, set at each start.
 types      {}                                     -> {types: [{name, queue, retries, timeout_ms, ...}, ...]}
 set_queue  {name, ..., unset: [settings]}         -> {new: bool}       true: there was none; absent settings stay
            Also ``declared``: [settings] of this request that the next start takes from the settings file again, if there are any.
            paused, external: bool; weight: 1..100; slots (0: any number); aging_ms, aging_share (0: never); priority, retries,
            timeout_ms, backoff: of its tasks that do not say; max_tasks, max_bytes; keep_ms; routes: [patterns of types]
+           hold_load: a number, hold_memory: bytes, hold_probe: a line for /bin/sh, at most 4,096 bytes, hold_every_ms: while the load
+           average is that or more, less memory is available, or the probe, run so often, does not exit with 0, nothing of it starts.
 events     {limit, before: number}                -> {events: [{number, at, who, what, target, before, after}, ...]}   newest first
            what people and the daemon did; before and after hold what changed. The end of a chore is one: what "chore_done",
            target its id, after {verb, seen, changed, left}.
@@ -123,7 +127,7 @@ workers    {}                                     -> {workers: [...]}    within 
 scale_workers  {min, max}                         -> {min, max}          at least one; it is as many workers as the work needs
 drain_worker   {id}                               -> {min, max}          it finishes what runs in it and goes; none takes its place
 restart_workers  {id or nil for all}              -> {workers: [id, ...]}    if the application imports; one after the other
-status     {}                                     -> {pid, boot, version, started_at, data_dir, options, ...}
+status     {}                                     -> {pid, boot, version, started_at, data_dir, options, held: {queue: as in queues}, ...}
 set_log    {level: "debug" | "info" | "warning" | "error"}         -> {}
 check_app  {}                                     -> {types: [...]}    a fresh worker imports the application again
 compact    {}                                     -> {before, after, paused_ms}    bytes of the store's file; all others wait so long

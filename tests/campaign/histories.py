@@ -76,6 +76,7 @@ class Model:
 
     schedules: dict[str, Schedule] = field(default_factory=dict)
     children: set[tuple[int, int]] = field(default_factory=set)  # (parent, blocked task)
+    shut: frozenset[str] = frozenset()
 
     def copy(self) -> Model:
         parts: list[Any] = [getattr(self, part.name) for part in fields(self)]
@@ -87,11 +88,11 @@ class Model:
         found.sort(key=lambda pair: (-pair[0].header.priority, pair[1].seq))
         return [spec.id for spec, _ in found if kinds is None or spec.header.type in kinds]
 
-    def room(self, queue: str) -> float:
-        """How many tasks of a queue may still be claimed."""
+    def room(self, queue: str, *, held: bool = True) -> float:
+        """How many tasks of a queue may still be claimed; or might, if it were not held."""
         info = self.queues[queue]
         running = sum(status.state is State.RUNNING and spec.header.queue == queue for spec, status in self.tasks.values())
-        return 0 if info.paused else max(info.slots - running, 0) if info.slots else inf
+        return 0 if info.paused or (held and queue in self.shut) else max(info.slots - running, 0) if info.slots else inf
 
     def fits(self, queue: str, tasks: int, size: int) -> bool:
         """Whether so many unfinished tasks and bytes more may come into a queue."""
@@ -429,6 +430,13 @@ class StoreMachine(RuleBasedStateMachine):
         self.turn().put_queue(QueueInfo(POOL, **settings))
         self.model.queues[POOL] = QueueInfo(POOL, **settings)
 
+    @verb(2, queues=st.sampled_from([frozenset(), frozenset(), frozenset({POOL}), frozenset({POOL, OUTSIDE, "none"})]))
+    def shut(self, queues: frozenset[str]) -> None:
+        """In a turn, only more of them."""
+        queues = queues if self.before is None else queues | self.model.shut
+        self.raw.shut(queues)
+        self.model.shut = queues
+
     @verb(1, what=st.sampled_from(["cancelled", "paused"]))
     def note(self, what: str) -> None:
         event = Event(0, self.now, "user 0", what, "task 1", None, {"n": self.now})
@@ -650,11 +658,13 @@ class StoreMachine(RuleBasedStateMachine):
         self.raw.close()
         self.lose()
         self.raw = type(self).make(self.folder / "store")
+        self.model.shut = frozenset()
         self.model.passed_over = dict.fromkeys(self.model.passed_over, 0)
         self.renew, self.latest = "all", 0
 
     def lose(self) -> None:
         if self.before is not None:
+            self.before.shut = self.model.shut
             self.model, self.before = self.before, None
 
     @verb(
@@ -711,6 +721,7 @@ class StoreMachine(RuleBasedStateMachine):
         for queue in (POOL, OUTSIDE):
             found = self.raw.peek(100, None if queue == POOL else queue)
             assert [(one.id, one.why) for one in found] == model.order(queue, self.latest)
+            assert self.raw.would_start(queue) == bool(model.line(queue) and model.room(queue, held=False))
         assert self.raw.ready() == bool(model.line(POOL) and model.room(POOL))
 
     @invariant()

@@ -26,6 +26,7 @@ from tq.cli.render import (
     attempts_of,
     clean,
     code_of,
+    held_words,
     instant,
     json_line,
     plain,
@@ -237,4 +238,6 @@ def _held(queue: dict[str, Any]) -> str:
     """Why no worker takes what waits in a queue, if tasks do wait in it."""
     if not (queue["states"] or {}).get("pending"):  # None: it has settings, and had no tasks yet
         return ""
+    if queue.get("held") and not queue["paused"]:
+        return f"is held: {held_words(queue['held'])}"
     return "is paused" if queue["paused"] else "is left to consumers outside the pool" if queue.get("external") else ""

@@ -9,7 +9,7 @@ Promises: inside a turn a read sees what the turn wrote; no read transaction out
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import islice
@@ -305,6 +305,12 @@ class Lookup:
 
     def last_id(self) -> int:
         return self._id
+
+    def shut(self, queues: Collection[str]) -> None:
+        self._lanes.shut_only(frozenset(queues))
+
+    def would_start(self, queue: str) -> bool:
+        return self._lanes.would_start(queue)
 
     def ready(self) -> bool:
         return self._lanes.ready()
