@@ -275,11 +275,8 @@ class World:
             self.after("stop")
         except Cut as cut:
             self.after(cut.kind)
-        except (StoreError, Planned) as error:  # the latter outside of a turn, as settings are read again
+        except (StoreError, Planned) as error:  # the latter outside of a turn: as it starts, or reads its settings again
             self.machine.note("fails", str(error))
-            self.after("kill")
-        except Planned as error:  # while it started: the process ends with what was stored before
-            self.machine.note("fails", error)
             self.after("kill")
 
     def after(self, kind: str) -> None:
