@@ -148,7 +148,8 @@ Watching (each event is a map with ``topic``):
 
 watch      {topics: [...], ids: [...] or nil, hz: 4, offset: 0}    -> {} and then events
            "ends": {id, state, exit_code} as tasks end; "output": {id, chunks, next, end} for the one id named, from
-           ``offset`` on, until the task is over; "totals": the body of ``stats`` at most hz times a second, when changed;
+           ``offset`` on, until the task is over (the last with state and exit_code, if it ended meanwhile);
+           "totals": the body of ``stats`` at most hz times a second, when changed;
            "steps": {number, at, event, id, type, queue, ...} for all that happens: added, started, succeeded, failed, came_due,
            retried, ..., chore_done (id: the chore's); the number rises by one; "left_out" {number_of} stands for steps that were
            too many at once. With ids, of these tasks alone.

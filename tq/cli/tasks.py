@@ -59,15 +59,18 @@ def run(client: Client, values: dict[str, Any]) -> int:
     body = hot.sent(client.call, command_task(after_newest(client.call, values)), values)
     task_id = body["ids"][0]
     hot.say_existing([task_id] if body.get("existing") else [])
+    ended: dict[str, Any] = {}
     try:
         screen = Screen(values["raw"], live=True)
         passing = Passing(client.data_dir, task_id, values["tty"]) if passes else nullcontext()
         with passing:
-            follow(client, task_id, screen)
+            ended = follow(client, task_id, screen)
         screen.end()
     except KeyboardInterrupt:
         return _interrupted(client, task_id)
     row = hot.waited(client.call, [task_id], None)[0]
+    if row is None and ended:  # it is forgotten already
+        row = {"id": task_id, "error": None, **ended}
     if row is not None and (row["exit_code"] is None or (row["error"] or {}).get("type", "ExitCode") != "ExitCode"):
         hot.say_end(row)  # a command that failed by itself has said so
     if row is not None and row["state"] == "succeeded":
@@ -78,6 +81,11 @@ def run(client: Client, values: dict[str, Any]) -> int:
 def _interrupted(client: Client, task_id: int) -> int:
     try:
         client.cancel([task_id])
+    except (KeyboardInterrupt, TqError) as error:
+        why = "the second Ctrl-C came first" if isinstance(error, KeyboardInterrupt) else str(error)
+        hot.say(f"tq: task {task_id} may go on: it could not be asked to end ({why}). End it with `tq cancel {task_id}`.")
+        return 130
+    try:
         hot.waited(client.call, [task_id], int(END_WITHIN * 1000))
     except (KeyboardInterrupt, TqError):
         hot.say(f"tq: task {task_id} was asked to end; see `tq status {task_id}`.")

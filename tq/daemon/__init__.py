@@ -327,8 +327,10 @@ class Daemon(Verbs):
             self._log.turn_second(now)
         if self._followers.waiting:
             self._followers.push()
-        for task_id, _, _ in turn.ended:
-            self._followers.ended(task_id)
+        for task_id, state, exit_code in turn.ended:
+            self._followers.ended(task_id, state, exit_code)
+        if turn.removed and self._followers.waiting:
+            self._followers.push()  # what is followed to its end, and kept no longer
         for task_id in turn.removed:
             output.remove(self._logs, task_id)
         for name in self._store.freed():
