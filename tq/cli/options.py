@@ -176,7 +176,8 @@ COMMANDS: dict[str, Command] = {
     )),
     "run": Command(
         "Run a command as a task: show its output, exit with its code. Of more than 1 MiB of output (log_bytes) only the head and "
-        "the tail are kept: piped through `tq run` it may lose its middle.",
+        "the tail are kept: piped through `tq run` it may lose its middle. Ctrl-C and TERM end the task, too; a hangup or a closed "
+        "pipe leaves it to the daemon.",
         "command", "rest", (*TASK, *HOW, *STDIN, *OPEN, RAW),
     ),
     "status": Command("Where a task stands, in a line.", "id", "optional", (Option("--task-id", "The task's id."), JSON)),

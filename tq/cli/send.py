@@ -89,8 +89,7 @@ class Passing:
             raw = termios.tcgetattr(0)
             raw[0] &= ~(termios.ICRNL | termios.IXON | termios.BRKINT | termios.INPCK | termios.ISTRIP)
             raw[3] &= ~(termios.ECHO | termios.ICANON | termios.IEXTEN | termios.ISIG)
-            for number in (signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, self._die)
+            signal.signal(signal.SIGHUP, self._die)
             termios.tcsetattr(0, termios.TCSADRAIN, raw)
             signal.signal(signal.SIGWINCH, lambda *_: os.eventfd_write(self._wake, 1))
         self._thread.start()
@@ -100,7 +99,7 @@ class Passing:
         self._over.set()
         os.eventfd_write(self._wake, 1)
         if self._before is not None:
-            for number in (signal.SIGWINCH, signal.SIGTERM, signal.SIGHUP):
+            for number in (signal.SIGWINCH, signal.SIGHUP):
                 signal.signal(number, signal.SIG_DFL)
             termios.tcsetattr(0, termios.TCSADRAIN, self._before)
 
