@@ -45,7 +45,7 @@ _WORDS = {
     "unset": ["weight", "slots", "aging", "aging-share", "priority", "retries", "backoff", "timeout", "keep", "route",
               "max-tasks", "max-bytes", "hold-load", "hold-memory", "hold-probe", "hold-every"],
 }  # fmt: skip
-_FILES = {"payload", "batch", "app"}
+_FILES = {"payload", "batch", "app", "file"}
 _DIRS = {"data_dir", "dest", "source", "dir", "cwd"}
 _PLAIN = frozenset("_-./:@%+,")
 

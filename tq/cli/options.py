@@ -133,6 +133,7 @@ WHEN = (
     Option("--missed-after", "... or when no run has succeeded so long after its slot: 30m."),
     Option("--alert-each", "Tell each failure and each missed slot, not only the first.", "switch"),
 )
+_OF_AN_IMPORT = ("tz", "misfire", "overlap", "on_failure", "on_recovery", "on_missed", "missed_after", "alert_each")
 RETRY = (PAYLOAD, _KEYS["priority"], Option("--queue", "Move it to this queue."))
 CHANGES = (
     *RETRY,
@@ -301,6 +302,19 @@ COMMANDS: dict[str, Command] = {
         *WHEN, Option("--clear", "Back to none: jitter, only, from, until; may be repeated.", "many"),
         TYPE, PAYLOAD, *SENT, *HOW, ALLOW_UNKNOWN,
     )),
+    "schedule import": Command(
+        "Make schedules of the lines of a crontab (default: what `crontab -l` prints; - is standard input). Each runs its command as cron "
+        "does: by SHELL, at HOME, with cron's environment, and by the clock of CRON_TZ or else of this machine. Slots that are missed are "
+        "skipped, unless --misfire says otherwise. The same crontab again changes nothing. `python -m pydoc tq.crontab` has all of it.",
+        "file", "optional", (
+            Option("--system", "It has a user before each command, as in /etc/cron.d; lines of other users are skipped.", "flag"),
+            Option("--dry-run", "Store nothing: show what becomes of each line.", "flag"),
+            Option("--skip-bad", "Leave out the lines that cannot be taken over, and store the others.", "flag"),
+            Option("--prefix", "How their names begin (default cron): one for each crontab."),
+            *(option for option in WHEN if option.key in _OF_AN_IMPORT),
+            QUEUE, _KEYS["timeout"], JSON,
+        ),
+    ),
     "schedule list": Command("Schedules: when they come due, and how they last fared.", options=(JSON,)),
     "schedule show": Command("Everything about a schedule.", "name", "one", (JSON,)),
     "schedule next": Command("When it comes due.", "name", "one", (LIMIT, JSON)),

@@ -28,7 +28,7 @@ ROOMS = {
     "dead": "dead", "events": "events", "why": "why", "plan": "plan", "alerts": "alerts",
     "run": "tasks", "enqueue": "many", "add": "many", "show": "tasks", "list": "tasks", "peek": "tasks", "log": "log", "send": "send",
     "daemon": "daemon", "queue": "queues", "worker": "workers", "service": "service", "completion": "complete", "man": "man",
-    "schedule": "schedules",
+    "schedule": "schedules", "schedule import": "crontabs",
     "verify": "instance", "backup": "instance", "restore": "instance", "compact": "instance", "doctor": "instance",
     "config": "instance", "demo": "instance", "bench": "instance",
 }  # fmt: skip
@@ -36,7 +36,7 @@ ROOMS = {
 
 def verb_of(name: str) -> Verb:
     """The function of a command: ``daemon start`` is ``tq.cli.daemon.daemon_start``."""
-    room = ROOMS.get(name.partition(" ")[0])
+    room = ROOMS.get(name) or ROOMS.get(name.partition(" ")[0])
     if room is None:
         hot = VERBS[name]
         return lambda client, values: hot(client.call, values)

@@ -31,23 +31,23 @@ _WHEN = {
     "missed_after": "missed_after", "alert_each": "alert_each",
 }  # fmt: skip
 """The keys of the options, and the words of ``tq.schedule.When``."""
-_TELLS = ("on_failure", "on_recovery", "on_missed")
+TELLS = ("on_failure", "on_recovery", "on_missed")
 _CLEARED: dict[str, tuple[str, Any]] = {
     "jitter": ("jitter_ms", 0), "only": ("only", []), "from": ("from_at", 0), "until": ("until_at", 0), "on-failure": ("on_failure", []),
     "on-recovery": ("on_recovery", []), "on-missed": ("on_missed", []), "missed-after": ("missed_after_ms", 0),
 }  # fmt: skip
 
 
-def _said(values: dict[str, Any]) -> dict[str, Any]:
+def said_of(values: dict[str, Any]) -> dict[str, Any]:
     """The rule and the policies, as they travel."""
-    said = {word: values[key] for key, word in _WHEN.items() if values[key] not in (None, [])}
+    said = {word: values[key] for key, word in _WHEN.items() if values.get(key) not in (None, [])}
     try:
         found = wire_when(said, int(time.time() * 1000))
     except UsageError as error:
         name, colon, rest = error.message.partition(":")
         flag = "from" if name == "start" else name.replace("_", "-")
         raise UsageError(f"--{flag}{colon}{rest}" if name in said else error.message) from None
-    for key in _TELLS if not values["command"] else ():  # that of a command has its directory and environment
+    for key in TELLS if not values.get("command") else ():  # that of a command has its directory and environment
         if found.get(key) and found[key][0] == SHELL:
             found[key][2] = {"extras": extras_of({})}
     return found
@@ -66,7 +66,7 @@ def _not_both(values: dict[str, Any]) -> None:
 
 
 def schedule_add(client: Client, values: dict[str, Any]) -> int:
-    name, when = _named(values), _said(values)
+    name, when = _named(values), said_of(values)
     if not any(kind in when for kind in KINDS):
         raise UsageError("expected a rule: --cron '0 3 * * *', --every 90s or --at 'tomorrow 9am', got none.")
     _not_both(values)
@@ -80,7 +80,7 @@ def schedule_add(client: Client, values: dict[str, Any]) -> int:
 
 
 def schedule_edit(client: Client, values: dict[str, Any]) -> int:
-    name, changes = _named(values), _said(values)
+    name, changes = _named(values), said_of(values)
     for word in [one for words in values["clear"] or [] for one in words.split(",")]:
         if word not in _CLEARED:
             raise UsageError(f"--clear: expected {', '.join(_CLEARED)}, got {word!r}.")
@@ -135,7 +135,7 @@ def _object(row: dict[str, Any]) -> dict[str, Any]:
         told["last"] = options_object(last) | {"run_time": run_time(last)}
     if "payload" in row:
         told |= {"payload": plain(value_of(row["payload"])), "options": plain(options_object({**(options or {}), "extras": None}))}
-        told |= {key: _told(row["alerts"].get(key)) for key in _TELLS}
+        told |= {key: _told(row["alerts"].get(key)) for key in TELLS}
     return told
 
 
@@ -201,7 +201,7 @@ def schedule_show(client: Client, values: dict[str, Any]) -> int:
     lines += [("declared", "by the application" if row["declared"] else None), ("type", row["type"])]
     lines += [("command", _command(value)) if row["type"] == SHELL else ("payload", json_line(plain(value)) if row["payload"] else None)]
     lines += [(key.removesuffix("_ms"), _option(key, one)) for key, one in sorted((row["options"] or {}).items()) if key != "extras"]
-    lines += [(key.replace("_", " "), _told(row["alerts"].get(key))) for key in _TELLS]
+    lines += [(key.replace("_", " "), _told(row["alerts"].get(key))) for key in TELLS]
     lines += [("missed after", spoken(row["missed_after_ms"]) if row["missed_after_ms"] else None)]
     lines += [
         ("alerts", "each time" if row["alert_each"] else None),

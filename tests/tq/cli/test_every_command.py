@@ -35,7 +35,7 @@ def words_of(name: str, *options: str) -> list[str]:
     command_line = ["--", "true"]
     kinds = {"none": [], "optional": ["1"], "any": ["1"], "some": ["1"], "one": ["1"], "rest": command_line, "named": ["1", *command_line]}
     arguments = kinds[command.takes]
-    arguments = {"list": [], "daemon log-level": ["info"]}.get(name, arguments)
+    arguments = {"list": [], "daemon log-level": ["info"], "schedule import": ["/dev/null"]}.get(name, arguments)
     return [*name.split(), *(options or NEEDED.get(name, [])), *arguments]
 
 
@@ -54,7 +54,7 @@ NO_NUMBER = ("", "soon", "-1", "1.5", "0x10", "1e3", " 3", "٣", "9" * 30)
 NO_DURATION = ("", "soon", "-1", "5 x", "nan", "1e300d", "9" * 30)
 _NUMBERS = "limit tail attempt tasks workers min_workers max_workers slots min max retries weight aging_share max_tasks"
 _DURATIONS = "span missed_after delay ttl retry_delay max_delay timeout aging keep grace wait_for_room older_than newer_than every spread"
-_NAMES = "queue type label tenant key unique correlation_id group"
+_NAMES = "queue type label tenant key unique correlation_id group prefix"
 BAD: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_NUMBERS.split(), NO_NUMBER),
     **dict.fromkeys(_DURATIONS.split(), NO_DURATION),
