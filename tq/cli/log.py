@@ -182,6 +182,11 @@ def log(client: Client, values: dict[str, Any]) -> int:
     return 0
 
 
+def last_lines(client: Client, task_id: int, screen: Screen, count: int) -> None:
+    """Show the last lines of what it has written."""
+    _what_there_is(client, task_id, screen, _Choice(0, 0, 0), count)
+
+
 def _since(text: str, now: int) -> int:
     """Milliseconds since the epoch: so long ago as a duration says, or an instant."""
     try:

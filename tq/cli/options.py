@@ -103,6 +103,15 @@ OPEN = (
     Option("--interactive -i", "Keep its standard input open for `tq send`, and for that of `tq run`; else it is empty.", "flag"),
     Option("--tty", "Run it on a terminal of its own, interactive; its output is one stream (with `tq run --raw` it may draw).", "flag"),
 )
+OF_CRON = (
+    Option(
+        "--cron",
+        "For a line of a crontab: print nothing unless it fails (then the end of its output), and leave a run out while the one before "
+        "goes on. `tq list label:NAME` is its history.",
+        key="cron_name",
+    ),
+    Option("--verbose", "With --cron: say also that it succeeded, or was left out.", "flag"),
+)
 PAYLOAD = Option("--payload -P", "JSON text, @FILE, or - for standard input.")
 STATE = Option("--state -s", "Only these: scheduled, blocked, pending, running, retrying, succeeded, failed, ...", "many")
 WHERE = Option("--where -w", "Instead of ids: all that match, as in 'type:report.* age>1h'; see `tq list --help`.")
@@ -179,7 +188,7 @@ COMMANDS: dict[str, Command] = {
         "Run a command as a task: show its output, exit with its code. Of more than 1 MiB of output (log_bytes) only the head and "
         "the tail are kept: piped through `tq run` it may lose its middle. Ctrl-C and TERM end the task, too; a hangup or a closed "
         "pipe leaves it to the daemon.",
-        "command", "rest", (*TASK, *HOW, *STDIN, *OPEN, RAW),
+        "command", "rest", (*TASK, *HOW, *STDIN, *OPEN, RAW, *OF_CRON),
     ),
     "status": Command("Where a task stands, in a line.", "id", "optional", (Option("--task-id", "The task's id."), JSON)),
     "show": Command("Everything about a task.", "id", "one", (JSON,)),

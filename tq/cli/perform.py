@@ -48,7 +48,8 @@ def perform(name: str, values: dict[str, Any]) -> int:
     """Carry out a command; its exit code. ``values``: one for each option (None, or False for a flag, if it was not given), and
     what stood behind them under the name of the argument."""
     try:
-        with _client(name, values.pop("data_dir")) as client:
+        quiet = values.get("cron_name") is not None and not values["verbose"]
+        with _client(name, values.pop("data_dir"), quiet) as client:
             if values.get("stdin"):
                 values["data_dir"] = client.data_dir
             code = verb_of(name)(client, values)
@@ -60,6 +61,11 @@ def perform(name: str, values: dict[str, Any]) -> int:
     return code
 
 
-def _client(name: str, data_dir: str | None) -> Client:
+def _client(name: str, data_dir: str | None, quiet: bool) -> Client:
     autostart = name in AUTOSTART and os.environ.get("TQ_AUTOSTART") != "0"
-    return connect(data_dir, autostart=autostart, started=lambda pid: say(f"tq: started a daemon for {data_dir_of(data_dir)} (pid {pid})"))
+
+    def started(pid: int) -> None:
+        if not quiet:
+            say(f"tq: started a daemon for {data_dir_of(data_dir)} (pid {pid})")
+
+    return connect(data_dir, autostart=autostart, started=started)

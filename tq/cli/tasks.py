@@ -52,6 +52,10 @@ END_WITHIN = 10.0
 
 
 def run(client: Client, values: dict[str, Any]) -> int:
+    if values["cron_name"] is not None:
+        from tq.cli.cronjob import run_of_cron
+
+        return run_of_cron(client, values)
     passes = values["interactive"] or values["tty"]
     if passes and values["retries"] not in (None, "0"):
         text = "expected either --retries or --interactive and --tty, got both. What is typed is not kept, so a retry would wait for it; "

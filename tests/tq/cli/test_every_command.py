@@ -65,6 +65,7 @@ BAD: dict[str, tuple[str, ...]] = {
     "since": ("", "whenever", "-1", "25:00"),
     **dict.fromkeys(("on_failure", "on_recovery", "on_missed"), ("type:", "\udcff")),
     "cron": ("", "* * *", "61 * * * *", "@reboot", "\udcff"),
+    "cron_name": ("", "\udcff"),
     "only": ("", "22-6", "24:00-25:00", "09:00-09:00", "\udcff"),
     **dict.fromkeys(("after", "after_any"), ("", "x", "0", "1,", "1.5", "1,@newest", "٣", "9" * 30, "\udcff")),
     "priority": ("", "urgent", "10", "-1", "1.5"),
