@@ -8,8 +8,8 @@ run or expanded; the same line has the same name, wherever it stands and whateve
 
 WHAT A LINE IS
 
-- ``NAME = value`` sets a variable for the lines below it. Blanks around ``=`` and behind the value are left out, quotes (single or
-  double, around the whole name or value) keep them; nothing is expanded. ``LOGNAME`` stays the user's own.
+- ``NAME = value`` sets a variable for the lines below it. Blanks around ``=`` and at the value's end are left out; quotes (single or
+  double, around the whole name or value) keep those at its beginning. Nothing is expanded. ``LOGNAME`` stays the user's own.
 - ``minute hour day month weekday command``, or ``@hourly @daily @midnight @weekly @monthly @yearly @annually`` and a command. With a user
   field (``/etc/crontab``, ``/etc/cron.d``) that stands before the command. What cron refuses is refused here: ``5/15``, a range that
   falls, ``L`` and ``#``, a command that begins with ``*``.
@@ -138,7 +138,9 @@ def _setting(line: str) -> tuple[str, str] | None:
     quoted = _QUOTED.fullmatch(value)
     if value[:1] in ('"', "'") and (quoted is None or quoted[1] in quoted[2]):
         raise ValueError(f"{brief(name)}: expected a value in one pair of quotes, or without, got {brief(value)}")
-    return name, quoted[2] if quoted else value
+    value = quoted[2].rstrip() if quoted else value  # cron drops blanks at the end, quotes or not, and then looks for quotes again
+    again = _QUOTED.fullmatch(value)
+    return name, again[2] if again else value
 
 
 def _entry(number: int, line: str, users: bool, variables: Mapping[str, str]) -> Line:
