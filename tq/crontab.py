@@ -10,9 +10,9 @@ WHAT A LINE IS
 
 - ``NAME = value`` sets a variable for the lines below it. Blanks around ``=`` and at the value's end are left out; quotes (single or
   double, around the whole name or value) keep those at its beginning. Nothing is expanded. ``LOGNAME`` stays the user's own.
-- ``minute hour day month weekday command``, or ``@hourly @daily @midnight @weekly @monthly @yearly @annually`` and a command. With a user
-  field (``/etc/crontab``, ``/etc/cron.d``) that stands before the command. What cron refuses is refused here: ``5/15``, a range that
-  falls, ``L`` and ``#``, a command that begins with ``*``.
+- ``minute hour day month weekday command``, or ``@reboot @hourly @daily @midnight @weekly @monthly @yearly @annually`` and a command.
+  With a user field (``/etc/crontab``, ``/etc/cron.d``) that stands before the command. What cron refuses is refused here: ``5/15``, a
+  range that falls, ``L`` and ``#``, a command that begins with ``*``.
 - In a command, the first ``%`` that has no backslash before it ends it; what follows is its standard input, where further ones are
   line ends. ``\%`` is a percent sign. Before the first ``%``, cron makes one backslash of two.
 - ``CRON_TZ`` names the zone whose clock the lines below follow, as in cronie; the cron of Debian knows only the machine's. ``TZ`` is
@@ -37,7 +37,6 @@ PATH = "/usr/bin:/bin"
 SHELL = "/bin/sh"
 ZONE = "CRON_TZ"
 OF_MAIL = ("MAILTO", "MAILFROM", "CONTENT_TYPE", "CONTENT_TRANSFER_ENCODING")
-REBOOT = "@reboot"
 
 _SETS = re.compile(r"""("[^"=]*"|'[^'=]*'|[^\s="'][^\s=]*)[ \t\f\v]*=(.*)""", re.DOTALL)
 _QUOTED = re.compile(r"""(["'])(.*)\1""", re.DOTALL)
@@ -160,13 +159,7 @@ def _entry(number: int, line: str, users: bool, variables: Mapping[str, str]) ->
 
 def _expression(words: list[str]) -> str:
     """The expression, if cron would take it; ValueError says which field is wrong."""
-    if len(words) == 1:
-        if words[0] == REBOOT:
-            raise ValueError(
-                "@reboot: expected a time, got the start of the machine, which no schedule has. Keep the line in cron, or make it a "
-                "unit of systemd; to have tq itself from boot on: `tq service install`"
-            )
-    else:
+    if len(words) > 1:
         for word, name in zip(words, _FIELDS, strict=True):
             for part in word.split(","):
                 if not _FIELD.fullmatch(part):
@@ -177,7 +170,7 @@ def _expression(words: list[str]) -> str:
         wire_when({"cron": cron}, None)
     except UsageError as error:
         why = error.message.removesuffix(".").rpartition(": ")[2]
-        raise ValueError(f"expected minute hour day month weekday, or @hourly, @daily and their like, got {brief(cron)}: {why}") from None
+        raise ValueError(f"expected minute hour day month weekday, or @daily, @reboot and their like, got {brief(cron)}: {why}") from None
     return cron
 
 

@@ -18,6 +18,8 @@ WHEN
   seconds, minutes or hours begin with ``*`` follows the time that passes: nothing is made up for an hour that was left out, and an hour
   that comes twice counts twice.
 - An interval is counted from the schedule's start, or else from its making, in time that passes.
+- ``@reboot`` is the start of the machine: one run for each boot, when a daemon first starts after it, and none for the boot in which the
+  rule was made. It has no zone, no jitter, no window, no start and no end.
 - A window leaves out the slots outside of it, by the same wall clock; ``22:00-06:00`` is over midnight. Its end is not in it.
 """
 
@@ -42,6 +44,8 @@ NAMED = {
     "@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *", "@monthly": "0 0 1 * *", "@weekly": "0 0 * * 0",
     "@daily": "0 0 * * *", "@midnight": "0 0 * * *", "@hourly": "0 * * * *",
 }  # fmt: skip
+REBOOT = "@reboot"
+"""The expression whose slots no clock has: a daemon gives them out when it starts."""
 MISFIRES = ("coalesce", "skip", "all")
 OVERLAPS = ("allow", "skip", "queue_one", "cancel_old")
 CATCH_UP = 100
@@ -102,6 +106,8 @@ class Rule:
     def _raw(self, after: int, anchor: int, zone: ZoneInfo) -> Iterator[int]:
         if self.at:
             return iter((self.at,) if self.at > after else ())
+        if self.cron == REBOOT:
+            return iter(())
         if self.every_ms:
             return _intervals(self.every_ms, self.from_at or anchor, after)
         return _risen(_wall(self.cron, zone, after) if _is_fixed(self.cron) else _passing(self.cron, zone, after), after)
@@ -487,12 +493,16 @@ def checked_rule(rule: Rule) -> Rule:
         _window(window)
     if rule.cron:
         _check_cron(rule.cron)
+    if rule.cron == REBOOT and (rule.jitter_ms or rule.only or rule.from_at or rule.until_at):
+        raise ValueError(f"cron: expected {REBOOT} without jitter, only, from and until, got one of them")
     return rule
 
 
 def _check_cron(cron: str) -> None:
     from cronsim import CronSim, CronSimError
 
+    if cron == REBOOT:
+        return
     if len(cron) > CRON_MOST:
         raise ValueError(f"cron: expected at most {CRON_MOST} characters, got {len(cron)}")
     try:
@@ -500,7 +510,7 @@ def _check_cron(cron: str) -> None:
     except (CronSimError, ValueError, TypeError, AssertionError) as error:
         hint = str(error) if isinstance(error, CronSimError) else "it cannot be read"
         raise ValueError(
-            f"cron: expected five fields (minute hour day month weekday), six with the seconds first, or {', '.join(NAMED)}, "
+            f"cron: expected five fields (minute hour day month weekday), six with the seconds first, or {', '.join((*NAMED, REBOOT))}, "
             f"got {brief(cron)}: {hint.lower()}"
         ) from None
 

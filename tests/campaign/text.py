@@ -364,7 +364,7 @@ def lines_of(ids: dict[str, list[int]], texts: Sequence[str], rng: random.Random
         ["schedule", "show", name], ["schedule", "show", word], ["schedule", "next", name], ["schedule", "next", word],
         ["schedule", "edit", name, "--on-failure", word, "--on-missed", word, "--missed-after", word],
         ["schedule", "edit", name, "--on-failure", word], ["schedule", "run", name], ["schedule", "history", name],
-        ["schedule", "edit", name, "--tz", word], ["schedule", "import", word], ["schedule", "import", "--prefix", word, "/etc/crontab"],
+        ["schedule", "edit", name, "--tz", word], ["schedule", "import", word], ["schedule", "import", "--prefix", word, "/dev/null"],
         ["schedule", "edit", name, "--jitter", "1s"], ["schedule", "pause", name], ["schedule", "resume", name],
         ["schedule", "remove", name], ["schedule", "remove", word],
         ["worker", "list"], ["worker", "scale", "0"], ["worker", "scale", word], ["worker", "drain", name], ["worker", "restart"],

@@ -47,7 +47,7 @@ ENVIRONMENT = {
     "tq/bench": "its processes get the caller's environment",
 }
 PURE = (
-    "tq/lifecycle.py", "tq/model.py", "tq/wire.py", "tq/errors.py", "tq/store/__init__.py", "tq/instants.py",
+    "tq/lifecycle.py", "tq/model.py", "tq/wire.py", "tq/errors.py", "tq/store/__init__.py", "tq/store/schedule.py", "tq/instants.py",
     "tq/query/__init__.py", "tq/query/terms.py", "tq/query/values.py", "tq/query/reading.py", "tq/query/matching.py",
 )  # fmt: skip
 

@@ -145,7 +145,7 @@ def test_a_command_with_an_assignment_is_no_variable() -> None:
         ("@daily", "expected time command, got '@daily'"),
         ("@daily %x", "expected a command before the first %"),
         ("@dayly x", "got '@dayly': "),
-        ("@reboot x", "tq service install"),
+        ("@reboot", "expected time command, got '@reboot'"),
         ("61 * * * * x", "bad minute"),
         ("* 24 * * * x", "bad hour"),
         ("* * 0 * * x", "bad day-of-month"),

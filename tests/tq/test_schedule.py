@@ -234,7 +234,7 @@ def test_words_mean_what_they_say() -> None:
 @pytest.mark.parametrize(
     ("said", "text"),
     [
-        ({"cron": "* * * *"}, "wrong number of fields"), ({"cron": "@reboot"}, "@daily"), ({"cron": 5}, "expected a text"),
+        ({"cron": "* * * *"}, "wrong number of fields"), ({"cron": "@Reboot"}, "@daily"), ({"cron": 5}, "expected a text"),
         ({"cron": "* * * * *", "every": 5}, "one of cron, every and at"), ({"every": "0.5s"}, "at least 1 second"),
         ({"every": "soon"}, "a duration"), ({"at": "yesterday"}, "a time to come"),
         ({"tz": "Mars/Olympus"}, "time zone"), ({"tz": "../../etc/passwd"}, "time zone"), ({"tz": "Europe"}, "time zone"),

@@ -126,6 +126,8 @@ class Desk:
         """What bears on when a task runs and stands in no store: the daemon's to say, None if nobody does."""
         self.mean: Callable[[str], float | None] = lambda _: None
         """How long a task of a type ran lately, in ms: the daemon's to say, None if it did not see any."""
+        self.boot = 0
+        """This boot of the machine: the daemon's to say, 0 if nobody does."""
         self.lost: Callable[[], int] = lambda: 0
         """How many workers have died unasked since the start: the daemon's to say."""
         self.held: Mapping[str, Hold] = {}

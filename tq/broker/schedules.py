@@ -29,7 +29,7 @@ from tq.broker.desk import Desk, Turn, Verb
 from tq.errors import Conflict, Refused, StoreDamaged, StoreError, TqError, UsageError
 from tq.launch import shown as how_shown
 from tq.model import Task, brief
-from tq.schedule import KINDS, LAST_MS, Rule, checked_rule, misfire_of, overlap_of, rule_of, words_of
+from tq.schedule import KINDS, LAST_MS, REBOOT, Rule, checked_rule, misfire_of, overlap_of, rule_of, words_of
 from tq.store import SCAN_MOST, Event, NoRoom, Schedule, TypeInfo
 from tq.waiting import Request
 
@@ -58,14 +58,14 @@ class Schedules:
         self.writes: dict[str, Verb] = {"set_schedule": self._set, "remove_schedule": self._remove, "run_schedule": self._run}
         self.reads: dict[str, Verb] = {"schedules": self._list, "next_slots": self._next_slots}
         self.unsure = False
-        """Whether a task may have ended for which a slot waits, or an alert, without anybody having seen it."""
+        """Whether a task may have ended for which a slot waits, or an alert, without anybody having seen it; or the machine started."""
         self._new: set[int] = set()  # tasks for whose end they wait since this turn
         self._alerts = ScheduleAlerts(desk)
         self.doubt()
 
     def doubt(self) -> None:
         """Something was lost: look, in the next turn, whether what slots and alerts wait for has ended."""
-        self.unsure = any(one.held or one.watched for one in self._desk.store.schedules().values())
+        self.unsure = any(one.held or one.watched or one.rule[0] == REBOOT for one in self._desk.store.schedules().values())
 
     # -- what is due -----------------------------------------------------------------------------------------------
 
@@ -198,10 +198,10 @@ class Schedules:
         if not (self._new or waited or self.unsure):
             return
         for one in list(desk.store.schedules().values()):
-            now = one
-            if one.held and (self.unsure or not over.isdisjoint(one.live)) and not self._still_live(one.live):
-                now = self._release(one, turn)
-            if one.watched and (now is not one or self.unsure or not over.isdisjoint(task_id for _, task_id in one.watched)):
+            now = self._booted(one, turn) if self.unsure and one.rule[0] == REBOOT else one
+            if now.held and (self.unsure or not over.isdisjoint(now.live)) and not self._still_live(now.live):
+                now = self._release(now, turn)
+            if now.watched and (now is not one or self.unsure or not over.isdisjoint(task_id for _, task_id in now.watched)):
                 now = self._alerts.look(now, turn)
             if now is not one:
                 desk.store.put_schedule(now)
@@ -210,6 +210,17 @@ class Schedules:
         held |= {task_id for one in schedules for _, task_id in one.watched}
         turn.later.append(partial(self._remember, held))
         self._new = set()
+
+    def _booted(self, one: Schedule, turn: Turn) -> Schedule:
+        """A rule of each boot, run if it has not seen this one."""
+        desk = self._desk
+        if one.boot == desk.boot or not desk.boot:
+            return one
+        one = replace(one, boot=desk.boot)
+        if one.paused:
+            self._tell(one.name, "slot_skipped", slot_at=desk.now, why="paused", tasks=[])
+            return one
+        return self._act(replace(one, slots=[*one.slots, desk.now][-one.catch_up :]), one.slots, turn)
 
     def _remember(self, held: set[int]) -> None:
         self._desk.blocking, self.unsure = held, False
@@ -255,8 +266,8 @@ class Schedules:
             one = replace(one, live=[task.id for task in self._still_live(task_id for _, task_id in one.runs)])
         one = replace(one, overlap=overlap, task=self._task(one, args.get("task", [None] * 3)))
         if rule.row() != list(one.rule):
-            one = replace(one, rule=rule.row(), made_at=desk.now, slots=(), missed=0, missed_at=0)
-            one = self._from_now(one, must=True)
+            one = replace(one, rule=rule.row(), made_at=desk.now, slots=(), missed=0, missed_at=0, boot=desk.boot)
+            one = self._from_now(one, must=rule.cron != REBOOT)
         one = self._pause(one, args["paused"]) if args.get("paused", one.paused) != one.paused else one
         one = self._alerts.timed(one)
         desk.store.put_schedule(one)

@@ -32,13 +32,14 @@ from tq.crontab import OF_MAIL, ZONE, Line, read
 from tq.errors import TqError, UsageError
 from tq.launch import shown
 from tq.model import brief
-from tq.schedule import Rule
+from tq.schedule import REBOOT, Rule
 
 MOST = 4 << 20
 """Bytes of a crontab."""
 MARK = "crontab"
 """The note of a schedule's tasks that says from what line and variables it was made."""
 UMASK = 0o022
+_OF_REBOOT = "it runs when the daemon first starts after a boot: `tq service install` starts it with the machine"
 _USUAL: dict[str, Any] = {
     "misfire": "skip", "overlap": "allow", "on_failure": [], "on_recovery": [], "on_missed": [], "missed_after_ms": 0, "alert_each": False,
 }  # fmt: skip
@@ -157,7 +158,8 @@ def _made(line: Line, usual: str, account: pwd.struct_passwd) -> _Made:
         why = f"it is {line.user}'s, and this is {account.pw_name}'s tq: import it as {line.user}"
         return _Made(line, "skipped", why)
     try:
-        return _Made(line, "new", rule=line.rule(usual))
+        rule = line.rule(usual)
+        return _Made(line, "new", rule=rule, notes=[_OF_REBOOT] if rule.cron == REBOOT else [])
     except UsageError as error:
         return _Made(line, "refused", error.message.removesuffix("."))
 
@@ -251,8 +253,10 @@ def _tell(made: Sequence[_Made], values: dict[str, Any]) -> None:
 
 def _cells(one: _Made, now: int) -> tuple[object, ...]:
     line, rule = one.line, one.rule
-    when = "-" if not line.cron else line.cron if rule is None or rule.tz == "UTC" else f"{line.cron}  {rule.tz}"
-    return line.number, one.outcome, one.name or None, when, None if rule is None else _next(rule, now), clean(line.command)[:80] or None
+    timeless = rule is None or rule.tz == "UTC" or rule.cron == REBOOT
+    when = "-" if not line.cron else line.cron if timeless or rule is None else f"{line.cron}  {rule.tz}"
+    following = None if rule is None else _next(rule, now) or "at boot"
+    return line.number, one.outcome, one.name or None, when, following, clean(line.command)[:80] or None
 
 
 def _next(rule: Rule, now: int) -> str | None:

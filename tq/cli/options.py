@@ -126,7 +126,7 @@ SENT = tuple(_KEYS[key] for key in (
 ))  # fmt: skip
 """Of TASK, what may be said of every run of a schedule."""
 WHEN = (
-    Option("--cron", "When: minute hour day month weekday, six fields with the seconds first, or @daily and its like."),
+    Option("--cron", "When: minute hour day month weekday, six fields with the seconds first, or @daily, @reboot and their like."),
     Option("--every", "Or: each time so much has passed: 90s 5m 2h."),
     Option("--at", "Or once: 18:30, 'tomorrow 9am', 2030-01-31T08:00+01:00."),
     Option("--tz", "The time zone whose wall clock it follows: Europe/Paris (default UTC)."),

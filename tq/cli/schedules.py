@@ -23,7 +23,7 @@ from tq.cli.render import clean, instant, json_line, options_object, plain, run_
 from tq.client import Client
 from tq.errors import UsageError
 from tq.model import SHELL
-from tq.schedule import KINDS, wire_when
+from tq.schedule import KINDS, REBOOT, wire_when
 
 _WHEN = {
     "cron": "cron", "every": "every", "at": "at", "tz": "tz", "spread": "jitter", "only": "only", "start": "start", "until": "until",
@@ -75,7 +75,8 @@ def schedule_add(client: Client, values: dict[str, Any]) -> int:
     sent = {**values, "at": None}  # that is the rule's
     task = command_task(sent) if values["command"] else enqueue_task(sent)
     client.call("set_schedule", {"name": name, "new": True, **when, "task": task})
-    hot.say(f"schedule {name} comes due at {instant(client.next_slots(name, 1)[0])}")
+    slots = client.next_slots(name, 1)
+    hot.say(f"schedule {name} comes due {f'at {instant(slots[0])}' if slots else 'when the machine has started again'}")
     return 0
 
 
@@ -160,7 +161,7 @@ def _when(row: dict[str, Any]) -> str:
 
 
 def _next(row: dict[str, Any]) -> str:
-    return "paused" if row["paused"] else instant(row["next_at"]) or "no more"
+    return "paused" if row["paused"] else instant(row["next_at"]) or ("at boot" if row["cron"] == REBOOT else "no more")
 
 
 def schedule_list(client: Client, values: dict[str, Any]) -> int:
@@ -236,7 +237,8 @@ def schedule_next(client: Client, values: dict[str, Any]) -> int:
     if body["paused"]:
         hot.say("it is paused: these would be its slots")
     if not slots:
-        hot.say("it comes due no more")
+        reboot = client.schedule(_named(values))["cron"] == REBOOT
+        hot.say("it comes due when the machine has started again" if reboot else "it comes due no more")
         return 0
     print(table(("slot", clean(body["tz"]), "begins"), [(instant(slot), shown, instant(due)) for slot, due, shown in slots]))
     return 0

@@ -29,6 +29,7 @@ from typing import Any
 from tq import __version__, inlet, output, spool, wire
 from tq.api.follow import Followers
 from tq.api.unix import DEAF_S, UnixDoor
+from tq.board import machine
 from tq.broker import Broker, Said, Turn
 from tq.broker.steps import WORDS, Description, describe
 from tq.config import data_dir_of, load_settings, prepare_data_dir
@@ -151,6 +152,7 @@ class Daemon(Verbs):
         super().__init__(settings, store, broker, pool, followers, log, reload)
         self._loop.woke = self._woke
         pool.backlog = broker.backlog
+        broker.desk.boot = machine()
         broker.desk.slots = lambda: pool.slots
         broker.desk.live = self._live
         broker.desk.sight, broker.desk.mean, broker.desk.lost = self._sight, pool.mean, lambda: pool.lost

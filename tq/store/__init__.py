@@ -31,6 +31,7 @@ from tq.model import Header, State, Task
 from tq.store.queues import QueueInfo as QueueInfo
 from tq.store.queues import checked as checked
 from tq.store.queues import queue_of as queue_of
+from tq.store.schedule import Schedule as Schedule
 
 SCAN_MOST = 500
 """Tasks that one operation may touch; a verb that may touch more writes a chore."""
@@ -280,47 +281,6 @@ RELEASE = "release"
 def release(parent: int, state: State, below: int) -> Chore:
     """The chore for a parent that is over in ``state``: those below the id ``below`` that wait for it hear of it."""
     return Chore(0, RELEASE, {"where": f"parent:{parent}", "parent": parent, "state": int(state), "below": below})
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """A rule that sends its task again and again, and where it stands. ``number`` 0 is one not stored yet; instants in ms, 0 for none.
-
-    ``rule`` is the row of a ``tq.schedule.Rule``, ``task`` [type, payload, options] as in an enqueue. ``due_at`` is when the store
-    gives it out (``slots``). ``slot_at`` is the next slot to be looked at; ``slots`` have come and have no task yet, ``missed``
-    before them (from ``missed_at`` on) will have none. ``held`` waits for the end of those of ``live`` that go on: tasks of it
-    that may do so. ``runs`` are its newest tasks: [slot, id]. ``declared``: an application says it.
-    ``alerts`` are what is told of it (``tq.broker.alerts``): ``watched`` are then the runs, [slot, id], whose ends are not told yet,
-    ``failing`` and ``overdue`` the task and slot that were, until a run succeeds (by ``expect_at``), ``untold`` a slot that is still to be.
-    """
-
-    number: int
-    name: str
-    rule: Sequence[Any]
-    task: Sequence[Any]
-    misfire: str = "coalesce"
-    catch_up: int = 1
-    overlap: str = "allow"
-    paused: bool = False
-    declared: bool = False
-    made_at: int = 0
-    due_at: int = 0
-    slot_at: int = 0
-    slots: Sequence[int] = ()
-    missed: int = 0
-    missed_at: int = 0
-    held: int = 0
-    live: Sequence[int] = ()
-    runs: Sequence[Sequence[int]] = ()
-    alerts: Mapping[str, Any] = field(default_factory=dict)
-    watched: Sequence[Sequence[int]] = ()
-    failing: int = 0
-    overdue: int = 0
-    expect_at: int = 0
-    untold: Sequence[Any] = ()
-
-    def row(self) -> list[Any]:
-        return [getattr(self, name) for name in self.__slots__]
 
 
 @dataclass(frozen=True, slots=True)

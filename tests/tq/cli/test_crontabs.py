@@ -104,6 +104,13 @@ def test_options_hold_for_all_lines_and_go_when_they_are_no_more_said(asks: Any,
     assert (bare["misfire"], bare["on_failure"], bare["task"][2]["queue"]) == ("skip", [], None)
 
 
+def test_a_line_of_each_boot_is_a_rule_of_each_boot(asks: Any, run: Run, tab: Callable[[str], str]) -> None:
+    code, out, _ = run("schedule", "import", tab("@reboot x"))
+    assert (code, [one["cron"] for one in asks.asked("set_schedule")]) == (0, ["@reboot"])
+    assert out.splitlines()[1].split()[3:6] == ["@reboot", "at", "boot"]
+    assert "line 1: it runs when the daemon first starts after a boot: `tq service install`" in out
+
+
 def test_two_lines_that_are_alike_are_two_schedules(asks: Any, run: Run, tab: Callable[[str], str]) -> None:
     assert run("schedule", "import", tab("@daily x\n@daily x\n"))[0] == 0
     first, second = (one["name"] for one in asks.asked("set_schedule"))

@@ -64,7 +64,7 @@ BAD: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("backoff", "on_conflict", "log_level", "unset", "clear", "misfire", "overlap", "tz"), ("", "steep", "\udcff")),
     "since": ("", "whenever", "-1", "25:00"),
     **dict.fromkeys(("on_failure", "on_recovery", "on_missed"), ("type:", "\udcff")),
-    "cron": ("", "* * *", "61 * * * *", "@reboot", "\udcff"),
+    "cron": ("", "* * *", "61 * * * *", "@restart", "\udcff"),
     "cron_name": ("", "\udcff"),
     "only": ("", "22-6", "24:00-25:00", "09:00-09:00", "\udcff"),
     **dict.fromkeys(("after", "after_any"), ("", "x", "0", "1,", "1.5", "1,@newest", "٣", "9" * 30, "\udcff")),

@@ -143,7 +143,7 @@ def test_both_parsers_send_the_same_requests(monkeypatch: pytest.MonkeyPatch, ar
             pass
 
     def typers_way(recorder: _Recorder) -> int:
-        def connected(_name: str, data_dir: str | None) -> Slow:
+        def connected(_name: str, data_dir: str | None, _quiet: bool) -> Slow:
             places.append(data_dir)
             return Slow(recorder)
 

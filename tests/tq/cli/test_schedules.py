@@ -97,6 +97,18 @@ def test_what_cannot_be_is_said_before_anything_is_asked(asks: Any, run: Run, wo
     assert not asks.requests
 
 
+def test_a_rule_of_each_boot_says_so_in_the_place_of_a_time(asks: Any, run: Run) -> None:
+    asks.verbs["next_slots"] = lambda _: {"slots": [], "paused": False, "tz": "UTC"}
+    asks.verbs["schedules"] = lambda _: {
+        "schedules": [schedule("up", cron="@reboot", next_at=0, payload=b"", options={}, runs=[], alerts={})],
+        "next": None,
+    }
+    words = "when the machine has started again\n"
+    assert run("schedule", "add", "up", "--cron", "@reboot", "--", "x") == (0, "", f"schedule up comes due {words}")
+    assert run("schedule", "next", "up") == (0, "", f"it comes due {words}")
+    assert run("schedule", "list")[1].splitlines()[1].split()[:4] == ["up", "@reboot", "at", "boot"]
+
+
 def test_pause_resume_remove_and_run_are_the_verbs_they_say(asks: Any, run: Run) -> None:
     asks.verbs["run_schedule"] = lambda _: {"id": 42}
     for words in ("pause", "resume", "remove"):
@@ -187,6 +199,7 @@ def test_next_has_the_clock_of_the_zone_beside_utc(asks: Any, run: Run) -> None:
     (line,) = run("schedule", "next", "night", "--json")[1].splitlines()
     assert json.loads(line)["local"] == "2030-01-01T01:00:00+01:00"
     asks.verbs["next_slots"] = lambda _: {"slots": [], "paused": True, "tz": "UTC"}
+    asks.verbs["schedules"] = lambda _: {"schedules": [schedule("night", payload=b"")], "next": None}
     assert run("schedule", "next", "night")[2].splitlines() == ["it is paused: these would be its slots", "it comes due no more"]
 
 

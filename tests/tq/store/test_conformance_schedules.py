@@ -48,7 +48,7 @@ def due(store: Driver, limit: int = 100) -> list[str]:
 
 
 def test_a_schedule_is_kept_as_it_was_put_also_over_a_restart(store: Driver) -> None:
-    a, b = put(store, one("a", 5, runs=[[7, 1], [8, 2]], live=[2], slots=[9], missed=3), one("b"))
+    a, b = put(store, one("a", 5, runs=[[7, 1], [8, 2]], live=[2], slots=[9], missed=3, boot=(1 << 64) - 1), one("b"))
     assert (a.number, b.number) == (1, 2)
     assert rows(store) == [plain(a), plain(b)]
     store.reopen()
@@ -56,6 +56,11 @@ def test_a_schedule_is_kept_as_it_was_put_also_over_a_restart(store: Driver) -> 
     (moved,) = put(store, replace(a, due_at=store.now + 50, paused=True))
     store.reopen()
     assert rows(store) == [plain(moved), plain(b)]
+
+
+def test_a_row_of_an_earlier_version_is_the_same_schedule() -> None:
+    a = one("a", 5, runs=[[7, 1]], boot=7)
+    assert Schedule(*a.row()[:-1]) == replace(a, boot=0)
 
 
 def test_what_is_due_comes_oldest_first_until_it_is_put_again(store: Driver) -> None:
