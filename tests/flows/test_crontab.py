@@ -168,10 +168,10 @@ def test_under_cron_a_wrapped_command_is_silent_unless_it_fails_and_never_runs_t
     )  # a daemon that kept cron's pipe open would keep them back
     bad, late = sorted(cron.mails(), key=lambda mail: "TimedOut" in mail)
     (failed,) = runs("bad")
-    assert bad.splitlines()[0].startswith(f"tq: bad: task {failed['id']} failed after ")
+    assert bad.splitlines()[0].startswith(f"tq: bad: task {failed['id']} failed: ")
     assert "ExitCode: exit code 3" in bad
     assert bad.splitlines()[-1] == "code 3"
-    assert ("the reason\n" in bad, "\n500\n" in bad, "\n402\n" in bad, "\n400\n" in bad) == (True, True, True, False)
+    assert ("the reason\n" in bad, "\n500\n" in bad, "\n403\n" in bad, "\n400\n" in bad) == (True, True, True, False)
     assert "TimedOut: it ran longer than its timeout of 1 s" in late
     assert [row["exit_code"] for row in runs("good")] == [0]
     assert tq("log", str(runs("good")[0]["id"]), "--stdout").stdout == "fine\n"

@@ -7,22 +7,23 @@ Promises: cron mails what is printed, so nothing is, unless the run failed or th
 
 The task has the label NAME: ``tq list label:NAME`` is its history. A run that finds the one before still going on (or waiting) is left
 out: exit code 0 and nothing said, for that is no failure of the command; ``--verbose`` says it. Of a failure there are said the task's
-id, how it ended, and the last TAIL lines of what it wrote, each on the stream it came from.
+id, how it ended, and the last TAIL lines of what it wrote, each on the stream it came from. TERM ends the task, too, as for ``tq run``.
 """
 
 from __future__ import annotations
 
-import time
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from tq.cli import hot
-from tq.cli.log import BACK_WITHIN, Screen, last_lines
+from tq.cli.log import Chunk, Screen, Tail
 from tq.cli.options import a_name, command_task
-from tq.cli.render import clean, code_of, run_time, seconds
+from tq.cli.render import clean
+from tq.cli.tasks import code_of_run, until_over
 from tq.client import Client
 from tq.client.core import format_error
-from tq.errors import Conflict, DaemonNotRunning, NoSuchTask, TqError, UsageError
+from tq.errors import Conflict, UsageError
 
 TAIL = 100
 """Lines of its output that are shown of a run that failed."""
@@ -47,42 +48,26 @@ def run_of_cron(client: Client, values: dict[str, Any]) -> int:
         if values["verbose"]:
             hot.say(f"tq: {clean(name)}: left out, since the run before goes on: task {conflict.details.get('id')}.")
         return 0
-    row = _ended(client, task_id)
-    code = row["exit_code"] or 0 if row["state"] == "succeeded" else code_of(row)
-    if row["state"] != "succeeded":
-        _tell(client, clean(name), row)
+    tail = Tail(TAIL)
+    row, code = until_over(client, task_id, tail, nullcontext())
+    if code:
+        return code
+    if row is None or row["state"] != "succeeded":
+        _tell(clean(name), task_id, row, tail.end())
     elif values["verbose"]:
-        hot.say(f"tq: {clean(name)}: task {task_id} succeeded after {seconds(run_time(row))}.")
-    return code
+        hot.say(f"tq: {clean(name)}: task {task_id} succeeded.")
+    return code_of_run(row)
 
 
-def _ended(client: Client, task_id: int) -> dict[str, Any]:
-    """The task once it is over; a daemon that goes has BACK_WITHIN to come back."""
-    gone_at = 0.0
-    while True:
-        try:
-            (row,) = hot.waited(client.call, [task_id], None)
-        except DaemonNotRunning:
-            gone_at = gone_at or time.monotonic()
-            if time.monotonic() - gone_at > BACK_WITHIN:
-                raise
-            time.sleep(0.1)
-        else:
-            if row is None:
-                raise NoSuchTask(hot.no_such(task_id))
-            return row
-
-
-def _tell(client: Client, name: str, row: dict[str, Any]) -> None:
+def _tell(name: str, task_id: int, row: dict[str, Any] | None, last: Sequence[Chunk]) -> None:
     """What the mail of cron says."""
-    error, took = row["error"], run_time(row)
-    text = f"tq: {name}: task {row['id']} {row['state']}"
-    text += "" if took is None else f" after {seconds(took)}"
-    text += f": {format_error(error)}" if error else ""
-    shows = f"its last {TAIL} lines at most follow, and `tq log {row['id']}` shows all" if row["output"] else "it has written nothing"
-    hot.say(f"{text}\ntq: {shows}")
-    if row["output"]:
-        with suppress(TqError):  # what it wrote is no longer to be had: how it ended is said
-            screen = Screen(raw=False, live=False)
-            last_lines(client, row["id"], screen, TAIL)
-            screen.end()
+    text = f"tq: {name}: task {task_id} "
+    text += "is over, and no longer kept: nobody knows how it ended" if row is None else row["state"]
+    text += f": {format_error(row['error'])}" if row and row["error"] else ""
+    if not any(stream for _, stream, _ in last):
+        hot.say(f"{text}\ntq: it has written nothing")
+        return
+    hot.say(f"{text}\ntq: its last lines follow, {TAIL} at most; all of it: tq log {task_id}")
+    screen = Screen(raw=False, live=True)
+    screen.write(last)
+    screen.end()

@@ -19,7 +19,7 @@ import time
 from codecs import getincrementaldecoder
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from tq.cli import hot
 from tq.cli.options import task_ids, whole
@@ -90,6 +90,27 @@ class Screen:
             hot.say(f"tq: {self._dropped} bytes of output are missing: of much output only the head and the tail are kept (log_bytes).")
 
 
+class Writes(Protocol):
+    """Who takes what a task writes."""
+
+    def write(self, chunks: Iterable[Chunk]) -> None: ...
+
+
+class Tail:
+    """Who keeps the last lines of it, so many."""
+
+    def __init__(self, most: int) -> None:
+        self._lines, self._last = Lines(), deque[Chunk](maxlen=most)
+
+    def write(self, chunks: Iterable[Chunk]) -> None:
+        self._last.extend(self._lines.of(chunks))
+
+    def end(self) -> list[Chunk]:
+        """Those lines; what has no line end yet is one."""
+        self._last.extend(self._lines.rest())
+        return list(self._last)
+
+
 class Lines:
     """Chunks made into lines, each with the time of its first byte; what has no end yet is kept, to LONGEST bytes."""
 
@@ -141,7 +162,7 @@ class _Choice:
                 yield at, stream, data
 
 
-def follow(client: Client, task_id: int, screen: Screen, offset: int = 0, choice: _Choice | None = None) -> dict[str, Any]:
+def follow(client: Client, task_id: int, screen: Writes, offset: int = 0, choice: _Choice | None = None) -> dict[str, Any]:
     """Show what a task writes from ``offset`` on until it is over; its ``state`` and ``exit_code``, if it ended meanwhile. A daemon that
     goes has BACK_WITHIN to come back."""
     choice = choice or _Choice(0, 0, 0)
@@ -180,11 +201,6 @@ def log(client: Client, values: dict[str, Any]) -> int:
         follow(client, task_id, screen, offset, choice)
     screen.end()
     return 0
-
-
-def last_lines(client: Client, task_id: int, screen: Screen, count: int) -> None:
-    """Show the last lines of what it has written."""
-    _what_there_is(client, task_id, screen, _Choice(0, 0, 0), count)
 
 
 def _since(text: str, now: int) -> int:

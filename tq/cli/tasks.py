@@ -13,14 +13,14 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from signal import Signals, signal
 from textwrap import indent
 from typing import Any
 
 from tq.cli import hot
 from tq.cli.control import chosen
-from tq.cli.log import Screen, follow
+from tq.cli.log import Screen, Writes, follow
 from tq.cli.options import a_name, after_newest, command_task, task_ids, whole
 from tq.cli.render import (
     attempts_of,
@@ -63,6 +63,24 @@ def run(client: Client, values: dict[str, Any]) -> int:
     body = hot.sent(client.call, command_task(after_newest(client.call, values)), values)
     task_id = body["ids"][0]
     hot.say_existing([task_id] if body.get("existing") else [])
+    screen = Screen(values["raw"], live=True)
+    row, code = until_over(client, task_id, screen, Passing(client.data_dir, task_id, values["tty"]) if passes else nullcontext())
+    if code:
+        return code
+    screen.end()
+    if row is not None and (row["exit_code"] is None or (row["error"] or {}).get("type", "ExitCode") != "ExitCode"):
+        hot.say_end(row)  # a command that failed by itself has said so
+    return code_of_run(row)
+
+
+def code_of_run(row: dict[str, Any] | None) -> int:
+    """The exit code of a command that ran: one of --ok-codes is its own code nevertheless."""
+    return row["exit_code"] or 0 if row is not None and row["state"] == "succeeded" else code_of(row)
+
+
+def until_over(client: Client, task_id: int, screen: Writes, passing: AbstractContextManager[object]) -> tuple[dict[str, Any] | None, int]:
+    """Show what a task writes until it is over: the task, None if nobody knows how it ended, and 0; or, if Ctrl-C or TERM ended it, the
+    exit code of that."""
     ended: dict[str, Any] = {}
     code = 130
 
@@ -73,24 +91,17 @@ def run(client: Client, values: dict[str, Any]) -> int:
 
     before = signal(Signals.SIGTERM, terminate)
     try:
-        screen = Screen(values["raw"], live=True)
-        passing = Passing(client.data_dir, task_id, values["tty"]) if passes else nullcontext()
         with passing:
             ended = follow(client, task_id, screen)
-        screen.end()
     except KeyboardInterrupt:
         _interrupted(client, task_id)
-        return code
+        return None, code
     finally:
         signal(Signals.SIGTERM, before)
     row = hot.waited(client.call, [task_id], None)[0]
     if row is None and ended:  # it is forgotten already
         row = {"id": task_id, "error": None, **ended}
-    if row is not None and (row["exit_code"] is None or (row["error"] or {}).get("type", "ExitCode") != "ExitCode"):
-        hot.say_end(row)  # a command that failed by itself has said so
-    if row is not None and row["state"] == "succeeded":
-        return row["exit_code"] or 0  # one of --ok-codes is its own code nevertheless
-    return code_of(row)
+    return row, 0
 
 
 def _interrupted(client: Client, task_id: int) -> None:

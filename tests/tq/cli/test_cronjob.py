@@ -15,9 +15,10 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def ends(fake: Any) -> Callable[..., Any]:
-    """``ends(state="failed", exit_code=3)``: how the next task ends on a daemon of paper."""
+    """``ends(state="failed", exit_code=3)``: how the next task ends on a daemon of paper; ``chunks`` are what it writes."""
 
-    def so(**how: Any) -> Any:
+    def so(chunks: Any = (), **how: Any) -> Any:
+        fake.events = [{"topic": "output", "id": number, "chunks": chunks, "next": 9, "end": True} for number in (1, 2)]
         fake.verbs["wait"] = lambda args: {"tasks": [row(task_id, type="shell", **how) for task_id in args["ids"]], "done": True}
         return fake
 
@@ -31,36 +32,43 @@ def test_a_run_that_succeeds_prints_nothing_and_has_the_name_as_label_and_lock(e
     assert (kind, unpack(payload)) == ("shell", {"argv": ["backup.sh", "-v"]})
     assert (options["label"], options["unique"], options["timeout_ms"]) == ("night", "cron night", 3_600_000)
     assert "unique_policy" not in options
-    assert not fake.asked("log")
-    assert run("run", "--cron=night", "--verbose", "--", "true") == (0, "", "tq: night: task 2 succeeded after 250 ms.\n")
+    assert run("run", "--cron=night", "--verbose", "--", "true") == (0, "", "tq: night: task 2 succeeded.\n")
 
 
 def test_a_run_that_fails_says_how_and_the_end_of_what_it_wrote_where_it_wrote_it(ends: Any, run: Run) -> None:
-    fake = ends(state="failed", exit_code=3, error={"type": "ExitCode", "message": "exit code 3"}, output=True)
     lines = b"".join(b"%d\n" % number for number in range(300))
-    fake.verbs["log"] = lambda _: {"chunks": [[1, 1, lines], [2, 2, b"oh \x1b[2J no\n"]], "next": 9, "end": True}
+    chunks = [[1, 0, b"attempt 1\n"], [1, 1, lines[:700]], [1, 1, lines[700:]], [2, 2, b"oh \x1b[2J no"]]
+    ends(chunks, state="failed", exit_code=3, error={"type": "ExitCode", "message": "exit code 3"}, output=True)
     code, out, err = run("run", "--cron", "night", "--", "x")
     assert code == 3
     assert out.splitlines() == [str(number) for number in range(201, 300)]
     said, more, last = err.splitlines()
-    assert said == "tq: night: task 1 failed after 250 ms: ExitCode: exit code 3"
-    assert "`tq log 1` shows all" in more
+    assert said == "tq: night: task 1 failed: ExitCode: exit code 3"
+    assert more == "tq: its last lines follow, 100 at most; all of it: tq log 1"
     assert last == "oh \x1b[2J no"  # it goes to a mail, as the command wrote it
 
 
-def test_a_failure_whose_output_is_gone_is_told_all_the_same(ends: Any, run: Run) -> None:
-    fake = ends(state="failed", exit_code=None, error={"type": "TimedOut", "message": "it ran too long"}, output=True)
-
-    def gone(_: Any) -> Any:
-        raise Refuse("no_such_task", "it was removed", {})
-
-    fake.verbs["log"] = gone
+def test_other_ends_are_told_too(ends: Any, run: Run) -> None:
+    ends(state="failed", exit_code=None, error={"type": "TimedOut", "message": "it ran too long"})
     code, out, err = run("run", "--cron", "\x1b]0;owned", "--", "x")
     assert (code, out) == (124, "")
-    assert err.startswith("tq: \\x1b]0;owned: task 1 failed after 250 ms: TimedOut: it ran too long\n")
+    assert err == "tq: \\x1b]0;owned: task 1 failed: TimedOut: it ran too long\ntq: it has written nothing\n"
     ends(state="cancelled", started_at=0)
     code, out, err = run("run", "--cron", "night", "--", "x")
     assert (code, out, err) == (143, "", "tq: night: task 2 cancelled\ntq: it has written nothing\n")
+
+
+def test_a_task_that_is_not_kept_is_known_by_the_end_of_its_output(ends: Any, run: Run) -> None:
+    fake = ends()
+    fake.verbs["wait"] = lambda args: {"tasks": [None for _ in args["ids"]], "done": True}
+    fake.events = [{"topic": "output", "id": 1, "chunks": [], "next": 9, "end": True, "state": "succeeded", "exit_code": 0}]
+    assert run("run", "--cron", "night", "--", "x") == (0, "", "")
+    fake.events = [{"topic": "output", "id": 2, "chunks": [[1, 1, b"why"]], "next": 9, "end": True, "state": "failed", "exit_code": 5}]
+    code, out, err = run("run", "--cron", "night", "--", "x")
+    assert (code, out, err.splitlines()[0]) == (5, "why\n", "tq: night: task 2 failed")
+    fake.events = [{"topic": "output", "id": 3, "chunks": [], "next": 9, "end": True}]
+    code, out, err = run("run", "--cron", "night", "--", "x")
+    assert (code, err.splitlines()[0]) == (66, "tq: night: task 3 is over, and no longer kept: nobody knows how it ended")
 
 
 def test_a_run_is_left_out_while_the_one_before_goes_on_and_only_verbose_says_so(ends: Any, run: Run) -> None:
