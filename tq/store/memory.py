@@ -34,6 +34,7 @@ from tq.store import (
     Query,
     QueueInfo,
     RequestId,
+    Resource,
     Running,
     Schedule,
     Success,
@@ -47,7 +48,7 @@ from tq.store import (
     checked,
     places_filled,
 )
-from tq.store.sharing import Ahead, Commands, in_order, joined, order
+from tq.store.sharing import Ahead, Commands, Stock, in_order, joined, order
 from tq.store.snapshot import Contents, Owner, Turn, contents_of, copied, write
 
 TIMED = frozenset({State.SCHEDULED, State.RETRYING})
@@ -80,7 +81,7 @@ def _names_of(header: Header) -> list[KeyRef]:
     return [KeyRef(kind, header.type, name) for kind, name in named if name is not None]
 
 
-class MemoryStore(Ahead, Commands):
+class MemoryStore(Ahead, Stock, Commands):
     """See ``tq.store.Store``. ``path`` names a snapshot file, written by each commit that changed something."""
 
     def __init__(self, path: Path | None = None, limits: Limits = Limits()) -> None:
@@ -98,6 +99,7 @@ class MemoryStore(Ahead, Commands):
         if self._now is not None:
             raise StoreError("expected a commit or an abort of the turn before, got a second begin. End the first turn.")
         self._now = self._latest = now
+        self._contents.given = 0
         if self._restarted and self._contents.held:  # nobody could extend a lease while nobody was there
             mem, _ = self._turn()
             mem.timers = [timer for timer in mem.timers if timer[1] != "lease"]
@@ -234,15 +236,21 @@ class MemoryStore(Ahead, Commands):
         mem, now = self._turn()
         taken: list[int] = []
         cost = 0.0
+        for queue in self._within(want.queues):
+            if mem.lacks(queue):
+                self._comes_back(queue)
         queues = self._open(want.queues)
         mem.turns |= joined(mem, queues)
-        for task_id, _, queue, turn in order(mem, queues, want.types, now):
+        over = mem.over
+        for task_id, _, queue, turn, taken_over in order(mem, queues, want.types, now, reach=self._within(want.queues), want=want):
             added = want.costs.get(mem.specs[task_id].header.type, float("inf"))
             if len(taken) >= want.limit or (taken and cost + added > want.budget_ms):
                 break
             cost += added
             taken.append(task_id)
-            mem.turns[queue] = turn
+            mem.turns[queue], over = turn, taken_over
+        mem.over = over
+        mem.given += min(len(taken), want.at_once or 0)
         claimed = []
         for task_id in taken:
             spec, old = mem.specs[task_id], mem.statuses[task_id]
@@ -487,6 +495,13 @@ class MemoryStore(Ahead, Commands):
         mem.queues[queue.name] = queue
         if closed and not (queue.paused or self._contents.full(queue.name)):
             self._comes_back(queue.name)
+
+    def put_resource(self, resource: Resource) -> None:
+        mem, _ = self._turn()
+        mem.resources[resource.name] = resource.amount
+
+    def drop_resource(self, name: str) -> None:
+        self._turn()[0].resources.pop(name, None)
 
     def put_chore(self, chore: Chore) -> Chore:
         mem, _ = self._turn()
