@@ -301,7 +301,7 @@ class Lanes:
 
     def supply(self, queues: frozenset[str] | None, want: Want) -> Supply | None:
         """What is left for a claim; None where nobody needs anything. A line that lacks something comes back when it does no more."""
-        if not (self.needy or self.used):
+        if not (self.needy or self.used) and (want.at_once is None or want.at_once <= want.free - self.given):
             return None
         for line in self.reach(queues):
             if self.lacks(line):

@@ -22,10 +22,8 @@ from tq.lifecycle import Outcome, Transition, come_due, settle
 from tq.model import MAX_HEADER, Header, Spec, State, Status, Task, is_name, pack, unpack
 from tq.store import (
     SCAN_MOST,
-    Chore,
     Claimed,
     Draft,
-    Event,
     Failure,
     Held,
     Holder,
@@ -34,13 +32,10 @@ from tq.store import (
     Query,
     QueueInfo,
     RequestId,
-    Resource,
     Running,
-    Schedule,
     Success,
     SuccessRow,
     Tally,
-    TypeInfo,
     Want,
     admit,
     arriving,
@@ -48,6 +43,7 @@ from tq.store import (
     checked,
     places_filled,
 )
+from tq.store.recorded import Recorded
 from tq.store.sharing import Ahead, Commands, Stock, in_order, joined, order
 from tq.store.snapshot import Contents, Owner, Turn, contents_of, copied, write
 
@@ -81,7 +77,7 @@ def _names_of(header: Header) -> list[KeyRef]:
     return [KeyRef(kind, header.type, name) for kind, name in named if name is not None]
 
 
-class MemoryStore(Ahead, Stock, Commands):
+class MemoryStore(Recorded, Ahead, Stock, Commands):
     """See ``tq.store.Store``. ``path`` names a snapshot file, written by each commit that changed something."""
 
     def __init__(self, path: Path | None = None, limits: Limits = Limits()) -> None:
@@ -478,16 +474,6 @@ class MemoryStore(Ahead, Stock, Commands):
             self._remove(task_id)
         return removed
 
-    def note(self, event: Event) -> Event:
-        mem, _ = self._turn()
-        event = replace(event, number=mem.events[-1].number + 1 if mem.events else 1)
-        mem.events = [*mem.events, event][-max(self._limits.keep_events, 1) :]
-        return event
-
-    def put_types(self, types: Sequence[TypeInfo]) -> None:
-        mem, _ = self._turn()
-        mem.types |= {info.name: info for info in types}
-
     def put_queue(self, queue: QueueInfo) -> None:
         mem, _ = self._turn()
         queue = checked(queue)
@@ -495,38 +481,6 @@ class MemoryStore(Ahead, Stock, Commands):
         mem.queues[queue.name] = queue
         if closed and not (queue.paused or self._contents.full(queue.name)):
             self._comes_back(queue.name)
-
-    def put_resource(self, resource: Resource) -> None:
-        mem, _ = self._turn()
-        mem.resources[resource.name] = resource.amount
-
-    def drop_resource(self, name: str) -> None:
-        self._turn()[0].resources.pop(name, None)
-
-    def put_chore(self, chore: Chore) -> Chore:
-        mem, _ = self._turn()
-        if not chore.id:
-            mem.last_chore += 1
-            chore = replace(chore, id=mem.last_chore)
-        mem.chores[chore.id] = chore
-        return chore
-
-    def drop_chore(self, chore_id: int) -> None:
-        mem, _ = self._turn()
-        mem.chores.pop(chore_id, None)
-
-    def put_schedule(self, schedule: Schedule) -> Schedule:
-        mem, _ = self._turn()
-        schedule = schedule if schedule.number else replace(schedule, number=max(mem.schedules, default=0) + 1)
-        mem.set_schedule(schedule.number, schedule)
-        return schedule
-
-    def drop_schedule(self, number: int) -> None:
-        self._turn()[0].set_schedule(number, None)
-
-    def slots(self, limit: int) -> list[Schedule]:
-        mem, now = self._turn()
-        return [mem.schedules[number] for at, kind, number in mem.timers if at <= now and kind == "slot"][:limit]
 
     # reads
 
@@ -564,9 +518,6 @@ class MemoryStore(Ahead, Stock, Commands):
         owners = [self._contents.names.get(ref) for ref in names]
         return [None if owner is None else Holder(owner.id, owner.digest) for owner in owners]
 
-    def events(self, before: int | None, limit: int) -> list[Event]:
-        return [event for event in reversed(self._contents.events) if before is None or event.number < before][:limit]
-
     def held(self) -> list[Held]:
         return [held for _, (held, _) in sorted(self._contents.held.items())]
 
@@ -575,15 +526,6 @@ class MemoryStore(Ahead, Stock, Commands):
 
     def queues(self) -> dict[str, QueueInfo]:
         return dict(self._contents.queues)
-
-    def types(self) -> dict[str, TypeInfo]:
-        return dict(self._contents.types)
-
-    def chores(self) -> list[Chore]:
-        return [chore for _, chore in sorted(self._contents.chores.items())]
-
-    def schedules(self) -> dict[str, Schedule]:
-        return {one.name: one for _, one in sorted(self._contents.schedules.items())}
 
     def last_id(self) -> int:
         return self._contents.last_id

@@ -63,7 +63,8 @@ class Supply:
         self, totals: Mapping[str, int], used: MutableMapping[str, int], over: MutableMapping[Key, int], want: Want | None, given: int = 0
     ) -> None:
         self._totals, self._used, self._over = totals, used, over
-        self._local = want is not None and want.at_once is not None
+        self._local = want is not None and not want.lease_ms
+        self._of_pool = want is not None and want.at_once is not None
         self._at_once: float = inf
         self._workers = self._slots = inf
         if want is not None and want.at_once is not None:
@@ -92,7 +93,7 @@ class Supply:
             found += [name] if name else []
         if slots > 1 and info.slots:
             found.append((info.name,))
-        if slots > 1 and self._local:
+        if slots > 1 and self._of_pool:
             found.append(WORKERS)
         return [] if slots > self._slots or 0 < info.slots < slots else found
 
@@ -135,7 +136,7 @@ class Supply:
         self._workers -= min(count, self._at_once) + slots_in(needs) - 1
         self._at_once = max(self._at_once - count, 0)
         hold(self._used, needs, self._local)
-        for key in (*(name for name, _ in needs if name), (queue,), *((WORKERS,) if self._local else ())):
+        for key in (*(name for name, _ in needs if name), (queue,), *((WORKERS,) if self._of_pool else ())):
             first = self._first.get(key)
             if first is not None and first[0] == seq:
                 self._over.pop(key, None)
