@@ -58,6 +58,7 @@ MAX_INTERRUPTS = 10
 MAX_NAME = 200
 MAX_ENVIRONMENT = 128 * 1024
 MAX_SLOTS = 1_000_000
+"""And the most that there may be of a resource."""
 MAX_NEEDS = 16
 """Resources that one task may ask for."""
 MAX_HEADER = 0xFFFF
@@ -72,6 +73,11 @@ def is_name(value: object) -> bool:
 def is_pattern(value: object) -> bool:
     """Whether ``value`` may stand for names of types, as ``report.*`` does: printable, and without spaces (``?`` matches one)."""
     return isinstance(value, str) and is_name(value) and value.isprintable() and " " not in value
+
+
+def is_resource(value: object) -> bool:
+    """Whether ``value`` may name a resource: printable, without spaces and colons (``gpu:2`` is two of it)."""
+    return is_pattern(value) and ":" not in str(value)
 
 
 pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack

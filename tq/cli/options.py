@@ -74,6 +74,8 @@ TASK = (
     Option("--deadline", "After this it is over, waiting or running: a duration such as 2h, or a time as for --at."),
     Option("--timeout", "End it if it runs longer than this."),
     Option("--once", "Never run it again if it was cut short.", "flag"),
+    Option("--slots", "It counts as so many of the slots of its queue and of the workers (default 1)."),
+    Option("--use", "NAME or NAME:N, what it takes of a resource while it runs (`tq resource list`); may be repeated.", "many"),
     Option("--key", "Names this request: sent again with the same key it gives the same id."),
     Option("--unique", "Names what it is about: of its type at most one live task has this name."),
     Option("--on-conflict", "If another has that name: reject (the default), existing (take its id), or replace (if it waits)."),
@@ -112,8 +114,8 @@ MANY = (STATE, TYPE, DRY_RUN, WAIT_ALL)
 _KEYS = {option.key: option for option in TASK}
 ALLOW_UNKNOWN = Option("--allow-unknown", "Accept a type that no worker has named yet.", "flag")
 SENT = tuple(_KEYS[key] for key in (
-    "queue", "priority", "ttl", "retries", "backoff", "retry_delay", "max_delay", "timeout", "once", "label", "meta", "tenant",
-    "correlation_id",
+    "queue", "priority", "ttl", "retries", "backoff", "retry_delay", "max_delay", "timeout", "once", "slots", "use", "label", "meta",
+    "tenant", "correlation_id",
 ))  # fmt: skip
 """Of TASK, what may be said of every run of a schedule."""
 WHEN = (
@@ -136,7 +138,9 @@ WHEN = (
 RETRY = (PAYLOAD, _KEYS["priority"], Option("--queue", "Move it to this queue."))
 CHANGES = (
     *RETRY,
-    *(_KEYS[key] for key in ("delay", "at", "ttl", "retries", "backoff", "retry_delay", "max_delay", "jitter", "timeout", "label", "meta")),
+    *(_KEYS[key] for key in ("delay", "at", "ttl", "retries", "backoff", "retry_delay", "max_delay", "jitter", "timeout", "slots")),
+    Option("--use", "What it takes of resources from now on, NAME or NAME:N, '' for nothing; may be repeated.", "many"),
+    *(_KEYS[key] for key in ("label", "meta")),
 )
 DEAD = (
     Option("--where -w", "Those that match: 'error:timeout queue:mail'; see `tq list --help`."),
@@ -285,6 +289,11 @@ COMMANDS: dict[str, Command] = {
     "queue resume": Command("Hand them out again.", "name", "one"),
     "queue purge": Command("Cancel and forget all tasks that wait in it.", "name", "one", (DRY_RUN, WAIT_ALL)),
     "queue chores": Command("Long work that is under way: what was asked of many tasks at once.", options=(JSON,)),
+    "resource list": Command("Named resources: how much there is, how much is in use, and by which tasks.", options=(JSON,)),
+    "resource set": Command(
+        "How much there is of a resource that running tasks share: tq resource set gpu 2. What runs goes on.", "name_and_amount", "some",
+    ),
+    "resource remove": Command("Forget a resource; tasks that use it wait until it is set again.", "name", "one"),
     "suspend": Command("Stop running commands where they stand; their time limits stand still, too.", "ids", "any", (WHERE, QUEUE, *MANY)),
     "resume": Command("Let suspended commands go on.", "ids", "any", (WHERE, QUEUE, *MANY)),
     "schedule add": Command(
@@ -456,6 +465,16 @@ def _ids(flag: str, value: object) -> list[int]:
     return found
 
 
+def _slots(flag: str, value: object) -> int:
+    return whole(flag, value) or refuse(flag, f"expected a whole number, 1 or more, got {value!r}")
+
+
+def _uses(flag: str, value: object) -> dict[str, int]:
+    from tq.cli.needs import uses_of
+
+    return uses_of(flag, value)
+
+
 def _is_id(word: str) -> bool:
     return word.isascii() and word.isdigit() and len(word) < 19 and int(word) > 0
 
@@ -491,6 +510,8 @@ _MEANING: dict[str, tuple[str, Callable[[str, object], Any]]] = {
     "allow_unknown": ("allow_unknown", _yes),
     "after": ("after", _ids),
     "after_any": ("after_any", _ids),
+    "slots": ("slots", _slots),
+    "use": ("uses", _uses),
 }
 _BACKOFF = ("backoff", "retry_delay", "max_delay", "jitter")
 MOVING = frozenset({"at", "retry_until", "deadline"})

@@ -39,8 +39,19 @@ WHY = {
         "the type {type} is held back, since {crashes} runs in a row have killed their workers; one is tried at {try_at}",
         "`tq list 'type:{type} error:WorkerDied'` shows which.",
     ),
-    "queue_slots_taken": ("queue {queue} runs {running} tasks and has {slots} slots", "`tq queue set {queue} --slots N` gives it more."),
-    "workers_busy": ("all {slots} slots of the workers are taken", "`tq worker list` shows by what."),
+    "resource_taken": (
+        "it waits for {amount} of resource {resource}: {in_use} of {total} are in use{users}", "`tq resource set {resource} N` gives more.",
+    ),
+    "resource_short": (
+        "it needs {amount} of resource {resource}, of which there is {total}",
+        "`tq resource set {resource} {amount}` makes it so, `tq edit {id} --use ''` lets it run without.",
+    ),
+    "kept": ("what is free of {what} is kept for task {other}, which has waited longer", "`tq why {other}` says what that lacks."),
+    "queue_slots_taken": (
+        "running tasks of queue {queue} take {running} of its {slots} slots{needed}", "`tq queue set {queue} --slots N` gives it more.",
+    ),
+    "workers_busy": ("{active} of {slots} slots of the workers are taken{needed}", "`tq worker list` shows by what."),
+    "workers_few": ("the workers have {slots} slots in all{needed}", "`tq worker scale N` starts more."),
     "workers_start": ("the workers ({starting}) are starting", "`tq worker list` shows them."),
     "no_workers": ("there are no workers", "`tq worker scale N` starts some."),
     "place": ("{ahead} tasks of queue {queue} go before it{estimate}", "`tq edit {id} --priority high` lets it pass lower ones."),
@@ -106,6 +117,16 @@ def _words(row: dict[str, Any], word: str, details: dict[str, Any]) -> tuple[str
     known["by"] = f" by {clean(details['who'])}" if details.get("who") else ""
     if details.get("or_more"):
         known["ahead"] = f"at least {known['ahead']}"
+    if word == "workers_busy" and details.get("needs", 1) > details["slots"]:
+        word = "workers_few"
+    known["needed"] = f", and it needs {details['needs']}" if details.get("needs", 1) > 1 else ""
+    if word == "resource_taken":
+        more = details["of"] - len(details["tasks"])
+        some = ", ".join(map(str, details["tasks"])) + (f" and {more} more" if more else "")
+        known["users"] = f" by task{'s' if details['of'] > 1 else ''} {some}" if some else ""
+    elif word == "kept":
+        slots = f"the slots of queue {known['queue']}" if details["resource"] is None else "the workers' slots"
+        known |= {"what": f"resource {known['resource']}" if details["resource"] else slots, "other": str(details["id"])}
     if word == "blocked":
         more = details["waits"] - len(details["parents"])
         known["parents"] = ", ".join(f"{parent} ({clean(state)})" for parent, state in details["parents"]) + (

@@ -234,6 +234,8 @@ class TypeInfo:
     once: bool | None = None
     retry_for_ms: int | None = None
     schedule: Mapping[str, Any] | None = None
+    slots: int | None = None
+    uses: Mapping[str, int] | None = None
 
     def row(self) -> list[Any]:
         return [getattr(self, name) for name in self.__slots__]
