@@ -57,10 +57,11 @@ why        {id}                                   -> {task, reasons: [[word, det
            cancel_asked {who}  over {at, why, who, attempts, failures, retries, crashes, interrupts, error, exit_code}
            why: retries, permanent, no_time, once, poison, interrupts (of a failure), ttl, deadline (it has expired); error {type, message}
            draining {}  queue_paused {queue, who, since}  queue_external {queue, running}  queue_slots_taken {queue, running, slots, needs}
-           resource_taken {resource, amount, in_use, total, tasks: [ids], of}  resource_short {resource, amount, total}  kept {resource, queue,
-           id} (for which task; resource "": slots of workers, nil: of the queue)
+           resource_taken {resource, amount, in_use, total, tasks: [ids], of}  resource_short {resource, amount, total}
+           kept {resource, queue, id} (for which task; resource "": slots of the workers, nil: of the queue)
            no_worker_knows_type {type}  no_worker_has_type {type, workers}  type_suspected {type, crashes, try_at}  no_workers {}
-           workers_start {starting}  workers_busy {active, slots, needs}  place {queue, ahead, or_more: bool, estimate_ms}  expires {expires_at}
+           workers_start {starting}  workers_busy {active, slots, needs}  place {queue, ahead, or_more: bool, estimate_ms}
+           expires {expires_at}
 wait       {ids: [...], timeout_ms, any: bool}    -> {tasks: [task or nil, ...], done: bool}   when all (any) are over
 
 Acting on tasks, each {ids: [...]} -> {outcomes: [word, ...]}, where an id that names no task is "unknown"; or, instead of

@@ -67,8 +67,8 @@ class Resources:
             desk.store.drop_resource(name)
         else:
             desk.store.put_resource(Resource(name, amount))
-        before, after = ({"amount": one} if one is not None else None for one in (was, amount))
-        desk.note(request, "remove_resource" if amount is None else "set_resource", f"resource {name}", before, after)
+        what = "remove_resource" if amount is None else "set_resource"
+        desk.note(request, what, f"resource {name}", {"amount": was}, {"amount": amount})
         desk.intake.forget()
 
     def declare(self, declared: Mapping[str, int], former: Mapping[str, int], source: str) -> None:

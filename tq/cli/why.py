@@ -50,8 +50,9 @@ WHY = {
     "queue_slots_taken": (
         "running tasks of queue {queue} take {running} of its {slots} slots{needed}", "`tq queue set {queue} --slots N` gives it more.",
     ),
-    "workers_busy": ("{active} of {slots} slots of the workers are taken{needed}", "`tq worker list` shows by what."),
-    "workers_few": ("the workers have {slots} slots in all{needed}", "`tq worker scale N` starts more."),
+    "workers_busy": (
+        "{active} of {slots} slots of the workers are taken{needed}", "`tq worker list` shows by what, `tq worker scale N` starts more.",
+    ),
     "workers_start": ("the workers ({starting}) are starting", "`tq worker list` shows them."),
     "no_workers": ("there are no workers", "`tq worker scale N` starts some."),
     "place": ("{ahead} tasks of queue {queue} go before it{estimate}", "`tq edit {id} --priority high` lets it pass lower ones."),
@@ -110,16 +111,16 @@ def _words(row: dict[str, Any], word: str, details: dict[str, Any]) -> tuple[str
     """What a reason says, and what would help."""
     if word == "place" and not details["ahead"]:
         word = "next"
-    known = {key: clean(instant(value) if key in _TIMES else value) for key, value in {"worker": "", **details}.items()}
+    known = {key: clean(instant(value) if key in _TIMES else value) for key, value in {"worker": "", "needed": "", **details}.items()}
     known |= {"id": str(row["id"]), "most": str(details.get("retries", row["retries"]) + 1), "error": _error(details.get("error"))}
     known["estimate"] = f", which may take {seconds(details['estimate_ms'] / 1000)}" if details.get("estimate_ms") else ""
     known["since_when"] = f" since {known['since']}" if details.get("since") else ""
     known["by"] = f" by {clean(details['who'])}" if details.get("who") else ""
     if details.get("or_more"):
         known["ahead"] = f"at least {known['ahead']}"
-    if word == "workers_busy" and details.get("needs", 1) > details["slots"]:
-        word = "workers_few"
-    known["needed"] = f", and it needs {details['needs']}" if details.get("needs", 1) > 1 else ""
+    if details.get("needs", 1) > 1:
+        too_many = ", more than there are" if details["needs"] > details["slots"] else ""
+        known["needed"] = f", and it needs {details['needs']}{too_many}"
     if word == "resource_taken":
         more = details["of"] - len(details["tasks"])
         some = ", ".join(map(str, details["tasks"])) + (f" and {more} more" if more else "")
