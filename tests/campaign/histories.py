@@ -576,6 +576,25 @@ class StoreMachine(RuleBasedStateMachine):
             if lease:
                 model.leases[one.id] = (self.now + LEASE_MS, self.now + LEASE_MS)
 
+    @verb(3, heavy=st.booleans(), share=st.sampled_from([1, 1, 2, 3]), level=st.integers(0, 2), small=st.integers(1, 3), ends=st.booleans())
+    def press(self, heavy: bool, share: int, level: int, small: int, ends: bool) -> None:
+        """One that needs all of something, behind one that has a part of it and before others that need little."""
+        little, much = needs_of(1, {} if heavy else {"g": 1}), needs_of(2, {}) if heavy else needs_of(1, {"g": 2})
+        more: dict[str, Any] = {"due_in": 0, "ttl": 0, "retries": 1, "blocked": 0, "loose": False, "payload": b"", "request": None}
+        more |= {"once": False, "key": None, "unique": None, "env": None, "kind": "a", "queue": POOL}
+        claim: dict[str, Any] = {"queue": POOL, "kinds": None, "budget_ms": inf, "costs": {}, "lease": False, "anywhere": False}
+        self.configure(paused=False, aging_ms=8, aging_share=share, slots=2 if heavy else 0)
+        self.share("g", 2)
+        for needs, count, at in ((little, 1, 2), (much, 1, level), (little, small, 1)):
+            self.enqueue(count=count, level=at, needs=needs, **more)
+            self.claim(limit=int(needs is little), **claim)
+            self.commit()
+            self.now += 10
+        for _ in range(3):
+            if ends:
+                self.settle(0, "succeeded", None, False)
+            self.claim(limit=1, **claim)
+
     @verb(3, picks=st.lists(PICK, min_size=1, max_size=4), output=st.booleans(), result=st.sampled_from([None, b"\x01"]))
     def succeed(self, picks: list[int], output: bool, result: bytes | None) -> None:
         """New and old claims alike: those that are over change nothing."""

@@ -6,7 +6,7 @@ import pytest
 
 from tests.tq.store.conftest import Driver
 from tq.model import State, needs_of
-from tq.store import InUse, Limits, Want
+from tq.store import Failure, InUse, Limits, Want
 from tq.store.verify import verify
 
 GPU, TWO, HEAVY = needs_of(1, {"gpu": 1}), needs_of(1, {"gpu": 2}), needs_of(2, {})
@@ -63,12 +63,19 @@ def test_every_end_gives_back_what_a_task_had(store, end):
 
 def test_successes_and_failures_in_a_batch_give_back_what_they_had(store):
     store.put_resource("gpu", 3)
-    store.add(3, needs=GPU, retries=1)
-    one, two, three = store.claim(3)
+    store.put_queue("default", slots=9)
+    store.add(3, needs=needs_of(2, {"gpu": 1}), retries=1)
+    one, two, three = store.claim(3, **pool(6, 6, 6))
+    assert store.raw.in_use() == InUse({"gpu": 3}, {"default": 6}, 3, {})
     assert store.succeed(one, two, one) == [True, True, False]
-    assert store.raw.in_use().resources == {"gpu": 1}
-    store.settle(three, "failed", delay_ms=1)
+    assert store.raw.in_use() == InUse({"gpu": 1}, {"default": 2}, 1, {})
+    with store.turn() as raw:
+        late = Failure(three.id, three.claim, store.now, store.now, False, {}, store.now + 5)
+        assert raw.retry_later([late, late]) == [True, False]
     assert store.raw.in_use() == InUse({}, {}, 0, {})
+    store.now += 5
+    assert store.promote() == [three.id]
+    assert taken(store, 9, **pool(6, 6, 6)) == [three.id]
 
 
 def test_a_restart_and_a_turn_that_is_lost_change_nothing_of_what_is_in_use(store):
