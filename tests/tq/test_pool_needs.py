@@ -55,7 +55,8 @@ class Shop(Yard):
         (active, total), weights = self.pool.slots, [self.slots_of(one.id) for one in self.store.held()]
         self.most = max(self.most, active)
         assert active <= total
-        if all(weights):
+        standing = all(child.state == "ready" for child in self.pool.workers) and self.pool.workers
+        if standing and all(weights):
             assert sum(weights) <= total, "more runs than there are slots for"
 
     def slots_of(self, task_id: int) -> int:
