@@ -64,6 +64,15 @@ def processes_of(data_dir: Path) -> list[psutil.Process]:
     return found
 
 
+def pressure() -> float:
+    """How long some process has waited for the processor, or for a disk, since this machine started, in seconds."""
+    total = 0
+    for kind in ("cpu", "io"):
+        with suppress(OSError):  # a kernel without it
+            total += int(Path(f"/proc/pressure/{kind}").read_text("ascii").split("total=")[1].split()[0])
+    return total / 1e6
+
+
 def unmeasured(**more: str) -> dict[str, str]:
     """The environment of a process that is short, or to be interrupted, with ``more``: no coverage is measured in it.
 

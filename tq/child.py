@@ -288,6 +288,12 @@ class Child:
         """Whether ``job`` is among the tokens of ``board.begun()``."""
         return Board.token(job.id, job.claim) in begun
 
+    @property
+    def works(self) -> bool:
+        """Whether some job has begun."""
+        begun = self.board.begun()
+        return any(self.has_begun(job, begun) for job in self.jobs.values())
+
     # -- the end ---------------------------------------------------------------------------------------------------
 
     def terminate(self) -> None:

@@ -56,7 +56,8 @@ why        {id}                                   -> {task, reasons: [[word, det
            of}  running {worker, since, attempt, ends_at, progress}  handed_out {worker, since}  suspended {}
            cancel_asked {who}  over {at, why, who, attempts, failures, retries, crashes, interrupts, error, exit_code}
            why: retries, permanent, no_time, once, poison, interrupts (of a failure), ttl, deadline (it has expired); error {type, message}
-           draining {}  queue_paused {queue, who, since}  queue_external {queue, running}  queue_slots_taken {queue, running, slots, needs}
+           draining {}  queue_paused {queue, who, since}  queue_held {queue, rules, why, age_ms: as in ``queues``; no rules: not known yet}
+           queue_external {queue, running}  queue_slots_taken {queue, running, slots, needs}
            resource_taken {resource, amount, in_use, total, tasks: [ids], of}  resource_short {resource, amount, total}
            kept {resource, queue, id} (for which task; resource "": slots of the workers, nil: of the queue)
            no_worker_knows_type {type}  no_worker_has_type {type, workers}  type_suspected {type, crashes, try_at}  no_workers {}
@@ -90,12 +91,15 @@ log        {id, offset, limit}                    -> {chunks: [[at, stream, byte
            stream 1 is standard output, 2 standard error, 0 a note of tq's own (so many bytes were dropped).
 stats      {}                                     -> totals; see ``tq.stats.stats``
 queues     {}                                     -> {queues: [{name, ..., states, bytes}, ...]}   with the settings of ``set_queue``
+           One that is held also has ``held``: {rules: [load, memory, probe: those that say so], why: in words, age_ms: since when known}.
            If a settings file declares queues also ``file``, its path, and in their rows ``declared``: {setting: value}, set at each start.
 types      {}                                     -> {types: [{name, queue, retries, timeout_ms, ...}, ...]}
 set_queue  {name, ..., unset: [settings]}         -> {new: bool}       true: there was none; absent settings stay
            Also ``declared``: [settings] of this request that the next start takes from the settings file again, if there are any.
            paused, external: bool; weight: 1..100; slots (0: any number); aging_ms, aging_share (0: never); priority, retries,
            timeout_ms, backoff: of its tasks that do not say; max_tasks, max_bytes; keep_ms; routes: [patterns of types]
+           hold_load: a number, hold_memory: bytes, hold_probe: a line for /bin/sh, at most 4,096 bytes, hold_every_ms: while the load
+           average is that or more, less memory is available, or the probe, run so often, does not exit with 0, nothing of it starts.
 resources  {}                                     -> {resources: [{name, amount, in_use, tasks: [ids], kept_for: id or nil}, ...]}
            If a settings file declares some also ``file``, its path, and in their rows ``declared``: the amount set at each start.
 set_resource   {name, amount: 0..1,000,000}       -> {new: bool}       what runs goes on, even if that is more; ``declared`` as above
@@ -131,7 +135,7 @@ workers    {}                                     -> {workers: [...]}    within 
 scale_workers  {min, max}                         -> {min, max}          at least one; it is as many workers as the work needs
 drain_worker   {id}                               -> {min, max}          it finishes what runs in it and goes; none takes its place
 restart_workers  {id or nil for all}              -> {workers: [id, ...]}    if the application imports; one after the other
-status     {}                                     -> {pid, boot, version, started_at, data_dir, options, ...}
+status     {}                                     -> {pid, boot, version, started_at, data_dir, options, held: {queue: as in queues}, ...}
 set_log    {level: "debug" | "info" | "warning" | "error"}         -> {}
 check_app  {}                                     -> {types: [...]}    a fresh worker imports the application again
 compact    {}                                     -> {before, after, paused_ms}    bytes of the store's file; all others wait so long
@@ -152,7 +156,8 @@ Watching (each event is a map with ``topic``):
 
 watch      {topics: [...], ids: [...] or nil, hz: 4, offset: 0}    -> {} and then events
            "ends": {id, state, exit_code} as tasks end; "output": {id, chunks, next, end} for the one id named, from
-           ``offset`` on, until the task is over; "totals": the body of ``stats`` at most hz times a second, when changed;
+           ``offset`` on, until the task is over (the last with state and exit_code, if it ended meanwhile);
+           "totals": the body of ``stats`` at most hz times a second, when changed;
            "steps": {number, at, event, id, type, queue, ...} for all that happens: added, started, succeeded, failed, came_due,
            retried, ..., chore_done (id: the chore's); the number rises by one; "left_out" {number_of} stands for steps that were
            too many at once. With ids, of these tasks alone.

@@ -412,6 +412,8 @@ class Operator(Client):
             {"paused": True}, {"paused": False}, {"paused": False}, {"slots": machine.between(0, 3)}, {"weight": machine.between(1, 5)},
             {"aging_ms": machine.some(0, 1000, 60_000)}, {"aging_share": machine.some(0, 2, 10)},
         )  # fmt: skip
+        if machine.holds and machine.often(0.5):
+            setting = machine.some({"hold_load": 4}, {"hold_memory": 2 << 30}, {"unset": ["hold_load", "hold_memory"]})
         self.ask("set_queue", name=name, **setting)
 
     def pool(self) -> None:
@@ -437,5 +439,7 @@ class Operator(Client):
     def make_calm(self, low: int) -> None:
         """Undo what would keep tasks from their end."""
         for name in (*POOLED, OUTSIDE):
-            self.ask("set_queue", name=name, paused=False, slots=0)
+            self.ask(
+                "set_queue", name=name, paused=False, slots=0, **({"unset": ["hold_load", "hold_memory"]} if self.machine.holds else {})
+            )
         self.ask("scale_workers", min=low, max=max(low, 2))

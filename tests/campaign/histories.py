@@ -97,6 +97,7 @@ class Model:
     children: set[tuple[int, int]] = field(default_factory=set)  # (parent, blocked task)
     resources: dict[str, int] = field(default_factory=dict)
     over: dict[Key, int] = field(default_factory=dict)  # how many took of something before the one that waits longest for it
+    shut: frozenset[str] = frozenset()
 
     def copy(self) -> Model:
         parts: list[Any] = [getattr(self, part.name) for part in fields(self)]
@@ -112,21 +113,21 @@ class Model:
         """The headers of tasks that run, those that a claim has ``taken`` among them."""
         return [spec.header for spec, status in self.tasks.values() if status.state is State.RUNNING or spec.id in taken]
 
-    def room(self, queue: str, taken: Collection[int] = ()) -> float:
-        """How many slots a queue has left."""
+    def room(self, queue: str, taken: Collection[int] = (), *, held: bool = True) -> float:
+        """How many slots a queue has left; or would have, if it were not held."""
         info = self.queues[queue]
         used = sum(header.slots for header in self.running(taken) if header.queue == queue)
-        return 0 if info.paused else max(info.slots - used, 0) if info.slots else inf
+        return 0 if info.paused or (held and queue in self.shut) else max(info.slots - used, 0) if info.slots else inf
 
     def in_use(self, taken: Collection[int] = ()) -> Counter[str]:
         """How much of each resource tasks that run have."""
         return sum((Counter(header.uses) for header in self.running(taken)), Counter())
 
-    def is_free(self, task_id: int, taken: Collection[int] = ()) -> bool:
+    def is_free(self, task_id: int, taken: Collection[int] = (), *, held: bool = True) -> bool:
         """Whether there is enough of what a task needs."""
         header, used = self.tasks[task_id][0].header, self.in_use(taken)
         enough = all(amount <= self.resources.get(name, 0) - used[name] for name, amount in header.uses.items())
-        return enough and header.slots <= self.room(header.queue, taken)
+        return enough and header.slots <= self.room(header.queue, taken, held=held)
 
     def waits(self, line: list[int], now: int) -> dict[Key, int]:
         """Who of those that have waited too long has done so longest, for each thing that it could ever have."""
@@ -504,6 +505,13 @@ class StoreMachine(RuleBasedStateMachine):
             self.turn().put_resource(Resource(name, amount))
             self.model.resources[name] = amount
 
+    @verb(2, queues=st.sampled_from([frozenset(), frozenset(), frozenset({POOL}), frozenset({POOL, OUTSIDE, "none"})]))
+    def shut(self, queues: frozenset[str]) -> None:
+        """In a turn, only more of them."""
+        queues = queues if self.before is None else queues | self.model.shut
+        self.raw.shut(queues)
+        self.model.shut = queues
+
     @verb(1, what=st.sampled_from(["cancelled", "paused"]))
     def note(self, what: str) -> None:
         event = Event(0, self.now, "user 0", what, "task 1", None, {"n": self.now})
@@ -745,11 +753,13 @@ class StoreMachine(RuleBasedStateMachine):
         self.raw.close()
         self.lose()
         self.raw = type(self).make(self.folder / "store")
+        self.model.shut = frozenset()
         self.model.passed_over, self.model.over = dict.fromkeys(self.model.passed_over, 0), {}
         self.renew, self.latest = "all", 0
 
     def lose(self) -> None:
         if self.before is not None:
+            self.before.shut = self.model.shut
             self.model, self.before = self.before, None
 
     @verb(
@@ -806,6 +816,7 @@ class StoreMachine(RuleBasedStateMachine):
         for queue in (POOL, OUTSIDE):
             found = self.raw.peek(100, None if queue == POOL else queue)
             assert [(one.id, one.why) for one in found] == model.order(queue, self.latest)
+            assert self.raw.would_start(queue) == any(model.is_free(one, held=False) for one in model.line(queue))
         assert self.raw.ready() == any(model.is_free(one) for one in model.line(POOL))
 
     @invariant()
@@ -814,7 +825,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.raw.resources() == model.resources
         assert found.resources == dict(model.in_use())
         assert found.slots == dict(sum((Counter({header.queue: header.slots}) for header in model.running()), Counter()))
-        line = [] if model.queues[POOL].paused else model.line(POOL)
+        line = [] if model.queues[POOL].paused or POOL in model.shut else model.line(POOL)
         waits = model.waits(line, self.latest)
         assert found.kept == {key: one for key, one in waits.items() if model.over.get(key, 0) >= model.queues[POOL].aging_share - 1}
         weights = [model.tasks[one][0].header.slots for one in line if model.is_free(one)]

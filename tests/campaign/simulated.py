@@ -57,6 +57,7 @@ class Machine:
         self.cpu_s = 0.0
         self.boot = 1
         self.calm = False  # no faults any more
+        self.holds = seed % 4 == 0  # queues have rules by which they are held
         self.sources: dict[int, Any] = {}
         self.processes: dict[int, Process] = {}
         self.listener: Listener | None = None

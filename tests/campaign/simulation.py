@@ -41,6 +41,7 @@ from tests.campaign.simulated import Cut, Found, Listener, Machine, Over, Record
 from tests.campaign.suite import Report, Suite, each, scratch
 from tq.broker import Broker, Turn
 from tq.config.settings import Settings
+from tq.daemon.holds import Holds, Reading
 from tq.errors import StoreError, TqError
 from tq.store import Limits, NoRoom
 from tq.store.lmdb import LmdbStore
@@ -99,7 +100,7 @@ class World:
         self.children: list[SimChild] = []
         self.fails: list[Exception] = []
         self.full = False
-        self.turns = self.cuts = self.boots = self.days = 0
+        self.turns = self.held_turns = self.cuts = self.boots = self.days = 0
         self.latest = 0  # the latest time that the wall clock has shown
         self.unsynced: bytes | None = None  # of a store that does not sync: what was there when it was opened
         self.watch = Watch()
@@ -274,8 +275,8 @@ class World:
             self.after("stop")
         except Cut as cut:
             self.after(cut.kind)
-        except StoreError as error:
-            self.machine.note("store", error.message)
+        except (StoreError, Planned) as error:  # the latter outside of a turn: as it starts, or reads its settings again
+            self.machine.note("fails", str(error))
             self.after("kill")
 
     def after(self, kind: str) -> None:
@@ -303,7 +304,11 @@ class World:
         machine, oracle, store = self.machine, self.oracle, self.store
         self.turns += 1
         before = pending(store) if self.turns % 4 == 0 and store.ready() else None
+        held = set(self.daemon._broker.desk.held)
+        self.held_turns += bool(held)
         done = turn(now)
+        if wrong := [(one.id, one.header.queue) for _, tasks in done.grants for one in tasks if one.header.queue in held]:
+            oracle.wrong("I6", f"expected nothing of queues that are held ({held}) to be given out, found {wrong}")
         if self.watch.bugs:
             oracle.wrong("I11", f"expected a turn without a bug, found {self.watch.bugs[0]}")
         oracle.turned(store, done, before)
@@ -313,6 +318,10 @@ class World:
             if machine.calm and self.nobody_asks() and oracle.all_over(store):
                 raise Over
         return done
+
+    def sight(self) -> Reading:
+        """Load and memory as the machine has them."""
+        return Reading(self.machine.some(0.5, 3.99, 4.0, None), self.machine.some(1 << 30, 4 << 30))
 
     def nobody_asks(self) -> bool:
         """Whether all is answered that was asked, but for claims that wait."""
@@ -411,7 +420,7 @@ class World:
             (tq.daemon, {
                 "Loop": partial(SimLoop, machine), "LmdbStore": self.open_store, "Broker": partial(Broker, clock=machine.cpu),
                 "Watchdog": lambda *_: watchdog, "now_ms": machine.wall, "ticks_ms": machine.now, "gc": no_gc, "signal": no_signals,
-                "random": machine.chance,
+                "random": machine.chance, "Holds": partial(Holds, sight=self.sight),
             }),
             (tq.daemon.verbs, {"now_ms": machine.wall, "ticks_ms": machine.now}),
             (tq.api.unix.UnixDoor, {"_listen": lambda _: self.listen()}),
@@ -450,7 +459,14 @@ def _none(*_: object) -> list[Any]:
 def cycle(seed: int, report: Report) -> Iterable[str]:
     world = World(seed)
     found = world.run()
-    report.add(turns=world.turns, boots=world.boots, cuts=world.cuts, tasks=len(world.oracle.owed), minutes=world.lived_ms // 60_000)
+    report.add(
+        turns=world.turns,
+        held_turns=world.held_turns,
+        boots=world.boots,
+        cuts=world.cuts,
+        tasks=len(world.oracle.owed),
+        minutes=world.lived_ms // 60_000,
+    )
     report.add(**{f"with_{state.word}": 1 for state in sorted(world.oracle.reached)})
     return [] if found is None else [found]
 

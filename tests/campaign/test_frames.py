@@ -64,6 +64,7 @@ def _values(verb: str, kind: str) -> st.SearchStrategy[Any]:
     of = {
         "int": st.integers(0, 12) | st.integers(-(1 << 63), (1 << 64) - 1),
         "str": names,
+        "float": st.floats() | st.integers(0, 12),
         "bool": st.booleans(),
         "bytes": st.binary(max_size=40),
         "dict": options,

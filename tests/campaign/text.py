@@ -35,6 +35,7 @@ from tests.campaign.frames import House
 from tests.campaign.planted import plant as plant_bug
 from tests.campaign.suite import Report, Suite, each, scratch
 from tq import wire
+from tq.broker.desk import Hold
 from tq.cli import app, fast
 from tq.cli.options import COMMANDS
 from tq.errors import ConfigError
@@ -205,7 +206,8 @@ class Played(House):
                     [[task_id, task.claim, kind, self.now, self.now + 1, True, outcome | {"permanent": False, "delay_ms": 60_000}]]
                 )
         self.settle_down()
-        self.ask(client, "set_queue", name=name, paused=True)
+        self.ask(client, "set_queue", name=name, paused=True, hold_probe=text.replace("\0", "")[:1000] or "x")
+        self._broker.desk.held = {**self._broker.desk.held, name: Hold(("probe",), text, self.now)}
         self.door.close(client)
 
     def _print(self, task_id: int, text: str) -> None:
@@ -352,7 +354,9 @@ def lines_of(ids: dict[str, list[int]], texts: Sequence[str], rng: random.Random
         "--route", word],
         ["queue", "set", name, "--unset", word], ["queue", "pause", name], ["queue", "resume", name], ["queue", "pause",
         f"new{name[:50]}"], ["queue", "purge", name, "--wait"],
-        ["queue", "purge", name, "--dry-run"], ["queue", "chores"], ["queue", "set", name, "--max-bytes", word], ["suspend", *some],
+        ["queue", "purge", name, "--dry-run"], ["queue", "chores"], ["queue", "set", name, "--max-bytes", word],
+        ["queue", "set", name, "--hold-probe", word], ["queue", "set", name, "--hold-load", word, "--hold-memory", word],
+        ["suspend", *some],
         ["suspend", word], ["resume", *some],
         ["schedule", "add", name, "--every", "1h", "--label", name, "--", word], ["schedule", "add", name, "--cron", word, "--", word],
         ["schedule", "add", f"n{word}", "--at", word, "--type", word], ["schedule", "list"], ["schedule", "list", "--json"],

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.campaign.suite import ROOT, Report, Suite, each, plain_env, scratch
-from tests.living import Daemon, wait_until
+from tests.living import Daemon, pressure, wait_until
 from tq.client import Client
 
 APP = ROOT / "tests" / "campaign" / "killers.py"
@@ -63,24 +63,15 @@ class Yardstick(threading.Thread):
             self._worst = max(self._worst, time.monotonic() - began - self.NAP_S)
 
     def reset(self) -> None:
-        self._worst, self._pressed = 0.0, _pressure()
+        self._worst, self._pressed = 0.0, pressure()
 
     def slack(self) -> float:
         """What a bound may be wider by: several processes of tq wait for the processor where this one waits once."""
-        return 10 * self._worst + _pressure() - self._pressed
+        return 10 * self._worst + pressure() - self._pressed
 
     def end(self) -> None:
         self._over.set()
         self.join()
-
-
-def _pressure() -> float:
-    """How long some process has waited for the processor, or for a disk, since this machine started, in seconds."""
-    total = 0
-    for kind in ("cpu", "io"):
-        with suppress(OSError):  # a kernel without it
-            total += int(Path(f"/proc/pressure/{kind}").read_text("ascii").split("total=")[1].split()[0])
-    return total / 1e6
 
 
 class Runs:

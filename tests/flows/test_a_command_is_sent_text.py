@@ -104,3 +104,31 @@ def test_run_on_a_terminal_passes_keys_and_the_size_of_the_window(
     finally:
         os.close(ours)
         os.close(theirs)
+
+
+@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM"])
+def test_run_on_a_terminal_can_be_left_while_its_task_waits_and_leaves_the_terminal_as_it_was(
+    daemon: Callable[..., Any], client: Client, data_dir: Path, until: Callable[..., Any], how: str
+) -> None:
+    daemon(workers=1)
+    client.call("set_queue", {"name": "default", "paused": True})
+    ours, theirs = os.openpty()
+    before = termios.tcgetattr(theirs)
+    argv = [*ENTRY, "run", "--tty", "--", "cat"]
+    try:
+        with subprocess.Popen(argv, env=unmeasured(TQ_DATA_DIR=str(data_dir)), stdin=theirs, stdout=theirs, stderr=theirs) as run:
+            try:
+                until(lambda: termios.tcgetattr(theirs) != before, 30, "a terminal that gives each key")
+                if how == "Ctrl-C":
+                    os.write(ours, b"some\r")
+                    os.write(ours, b"\x03")
+                else:
+                    run.terminate()
+                assert run.wait(20) == 128 + (signal.SIGINT if how == "Ctrl-C" else signal.SIGTERM)
+                assert termios.tcgetattr(theirs) == before
+            finally:
+                run.kill()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert client.get(1)["state"] == "cancelled"

@@ -113,6 +113,23 @@ def test_a_long_task_does_not_hoard_what_stands_behind_it(
     assert rows([held])[0]["attempt"] == 1
 
 
+def test_what_stands_behind_a_long_command_expires_in_time_and_lets_an_urgent_one_go_first(
+    daemon: Callable[..., Any], client: Client, gate: Path, rows: Callable[..., Any], until: Callable[..., Any]
+) -> None:
+    daemon(workers=1)
+    rows(client.enqueue_many([("shell", {"argv": ["true"]})] * 100))  # commands are known as quick
+    wait = ["sh", "-c", f"while [ ! -e {gate} ]; do sleep 0.01; done"]
+    held, short, *backlog = client.enqueue_many(
+        [("shell", {"argv": wait}), ("shell", {"argv": ["true"]}, {"ttl": 0.3}), *[("shell", {"argv": ["true"]})] * 5]
+    )
+    until(lambda: client.get(held)["state"] == "running", what="the long command")
+    assert rows([short])[0]["state"] == "expired"
+    urgent = client.enqueue("shell", {"argv": ["true"]}, priority="critical").id
+    gate.touch()
+    first, *others = rows([urgent, *backlog])
+    assert first["started_at"] <= min(row["started_at"] for row in others)
+
+
 def test_a_worker_that_does_not_answer_at_all_is_replaced_and_its_task_is_not_charged(
     daemon: Callable[..., Any], app: str, client: Client, account: Any, ready: Callable[..., Any], stop: Stop, rows: Callable[..., Any]
 ) -> None:

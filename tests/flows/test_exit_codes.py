@@ -100,3 +100,23 @@ def test_any_ends_with_the_first_that_is_over_and_says_which(tq: Tq, app: None) 
     assert tq("wait", "--any", slow, "999").returncode == 66
     assert tq("cancel", slow).returncode == 0
     assert tq("wait", "--any", slow, later).returncode == 143
+
+
+def test_run_knows_the_end_of_a_task_that_is_not_kept(tq: Tq, app: None) -> None:
+    assert tq("queue", "set", "brief", "--keep", "0s").returncode == 0
+    for _ in range(3):
+        done = tq("run", "-q", "brief", "--", "sh", "-c", "echo said; exit 3")
+        assert (done.returncode, done.stdout) == (3, "said\n")
+        assert tq("run", "-q", "brief", "--", "true").returncode == 0
+
+
+def test_the_first_task_of_a_machine_may_have_an_input(tq: Tq, data_dir: Path) -> None:
+    done = tq("run", "--stdin", "--data-dir", str(data_dir / "new"), "--", "cat", input="read")
+    tq("daemon", "stop", "--data-dir", str(data_dir / "new"))
+    assert (done.returncode, done.stdout) == (0, "read")
+
+
+def test_an_input_for_which_there_is_no_daemon_is_not_kept(tq: Tq, data_dir: Path) -> None:
+    done = tq("add", "--stdin", "--", "cat", input="x" * 100_000, env={"TQ_AUTOSTART": "0"})
+    assert done.returncode == 69
+    assert [path for path in data_dir.rglob("*") if path.is_file()] == []

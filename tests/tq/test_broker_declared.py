@@ -37,6 +37,10 @@ def test_the_example_says_every_setting_and_none_but_its_queues_resources_and_al
         "slots": 4, "retries": 5, "backoff": ["linear", 10_000, 2.0, 600_000, True], "timeout_ms": 30_000, "max_tasks": 100_000,
         "keep_ms": 2 * 86_400_000, "routes": ["mail.*"],
     }  # fmt: skip
+    night = declared_queues(EXAMPLE, settings.queues)["night shift"]
+    assert {key: value for key, value in night.items() if key.startswith("hold_")} == {
+        "hold_load": 4.0, "hold_memory": 2 << 30, "hold_probe": "test ! -e /run/backup.pid", "hold_every_ms": 30_000,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -50,6 +54,12 @@ def test_the_example_says_every_setting_and_none_but_its_queues_resources_and_al
         ({"workers": "many"}, "slots: expected int, got 'many'"),
         ({"weight": 0}, "weight: expected a number from 1 to 100, got 0"),
         ({"default_timeout": "soon"}, "timeout: expected a duration"),
+        ({"hold_load": 0}, "hold_load: expected a load average above 0"),
+        ({"hold_load": "high"}, "hold_load: expected float, got 'high'"),
+        ({"hold_memory": "much"}, "hold_memory: expected a size such as 500M"),
+        ({"hold_probe": ["true"]}, "hold_probe: expected str"),
+        ({"hold_every": "10ms"}, "hold_every_ms: expected a number from 100"),
+        ({"hold_prob": "true"}, "Did you mean 'hold_probe'"),
         ({"retry_strategy": "steep"}, "backoff: expected fixed, linear, exponential"),
         ({"retry_strategy": "steep", "max_delay": "1s"}, "expected fixed, linear, exponential"),
         ({"jitter": 1}, "jitter: expected true or false"),

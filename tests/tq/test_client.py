@@ -23,6 +23,7 @@ from tq.cli.options import COMMANDS
 from tq.client import AsyncClient, Client, aconnect, adefault, connect, decode, default, encode, format_error
 from tq.client.acting import QueueSettings, pauses
 from tq.client.core import GROUP_BYTES, GROUP_TASKS, Room, groups, wire_options
+from tq.client.link import Link
 from tq.context import Context, run_here
 from tq.errors import (
     ConfigError,
@@ -947,3 +948,14 @@ def test_a_handle_may_read_its_result_as_something_else(fake: Any, data_dir: Pat
         assert handle.result() == 3
         assert handle.state() == "succeeded"
     assert repr(handle) == "<task 1>"
+
+
+def test_a_daemon_that_goes_with_a_request_leaves_open_whether_it_was_done(data_dir: Path) -> None:
+    link = Link(str(data_dir / "tq.sock"), 1.0, patience=0.1)
+    with pytest.raises(DaemonNotRunning) as nobody:
+        link.open_again()
+    assert "may or may not" not in nobody.value.message
+    link.core.request("enqueue", {"tasks": [["email", b"", None]]})
+    with pytest.raises(DaemonNotRunning) as gone:
+        link.open_again()
+    assert "may or may not have been done" in gone.value.message

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,7 @@ class _Follower:
     task_id: int
     offset: int
     over: bool
+    how: dict[str, Any] = field(default_factory=dict)
 
 
 class Followers:
@@ -159,13 +160,13 @@ class Followers:
         return False
 
     def _event(self, one: _Follower, chunks: list[Any], *, end: bool) -> None:
-        body = {"topic": "output", "id": one.task_id, "chunks": chunks, "next": one.offset, "end": end}
+        body = {"topic": "output", "id": one.task_id, "chunks": chunks, "next": one.offset, "end": end, **(one.how if end else {})}
         self._send(one.conn, wire.frame([one.number, wire.EVENT, body]))
 
-    def ended(self, task_id: int) -> None:
-        """The task is over: push the rest, as fast as each client reads, and say so."""
+    def ended(self, task_id: int, state: str, exit_code: int | None) -> None:
+        """The task is over: push the rest, as fast as each client reads, and say so and how; by then nobody else may know it any more."""
         for one in self._all.get(task_id, ()):
-            one.over = True
+            one.over, one.how = True, {"state": state, "exit_code": exit_code}
             if _key(one) not in self._behind:
                 self._ready[_key(one)] = one
 

@@ -24,7 +24,7 @@ from tq.answers import BAD_RESULT, DAEMON_DIED, LAPSED, answer, error_answer
 from tq.arguments import named
 from tq.broker.consumers import Consumers
 from tq.broker.control import Control
-from tq.broker.desk import Desk, Said, Step, Turn, Undone, Verb
+from tq.broker.desk import Desk, Hold, Said, Step, Turn, Undone, Verb
 from tq.broker.families import Families
 from tq.broker.lines import Lines
 from tq.broker.plan import Plan
@@ -116,6 +116,13 @@ class Broker:
         """Remember, with the next turn, something that was done outside of it."""
         self._notes.append(Event(0, 0, who, what, target, before, after))
 
+    def hold_queues(self, held: Mapping[str, Hold]) -> None:
+        """Hand out nothing of these queues until this is called again. While a turn is under way there may only be more of them."""
+        before, self.desk.held = self.desk.held.keys(), held
+        if before != held.keys():
+            self._store.shut(held.keys())
+            self._stirred = self._stirred or bool(before - held.keys())  # who waits for a task may find one
+
     def backlog(self, types: Collection[str]) -> int:
         """How many slots of workers tasks of these types wait for: pending, in queues that are open to the pool, as far as these have
         slots, and there is enough of what the tasks need."""
@@ -125,7 +132,7 @@ class Broker:
             if tally.type in types:
                 waiting[tally.queue] = waiting.get(tally.queue, 0) + tally.states[State.PENDING]
         for name, info in queues.items():
-            if info.paused or info.external:
+            if info.paused or info.external or name in self.desk.held:
                 waiting.pop(name, None)
             elif info.slots and name in waiting:
                 waiting[name] = min(waiting[name], max(info.slots - self._store.in_use().slots.get(name, 0), 0))

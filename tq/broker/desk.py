@@ -8,7 +8,7 @@ Promises: whatever changes a task goes through ``settle_rows`` or ``carry_out``,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -55,6 +55,21 @@ class Sight(NamedTuple):
     try_at: int
     begun: bool
     """Of a task that runs: its worker has come to it."""
+
+
+class Hold(NamedTuple):
+    """Why nothing of a queue starts for now."""
+
+    rules: tuple[str, ...]
+    """Which of its rules say so, "load", "memory" or "probe"; none: what they say is not known yet."""
+    why: str
+    """In words."""
+    looked_at: int = 0
+    """When that was found (ms)."""
+
+    def row(self, now: int) -> dict[str, Any]:
+        """As it travels to clients."""
+        return {"rules": list(self.rules), "why": self.why, **({"age_ms": max(now - self.looked_at, 0)} if self.rules else {})}
 
 
 @dataclass(slots=True)
@@ -113,6 +128,10 @@ class Desk:
         """How long a task of a type ran lately, in ms: the daemon's to say, None if it did not see any."""
         self.lost: Callable[[], int] = lambda: 0
         """How many workers have died unasked since the start: the daemon's to say."""
+        self.held: Mapping[str, Hold] = {}
+        """The queues that are held for now; see ``Broker.hold_queues``."""
+        self.holds_changed: Callable[[str], None] = lambda _: None
+        """Rules of holds have been put to a queue, or taken from it, in this turn: the daemon's to hear."""
         self.hold: Callable[[str, int], bool] = lambda _verb, _task_id: False
         """"suspend" or "resume" the command of a running task; False: it is not one to which that can be done. The daemon's to
         do, at once and not with the commit: it changes no task, and doing it again changes nothing."""

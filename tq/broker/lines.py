@@ -29,13 +29,20 @@ _NUMBERS: dict[str, tuple[int, int]] = {
     "max_tasks": (1, 1 << 62),
     "max_bytes": (1, 1 << 62),
     "keep_ms": (0, MAX_DURATION_MS),
+    "hold_memory": (1, 1 << 62),
+    "hold_every_ms": (100, MAX_DURATION_MS),
 }
 _FOR_TASKS = {"priority": int, "retries": int, "timeout_ms": int, "backoff": list}
 """Defaults of its tasks, checked as a task's own options are."""
-_KINDS: dict[str, type] = {"paused": bool, "external": bool, "routes": list, "unset": list, **dict.fromkeys(_NUMBERS, int), **_FOR_TASKS}
+_KINDS: dict[str, type] = {
+    "paused": bool, "external": bool, "routes": list, "unset": list, "hold_load": float, "hold_probe": str,
+    **dict.fromkeys(_NUMBERS, int), **_FOR_TASKS,
+}  # fmt: skip
 _PAUSE = ("paused_at", "paused_by")
 """What comes with a pause."""
 ROUTES_MOST = 100
+MAX_LOAD = 100_000
+PROBE_MOST = 4096
 
 
 class Lines:
@@ -60,6 +67,8 @@ class Lines:
             since, who = (self._desk.now, request.who or "tq") if new.paused else (0, "")
             new = replace(new, paused_at=since, paused_by=who)
         self._desk.store.put_queue(new)
+        if old.has_holds or new.has_holds:
+            self._desk.holds_changed(name)
         changed = [key for key in QueueInfo.__slots__ if key not in _PAUSE and getattr(old, key) != getattr(new, key)]
         if changed:
             what = "set_queue" if changed != ["paused"] else "paused" if new.paused else "resumed"
@@ -92,6 +101,8 @@ class Lines:
             row |= {key: counted.get(row["name"], {}).get(key) for key in ("states", "bytes")}
             if row["name"] in desk.declared:
                 row["declared"] = desk.declared[row["name"]]
+            if (hold := desk.held.get(row["name"])) is not None and hold.rules:
+                row["held"] = hold.row(desk.now)
         return {"queues": rows, **({"file": desk.declared_in} if desk.declared else {})}
 
     def _types(self, request: Request, turn: Turn) -> dict[str, Any]:
@@ -106,6 +117,12 @@ def checked_settings(verb: str, given: dict[str, Any]) -> tuple[str, dict[str, A
     for key, (low, high) in _NUMBERS.items():
         if key in args:
             between(args[key], low, high, key)
+    if not 0 < args.get("hold_load", 1) <= MAX_LOAD:  # nor is one that is no number
+        raise UsageError(f"hold_load: expected a load average above 0 and at most {MAX_LOAD}, such as 4, got {args['hold_load']!r}.")
+    if "hold_load" in args:
+        args["hold_load"] = float(args["hold_load"])
+    if "hold_probe" in args and (not 0 < len(args["hold_probe"].encode()) <= PROBE_MOST or "\0" in args["hold_probe"]):
+        raise UsageError(f"hold_probe: expected a line for /bin/sh of 1 to {PROBE_MOST} bytes, got {brief(args['hold_probe'])}.")
     args |= checked_options({key: args[key] for key in _FOR_TASKS if key in args})
     if "backoff" in args:
         args["backoff"] = args["backoff"].row()

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any
 
 from tq.arguments import arguments, task_ids
-from tq.broker.desk import Desk, Sight, Turn, Verb
+from tq.broker.desk import Desk, Hold, Sight, Turn, Verb
 from tq.broker.resources import USERS_TOLD, users_of
 from tq.errors import NoSuchTask, StoreDamaged
 from tq.model import MAX_CRASHES, MAX_INTERRUPTS, SHELL, Header, State, Task
@@ -145,6 +145,8 @@ class Reasons:
             reasons.append(["draining", {}])
         if info.paused:
             reasons.append(_paused(info))
+        if hold := self._held(info, running):
+            reasons.append(["queue_held", {"queue": info.name, **hold.row(self._desk.now)}])
         if info.external:
             reasons.append(["queue_external", {"queue": head.queue, "running": running}])
         else:
@@ -177,6 +179,12 @@ class Reasons:
                 some = users.get(name, [])
                 more = {"in_use": taken, "total": total, "tasks": some[:USERS_TOLD], "of": len(some)}
                 yield ["resource_taken", {"resource": name, "amount": amount, **more}]
+
+    def _held(self, info: QueueInfo, running: int) -> Hold | None:
+        """What holds the queue; of one whose tasks could not start anyway nobody need have looked."""
+        hold = self._desk.held.get(info.name)
+        waits = not (info.paused or 0 < info.slots <= running)
+        return hold if hold is not None and (hold.rules or waits) else None
 
     def _workers(self, kind: str, sight: Sight | None) -> Iterator[Reason]:
         """What the workers have to do with it, beside being busy."""
@@ -225,7 +233,7 @@ class Reasons:
         """The queue's share of the workers beside the other queues in which tasks wait for them."""
         infos = self._desk.store.queues()
         waiting = {tally.queue for tally in tallies if tally.states[State.PENDING]} | {queue}
-        open_ones = [infos.get(name, QueueInfo(name)) for name in waiting]
+        open_ones = [infos.get(name, QueueInfo(name)) for name in waiting if name == queue or name not in self._desk.held]
         weights = {info.name: info.weight for info in open_ones if info.name == queue or not (info.paused or info.external)}
         return weights[queue] / sum(weights.values())
 

@@ -43,7 +43,7 @@ _WORDS = {
     "misfire": ["coalesce", "skip", "all"], "overlap": ["allow", "skip", "queue_one", "cancel_old"],
     "clear": ["jitter", "only", "from", "until"], "ionice": ["idle", "best-effort", "realtime"],
     "unset": ["weight", "slots", "aging", "aging-share", "priority", "retries", "backoff", "timeout", "keep", "route",
-              "max-tasks", "max-bytes"],
+              "max-tasks", "max-bytes", "hold-load", "hold-memory", "hold-probe", "hold-every"],
 }  # fmt: skip
 _FILES = {"payload", "batch", "app"}
 _DIRS = {"data_dir", "dest", "source", "dir", "cwd"}

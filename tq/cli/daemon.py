@@ -16,7 +16,7 @@ from typing import Any
 
 from tq.cli.hot import say
 from tq.cli.options import duration, whole
-from tq.cli.render import clean, instant, json_line, plain, seconds
+from tq.cli.render import clean, held_object, held_words, instant, json_line, plain, seconds
 from tq.client import Client
 from tq.client.start import READY_WITHIN, command, start_daemon, stop_daemon
 from tq.errors import UsageError
@@ -80,7 +80,8 @@ def daemon_status(client: Client, values: dict[str, Any]) -> int:
     status = client.status()
     if values["json"]:
         raised = {name: instant(at) for name, at in status.get("alerts", {}).items()}
-        print(json_line(plain({**status, "started_at": instant(status["started_at"]), "alerts": raised})))
+        held = {name: held_object(hold) for name, hold in status.get("held", {}).items()}
+        print(json_line(plain({**status, "started_at": instant(status["started_at"]), "alerts": raised, "held": held})))
         return 0
     uptime = datetime.now(UTC).timestamp() - status["started_at"] / 1000
     print(f"running  pid {status['pid']}  version {clean(status['version'])}  since {instant(status['started_at'])}  up {seconds(uptime)}")
@@ -90,7 +91,9 @@ def daemon_status(client: Client, values: dict[str, Any]) -> int:
             print(f"  {key.replace('_', ' '):<12} {clean(value)}")
     for name, raised_at in status.get("alerts", {}).items():
         print(f"  {'alert':<12} {clean(name)} is raised since {instant(raised_at)}")
+    for name, hold in status.get("held", {}).items():
+        print(f"  {'held':<12} queue {clean(name)}: {held_words(hold)}")
     return 0
 
 
-_APART = ("pid", "version", "started_at", "boot", "workers", "options", "alerts")
+_APART = ("pid", "version", "started_at", "boot", "workers", "options", "alerts", "held")

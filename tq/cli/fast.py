@@ -186,12 +186,12 @@ class _Line:
 
     def _again(self, verb: str, args: dict[str, Any], within: float) -> dict[str, Any]:
         """The answer was lost: the whole client repeats the request under its old number."""
-        from tq.client.core import Core
+        from tq.client.core import BACK_WITHIN, Core
         from tq.client.link import Link
 
-        link = Link(self.path, ANSWER_WITHIN, Core(self.nonce))
+        link = Link(self.path, ANSWER_WITHIN, Core(self.nonce), patience=BACK_WITHIN)
         link.core.unanswered[self.number] = (verb, args)
-        link.open()
+        link.open_again()
         try:
             return link.answer(self.number, within)
         finally:

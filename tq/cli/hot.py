@@ -84,6 +84,7 @@ def sent(call: Call, task: list[Any], values: dict[str, Any]) -> dict[str, Any]:
         return _sent(call, task, values)
     from tq.cli.command import forget_input, input_of
 
+    call("status", {})  # or all of it would be read and kept for nobody; a daemon that is started makes its directory
     name = input_of(values)
     task[2]["extras"]["stdin"] = name
     try:

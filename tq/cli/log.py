@@ -141,8 +141,9 @@ class _Choice:
                 yield at, stream, data
 
 
-def follow(client: Client, task_id: int, screen: Screen, offset: int = 0, choice: _Choice | None = None) -> None:
-    """Show what a task writes from ``offset`` on until it is over. A daemon that goes has BACK_WITHIN to come back."""
+def follow(client: Client, task_id: int, screen: Screen, offset: int = 0, choice: _Choice | None = None) -> dict[str, Any]:
+    """Show what a task writes from ``offset`` on until it is over; its ``state`` and ``exit_code``, if it ended meanwhile. A daemon that
+    goes has BACK_WITHIN to come back."""
     choice = choice or _Choice(0, 0, 0)
     gone_at = 0.0
     while True:
@@ -152,7 +153,7 @@ def follow(client: Client, task_id: int, screen: Screen, offset: int = 0, choice
                     screen.write(choice.of(event["chunks"]))
                     offset, gone_at = event["next"], 0.0
                     if event["end"]:
-                        return
+                        return {key: event[key] for key in ("state", "exit_code") if key in event}
         except DaemonNotRunning:
             if not gone_at:
                 gone_at = time.monotonic()

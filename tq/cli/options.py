@@ -180,7 +180,8 @@ COMMANDS: dict[str, Command] = {
     )),
     "run": Command(
         "Run a command as a task: show its output, exit with its code. Of more than 1 MiB of output (log_bytes) only the head and "
-        "the tail are kept: piped through `tq run` it may lose its middle.",
+        "the tail are kept: piped through `tq run` it may lose its middle. Ctrl-C and TERM end the task, too; a hangup or a closed "
+        "pipe leaves it to the daemon.",
         "command", "rest", (*TASK, *HOW, *STDIN, *OPEN, RAW),
     ),
     "status": Command("Where a task stands, in a line.", "id", "optional", (Option("--task-id", "The task's id."), JSON)),
@@ -283,6 +284,10 @@ COMMANDS: dict[str, Command] = {
         Option("--max-bytes", "Their payloads together: 500M, 1G."),
         Option("--keep", "How long its finished tasks are kept; 0 not at all."),
         Option("--route", "Types that go here if a task names no queue: report.* for example; may be repeated.", "many"),
+        Option("--hold-load", "Start nothing of it while the load average of the last minute is this or more: 4."),
+        Option("--hold-memory", "Start nothing of it while less memory than this is available: 2GiB."),
+        Option("--hold-probe", "A line for /bin/sh: start nothing of it unless this exits with 0 within 10 s; it runs while tasks wait."),
+        Option("--hold-every", "How often that is run (default 10s)."),
         Option("--unset", "Back to the default, by the option's name: --unset slots; may be repeated.", "many"),
     )),
     "queue pause": Command("Hand out no more tasks of it.", "name", "one"),

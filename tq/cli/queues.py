@@ -9,12 +9,13 @@ Promises: a setting that is not named stays as it is; what is shown as a setting
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf, nan
 from typing import Any
 
 from tq.cli import hot
 from tq.cli.control import in_bulk
 from tq.cli.options import a_name, duration, task_options, unicode_text, whole
-from tq.cli.render import clean, json_line, option_name, option_words, options_object, plain, table
+from tq.cli.render import clean, held_object, held_words, json_line, option_name, option_words, options_object, plain, table
 from tq.client import Client
 from tq.client.acting import not_both, routes_of, size_of, unset_of
 from tq.errors import UsageError
@@ -29,7 +30,23 @@ def _size(flag: str, text: str) -> int:
         raise UsageError(f"{flag}: {error}. See `tq queue set --help`.") from None
 
 
-_SETTINGS: dict[str, tuple[str, Callable[[str, str], int]]] = {
+def _load(flag: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = nan
+    if 0 < value < inf:
+        return value
+    raise UsageError(f"{flag}: expected a load average above 0 such as 4 or 2.5, got {text!r}. See `tq queue set --help`.")
+
+
+def _command(flag: str, text: str) -> str:
+    if text.strip():
+        return unicode_text(flag, text)
+    raise UsageError(f"{flag}: expected a line for /bin/sh such as 'test -e /run/go', got {text!r}. For no probe: --unset hold-probe.")
+
+
+_SETTINGS: dict[str, tuple[str, Callable[[str, str], object]]] = {
     "weight": ("weight", whole),
     "slots": ("slots", whole),
     "aging": ("aging_ms", duration),
@@ -37,6 +54,10 @@ _SETTINGS: dict[str, tuple[str, Callable[[str, str], int]]] = {
     "max_tasks": ("max_tasks", whole),
     "max_bytes": ("max_bytes", _size),
     "keep": ("keep_ms", duration),
+    "hold_load": ("hold_load", _load),
+    "hold_memory": ("hold_memory", _size),
+    "hold_probe": ("hold_probe", _command),
+    "hold_every": ("hold_every_ms", duration),
 }
 """Options that are settings of the queue itself: their names on the wire, and what their values mean."""
 _FOR_TASKS = ("priority", "retries", "timeout", "backoff", "retry_delay", "max_delay", "jitter")
@@ -117,6 +138,7 @@ def _settings(row: dict[str, Any]) -> str:
     """What differs from the default, in words."""
     usual = QueueInfo("")
     said = [word for word in ("paused", "external") if row[word]]
+    said += [f"held: {held_words(row['held'])}"] if row.get("held") else []
     for name in QueueInfo.__slots__:
         value = row.get(name)
         if name in ("name", "paused", "external", "weight") or value is None or value in (getattr(usual, name), []):
@@ -136,9 +158,12 @@ def queue_show(client: Client, values: dict[str, Any]) -> int:
     if values["json"]:
         told = options_object({key: row[key] for key in sources})
         names = {key: key.removesuffix("_ms") for key in sources}
-        print(json_line(plain({name: {"value": told[name], "source": sources[key]} for key, name in names.items()})))
+        shown = {name: {"value": told[name], "source": sources[key]} for key, name in names.items()}
+        print(json_line(plain({**shown, "held": held_object(row.get("held"))})))
         return 0
     print(table(("setting", "value", "said by"), [(option_name(key), option_words(key, row[key]), sources[key]) for key in sources]))
+    if row.get("held"):
+        print(f"queue {clean(name)} is held: {held_words(row['held'])}")
     return 0
 
 
@@ -156,7 +181,7 @@ def queue_list(client: Client, values: dict[str, Any]) -> int:
     rows = client.queues()
     if values["json"]:
         for row in rows:
-            print(json_line(plain(options_object(row))))
+            print(json_line(plain({**options_object(row), "held": held_object(row.get("held"))})))
         return 0
     cells = []
     for row in rows:

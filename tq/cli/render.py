@@ -130,7 +130,7 @@ def option_name(name: str) -> str:
 def option_words(name: str, value: Any) -> str:
     """The value of a wire option or setting, as a person would say it."""
     if value is None:
-        return "default"
+        return "none" if name.startswith("hold_") else "default"
     if not value and name in _ZERO:
         return _ZERO[name]
     if name == "backoff":
@@ -140,7 +140,9 @@ def option_words(name: str, value: Any) -> str:
         return spoken(value)
     if name.endswith("_at"):
         return instant(value) or "none"
-    if name == "max_bytes":
+    if name == "hold_load":
+        return f"{value:g}"
+    if name in ("max_bytes", "hold_memory"):
         shift = next((shift for shift in (40, 30, 20, 10) if value and value % (1 << shift) == 0), 0)
         return f"{value >> shift}{' KMGT'[shift // 10].strip()}"
     if name == "payload" and isinstance(value, int):
@@ -148,6 +150,16 @@ def option_words(name: str, value: Any) -> str:
     if name == "routes":
         return " ".join(map(clean, value)) or "none"
     return value if isinstance(value, str) else json_line(plain(value))
+
+
+def held_words(hold: dict[str, Any]) -> str:
+    """Why a queue is held, and when that was seen."""
+    return clean(hold["why"]) + (f"; looked {seconds(hold['age_ms'] / 1000)} ago" if "age_ms" in hold else "")
+
+
+def held_object(hold: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The same for ``--json``."""
+    return hold and {"rules": hold["rules"], "why": hold["why"], "age": hold["age_ms"] / 1000}
 
 
 def options_object(found: dict[str, Any]) -> dict[str, Any]:

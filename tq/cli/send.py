@@ -4,7 +4,7 @@ For: reading it (from the command line, standard input, a terminal) and sending 
 Not for: what the command answers (log), input that is kept with a task.
 Runs in: the ``tq`` command; the passing on is a thread of its own, with a connection of its own.
 Promises: parts go in order and none twice; the terminal is as it was when ``tq run`` ends; with ``--tty`` each key goes to the
-command, Ctrl-C too, and so does the size of the window.
+command, Ctrl-C too once that runs, and so does the size of the window.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from tq.inlet import RECORD_MOST
 PATIENCE_S = 10.0
 """How long ``tq send`` waits for a command that reads nothing."""
 PAUSE_S = 0.02
+INTERRUPT = b"\x03"
 _WHY = {
     "over": "is over",
     "waiting": "does not run yet, or not at this moment",
@@ -88,6 +89,7 @@ class Passing:
             raw = termios.tcgetattr(0)
             raw[0] &= ~(termios.ICRNL | termios.IXON | termios.BRKINT | termios.INPCK | termios.ISTRIP)
             raw[3] &= ~(termios.ECHO | termios.ICANON | termios.IEXTEN | termios.ISIG)
+            signal.signal(signal.SIGHUP, self._die)
             termios.tcsetattr(0, termios.TCSADRAIN, raw)
             signal.signal(signal.SIGWINCH, lambda *_: os.eventfd_write(self._wake, 1))
         self._thread.start()
@@ -97,8 +99,16 @@ class Passing:
         self._over.set()
         os.eventfd_write(self._wake, 1)
         if self._before is not None:
-            signal.signal(signal.SIGWINCH, signal.SIG_DFL)
+            for number in (signal.SIGWINCH, signal.SIGHUP):
+                signal.signal(number, signal.SIG_DFL)
             termios.tcsetattr(0, termios.TCSADRAIN, self._before)
+
+    def _die(self, number: int, _frame: object) -> None:
+        """Die of a signal, with the terminal as it was."""
+        assert self._before is not None
+        termios.tcsetattr(0, termios.TCSANOW, self._before)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
 
     def _pass(self) -> None:
         poll = select.poll()
@@ -120,11 +130,17 @@ class Passing:
             return  # the follower has words for it
 
     def _deliver(self, client: Client, data: bytes, **more: Any) -> bool:
-        """Whether it was taken: sent until it is, or the task is over."""
+        """Whether it was taken: sent until it is, or the task is over. Where nobody takes keys yet, Ctrl-C is for ``tq run``."""
         while not self._over.is_set():
             outcome = client.send_input(self._task_id, data, **more)
             if outcome not in ("full", "waiting"):
                 return outcome == "taken"
+            if outcome == "waiting" and self._before is not None:
+                while len(data) < RECORD_MOST and select.select([0], [], [], 0)[0] and (typed := os.read(0, RECORD_MOST - len(data))):
+                    data += typed
+                if INTERRUPT in data:
+                    os.kill(os.getpid(), signal.SIGINT)
+                    return False
             self._over.wait(PAUSE_S)
         return False
 

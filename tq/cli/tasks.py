@@ -3,7 +3,7 @@
 For: the verbs of tasks that are not on the thin path.
 Not for: parsing, rendering, the hot verbs, many tasks at once (many).
 Runs in: the ``tq`` command.
-Promises: ``run`` ends with the command's own exit code and passes Ctrl-C on.
+Promises: ``run`` ends with the command's own exit code and passes Ctrl-C and TERM on.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
-from signal import Signals
+from signal import Signals, signal
 from textwrap import indent
 from typing import Any
 
@@ -26,6 +26,7 @@ from tq.cli.render import (
     attempts_of,
     clean,
     code_of,
+    held_words,
     instant,
     json_line,
     plain,
@@ -58,15 +59,29 @@ def run(client: Client, values: dict[str, Any]) -> int:
     body = hot.sent(client.call, command_task(after_newest(client.call, values)), values)
     task_id = body["ids"][0]
     hot.say_existing([task_id] if body.get("existing") else [])
+    ended: dict[str, Any] = {}
+    code = 130
+
+    def terminate(*_: object) -> None:
+        nonlocal code
+        code = 143
+        raise KeyboardInterrupt
+
+    before = signal(Signals.SIGTERM, terminate)
     try:
         screen = Screen(values["raw"], live=True)
         passing = Passing(client.data_dir, task_id, values["tty"]) if passes else nullcontext()
         with passing:
-            follow(client, task_id, screen)
+            ended = follow(client, task_id, screen)
         screen.end()
     except KeyboardInterrupt:
-        return _interrupted(client, task_id)
+        _interrupted(client, task_id)
+        return code
+    finally:
+        signal(Signals.SIGTERM, before)
     row = hot.waited(client.call, [task_id], None)[0]
+    if row is None and ended:  # it is forgotten already
+        row = {"id": task_id, "error": None, **ended}
     if row is not None and (row["exit_code"] is None or (row["error"] or {}).get("type", "ExitCode") != "ExitCode"):
         hot.say_end(row)  # a command that failed by itself has said so
     if row is not None and row["state"] == "succeeded":
@@ -74,13 +89,18 @@ def run(client: Client, values: dict[str, Any]) -> int:
     return code_of(row)
 
 
-def _interrupted(client: Client, task_id: int) -> int:
+def _interrupted(client: Client, task_id: int) -> None:
+    """Ctrl-C, or TERM: end the task, too. (A hangup or a closed pipe leaves it running: it is the daemon's.)"""
     try:
         client.cancel([task_id])
+    except (KeyboardInterrupt, TqError) as error:
+        why = "the second Ctrl-C came first" if isinstance(error, KeyboardInterrupt) else str(error)
+        hot.say(f"tq: task {task_id} may go on: it could not be asked to end ({why}). End it with `tq cancel {task_id}`.")
+        return
+    try:
         hot.waited(client.call, [task_id], int(END_WITHIN * 1000))
     except (KeyboardInterrupt, TqError):
         hot.say(f"tq: task {task_id} was asked to end; see `tq status {task_id}`.")
-    return 130
 
 
 # reading
@@ -239,4 +259,6 @@ def _held(queue: dict[str, Any]) -> str:
     """Why no worker takes what waits in a queue, if tasks do wait in it."""
     if not (queue["states"] or {}).get("pending"):  # None: it has settings, and had no tasks yet
         return ""
+    if queue.get("held") and not queue["paused"]:
+        return f"is held: {held_words(queue['held'])}"
     return "is paused" if queue["paused"] else "is left to consumers outside the pool" if queue.get("external") else ""

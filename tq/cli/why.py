@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from tq.cli.options import task_ids
-from tq.cli.render import clean, instant, json_line, plain, seconds
+from tq.cli.render import clean, held_words, instant, json_line, plain, seconds
 from tq.client import Client
 
 WHY = {
@@ -28,6 +28,7 @@ WHY = {
     "over": ("it {end} at {at}{how}", "`tq retry {id}` runs it again."),
     "draining": ("the daemon is stopping and begins nothing new", "It goes on when a daemon runs again: `tq daemon start`."),
     "queue_paused": ("queue {queue} is paused{since_when}{by}", "`tq queue resume {queue}` lets it go on."),
+    "queue_held": ("queue {queue} is held: {held}", "`tq queue set {queue} --unset {rules}` lets it go."),
     "queue_external": ("queue {queue} is left to consumers outside the pool, which hold {running} of its tasks", "One must claim it."),
     "no_worker_knows_type": (
         "no worker has ever named the type {type}", "Start the daemon with an application that has it (`tq daemon start --app`).",
@@ -116,6 +117,8 @@ def _words(row: dict[str, Any], word: str, details: dict[str, Any]) -> tuple[str
     known["estimate"] = f", which may take {seconds(details['estimate_ms'] / 1000)}" if details.get("estimate_ms") else ""
     known["since_when"] = f" since {known['since']}" if details.get("since") else ""
     known["by"] = f" by {clean(details['who'])}" if details.get("who") else ""
+    if word == "queue_held":
+        known |= {"held": held_words(details), "rules": ",".join(f"hold-{clean(rule)}" for rule in details["rules"] or ["probe"])}
     if details.get("or_more"):
         known["ahead"] = f"at least {known['ahead']}"
     if details.get("needs", 1) > 1:

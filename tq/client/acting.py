@@ -72,7 +72,9 @@ class QueueSettings(TypedDict, total=False):
 
     ``priority``, ``retries``, ``backoff`` and ``timeout`` are of its tasks that do not say; 0 is no ``timeout``, any number of
     ``slots``, no ``aging``. ``max_bytes`` is a number or text such as ``500M``. ``route`` lists patterns of types that go here
-    if a task names no queue. ``unset`` names settings that shall have their default again.
+    if a task names no queue. Nothing of it starts while the load average is ``hold_load`` or more, less than ``hold_memory`` is
+    available, or ``hold_probe``, a line for the shell that is run each ``hold_every``, exits with another code than 0. ``unset``
+    names settings that shall have their default again.
     """
 
     paused: bool
@@ -89,14 +91,15 @@ class QueueSettings(TypedDict, total=False):
     max_bytes: int | str
     keep: Duration
     route: Sequence[str]
+    hold_load: float
+    hold_memory: int | str
+    hold_probe: str
+    hold_every: Duration
     unset: Sequence[str]
 
 
-WITH_DEFAULT = {
-    name: {"aging": "aging_ms", "timeout": "timeout_ms", "keep": "keep_ms", "route": "routes"}.get(name, name)
-    for name in QueueSettings.__annotations__
-    if name not in ("paused", "external", "unset")
-}
+_NAMES = {"aging": "aging_ms", "timeout": "timeout_ms", "keep": "keep_ms", "route": "routes", "hold_every": "hold_every_ms"}
+WITH_DEFAULT = {name: _NAMES.get(name, name) for name in QueueSettings.__annotations__ if name not in ("paused", "external", "unset")}
 """Settings that may be unset, and their names in ``tq.wire``."""
 
 _SIZE = re.compile(r"(\d{1,18})([kmgt]?)(?:i?b)?", re.ASCII | re.IGNORECASE)
@@ -144,6 +147,7 @@ def unset_of(names: object) -> list[str]:
 _SETTINGS: dict[str, Callable[[Any], Any]] = {
     "aging": duration_ms, "timeout": duration_ms, "keep": duration_ms, "priority": priority_of, "max_bytes": size_of,
     "backoff": lambda value: Backoff.of(value).row(), "route": routes_of, "unset": unset_of,
+    "hold_memory": size_of, "hold_every": duration_ms,
 }  # fmt: skip
 
 

@@ -71,7 +71,12 @@ class Link:
                 return self.open()
             except DaemonNotRunning:
                 if time.monotonic() >= until:
-                    raise
+                    if not self.core.unanswered:
+                        raise
+                    raise DaemonNotRunning(
+                        f"the daemon at {self.path} has gone, and nobody answers there now; what was asked may or may not have been done. "
+                        "Start one with `tq daemon start`, and look with `tq list` before you ask again."
+                    ) from None
             time.sleep(0.05)
 
     def close(self) -> None:

@@ -34,6 +34,7 @@ from tq.broker.steps import WORDS, Description, describe
 from tq.config import data_dir_of, load_settings, prepare_data_dir
 from tq.config.settings import OPTIONS, Settings
 from tq.daemon.declaring import declare
+from tq.daemon.holds import Holds
 from tq.daemon.reload import Watcher
 from tq.daemon.supervised import Supervisor
 from tq.daemon.sweeping import FIRST_MS, Sweeper
@@ -156,6 +157,7 @@ class Daemon(Verbs):
         broker.desk.sight, broker.desk.mean, broker.desk.lost = self._sight, pool.mean, lambda: pool.lost
         broker.desk.hold = lambda verb, task_id: pool.suspend(task_id) if verb == "suspend" else pool.resume(task_id)
         self._sweeper = Sweeper(logs, settings.keep_logs, self._running, self._is_over, time.monotonic, self._swept)
+        self._holding = Holds(self._loop, broker, store, where, os.environ)
         self._watchdog = Watchdog(self._log, self._give_up)
         self._kill_at = math.inf
         self._gather_until = 0
@@ -244,6 +246,7 @@ class Daemon(Verbs):
                 self._compact_now()
                 self._supervisor.patience(None)
             self._sweeper.work(ticks_ms())
+            self._holding.look(ticks_ms(), now)
             if turn.busy or not self._gathers(now):
                 turn = self._turn(now)
         self._turn(now_ms())
@@ -263,7 +266,8 @@ class Daemon(Verbs):
         os._exit(EXIT_BROKEN)
 
     def failed(self, why: str) -> None:
-        """The loop has failed: whoever reads the log finds why."""
+        """The loop has failed: whoever reads the log finds why, and nothing is left that only the loop would end."""
+        self._holding.stop()
         self._log.event("daemon_failed", "error", why=why, pid=os.getpid())
 
     def _gathers(self, now: int) -> bool:
@@ -286,7 +290,7 @@ class Daemon(Verbs):
             return 0.0
         now, ticks = now_ms(), ticks_ms()
         left = min(self._kill_at, self._supervisor.beat_at) - ticks
-        by_ticks = (self._pool.next_due, ticks), (self._sweeper.due_at, ticks)
+        by_ticks = (self._pool.next_due, ticks), (self._sweeper.due_at, ticks), (self._holding.due_at, ticks)
         for at, clock in ((self._broker.next_due, now), (self._log.due_at, now), *by_ticks):
             if at is not None and at - clock < left:
                 left = at - clock
@@ -324,8 +328,10 @@ class Daemon(Verbs):
             self._log.turn_second(now)
         if self._followers.waiting:
             self._followers.push()
-        for task_id, _, _ in turn.ended:
-            self._followers.ended(task_id)
+        for task_id, state, exit_code in turn.ended:
+            self._followers.ended(task_id, state, exit_code)
+        if turn.removed and self._followers.waiting:
+            self._followers.push()  # what is followed to its end, and kept no longer
         for task_id in turn.removed:
             output.remove(self._logs, task_id)
         for name in self._store.freed():
@@ -385,6 +391,7 @@ class Daemon(Verbs):
             self._watcher.close()
         if self._door is not None:
             self._door.shut()
+        self._holding.close()
         self._store.close()
         self._supervisor.close()
         self._loop.close()
@@ -461,6 +468,7 @@ class Daemon(Verbs):
             self._log.event("drain_started", grace_s=grace_s, running=running)
             self._supervisor.stopping(grace_s + self._settings.kill_grace_s + END_S, f"waits for {running} running tasks")
             self._draining = True
+            self._holding.stop()
             self._pool.drain()
         self._kill_at = min(self._kill_at, ticks_ms() + int(grace_s * 1000))
 

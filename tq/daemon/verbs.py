@@ -150,6 +150,7 @@ class Verbs:
                 "log_level": settings.log_level, "grace_s": settings.grace_s, "reload": self._reload,
             },
             "supervised": self._supervised, "alerts": dict(self._broker.raised),
+            "held": {name: hold.row(now_ms()) for name, hold in self._broker.desk.held.items() if hold.rules},
         }  # fmt: skip
 
     def _set_log(self, connection: Connection, number: int, args: dict[str, Any]) -> Answer:

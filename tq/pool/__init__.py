@@ -4,13 +4,13 @@ For: who is fed, how far ahead, and what is taken back from those that do not co
 Not for: deciding what becomes of a task (broker, lifecycle), reading the store, running user code.
 Runs in: the daemon, on the thread of its loop; workers are spawned (never forked) from it.
 Times here are milliseconds of a clock that never steps (time.monotonic), so no change of the wall clock ends a task.
-Promises: a task that a worker does not come to is taken back for one that has nothing to do, so a long task never delays
-those behind it while another worker idles; nothing polls. Those of its parts: ``jobs`` (what workers have in hand, and how it
-ends), ``crew`` (which workers there are), ``scaling`` (how many), ``costs``, ``suspects`` (what kills workers is tried rarely).
+Promises: a task that a worker does not come to is taken back, so a long task never hoards those behind it: they wait in the
+store, in their order and with their times, for whoever is free first; nothing polls. Those of its parts: ``jobs`` (what workers
+have in hand, and how it ends), ``crew`` (which workers there are), ``scaling`` (how many), ``costs``, ``suspects`` (what kills
+workers is tried rarely).
 
 How far ahead a worker is fed: about ``LOOKAHEAD_MS`` of work by the mean run time of each type, at most
-``LOOKAHEAD`` tasks; one task of a type that is not measured or runs over ``SLOW_MS``. Commands are one type: quick ones are
-fed ahead while all that ran lately were quick.
+``LOOKAHEAD`` tasks; one task of a type that is not measured or runs over ``SLOW_MS``. Commands are one type.
 """
 
 from __future__ import annotations
@@ -36,8 +36,7 @@ LOOKAHEAD = 512
 QUICK_MS = 0.25
 """Tasks under this share records: a system call a task would cost more than the task."""
 STALL_MS = 30
-"""A worker that has answered nothing for so long is asked to send what it has, and loses what it has not begun to
-idle ones."""
+"""A worker that has answered nothing for so long is asked to send what it has, and loses what it has not begun."""
 
 
 class Pool(Crew):
@@ -165,7 +164,8 @@ class Pool(Crew):
     # -- taking back -----------------------------------------------------------------------------------------------
 
     def _rebalance(self, now: int) -> None:
-        """A worker that makes no progress gives what it has not begun to those that have nothing, and is asked last."""
+        """A worker that makes no progress gives back what it has not begun, and is asked last; one that has begun nothing does so only
+        where another is idle, or it would be given the same again."""
         for child in list(self._children.values()):
             if not child.jobs or now - child.active_at < STALL_MS:
                 continue
@@ -175,7 +175,7 @@ class Pool(Crew):
             if not child.flushed:
                 child.flushed = True
                 child.tell("flush")
-            if child.offered and self._idle:
+            if child.offered and (self._idle or (self._slots == 1 and child.works)):
                 self._take_back(child)
                 self._children[child.name] = self._children.pop(child.name)
 
@@ -201,7 +201,6 @@ class Pool(Crew):
         times: list[float] = [self._respawn_at] if self._respawn_at and not self._stopping else []
         if self._suspects.types and self._suspects.try_at > self._now:
             times.append(self._suspects.try_at)
-        idle = self._idle
         for child in self._children.values():
             if not child.jobs and child.state == "ready":
                 continue
@@ -212,7 +211,7 @@ class Pool(Crew):
                     break
             if child.state != "ready":
                 continue
-            if child.jobs and (not child.flushed or (idle and child.offered and self._now - child.active_at < STALL_MS)):
+            if child.jobs and (not child.flushed or (child.offered and self._now - child.active_at < STALL_MS)):
                 times.append(child.active_at + STALL_MS)
             if child.jobs and not child.judged:
                 times.append(child.active_at + DEAF_MS)

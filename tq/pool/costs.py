@@ -10,9 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tq.model import SHELL
+
 SLOW_MS = 5.0
 OVERHEAD_MS = 0.01
 """What a task costs its worker beside the handler; measured on a no-op."""
+COMMAND_MS = 0.5
+"""What a command costs at the least, whatever the last ones took: those that could not be started took nothing."""
 
 
 @dataclass(slots=True)
@@ -52,6 +56,6 @@ class Costs:
         means = self._means.setdefault(kind, Means())
         means.add(max(total_ms, 0), runs)
         if means.cost <= SLOW_MS:
-            self.known[kind] = means.cost
+            self.known[kind] = means.cost if kind != SHELL else max(means.cost, COMMAND_MS)
         else:
             self.known.pop(kind, None)

@@ -24,12 +24,15 @@ Promises, and the conformance suite tests each of them on every store:
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from tq.errors import Refused, UsageError
+from tq.errors import Refused
 from tq.lifecycle import Transition
 from tq.model import Header, State, Task
+from tq.store.queues import QueueInfo as QueueInfo
+from tq.store.queues import checked as checked
+from tq.store.queues import queue_of as queue_of
 from tq.store.tally import Tally as Tally
 
 SCAN_MOST = 500
@@ -169,55 +172,6 @@ class Held:
     worker: str
     claimed_at: int
     lease_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class QueueInfo:
-    """A named line and its settings; ``external`` leaves it to consumers outside the pool.
-
-    While a head of a lower level has waited longer than ``aging_ms``, one claim in ``aging_share`` is the longest-waiting
-    such head's (0 for either: strict priority). ``slots`` is how many of its tasks may run at once (0: any number).
-    ``priority`` to ``backoff`` are for tasks that neither say themselves nor have a type that does (None: the daemon's).
-    ``max_tasks`` and ``max_bytes`` bound what is unfinished (None: the daemon's limits); ``keep_ms`` is how long its
-    finished tasks are kept (None: as everywhere). ``routes`` are patterns of types that go here (fnmatch). ``paused_at`` (ms) and
-    ``paused_by`` say since when it is paused and who did it.
-    """
-
-    name: str
-    paused: bool = False
-    weight: int = 1
-    external: bool = False
-    aging_ms: int = 60_000
-    aging_share: int = 10
-    slots: int = 0
-    priority: int | None = None
-    retries: int | None = None
-    timeout_ms: int | None = None
-    backoff: Sequence[Any] | None = None
-    max_tasks: int | None = None
-    max_bytes: int | None = None
-    keep_ms: int | None = None
-    routes: Sequence[str] = ()
-    paused_at: int = 0
-    paused_by: str = ""
-
-    def row(self) -> list[Any]:
-        return [getattr(self, name) for name in self.__slots__]
-
-
-def queue_of(row: Sequence[Any]) -> QueueInfo:
-    """The settings whose row this is."""
-    info = QueueInfo(*row)
-    return replace(info, routes=tuple(info.routes))
-
-
-def checked(queue: QueueInfo) -> QueueInfo:
-    """The settings, if a store can carry them out; else UsageError."""
-    for name in ("weight", "aging_ms", "aging_share", "slots", "max_tasks", "max_bytes", "keep_ms"):
-        value, least = getattr(queue, name), int(name == "weight")
-        if value is not None and value < least:
-            raise UsageError(f"queue {queue.name!r}: expected {name} of at least {least}, got {value}. Nothing was changed.")
-    return queue if isinstance(queue.routes, tuple) else replace(queue, routes=tuple(queue.routes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -585,6 +539,13 @@ class Store(Protocol):
     def chores(self) -> list[Chore]: ...
     def schedules(self) -> dict[str, Schedule]: ...
     def last_id(self) -> int: ...
+    def shut(self, queues: Collection[str]) -> None:
+        """Until it is called again nothing of these queues, and of these alone, is given out: ``claim``, ``peek`` and ``ready`` do
+        as if they were paused. It is not stored, nor undone by ``abort``. In a turn there may only be more of them."""
+
+    def would_start(self, queue: str) -> bool:
+        """Whether something of a queue might be given out if that were not shut."""
+
     def ready(self) -> bool:
         """Whether some task is pending in a queue that is open to the pool."""
 

@@ -9,14 +9,14 @@ that is more stale than not is built anew, so it never holds more than twice the
 A lane is the set of ready tasks that stop and go together: same queue, type, tenant, flow key and needs (what they hold while
 they run: see needs.py). Its tasks of one level are a **rung**, known by its head. Between queues: stride scheduling
 (Waldspurger, 1995): each line has a pass that grows by 1/weight a task, and the smallest goes first. A line that comes back (it
-had no work, was paused, ran as many tasks as it has slots, or had none that did not lack something) joins those it is claimed
-with: at the smallest pass of theirs, or its own if that is larger, but never more than one task behind. So it has saved up no
-turns, and what it took before it left still counts.
+had no work, was paused or held, ran as many tasks as it has slots, or had none that did not lack something) joins those it is
+claimed with: at the smallest pass of theirs, or its own if that is larger, but never more than one task behind. So it has saved
+up no turns, and what it took before it left still counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from heapq import heapify, heappop, heappush
 from math import inf
 from typing import NamedTuple
@@ -119,6 +119,8 @@ class Lanes:
         self.needy = 0
         """Lanes with work whose tasks need something."""
         self._over_before: dict[supplies.Key, int] = {}
+        self.shut: frozenset[str] = frozenset()
+        """Queues that are held for now: nothing is given out of them."""
         self._busy: dict[str, Line] = {}  # lines with work
         self._before: dict[str, tuple[float, int, bool]] = {}  # the turns of lines at the begin of this turn, where they changed
 
@@ -279,9 +281,25 @@ class Lanes:
         self._note(line)
         line.back = True
 
+    def shut_only(self, queues: frozenset[str]) -> None:
+        """These are held from now on, and no others."""
+        let_go, self.shut = self.shut - queues, queues
+        for name in let_go & self.lines.keys():
+            self._comes_back(self.lines[name])
+
+    def would_start(self, queue: str) -> bool:
+        """Whether a queue has work that could start if it is not held."""
+        line = self._busy.get(queue)
+        return line is not None and not (line.info.paused or line.full or (line.needy and self.lacks(line)))
+
+    def _with_work(self) -> Collection[Line]:
+        """Lines with work that are not held."""
+        lines = self._busy.values()
+        return [line for line in lines if line.info.name not in self.shut] if self.shut else lines
+
     def reach(self, queues: frozenset[str] | None) -> list[Line]:
-        """Lines that a claim looks at: with work, not paused, and external only by name."""
-        lines = self._busy.values() if queues is None else [self._busy[q] for q in queues if q in self._busy]
+        """Lines that a claim looks at: with work, not held, not paused, and external only by name."""
+        lines = self._with_work() if queues is None else [self._busy[q] for q in queues - self.shut if q in self._busy]
         return [line for line in lines if not line.info.paused and (queues is not None or not line.info.external)]
 
     def open_lines(self, queues: frozenset[str] | None) -> list[Line]:
@@ -336,7 +354,7 @@ class Lanes:
 
     def ready(self) -> bool:
         """Whether the pool could take something."""
-        lines = self._busy.values()
+        lines = self._with_work()
         return any(not (line.info.paused or line.info.external or line.full or (line.needy and self.lacks(line))) for line in lines)
 
     # -- aborted turns ---------------------------------------------------------------------------------------------
@@ -352,7 +370,8 @@ class Lanes:
         self.given = 0
 
     def follow(self, old: Lanes) -> None:
-        """Take over whose turn it was at the begin of ``old``'s turn, which is lost."""
+        """Take over whose turn it was at the begin of ``old``'s turn, which is lost, and what is held."""
+        self.shut = old.shut
         for name, line in self.lines.items():
             if name in old.lines:
                 was = old.lines[name]

@@ -365,6 +365,12 @@ class Lookup:
     def last_id(self) -> int:
         return self._id
 
+    def shut(self, queues: Collection[str]) -> None:
+        self._lanes.shut_only(frozenset(queues))
+
+    def would_start(self, queue: str) -> bool:
+        return self._lanes.would_start(queue)
+
     def ready(self) -> bool:
         return self._lanes.ready()
 

@@ -45,7 +45,7 @@ from tq.store import (
 )
 from tq.store.recorded import Recorded
 from tq.store.sharing import Ahead, Commands, Stock, in_order, joined, order
-from tq.store.snapshot import Contents, Owner, Turn, contents_of, copied, write
+from tq.store.snapshot import Contents, Owner, contents_of, copied, write
 
 TIMED = frozenset({State.SCHEDULED, State.RETRYING})
 RAN = frozenset({"succeeded", "failed", "timed_out"})
@@ -222,11 +222,6 @@ class MemoryStore(Recorded, Ahead, Stock, Commands):
             _without(mem.timers, (mem.held.pop(task_id)[1], "lease", task_id))
             if closed and not self._contents.full(queue):
                 self._comes_back(queue)
-
-    def _comes_back(self, queue: str) -> None:
-        """The queue joins the others at the next claim: it has not saved up turns."""
-        turns = self._contents.turns
-        turns[queue] = replace(turns.get(queue, Turn()), back=True)
 
     def claim(self, want: Want) -> list[Claimed]:
         mem, now = self._turn()

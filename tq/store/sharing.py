@@ -157,11 +157,28 @@ class Ahead:
     _contents: Contents
     _latest: int
     """Now, of this turn or the last."""
+    _shut: frozenset[str] = frozenset()
+    """Queues of which nothing is given out for now."""
+
+    def shut(self, queues: Collection[str]) -> None:
+        let_go, self._shut = self._shut - set(queues), frozenset(queues)
+        for queue in let_go:
+            self._comes_back(queue)
+
+    def _comes_back(self, queue: str) -> None:
+        """The queue joins the others at the next claim: it has not saved up turns."""
+        turns = self._contents.turns
+        turns[queue] = replace(turns.get(queue, Turn()), back=True)
+
+    def would_start(self, queue: str) -> bool:
+        mem = self._contents
+        return any(mem.ready.get(queue, {}).values()) and not (mem.queue(queue).paused or mem.full(queue) or mem.lacks(queue))
 
     def _within(self, queues: frozenset[str] | None) -> list[str]:
         """The queues with work that a claim for ``queues`` looks at."""
         mem = self._contents
-        infos = [mem.queue(name) for name, line in mem.ready.items() if any(line.values()) and (queues is None or name in queues)]
+        names = mem.ready.keys() - self._shut if queues is None else mem.ready.keys() & queues - self._shut
+        infos = [mem.queue(name) for name in names if any(mem.ready[name].values())]
         return [i.name for i in infos if not (i.paused or (i.external and queues is None))]
 
     def _open(self, queues: frozenset[str] | None) -> list[str]:

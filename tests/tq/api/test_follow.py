@@ -69,9 +69,10 @@ def test_output_is_pushed_as_it_is_written_and_the_end_comes_last(desk: Desk) ->
             desk.turn(3)  # a new file is noticed, then watched, then read
             assert desk.text() == b"".join(b"line %d\n" % k for k in range(n + 1))
     assert not desk.followers.waiting
-    desk.followers.ended(42)
+    desk.followers.ended(42, "succeeded", None)
     desk.turn()
     assert desk.ended()
+    assert (desk.sent[-1][2]["state"], desk.sent[-1][2]["exit_code"]) == ("succeeded", None)
     assert desk.sent[-1][2]["next"] == desk.sent[-2][2]["next"]
     assert (desk.followers.tasks, desk.watches()) == (set(), 0)
 
@@ -122,7 +123,7 @@ def test_a_task_that_ends_while_its_follower_is_behind_is_still_pushed_whole(des
         desk.unsent[1] = BEHIND + 1
         writer.write(1, b"late words", 1)
         desk.turn(3)
-    desk.followers.ended(5)
+    desk.followers.ended(5, "succeeded", None)
     desk.turn(2)
     assert desk.sent == []
     desk.unsent.clear()
@@ -138,7 +139,7 @@ def test_a_log_that_rotates_is_followed_to_its_newest_byte(desk: Desk) -> None:
         for line in lines:
             writer.write(1, line, 1)
             desk.turn()
-    desk.followers.ended(1001)
+    desk.followers.ended(1001, "succeeded", None)
     desk.turn(2)
     text = desk.text()
     got = [text[at : at + 100] for at in range(0, len(text), 100)]
@@ -162,7 +163,7 @@ def test_several_followers_each_get_all_and_one_that_leaves_takes_its_watches_al
     assert not desk.followers.holds(1)
     assert desk.followers.tasks == {10, 11, 5000}
     desk.followers.gone(3)
-    desk.followers.ended(10)
+    desk.followers.ended(10, "succeeded", None)
     desk.followers.gone(2)
     assert (desk.followers.tasks, desk.watches(), desk.followers.waiting) == (set(), 0, False)
     with closing(OutputWriter(desk.logs, 12)) as writer:

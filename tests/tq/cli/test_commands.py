@@ -491,6 +491,22 @@ def test_ctrl_c_of_run_cancels_the_task_and_ends_with_130(fake: Any, run: Run, m
     assert fake.asked("cancel") == [{"ids": [1]}]
 
 
+def test_ctrl_c_of_run_says_so_if_the_task_could_not_be_asked_to_end(
+    fake: Any, run: Run, monkeypatch: pytest.MonkeyPatch, refuse: Any
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    def goes(_: object) -> None:
+        raise refuse("refused", "the daemon is on its way out.", {})
+
+    monkeypatch.setattr("tq.cli.tasks.follow", interrupted)
+    fake.verbs["cancel"] = goes
+    code, _, err = run("run", "--", "sleep", "100")
+    assert code == 130
+    assert err == ("tq: task 1 may go on: it could not be asked to end (the daemon is on its way out.). End it with `tq cancel 1`.\n")
+
+
 def test_queue_and_worker_commands(fake: Any, run: Run) -> None:
     fake.verbs["queues"] = lambda _: {
         "queues": [{"name": "mail", "paused": False, "weight": 3, "external": True, "states": {"pending": 2}}]

@@ -86,6 +86,7 @@ def test_commands_and_options_are_those_of_the_table(offer: Offer) -> None:
         (["enqueue", "--nothing", ""], ["words"]),
         (["enqueue", "--nothing=x"], ["words"]),
         (["queue", "set", "x", "--unset", "max"], ["words", "max-tasks", "max-bytes"]),
+        (["queue", "set", "x", "--unset", "hold-m"], ["words", "hold-memory"]),
         (["schedule", "add", "x", "--overlap", "q"], ["words", "queue_one"]),
         (["add", "--cwd", ""], ["dirs"]),
     ],

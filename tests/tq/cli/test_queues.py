@@ -22,11 +22,13 @@ def test_every_setting_travels_under_its_name_and_in_its_unit(fake: Any, run: Ru
     words = ["--weight", "3", "--aging", "2m", "--aging-share", "5", "--slots", "4", "--retries", "2", "--backoff", "linear"]
     words += ["--retry-delay", "3s", "--max-delay", "1m", "--no-jitter", "--timeout", "30s", "--priority", "high", "--max-tasks", "1000"]
     words += ["--max-bytes", "1G", "--keep", "2d", "--route", "report.*", "--route", "pdf", "--no-external"]
+    words += ["--hold-load", "2.5", "--hold-memory", "2GiB", "--hold-probe", "test -e 'a b'", "--hold-every", "1m"]
     assert run("queue", "set", "mail", *words) == (0, "", "")
     assert fake.asked("set_queue") == [
         {"name": "mail", "weight": 3, "aging_ms": 120_000, "aging_share": 5, "slots": 4, "retries": 2, "timeout_ms": 30_000,
          "backoff": ["linear", 3000, 2.0, 60_000, False], "priority": 2, "max_tasks": 1000, "max_bytes": 1 << 30,
-         "keep_ms": 172_800_000, "routes": ["report.*", "pdf"], "external": False},
+         "keep_ms": 172_800_000, "routes": ["report.*", "pdf"], "external": False, "hold_load": 2.5, "hold_memory": 2 << 30,
+         "hold_probe": "test -e 'a b'", "hold_every_ms": 60_000},
     ]  # fmt: skip
 
 
@@ -37,8 +39,10 @@ def test_sizes_are_read_in_units_of_1024(fake: Any, run: Run, text: str, size: i
 
 
 def test_settings_are_unset_by_the_names_of_their_options(fake: Any, run: Run) -> None:
-    assert run("queue", "set", "q", "--unset", "slots,keep", "--unset", "--route", "--unset", "max-bytes", "--weight", "2")[0] == 0
-    assert fake.asked("set_queue") == [{"name": "q", "weight": 2, "unset": ["slots", "keep_ms", "routes", "max_bytes"]}]
+    words = ["--unset", "slots,keep", "--unset", "--route", "--unset", "max-bytes", "--unset", "hold-probe,hold-every", "--weight", "2"]
+    assert run("queue", "set", "q", *words)[0] == 0
+    unset = ["slots", "keep_ms", "routes", "max_bytes", "hold_probe", "hold_every_ms"]
+    assert fake.asked("set_queue") == [{"name": "q", "weight": 2, "unset": unset}]
 
 
 @pytest.mark.parametrize(
@@ -56,6 +60,10 @@ def test_settings_are_unset_by_the_names_of_their_options(fake: Any, run: Run) -
         (["--route", "ok", "--route", " a"], "got ' a'"),
         (["--route", "a\x07"], "--route: expected patterns"),
         (["--route", "x" * 201], "at most 200 bytes"),
+        (["--hold-load", "high"], "--hold-load: expected a load average above 0 such as 4 or 2.5, got 'high'"),
+        (["--hold-load", "0"], "--hold-load: expected a load average above 0"),
+        (["--hold-memory", "much"], "--hold-memory: expected a size such as 500M or 1G, got 'much'"),
+        (["--hold-probe", " "], "For no probe: --unset hold-probe."),
         (["--backoff", "steep"], "--backoff: expected fixed, linear or exponential, got 'steep'"),
     ],
 )
@@ -86,6 +94,35 @@ def test_list_shows_what_stands_in_a_queue_and_what_differs_from_the_default(fak
         "fixed 1s to 1m",
     ):
         assert words in mail
+
+
+HELD = {"rules": ["load"], "why": "the load is 7.20, it starts below 4 \x1b[2J", "age_ms": 3000}
+
+
+def test_a_queue_that_is_held_says_so_in_words_and_in_json(fake: Any, run: Run) -> None:
+    rules = {"hold_load": 4.0, "hold_memory": 2 << 30, "hold_probe": "test \x1b[2J", "hold_every_ms": 60_000}
+    fake.verbs["queues"] = lambda _: {"queues": [queue("mail", **rules) | {"held": HELD}, queue("plain")]}
+    mail, plain = run("queue", "list")[1].splitlines()[1:]
+    words = "held: the load is 7.20, it starts below 4 \\x1b[2J; looked 3 s ago"
+    assert f"{words}  hold-load 4  hold-memory 2G  hold-probe test \\x1b[2J  hold-every 1m" in mail
+    assert "held" not in plain
+    mail, plain = map(json.loads, run("queue", "list", "--json")[1].splitlines())
+    assert mail["held"] == {"rules": ["load"], "why": HELD["why"], "age": 3.0}
+    assert (mail["hold_every"], plain["held"], plain["hold_load"]) == (60.0, None, None)
+    out = run("queue", "show", "mail")[1]
+    assert out.splitlines()[-1] == f"queue mail is {words}"
+    assert "\x1b" not in out
+    assert ["hold-load", "none", "default"] in [line.split() for line in run("queue", "show", "plain")[1].splitlines()]
+    assert json.loads(run("queue", "show", "mail", "--json")[1])["held"]["age"] == 3.0
+    fake.verbs["peek"] = lambda _: {"tasks": []}
+    assert run("peek", "-q", "mail") == (0, "", f"queue mail is {words}: 2 wait\n")
+
+
+def test_the_daemon_names_the_queues_that_are_held(fake: Any, run: Run) -> None:
+    status = {"pid": 1, "version": "0", "started_at": 1, "options": {}, "held": {"mail": HELD}}
+    fake.verbs["status"] = lambda _: status
+    assert "  held         queue mail: the load is 7.20, it starts below 4 \\x1b[2J; looked 3 s ago" in run("daemon", "status")[1]
+    assert json.loads(run("daemon", "status", "--json")[1])["held"] == {"mail": {"rules": ["load"], "why": HELD["why"], "age": 3.0}}
 
 
 def test_list_in_json_has_durations_in_seconds(fake: Any, run: Run) -> None:

@@ -324,7 +324,8 @@ def test_peek_changes_nothing(store):
 
 def test_all_settings_of_a_queue_survive_a_restart(store):
     info = QueueInfo(
-        "q", True, 3, True, 5, 6, 7, 8, 9, 10, ["fixed", 10, 2.0, 100, False], 11, 12, 13, ("mail.*", "[a-c]?"),
+        "q", True, 3, True, 5, 6, 7, 8, 9, 10, ["fixed", 10, 2.0, 100, False], 11, 12, 13, ("mail.*", "[a-c]?"), 14, "me", 2.5, 15,
+        "test -e go", 16,
     )  # fmt: skip
     with store.turn() as raw:
         raw.put_queue(info)
@@ -333,7 +334,9 @@ def test_all_settings_of_a_queue_survive_a_restart(store):
         store.reopen()
 
 
-@pytest.mark.parametrize("setting", ["weight", "aging_ms", "aging_share", "slots", "max_tasks", "max_bytes", "keep_ms"])
+@pytest.mark.parametrize(
+    "setting", ["weight", "aging_ms", "aging_share", "slots", "max_tasks", "max_bytes", "keep_ms", "hold_load", "hold_memory"]
+)
 def test_a_setting_that_makes_no_sense_changes_nothing(store, setting):
     store.put_queue("q", slots=4)
     with store.turn() as raw, pytest.raises(UsageError, match=setting):
