@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypedDict, TypeVar, overload
 
 from tq.errors import ConfigError, UsageError
 from tq.middleware import AroundRun, AroundSend, Call, Outgoing, asend_through, is_async, run_through, send_through
-from tq.model import MAX_NAME, SHELL, Backoff, duration_ms, priority_of, unpack
+from tq.model import MAX_NAME, MAX_SLOTS, SHELL, Backoff, duration_ms, is_resource, priority_of, unpack
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -51,6 +51,9 @@ class Defaults(TypedDict, total=False):
     failures so far (1 after the first) and the error, evaluated in the worker: it gives seconds, a timedelta, ``"5m"``, or
     None for the default; where it fails, the default holds too and the task's log says so.
 
+    ``slots``: it counts as so many of the slots of its queue and of the workers; ``uses`` is how much of which named resources it holds
+    while it runs (``{"gpu": 1}``; ``tq resource set gpu 2`` says how much there is).
+
     ``schedule`` sends the task again and again, under its own name: an expression (``"0 3 * * *"``), ``"every 90s"``, or a
     ``tq.Schedule``. The daemon learns it from the workers.
     """
@@ -65,6 +68,8 @@ class Defaults(TypedDict, total=False):
     retry_never: Exceptions
     retry_for: Duration
     schedule: str | Schedule
+    slots: int
+    uses: Mapping[str, int]
 
 
 class Handler(NamedTuple):
@@ -121,7 +126,10 @@ class Declared:
         retry_for_ms = duration_ms(said["retry_for"]) if "retry_for" in said else None
         once, schedule = said.get("once"), said.get("schedule")
         row = [self.name, said.get("queue"), said.get("retries"), timeout_ms, backoff_row, priority, once, retry_for_ms]
-        return row if schedule is None else [*row, _scheduled(schedule)]
+        more = [None if schedule is None else _scheduled(schedule), said.get("slots"), said.get("uses")]
+        while more and more[-1] is None:
+            more.pop()
+        return row + more
 
     def check(self) -> None:
         """ConfigError if the name is none, or the defaults make no sense."""
@@ -139,6 +147,7 @@ class Declared:
             for key, kind in (("queue", str), ("retries", int), ("once", bool)):
                 if key in said and not isinstance(said[key], kind):  # type: ignore[literal-required]
                     raise ValueError(f"expected {key} to be {kind.__name__}, got {said[key]!r}")  # type: ignore[literal-required]
+            _check_needs(said.get("slots", 1), said.get("uses", {}))
             if said.get("retries", 0) < 0:
                 raise ValueError(f"expected retries of 0 or more, got {said['retries']}")
             backoff: object = said.get("backoff", Backoff())
@@ -161,6 +170,14 @@ def _scheduled(schedule: object) -> dict[str, Any]:
 
     said = Schedule.of(schedule)
     return {**said.when, "payload": encode(said.payload)}
+
+
+def _check_needs(slots: object, uses: object) -> None:
+    if type(slots) is not int or not 0 < slots <= MAX_SLOTS:
+        raise ValueError(f"expected slots from 1 to {MAX_SLOTS}, got {slots!r}")
+    good = isinstance(uses, dict) and all(is_resource(one) and type(much) is int and 0 < much <= MAX_SLOTS for one, much in uses.items())
+    if not good:
+        raise ValueError(f'expected uses such as {{"gpu": 1}}, got {uses!r}')
 
 
 def _check_exceptions(key: str, given: object) -> None:

@@ -24,15 +24,20 @@ from tq.model import (
     MAX_DURATION_MS,
     MAX_ENVIRONMENT,
     MAX_NAME,
+    MAX_NEEDS,
     MAX_PAYLOAD,
+    MAX_SLOTS,
     SHELL,
     Backoff,
     Header,
     Namesakes,
+    Needs,
     Spec,
     brief,
     environment_of,
     is_name,
+    is_resource,
+    needs_of,
     pack,
 )
 from tq.spool import is_input
@@ -77,14 +82,21 @@ class _Kind:
 
 
 class Intake:
-    """Resolves rows; ``forget`` after types or queues have changed."""
+    """Resolves rows; ``forget`` after types, queues or resources have changed."""
 
     def __init__(
-        self, defaults: Defaults, types: Callable[[], Mapping[str, TypeInfo]], queues: Callable[[], Mapping[str, QueueInfo]]
+        self,
+        defaults: Defaults,
+        types: Callable[[], Mapping[str, TypeInfo]],
+        queues: Callable[[], Mapping[str, QueueInfo]],
+        resources: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self._defaults = defaults
         self._types = types
         self._queues = queues
+        self._resources = resources
+        self.capacity: Callable[[], int] = lambda: 0
+        """The most slots that the pool's workers may have, 0: nobody knows; ``forget`` when it has changed."""
         self._kinds: dict[tuple[object, ...], _Kind] = {}  # by type, packed options, and which names there are
         self._kinds_bytes = 0
         self.waiting = False
@@ -187,6 +199,7 @@ class Intake:
             found["expires_at"] = now + found.pop("ttl_ms")
         if "backoff" in found:
             found["backoff"] = found["backoff"].row()
+        self._needs(found.get("slots", 1), found.get("uses", {}), self._queues().get(found.get("queue", "")), "")
         return found
 
     def changed(self, spec: Spec, changes: Mapping[str, Any]) -> Spec:
@@ -194,6 +207,9 @@ class Intake:
         head = {name: value for name, value in changes.items() if name in _HEADER}
         if "backoff" in head:
             head["backoff"] = Backoff(*head["backoff"])
+        if "slots" in changes or "uses" in changes:
+            old = spec.header
+            head["needs"] = needs_of(changes.get("slots", old.slots), changes.get("uses", old.uses))
         header, expires_at = replace(spec.header, **head) if head else spec.header, changes.get("expires_at", spec.expires_at)
         if header.deadline_ms:  # waiting longer than that is the same end
             expires_at = min(expires_at, spec.created_at + header.deadline_ms)
@@ -228,14 +244,38 @@ class Intake:
             rest["extras"], environment = _apart(rest["extras"], where)
         parents, loose = _parents(got, where)
         self.waiting = self.waiting or bool(parents)
+        slots = got.get("slots") or (known and known.slots) or 1
+        uses = got.get("uses", (known and known.uses) or {})
+        needs = self._needs(slots, uses, self._queues().get(queue), where)
         header = Header(
             type=name, queue=queue, deadline_ms=got.get("deadline_ms", 0), parents=parents, parents_any=loose, environment=environment,
-            **usual, **rest
+            needs=needs, **usual, **rest
         )  # fmt: skip
         ends = [ms for ms in (got.get("ttl_ms"), header.deadline_ms) if ms]  # waiting longer than either is the same end
         policy = got.get("unique_policy", "reject") if header.unique or header.key else ""
         times = got.get("delay_ms", 0), got.get("due_at", 0), min(ends, default=0)
         return _Kind(header, *times, policy, Namesakes(header) if policy else None, _asked(options) if header.key else ())
+
+    def _needs(self, slots: int, uses: Mapping[str, int], line: QueueInfo | None, where: str) -> Needs:
+        """What such a task of this queue (None: one without settings) needs; UsageError if it could never have it as things are."""
+        there = self._resources() if uses else {}
+        for name, amount in uses.items():
+            if name not in there:
+                some = ", ".join(sorted(there)[:20]) or "there is none yet"
+                close = difflib.get_close_matches(name, there, 1)
+                text = f"{where}uses: expected a resource that there is ({some}), got {brief(name)}.{_closest(close)}"
+                raise UsageError(f"{text} `tq resource set NAME AMOUNT` makes one.")
+            if amount > there[name]:
+                text = f"{where}uses: expected at most {there[name]} of resource {brief(name)}, which is all there is, got {amount}."
+                raise UsageError(f"{text} `tq resource set` changes how much there is.")
+        if slots > 1 and line is not None and 0 < line.slots < slots:
+            text = f"{where}slots: expected at most {line.slots}, which is all that queue {brief(line.name)} has, got {slots}."
+            raise UsageError(f"{text} `tq queue set {line.name} --slots {slots}` gives it more.")
+        capacity = 0 if slots == 1 or (line is not None and line.external) else self.capacity()
+        if 0 < capacity < slots:
+            text = f"{where}slots: expected at most {capacity}, as many as the workers may have, got {slots}."
+            raise UsageError(f"{text} `tq worker scale` changes how many workers there are.")
+        return needs_of(slots, uses)
 
     def _usual(self, name: str, queue: str, known: TypeInfo | None) -> dict[str, Any]:
         """What holds where the task does not say: its type's word, else its queue's, else the daemon's."""
@@ -279,7 +319,10 @@ _NOT_THE_REQUEST = frozenset({
 
 def _asked(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     """What a request with these options asks for, in an order that does not depend on theirs."""
-    return tuple(sorted((option, value) for option, value in options.items() if option not in _NOT_THE_REQUEST and value is not None))
+    said = {option: value for option, value in options.items() if option not in _NOT_THE_REQUEST and value is not None}
+    if isinstance(said.get("uses"), dict):
+        said["uses"] = sorted(said["uses"].items())
+    return tuple(sorted(said.items()))
 
 
 def _digest(name: str, payload: bytes, asked: Sequence[tuple[str, Any]], names: tuple[Any, Any]) -> bytes:
@@ -325,6 +368,12 @@ def _texts(value: Any, where: str) -> dict[str, str]:
     if texts and len(pack(value)) <= MAX_TEXTS:
         return dict(value)
     raise UsageError(f"{where}expected a map of texts, {MAX_TEXTS} bytes in all, got {brief(value)}.")
+
+
+def _uses(value: Any, where: str) -> dict[str, int]:
+    if isinstance(value, dict) and len(value) <= MAX_NEEDS and all(is_resource(name) for name in value):
+        return {name: _AMOUNT(amount, f"{where}{name}: ") for name, amount in value.items()}
+    raise UsageError(f"{where}expected a map of at most {MAX_NEEDS} resources and how much of each, got {brief(value)}.")
 
 
 def _extras(value: Any, where: str) -> dict[str, Any]:
@@ -394,6 +443,7 @@ def checked_options(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _OPTIONS[name](value, f"{name}: ") for name, value in given.items()}
 
 
+_AMOUNT = _whole(1, MAX_SLOTS, "units")
 POLICIES = ("reject", "existing", "replace")
 """What becomes of a task whose unique name a live task has."""
 _OPTIONS: dict[str, Callable[[Any, str], Any]] = {
@@ -420,6 +470,8 @@ _OPTIONS: dict[str, Callable[[Any, str], Any]] = {
     "unique_policy": _policy,
     "after": _tasks,
     "after_any": _tasks,
+    "slots": _whole(1, MAX_SLOTS, "slots"),
+    "uses": _uses,
 }
 _HEADER = ("queue", "priority", "retries", "backoff", "timeout_ms", "once", "label", "meta", "correlation_id")
-_EDITS = {name: _OPTIONS[name] for name in (*_HEADER, "delay_ms", "due_at", "ttl_ms")}
+_EDITS = {name: _OPTIONS[name] for name in (*_HEADER, "delay_ms", "due_at", "ttl_ms", "slots", "uses")}

@@ -57,6 +57,10 @@ MAX_CRASHES = 3
 MAX_INTERRUPTS = 10
 MAX_NAME = 200
 MAX_ENVIRONMENT = 128 * 1024
+MAX_SLOTS = 1_000_000
+"""And the most that there may be of a resource."""
+MAX_NEEDS = 16
+"""Resources that one task may ask for."""
 MAX_HEADER = 0xFFFF
 """Bytes of a packed header: its length has two bytes in the record."""
 
@@ -69,6 +73,11 @@ def is_name(value: object) -> bool:
 def is_pattern(value: object) -> bool:
     """Whether ``value`` may stand for names of types, as ``report.*`` does: printable, and without spaces (``?`` matches one)."""
     return isinstance(value, str) and is_name(value) and value.isprintable() and " " not in value
+
+
+def is_resource(value: object) -> bool:
+    """Whether ``value`` may name a resource: printable, without spaces and colons (``gpu:2`` is two of it)."""
+    return is_pattern(value) and ":" not in str(value)
 
 
 pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack
@@ -223,6 +232,20 @@ class Backoff:
         return [self.kind, self.base_ms, self.factor, self.cap_ms, self.jitter]
 
 
+Needs = tuple[tuple[str, int], ...]
+"""What a task holds while it runs: names of resources and how much of each, sorted; under the name "" its slots, if more than one."""
+
+
+def needs_of(slots: int, uses: Mapping[str, int]) -> Needs:
+    """The needs of a task that counts as so many slots and uses so much of these resources."""
+    return tuple(sorted({**uses, "": slots}.items() if slots > 1 else uses.items()))
+
+
+def slots_in(needs: Needs) -> int:
+    """How many slots a task with these needs counts as."""
+    return needs[0][1] if needs and not needs[0][0] else 1
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
     """What tasks of one kind have in common: a specification without its payload and its times.
@@ -233,7 +256,7 @@ class Header:
     what only some tasks have (for commands: how to run them), never looked at by the daemon.
     ``retry_for_ms`` and ``deadline_ms`` count from when the task was accepted (0: none): no retry begins after
     the first, and after the second it is over, running or not. ``key`` names the request that sent it (idempotency),
-    ``unique`` what it is about: of one type at most one live task has it.
+    ``unique`` what it is about: of one type at most one live task has it. ``needs`` are what it holds while it runs.
     """
 
     type: str
@@ -255,9 +278,10 @@ class Header:
     key: str | None = None
     unique: str | None = None
     parents_any: tuple[int, ...] = ()
+    needs: Needs = ()
     packed: bytes = field(default=b"", repr=False, compare=False)
-    lane: tuple[str, str, str | None, str | None] = field(default=("", "", None, None), repr=False, compare=False)
-    """What decides which tasks stop and go together: queue, type, tenant, flow."""
+    lane: tuple[str, str, str | None, str | None, Needs] = field(default=("", "", None, None, ()), repr=False, compare=False)
+    """What decides which tasks stop and go together: queue, type, tenant, flow, needs."""
     environment: bytes = field(default=b"", repr=False, compare=False)
     """Of a command that is being sent: its packed environment, whose key stands in ``extras["env"]``. No record of a task has it: the
     store keeps each distinct one once."""
@@ -267,11 +291,21 @@ class Header:
         rest: list[Any] = [None if self.backoff == _DEFAULT_BACKOFF else self.backoff.row()]
         rest += [self.label, self.meta, self.tenant, self.flow, self.correlation_id, list(self.parents) or None]
         rest += [self.extras, self.retry_for_ms or None, self.deadline_ms or None, self.key, self.unique]
-        rest.append(list(self.parents_any) or None)
+        rest += [list(self.parents_any) or None, self.needs or None]
         while rest and rest[-1] is None:
             rest.pop()
         object.__setattr__(self, "packed", msgpack.packb(row + rest, use_bin_type=True))
-        object.__setattr__(self, "lane", (self.queue, self.type, self.tenant, self.flow))
+        object.__setattr__(self, "lane", (self.queue, self.type, self.tenant, self.flow, self.needs))
+
+    @property
+    def slots(self) -> int:
+        """How many slots of its queue, and of the workers, it takes."""
+        return slots_in(self.needs)
+
+    @property
+    def uses(self) -> dict[str, int]:
+        """How much it takes of which resources."""
+        return {name: amount for name, amount in self.needs if name}
 
 
 _DEFAULT_BACKOFF = Backoff()
@@ -287,12 +321,13 @@ class Namesakes:
         self._values = [getattr(header, name) for name in Header.__slots__]
         row = unpack(Header(*self._values[:_NAMES_AT]).packed)
         self._packed = b"".join(map(pack, row + [None] * (16 - len(row))))
-        self._parents_any = pack(header.parents_any) if header.parents_any else b""
+        self._rest = [header.parents_any or None, header.needs] if header.needs else [header.parents_any] if header.parents_any else []
 
     def header(self, key: str | None, unique: str | None) -> Header:
         """The header with these names, at least one."""
-        if self._parents_any:
-            packed = b"\xdc\x00\x13" + self._packed + pack(key) + pack(unique) + self._parents_any
+        if self._rest:
+            head = b"\xdc\x00" + bytes([18 + len(self._rest)])
+            packed = head + self._packed + pack(key) + pack(unique) + b"".join(map(pack, self._rest))
         elif unique is None:
             packed = b"\xdc\x00\x11" + self._packed + pack(key)
         else:
@@ -310,13 +345,14 @@ class Namesakes:
 def header_of(packed: bytes) -> Header:
     """The header whose packed row this is. Cached by its bytes: a queue has few kinds and many tasks."""
     row = unpack(packed)
-    row += [None] * (19 - len(row))
+    row += [None] * (20 - len(row))
     backoff = _DEFAULT_BACKOFF if row[6] is None else Backoff(*row[6])
     kind, queue, priority, retries, timeout_ms, once = row[:6]
-    label, meta, tenant, flow, correlation_id, parents, extras, retry_for_ms, deadline_ms, key, unique, parents_any = row[7:19]
+    label, meta, tenant, flow, correlation_id, parents, extras, retry_for_ms, deadline_ms, key, unique, parents_any, needs = row[7:20]
     return Header(
         kind, queue, priority, retries, timeout_ms, backoff, once, label, meta, tenant, flow, correlation_id, tuple(parents or ()), extras,
         retry_for_ms or 0, deadline_ms or 0, key, unique, tuple(parents_any or ()),
+        tuple([(name, amount) for name, amount in needs]) if needs else (),
     )  # fmt: skip
 
 
@@ -546,5 +582,7 @@ class Task:
             "deadline_ms": head.deadline_ms,
             "key": head.key,
             "unique": head.unique,
+            "slots": head.slots,
+            "uses": head.uses,
             "attempts": [a.row() for a in status.attempts],
         }

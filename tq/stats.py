@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tq.model import STATES, State
-from tq.store import Tally, bucket_top
+from tq.store.tally import Tally, bucket_top
 
 MOST = 400
 """Queues, and types, that are shown one by one: each takes up to a kilobyte of the answer."""

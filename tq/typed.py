@@ -40,7 +40,7 @@ with other options; ``.result()`` of what they give is a float.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, cast, get_args, get_origin
 
 from tq import app as apps
@@ -202,6 +202,8 @@ class Task(Generic[In, Out]):
     retry_never: ClassVar[Exceptions]
     retry_for: ClassVar[Duration]
     schedule: ClassVar[str | Schedule]
+    slots: ClassVar[int]
+    uses: ClassVar[Mapping[str, int]]
     _task: ClassVar[TypedTask | None] = None
 
     def __init_subclass__(cls, *, app: App | None = None, **rest: Any) -> None:

@@ -39,6 +39,7 @@ enqueue    {tasks: [[type, payload, options], ...], options, again: bool}  -> {i
            retry_for_ms and deadline_ms (from now: no retry begins after the first, after the second it is over, running or not),
            key (names this request: sent again it is the same task, with another content a ``conflict``), unique (names what
            it is about: one live task of its type) with unique_policy "reject" (a ``conflict``), "existing" or "replace",
+           slots (it counts as so many of those of its queue and of the workers), uses {resource: amount} (held while it runs),
            after and after_any (ids, at most 1,000: it is blocked until they are over; one of ``after`` that failed, was cancelled or
            expired cancels it, with the error ``ParentFailed``; one that there is none of is ``no_such_task``).
 get        {ids: [...], how: bool}                -> {tasks: [task or nil, ...]}       a task: see ``tq.model.Task.row``
@@ -56,9 +57,12 @@ why        {id}                                   -> {task, reasons: [[word, det
            cancel_asked {who}  over {at, why, who, attempts, failures, retries, crashes, interrupts, error, exit_code}
            why: retries, permanent, no_time, once, poison, interrupts (of a failure), ttl, deadline (it has expired); error {type, message}
            draining {}  queue_paused {queue, who, since}  queue_held {queue, rules, why, age_ms: as in ``queues``; no rules: not known yet}
-           queue_external {queue, running}  queue_slots_taken {queue, running, slots}
+           queue_external {queue, running}  queue_slots_taken {queue, running, slots, needs}
+           resource_taken {resource, amount, in_use, total, tasks: [ids], of}  resource_short {resource, amount, total}
+           kept {resource, queue, id} (for which task; resource "": slots of the workers, nil: of the queue)
            no_worker_knows_type {type}  no_worker_has_type {type, workers}  type_suspected {type, crashes, try_at}  no_workers {}
-           workers_start {starting}  workers_busy {active, slots}  place {queue, ahead, or_more: bool, estimate_ms}  expires {expires_at}
+           workers_start {starting}  workers_busy {active, slots, needs}  place {queue, ahead, or_more: bool, estimate_ms}
+           expires {expires_at}
 wait       {ids: [...], timeout_ms, any: bool}    -> {tasks: [task or nil, ...], done: bool}   when all (any) are over
 
 Acting on tasks, each {ids: [...]} -> {outcomes: [word, ...]}, where an id that names no task is "unknown"; or, instead of
@@ -70,7 +74,7 @@ retry      {..., changes: {...}}                  "retried", "waiting", "running
 edit       {..., changes: {...}}                  "edited", "running" or "over"
            ``refused``, and nothing is changed, if a queue has no room for what is retried, moved to it, or grows
            changes: payload, queue, priority, delay_ms or due_at, ttl_ms, retries, backoff, timeout_ms, once, label, meta,
-           correlation_id, as for ``enqueue``.
+           correlation_id, slots, uses, as for ``enqueue``.
 remove     {...}                                  "removed" (what waits ends as cancelled) or "running"
 suspend    {...}                                  "suspended", "not_running" (a command that does not run here now), "over" or "function"
 resume     {...}                                  "resumed", "not_suspended", "over" or "function"
@@ -96,6 +100,10 @@ set_queue  {name, ..., unset: [settings]}         -> {new: bool}       true: the
            timeout_ms, backoff: of its tasks that do not say; max_tasks, max_bytes; keep_ms; routes: [patterns of types]
            hold_load: a number, hold_memory: bytes, hold_probe: a line for /bin/sh, at most 4,096 bytes, hold_every_ms: while the load
            average is that or more, less memory is available, or the probe, run so often, does not exit with 0, nothing of it starts.
+resources  {}                                     -> {resources: [{name, amount, in_use, tasks: [ids], kept_for: id or nil}, ...]}
+           If a settings file declares some also ``file``, its path, and in their rows ``declared``: the amount set at each start.
+set_resource   {name, amount: 0..1,000,000}       -> {new: bool}       what runs goes on, even if that is more; ``declared`` as above
+remove_resource  {name}                           -> {}                tasks that use it wait until it is there again
 events     {limit, before: number}                -> {events: [{number, at, who, what, target, before, after}, ...]}   newest first
            what people and the daemon did; before and after hold what changed. The end of a chore is one: what "chore_done",
            target its id, after {verb, seen, changed, left}.

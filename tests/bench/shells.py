@@ -21,7 +21,7 @@ from typing import Any
 
 from tests.bench.bars import ROOT, Bar, Size, at_most
 from tq.bench import instance
-from tq.cli.options import command_task
+from tq.cli.command import command_task
 from tq.client import Client
 
 SPOOLER_RATE = 330.0

@@ -17,7 +17,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, fields, replace
 from importlib import import_module
 from math import inf
@@ -30,8 +30,24 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tq.errors import UsageError
 from tq.lifecycle import Outcome, Transition, cancel, come_due, edit, parent_over, retry, run_out, settle
-from tq.model import FINAL, SHELL, WAITING, Backoff, Header, Spec, State, Status, Task, environment_key, environment_of
-from tq.store import Draft, Event, Failure, Holder, KeyRef, Limits, Query, QueueFull, QueueInfo, RequestId, Schedule, Store, Success, Want
+from tq.model import FINAL, SHELL, WAITING, Backoff, Header, Needs, Spec, State, Status, Task, environment_key, environment_of, needs_of
+from tq.store import (
+    Draft,
+    Event,
+    Failure,
+    Holder,
+    KeyRef,
+    Limits,
+    Query,
+    QueueFull,
+    QueueInfo,
+    RequestId,
+    Resource,
+    Schedule,
+    Store,
+    Success,
+    Want,
+)
 from tq.store.room import DISK_RESERVE
 
 POOL, OUTSIDE = "pool", "outside"
@@ -43,6 +59,9 @@ PICK = st.integers(0, 1000)
 QUEUE = st.sampled_from([POOL, POOL, OUTSIDE])
 NAMED = [KeyRef(kind, type_, name) for kind in ("key", "unique") for type_ in "ab" for name in "xy"]
 NAME = st.sampled_from([None, None, None, "x", "y"])
+NEED = st.sampled_from([(), (), (), (), needs_of(1, {"g": 1}), needs_of(1, {"g": 2}), needs_of(2, {}), needs_of(2, {"g": 1, "h": 1})])
+Key = str | tuple[str]
+"""What a task may wait for: a resource, or slots of its queue."""
 VERBS: list[st.SearchStrategy[tuple[str, dict[str, Any]]]] = []
 
 
@@ -76,6 +95,8 @@ class Model:
 
     schedules: dict[str, Schedule] = field(default_factory=dict)
     children: set[tuple[int, int]] = field(default_factory=set)  # (parent, blocked task)
+    resources: dict[str, int] = field(default_factory=dict)
+    over: dict[Key, int] = field(default_factory=dict)  # how many took of something before the one that waits longest for it
     shut: frozenset[str] = frozenset()
 
     def copy(self) -> Model:
@@ -88,11 +109,38 @@ class Model:
         found.sort(key=lambda pair: (-pair[0].header.priority, pair[1].seq))
         return [spec.id for spec, _ in found if kinds is None or spec.header.type in kinds]
 
-    def room(self, queue: str, *, held: bool = True) -> float:
-        """How many tasks of a queue may still be claimed; or might, if it were not held."""
+    def running(self, taken: Collection[int] = ()) -> list[Header]:
+        """The headers of tasks that run, those that a claim has ``taken`` among them."""
+        return [spec.header for spec, status in self.tasks.values() if status.state is State.RUNNING or spec.id in taken]
+
+    def room(self, queue: str, taken: Collection[int] = (), *, held: bool = True) -> float:
+        """How many slots a queue has left; or would have, if it were not held."""
         info = self.queues[queue]
-        running = sum(status.state is State.RUNNING and spec.header.queue == queue for spec, status in self.tasks.values())
-        return 0 if info.paused or (held and queue in self.shut) else max(info.slots - running, 0) if info.slots else inf
+        used = sum(header.slots for header in self.running(taken) if header.queue == queue)
+        return 0 if info.paused or (held and queue in self.shut) else max(info.slots - used, 0) if info.slots else inf
+
+    def in_use(self, taken: Collection[int] = ()) -> Counter[str]:
+        """How much of each resource tasks that run have."""
+        return sum((Counter(header.uses) for header in self.running(taken)), Counter())
+
+    def is_free(self, task_id: int, taken: Collection[int] = (), *, held: bool = True) -> bool:
+        """Whether there is enough of what a task needs."""
+        header, used = self.tasks[task_id][0].header, self.in_use(taken)
+        enough = all(amount <= self.resources.get(name, 0) - used[name] for name, amount in header.uses.items())
+        return enough and header.slots <= self.room(header.queue, taken, held=held)
+
+    def waits(self, line: list[int], now: int) -> dict[Key, int]:
+        """Who of those that have waited too long has done so longest, for each thing that it could ever have."""
+        found: dict[Key, int] = {}
+        for task_id in sorted(line, key=lambda i: self.tasks[i][1].seq):
+            header = self.tasks[task_id][0].header
+            info = self.queues[header.queue]
+            never = any(amount > self.resources.get(name, 0) for name, amount in header.uses.items()) or 0 < info.slots < header.slots
+            if never or not (info.aging_ms and info.aging_share) or now - self.tasks[task_id][1].ready_at <= info.aging_ms:
+                continue
+            for key in (*header.uses, *(((info.name,),) if header.slots > 1 and info.slots else ())):
+                found.setdefault(key, task_id)
+        return found
 
     def fits(self, queue: str, tasks: int, size: int) -> bool:
         """Whether so many unfinished tasks and bytes more may come into a queue."""
@@ -101,10 +149,14 @@ class Model:
         room = not tasks or info.max_tasks is None or len(there) + tasks <= info.max_tasks
         return room and (info.max_bytes is None or sum(there) + size <= info.max_bytes)
 
-    def next(self, line: list[int], queue: str, now: int) -> tuple[int, str]:
-        """Which of a line goes first, and why; it is taken out of the line."""
-        info, first = self.queues[queue], line[0]
-        lower = [i for i in line if self.tasks[i][0].header.priority < self.tasks[first][0].header.priority]
+    def next(self, line: list[int], queue: str, now: int, taken: list[int]) -> tuple[int, str] | None:
+        """Which of a line goes first, and why; it goes from the line to those that are taken. None: none of them may go."""
+        info, waits = self.queues[queue], self.waits(line, now)
+        may_go = [i for i in line if self.is_free(i, taken) and not self.is_kept(i, waits)]
+        if not may_go:
+            return None
+        first = may_go[0]
+        lower = [i for i in may_go if self.tasks[i][0].header.priority < self.tasks[first][0].header.priority]
         oldest = min(lower, key=lambda i: self.tasks[i][1].seq, default=0)
         why = "priority"
         if oldest and info.aging_ms and info.aging_share and now - self.tasks[oldest][1].ready_at > info.aging_ms:
@@ -112,13 +164,23 @@ class Model:
             if self.passed_over[queue] >= info.aging_share:
                 self.passed_over[queue], first, why = 0, oldest, "aged"
         line.remove(first)
+        taken.append(first)
+        for key in (*self.tasks[first][0].header.uses, (queue,)):
+            if key in waits:
+                self.over[key] = 0 if waits[key] == first else self.over.get(key, 0) + 1
         return first, why
+
+    def is_kept(self, task_id: int, waits: dict[Key, int]) -> bool:
+        """Whether something that it would take is kept for another."""
+        header = self.tasks[task_id][0].header
+        others = [(key, first) for key in (*header.uses, (header.queue,)) if (first := waits.get(key, task_id)) != task_id]
+        return any(self.over.get(key, 0) >= self.queues[self.tasks[first][0].header.queue].aging_share - 1 for key, first in others)
 
     def order(self, queue: str, now: int) -> list[tuple[int, str]]:
         """All that claims would take, in that order."""
-        model, line, found = self.copy(), self.line(queue), list[tuple[int, str]]()
-        while line and len(found) < self.room(queue):
-            found.append(model.next(line, queue, now))
+        model, line, found, taken = self.copy(), self.line(queue), list[tuple[int, str]](), list[int]()
+        while (one := model.next(line, queue, now, taken)) is not None:
+            found.append(one)
         return found
 
     def holds(self, task_id: int, start: frozenset[State], claim: int | None) -> bool:
@@ -191,7 +253,7 @@ class Model:
             self.totals[*key, "runs"] += 1
             self.totals[*key, "run_ms"] += ms
 
-    def over(self, now: int) -> list[tuple[str, int]]:
+    def timers_over(self, now: int) -> list[tuple[str, int]]:
         """Timers that are due, and mean something, but for those that ``promote`` takes; they are gone."""
         found = []
         for at, kind, task_id in sorted(timer for timer in self.timers if timer[0] <= now and timer[1] != "due"):
@@ -305,10 +367,12 @@ class StoreMachine(RuleBasedStateMachine):
         key=NAME,
         unique=NAME,
         env=st.sampled_from([None] * 8 + ["x", "y"]),
+        needs=NEED,
     )
     def enqueue(
         self, count: int, level: int, kind: str, queue: str, due_in: int, ttl: int, retries: int, blocked: int, loose: bool, payload: bytes,
         request: int | None, once: bool, key: str | None, unique: str | None, env: str | None,
+        needs: Needs,
     ) -> None:  # fmt: skip
         living = [task_id for task_id, (_, status) in self.model.tasks.items() if status.state not in FINAL]
         parents = tuple(living[-blocked:]) if blocked else ()
@@ -318,7 +382,7 @@ class StoreMachine(RuleBasedStateMachine):
             extras = {"env": own}
         header = Header(
             kind, queue, level, retries, backoff=Backoff("fixed", 10, jitter=False), once=once, parents=parents, key=key, unique=unique,
-            extras=extras, environment=environment, parents_any=parents if loose else (),
+            extras=extras, environment=environment, parents_any=parents if loose else (), needs=needs,
         )  # fmt: skip
         due_at, expires_at = self.now + due_in if due_in else 0, self.now + ttl if ttl else 0
         model = self.model
@@ -377,7 +441,8 @@ class StoreMachine(RuleBasedStateMachine):
         4,
         pick=PICK,
         changes=st.fixed_dictionaries(
-            {}, optional={"priority": st.integers(0, 2), "queue": QUEUE, "type": st.sampled_from("ab"), "label": st.just("l")}
+            {},
+            optional={"priority": st.integers(0, 2), "queue": QUEUE, "type": st.sampled_from("ab"), "label": st.just("l"), "needs": NEED},
         ),
         payload=st.none() | st.binary(max_size=3),
         ttl=st.sampled_from([None, None, 0, 20]),
@@ -429,6 +494,16 @@ class StoreMachine(RuleBasedStateMachine):
     def configure(self, **settings: Any) -> None:
         self.turn().put_queue(QueueInfo(POOL, **settings))
         self.model.queues[POOL] = QueueInfo(POOL, **settings)
+
+    @verb(3, name=st.sampled_from("gh"), amount=st.sampled_from([2, 3, 1, 2, 0, None]))
+    def share(self, name: str, amount: int | None) -> None:
+        """How much there is of a resource."""
+        if amount is None:
+            self.turn().drop_resource(name)
+            self.model.resources.pop(name, None)
+        else:
+            self.turn().put_resource(Resource(name, amount))
+            self.model.resources[name] = amount
 
     @verb(2, queues=st.sampled_from([frozenset(), frozenset(), frozenset({POOL}), frozenset({POOL, OUTSIDE, "none"})]))
     def shut(self, queues: frozenset[str]) -> None:
@@ -488,16 +563,17 @@ class StoreMachine(RuleBasedStateMachine):
         model = self.model
         expected: list[int] = []
         spent = 0.0
-        line, room = model.line(queue, kinds), model.room(queue)
-        while line and len(expected) < min(limit, room):
-            before = dict(model.passed_over)
-            task_id, _ = model.next(line, queue, self.now)
-            cost = costs.get(model.tasks[task_id][0].header.type, inf)
-            if expected and spent + cost > budget_ms:
-                model.passed_over = before
+        line = model.line(queue, kinds)
+        while len(expected) < limit:
+            before = dict(model.passed_over), dict(model.over)
+            found = model.next(line, queue, self.now, expected)
+            if found is None:
+                break
+            cost = costs.get(model.tasks[found[0]][0].header.type, inf)
+            if len(expected) > 1 and spent + cost > budget_ms:
+                (model.passed_over, model.over), _ = before, expected.pop()
                 break
             spent += cost
-            expected.append(task_id)
         assert [one.id for one in claimed] == expected
         for one in claimed:
             spec, old = model.tasks[one.id]
@@ -507,6 +583,25 @@ class StoreMachine(RuleBasedStateMachine):
             model.tokens.append((one.id, one.claim))
             if lease:
                 model.leases[one.id] = (self.now + LEASE_MS, self.now + LEASE_MS)
+
+    @verb(3, heavy=st.booleans(), share=st.sampled_from([1, 1, 2, 3]), level=st.integers(0, 2), small=st.integers(1, 3), ends=st.booleans())
+    def press(self, heavy: bool, share: int, level: int, small: int, ends: bool) -> None:
+        """One that needs all of something, behind one that has a part of it and before others that need little."""
+        little, much = needs_of(1, {} if heavy else {"g": 1}), needs_of(2, {}) if heavy else needs_of(1, {"g": 2})
+        more: dict[str, Any] = {"due_in": 0, "ttl": 0, "retries": 1, "blocked": 0, "loose": False, "payload": b"", "request": None}
+        more |= {"once": False, "key": None, "unique": None, "env": None, "kind": "a", "queue": POOL}
+        claim: dict[str, Any] = {"queue": POOL, "kinds": None, "budget_ms": inf, "costs": {}, "lease": False, "anywhere": False}
+        self.configure(paused=False, aging_ms=8, aging_share=share, slots=2 if heavy else 0)
+        self.share("g", 2)
+        for needs, count, at in ((little, 1, 2), (much, 1, level), (little, small, 1)):
+            self.enqueue(count=count, level=at, needs=needs, **more)
+            self.claim(limit=int(needs is little), **claim)
+            self.commit()
+            self.now += 10
+        for _ in range(3):
+            if ends:
+                self.settle(0, "succeeded", None, False)
+            self.claim(limit=1, **claim)
 
     @verb(3, picks=st.lists(PICK, min_size=1, max_size=4), output=st.booleans(), result=st.sampled_from([None, b"\x01"]))
     def succeed(self, picks: list[int], output: bool, result: bytes | None) -> None:
@@ -576,7 +671,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.now += ms
         found = self.turn().due(1000)
         model = self.model
-        assert [one for one in found if one[0] != "lease"] == model.over(self.now)
+        assert [one for one in found if one[0] != "lease"] == model.timers_over(self.now)
         lapsed = {task_id for kind, task_id in found if kind == "lease"}
         assert {i for i, (_, last) in model.leases.items() if last <= self.now} <= lapsed
         assert lapsed <= {i for i, (first, _) in model.leases.items() if first <= self.now}
@@ -659,7 +754,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.lose()
         self.raw = type(self).make(self.folder / "store")
         self.model.shut = frozenset()
-        self.model.passed_over = dict.fromkeys(self.model.passed_over, 0)
+        self.model.passed_over, self.model.over = dict.fromkeys(self.model.passed_over, 0), {}
         self.renew, self.latest = "all", 0
 
     def lose(self) -> None:
@@ -721,8 +816,20 @@ class StoreMachine(RuleBasedStateMachine):
         for queue in (POOL, OUTSIDE):
             found = self.raw.peek(100, None if queue == POOL else queue)
             assert [(one.id, one.why) for one in found] == model.order(queue, self.latest)
-            assert self.raw.would_start(queue) == bool(model.line(queue) and model.room(queue, held=False))
-        assert self.raw.ready() == bool(model.line(POOL) and model.room(POOL))
+            assert self.raw.would_start(queue) == any(model.is_free(one, held=False) for one in model.line(queue))
+        assert self.raw.ready() == any(model.is_free(one) for one in model.line(POOL))
+
+    @invariant()
+    def what_is_in_use_is_what_tasks_that_run_have(self) -> None:
+        model, found = self.model, self.raw.in_use()
+        assert self.raw.resources() == model.resources
+        assert found.resources == dict(model.in_use())
+        assert found.slots == dict(sum((Counter({header.queue: header.slots}) for header in model.running()), Counter()))
+        line = [] if model.queues[POOL].paused or POOL in model.shut else model.line(POOL)
+        waits = model.waits(line, self.latest)
+        assert found.kept == {key: one for key, one in waits.items() if model.over.get(key, 0) >= model.queues[POOL].aging_share - 1}
+        weights = [model.tasks[one][0].header.slots for one in line if model.is_free(one)]
+        assert self.raw.heaviest(frozenset({"a", "b", SHELL})) == max(weights, default=0)
 
     @invariant()
     def who_waits_for_whom_is_as_it_should_be(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests.tq.broker_driver import Driver
 from tq.broker.declared import declared_queues
+from tq.broker.resources import declared_resources
 from tq.config import load_settings
 from tq.config.settings import Settings
 from tq.config.tables import TABLES
@@ -21,12 +23,13 @@ def queue(d: Driver, name: str) -> dict[str, Any]:
     return next(row for row in d.ask("queues")["queues"] if row["name"] == name)
 
 
-def test_the_example_says_every_setting_and_none_but_its_queues_and_alerts_differs_from_the_default(data_dir: Path) -> None:
+def test_the_example_says_every_setting_and_none_but_its_queues_resources_and_alerts_differs_from_the_default(data_dir: Path) -> None:
     text = EXAMPLE.read_text("utf-8")
     (data_dir / "tq.toml").write_text(text)
     settings = load_settings({"data_dir": data_dir}, {})
-    plain = Settings(data_dir=data_dir, file=settings.file, queues=settings.queues, alerts=settings.alerts)
-    assert settings == plain
+    plain = Settings(data_dir=data_dir, file=settings.file)
+    assert replace(settings, queues={}, alerts={}, resources={}) == plain
+    assert declared_resources(EXAMPLE, settings.resources) == {"gpu": 2, "licence": 1}
     for keys in TABLES.values():
         assert [key for key in keys if f"\n{key} = " not in text and f"\n# {key} = " not in text] == []
     mail = declared_queues(EXAMPLE, settings.queues)["mail"]

@@ -112,10 +112,10 @@ def test_taken_slots_of_the_queue_and_of_the_workers_are_told(d: Driver) -> None
     *_, third = d.add(3)
     d.grant(1)
     assert why(d, third) == {
-        "queue_slots_taken": {"queue": "default", "running": 1, "slots": 1}, "place": {"queue": "default", "ahead": 1},
+        "queue_slots_taken": {"queue": "default", "running": 1, "slots": 1, "needs": 1}, "place": {"queue": "default", "ahead": 1},
     }  # fmt: skip
     sees(d, active=2, slots=2)
-    assert why(d, third)["workers_busy"] == {"active": 2, "slots": 2}
+    assert why(d, third)["workers_busy"] == {"active": 2, "slots": 2, "needs": 1}
 
 
 def test_the_estimate_follows_from_the_mean_the_slots_and_the_share_of_the_queue(d: Driver) -> None:

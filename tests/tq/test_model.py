@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -19,12 +20,14 @@ from tq.model import (
     Attempt,
     Backoff,
     Header,
+    Namesakes,
     Spec,
     State,
     Status,
     Task,
     duration_ms,
     header_of,
+    needs_of,
     pack,
     priority_of,
     safe_text,
@@ -50,7 +53,8 @@ headers = st.builds(
     Header, texts, texts, st.integers(0, 9), counts, counts, backoffs, st.booleans(), st.none() | texts,
     st.none() | st.dictionaries(texts, texts, max_size=2), st.none() | texts, st.none() | texts, st.none() | texts,
     st.lists(st.integers(1, 2**60), max_size=3).map(tuple), st.none() | st.dictionaries(texts, data, max_size=2),
-    counts, counts, st.none() | texts, st.none() | texts,
+    counts, counts, st.none() | texts, st.none() | texts, st.lists(st.integers(1, 2**60), max_size=2).map(tuple),
+    st.builds(needs_of, st.integers(1, 3), st.dictionaries(texts.filter(bool), st.integers(1, 10**6), max_size=3)),
 )  # fmt: skip
 specs = st.builds(Spec, st.integers(1, 2**60), headers, st.binary(max_size=64), instants, instants, instants, instants)
 errors = st.none() | st.fixed_dictionaries(
@@ -93,6 +97,21 @@ def test_headers_are_packed_alike_only_if_they_are_alike(a, b):
 
 def test_a_header_takes_no_room_for_what_it_does_not_have():
     assert len(Header("t").packed) <= len(pack(["t", "default", 1, 0, 0, False]))
+
+
+def test_needs_are_slots_and_resources_in_an_order_of_their_own():
+    header = Header("t", needs=needs_of(3, {"licence": 1, "gpu": 2}))
+    assert header.needs == (("", 3), ("gpu", 2), ("licence", 1))
+    assert (header.slots, header.uses) == (3, {"gpu": 2, "licence": 1})
+    assert needs_of(1, {}) == ()
+    assert (Header("t").slots, Header("t").uses) == (1, {})
+
+
+@given(header=headers, key=st.text("kx", min_size=1, max_size=3), unique=st.none() | st.text("uy", min_size=1, max_size=3))
+def test_namesakes_are_headers_of_their_own(header, key, unique):
+    made = Namesakes(header).header(key, unique)
+    assert made == header_of(made.packed) == replace(header, key=key, unique=unique)
+    assert made.lane == replace(header, key=key, unique=unique).lane
 
 
 def test_headers_are_decoded_once_for_all_tasks_of_a_kind():
@@ -195,8 +214,8 @@ def test_any_bytes_are_a_value_or_a_value_error(record):
 def test_a_row_for_the_wire_can_be_packed_and_has_every_field(spec, status):
     row = Task(spec, status).row()
     assert unpack(pack(row))["id"] == spec.id
-    kept = {*Header.__dataclass_fields__, *Spec.__dataclass_fields__, *Status.__dataclass_fields__, "progress"}
-    assert row.keys() == kept - {"header", "packed", "lane", "environment", "seq", "extras"}
+    kept = {*Header.__dataclass_fields__, *Spec.__dataclass_fields__, *Status.__dataclass_fields__, "progress", "slots", "uses"}
+    assert row.keys() == kept - {"header", "packed", "lane", "environment", "seq", "extras", "needs"}
     assert row["state"] in STATES
 
 

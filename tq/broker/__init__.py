@@ -7,7 +7,7 @@ Promises: nothing is answered, handed out or published before the commit that ho
 settles come first, then each connection's requests in order, then what is due, a slice of chores, and claims last; a
 request that fails changes nothing and harms no neighbour. One turn is one commit; without changes there is none.
 
-``desk`` is what the verbs share; ``sending consumers control lines reading reasons plan schedules rules`` each hold some of them.
+``desk`` is what the verbs share; ``sending consumers control lines reading reasons plan resources schedules rules`` each hold some of them.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from tq.broker.lines import Lines
 from tq.broker.plan import Plan
 from tq.broker.reading import Reading
 from tq.broker.reasons import Reasons
+from tq.broker.resources import Resources
 from tq.broker.rules import Rule, Rules
 from tq.broker.schedules import Schedules
 from tq.broker.sending import Sending
@@ -53,6 +54,8 @@ CLOCK_BACK_MS = 3_600_000
 """A clock that steps back less than this stands still until it has caught up; further, it is followed."""
 CLOCK_AHEAD_MS = 300_000
 """A clock that is so much further on than time has passed was put forward (or slept): leases and waits last as long as ever."""
+AHEAD_MOST = 256
+"""Where tasks need more than a slot, so many of those that come next are looked at, for how many workers they want."""
 AT_A_TIME = 8
 """Finished tasks that are forgotten with each request where there is little room."""
 RETAIN_EACH = 64
@@ -75,7 +78,7 @@ class Broker:
         self._store = store
         self._limits = limits
         self._clock = clock  # seconds; only bounds slices of long work
-        self.desk = desk = Desk(store, Intake(defaults, store.types, store.queues), chance, clock)
+        self.desk = desk = Desk(store, Intake(defaults, store.types, store.queues, store.resources), chance, clock)
         self._waiting = desk.waiting
         self._lists = desk.lists
         self._inbox = Inbox()
@@ -94,11 +97,13 @@ class Broker:
         self._consumers, self._control, self._reading = Consumers(desk), Control(desk), Reading(desk)
         self._families = Families(desk)
         sending, self._lines, self._schedules = Sending(desk, self._families), Lines(desk), Schedules(desk)
+        self._resources = Resources(desk)
         lines, schedules = self._lines, self._schedules
         self._reads: dict[str, Verb] = self._reading.reads | self._control.reads | lines.reads | schedules.reads
         self._rules = Rules(desk)
-        self._reads |= Reasons(desk).reads | Plan(desk).reads | self._rules.reads
+        self._reads |= self._resources.reads | Reasons(desk).reads | Plan(desk).reads | self._rules.reads
         self._writes: dict[str, Verb] = sending.writes | self._consumers.writes | self._control.writes | lines.writes | schedules.writes
+        self._writes |= self._resources.writes
         self.verbs = frozenset(self._reads) | frozenset(self._writes)
 
     @property
@@ -119,20 +124,24 @@ class Broker:
             self._stirred = self._stirred or bool(before - held.keys())  # who waits for a task may find one
 
     def backlog(self, types: Collection[str]) -> int:
-        """How many tasks of these types wait for a worker: pending, in queues that the pool may take from, as far as these have slots."""
+        """How many slots of workers tasks of these types wait for: pending, in queues that are open to the pool, as far as these have
+        slots, and there is enough of what the tasks need."""
         queues = self._store.queues()
         waiting: dict[str, int] = {}
-        running: dict[str, int] = {}
         for tally in self._store.tallies():
-            running[tally.queue] = running.get(tally.queue, 0) + tally.states[State.RUNNING]
             if tally.type in types:
                 waiting[tally.queue] = waiting.get(tally.queue, 0) + tally.states[State.PENDING]
         for name, info in queues.items():
             if info.paused or info.external or name in self.desk.held:
                 waiting.pop(name, None)
             elif info.slots and name in waiting:
-                waiting[name] = min(waiting[name], max(info.slots - running[name], 0))
-        return sum(waiting.values())
+                waiting[name] = min(waiting[name], max(info.slots - self._store.in_use().slots.get(name, 0), 0))
+        count = sum(waiting.values())
+        heaviest = self._store.heaviest(types) if count else 0
+        if not heaviest or (heaviest == 1 and not self._store.resources()):
+            return count if heaviest else 0
+        ahead = [task.spec.header.slots for task in self._store.get([one.id for one in self._store.peek(AHEAD_MOST)]) if task is not None]
+        return sum(ahead) if len(ahead) < AHEAD_MOST else max(count, sum(ahead))
 
     def submit(self, request: Request) -> None:
         """Take a request for the next turn."""
@@ -197,6 +206,17 @@ class Broker:
         self._store.begin(self._now)
         try:
             self._lines.declare(declared, former, source)
+            self._store.commit()
+        except Refused:
+            self._store.abort()
+            raise
+
+    def declare_resources(self, declared: Mapping[str, int], former: Mapping[str, int], source: str, now: int) -> None:
+        """The same of resources."""
+        self.desk.now = max(now, self._now)
+        self._store.begin(self._now)
+        try:
+            self._resources.declare(declared, former, source)
             self._store.commit()
         except Refused:
             self._store.abort()

@@ -15,9 +15,10 @@ from typing import Any
 
 from tq.arguments import arguments, task_ids
 from tq.broker.desk import Desk, Hold, Sight, Turn, Verb
+from tq.broker.resources import USERS_TOLD, users_of
 from tq.errors import NoSuchTask, StoreDamaged
-from tq.model import MAX_CRASHES, MAX_INTERRUPTS, SHELL, State, Task
-from tq.store import QueueInfo, Tally
+from tq.model import MAX_CRASHES, MAX_INTERRUPTS, SHELL, Header, State, Task
+from tq.store import InUse, QueueInfo, Tally
 from tq.waiting import Request
 
 PEEKED = 500
@@ -135,7 +136,9 @@ class Reasons:
     def _pending(self, task: Task) -> list[Reason]:
         store, head = self._desk.store, task.spec.header
         info, tallies = store.queues().get(head.queue, QueueInfo(head.queue)), store.tallies()
-        running = sum(tally.states[State.RUNNING] for tally in tallies if tally.queue == head.queue)
+        active, slots = self._desk.slots()
+        used = store.in_use(slots)
+        running = used.slots.get(head.queue, 0)
         sight = self._desk.sight(task)
         reasons: list[Reason] = []
         if sight is not None and sight.draining:
@@ -149,14 +152,33 @@ class Reasons:
         else:
             reasons += self._workers(head.type, sight)
         stuck = bool(reasons)
-        if info.slots and running >= info.slots:
-            reasons.append(["queue_slots_taken", {"queue": head.queue, "running": running, "slots": info.slots}])
-        active, slots = self._desk.slots()
-        if not info.external and slots and active >= slots:
-            reasons.append(["workers_busy", {"active": active, "slots": slots}])
+        reasons += self._resources(head, used)
+        if info.slots and running + head.slots > info.slots:
+            reasons.append(["queue_slots_taken", {"queue": head.queue, "running": running, "slots": info.slots, "needs": head.slots}])
+        if not info.external and slots and active + head.slots > slots:
+            reasons.append(["workers_busy", {"active": active, "slots": slots, "needs": head.slots}])
+        keys: list[str | tuple[str]] = [*head.uses, (head.queue,), *([] if info.external else [""])]
+        reasons += [
+            ["kept", {"resource": key if isinstance(key, str) else None, "queue": head.queue, "id": used.kept[key]}]
+            for key in keys
+            if used.kept.get(key, task.id) != task.id
+        ]
         places = 0 if stuck or info.external else min(slots, info.slots or slots)
         reasons += self._place(task, tallies, places, busy=bool(reasons))
         return reasons + _expires(task)
+
+    def _resources(self, head: Header, used: InUse) -> Iterator[Reason]:
+        """What it needs and cannot have now."""
+        there = self._desk.store.resources() if head.needs else {}
+        users = users_of(self._desk) if head.uses else {}
+        for name, amount in head.uses.items():
+            total, taken = there.get(name), used.resources.get(name, 0)
+            if total is None or amount > total:
+                yield ["resource_short", {"resource": name, "amount": amount, "total": total or 0}]
+            elif amount > total - taken:
+                some = users.get(name, [])
+                more = {"in_use": taken, "total": total, "tasks": some[:USERS_TOLD], "of": len(some)}
+                yield ["resource_taken", {"resource": name, "amount": amount, **more}]
 
     def _held(self, info: QueueInfo, running: int) -> Hold | None:
         """What holds the queue; of one whose tasks could not start anyway nobody need have looked."""

@@ -29,10 +29,13 @@ GROUPS = {
     "daemon": "Start and stop the daemon.",
     "dead": "Tasks that failed for good.",
     "queue": "Queues and their settings.",
+    "resource": "Named resources that running tasks share.",
     "schedule": "Tasks and commands that are sent again and again.",
     "service": "The daemon as a service of systemd.",
     "worker": "Worker processes.",
 }
+
+
 _HINT: Any = Annotated  # made from the table, so not for a type checker
 
 

@@ -1,6 +1,6 @@
 """What the options of a command mean: how ``tq add``, ``tq run``, a schedule and a line of a batch say that it is to be run.
 
-For: the words of a command, and the extras of its task, as ``tq.launch`` has them.
+For: the task of a command: its words, its options and its extras, as ``tq.launch`` has them.
 Not for: the options of any task (options), running anything.
 Runs in: the ``tq`` command; imports no more than its hot verbs may.
 Promises: what is not said is as this process has it: directory, environment, umask, limits; words and names travel as they are,
@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import os
 
-from tq.cli.options import raw, whole
+from tq import wire
+from tq.cli.options import raw, task_options, whole
 from tq.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any, NoReturn
 
 SHELL_WORDS = ("/bin/sh", "-c")
@@ -30,6 +31,19 @@ CPU_GRACE_S = 5
 
 def _refuse(flag: str, text: str) -> NoReturn:
     raise UsageError(f"{flag}: {text}. See `tq run --help`.")
+
+
+def command_task(values: Mapping[str, Any]) -> list[Any]:
+    """[type, payload, options] of ``tq add`` and ``tq run``: the command, and how this process would run it."""
+    words = words_of(values)
+    options = task_options(values) or {}
+    options["extras"] = extras_of(values)
+    return ["shell", command_payload(words), options]
+
+
+def command_payload(words: Iterable[str]) -> bytes:
+    """The payload of a command: its words as they were given."""
+    return wire.pack({"argv": [raw(word) for word in words]})
 
 
 def words_of(values: Mapping[str, Any]) -> Sequence[str]:

@@ -196,6 +196,8 @@ def _values(key: str, name: str, data_dir: str | None) -> tuple[str, list[tuple[
         return "words", _plain(_known("type" if argument == "type" else "queue", data_dir))
     if key.startswith("name of schedule "):
         return "words", _plain(_known("schedule", data_dir)) if name != "schedule add" else []
+    if argument in ("use", "name_and_amount") or key.startswith("name of resource "):
+        return "words", _plain(_known("resource", data_dir))
     if key.startswith("id of worker "):
         rows = _ask(data_dir, "workers", {})["workers"]
         return "words", _plain([(row["id"], f"{row['state']}, pid {row['pid']}") for row in rows])

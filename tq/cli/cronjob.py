@@ -17,8 +17,9 @@ from contextlib import nullcontext
 from typing import Any
 
 from tq.cli import hot
+from tq.cli.command import command_task
 from tq.cli.log import Chunk, Screen, Tail
-from tq.cli.options import a_name, command_task
+from tq.cli.options import a_name
 from tq.cli.render import clean
 from tq.cli.tasks import code_of_run, until_over
 from tq.client import Client

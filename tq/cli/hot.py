@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 
-from tq.cli.options import after_newest, command_task, duration, enqueue_task, task_ids
+from tq.cli.options import after_newest, duration, enqueue_task, task_ids
 from tq.errors import DaemonError, NoSuchTask, Refused, TaskTimeout, TqError, UsageError
 
 TYPE_CHECKING = False
@@ -147,6 +147,8 @@ def enqueue(call: Call, values: dict[str, Any]) -> int:
 
 
 def add(call: Call, values: dict[str, Any]) -> int:
+    from tq.cli.command import command_task
+
     return _stored(call, command_task(after_newest(call, values)), values)
 
 

@@ -94,10 +94,12 @@ def doctor(client: Client, values: dict[str, Any]) -> int:
 def _settings(client: Client) -> tuple[Settings, dict[str, str]]:
     """The settings and who said them; ConfigError if a daemon could not use them."""
     from tq.broker.declared import declared_queues
+    from tq.broker.resources import declared_resources
     from tq.broker.rules import declared_rules
 
     settings, said = settings_and_sources({"data_dir": client.data_dir})
     declared_queues(settings.file, settings.queues)
+    declared_resources(settings.file, settings.resources)
     declared_rules(settings.file, settings.alerts)
     return settings, said
 

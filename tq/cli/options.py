@@ -9,7 +9,6 @@ Python client would send for the same value.
 
 from __future__ import annotations
 
-from tq import wire
 from tq.errors import NoSuchTask, UsageError
 
 TYPE_CHECKING = False
@@ -74,6 +73,8 @@ TASK = (
     Option("--deadline", "After this it is over, waiting or running: a duration such as 2h, or a time as for --at."),
     Option("--timeout", "End it if it runs longer than this."),
     Option("--once", "Never run it again if it was cut short.", "flag"),
+    Option("--slots", "It counts as so many of the slots of its queue and of the workers (default 1)."),
+    Option("--use", "NAME or NAME:N, what it takes of a resource while it runs (`tq resource list`); may be repeated.", "many"),
     Option("--key", "Names this request: sent again with the same key it gives the same id."),
     Option("--unique", "Names what it is about: of its type at most one live task has this name."),
     Option("--on-conflict", "If another has that name: reject (the default), existing (take its id), or replace (if it waits)."),
@@ -105,10 +106,7 @@ OPEN = (
 )
 OF_CRON = (
     Option(
-        "--cron",
-        "For a line of a crontab: print nothing unless it fails (then the end of its output), and leave a run out while the one before "
-        "goes on. `tq list label:NAME` is its history.",
-        key="cron_name",
+        "--cron", "NAME, in a crontab: print nothing unless it fails, never run twice at once; `tq list label:NAME`.", key="cron_name"
     ),
     Option("--verbose", "With --cron: say also that it succeeded, or was left out.", "flag"),
 )
@@ -121,8 +119,8 @@ MANY = (STATE, TYPE, DRY_RUN, WAIT_ALL)
 _KEYS = {option.key: option for option in TASK}
 ALLOW_UNKNOWN = Option("--allow-unknown", "Accept a type that no worker has named yet.", "flag")
 SENT = tuple(_KEYS[key] for key in (
-    "queue", "priority", "ttl", "retries", "backoff", "retry_delay", "max_delay", "timeout", "once", "label", "meta", "tenant",
-    "correlation_id",
+    "queue", "priority", "ttl", "retries", "backoff", "retry_delay", "max_delay", "timeout", "once", "slots", "use", "label", "meta",
+    "tenant", "correlation_id",
 ))  # fmt: skip
 """Of TASK, what may be said of every run of a schedule."""
 WHEN = (
@@ -146,7 +144,9 @@ _OF_AN_IMPORT = ("tz", "misfire", "overlap", "on_failure", "on_recovery", "on_mi
 RETRY = (PAYLOAD, _KEYS["priority"], Option("--queue", "Move it to this queue."))
 CHANGES = (
     *RETRY,
-    *(_KEYS[key] for key in ("delay", "at", "ttl", "retries", "backoff", "retry_delay", "max_delay", "jitter", "timeout", "label", "meta")),
+    *(_KEYS[key] for key in ("delay", "at", "ttl", "retries", "backoff", "retry_delay", "max_delay", "jitter", "timeout", "slots")),
+    Option("--use", "What it takes of resources from now on, NAME or NAME:N, '' for nothing; may be repeated.", "many"),
+    *(_KEYS[key] for key in ("label", "meta")),
 )
 DEAD = (
     Option("--where -w", "Those that match: 'error:timeout queue:mail'; see `tq list --help`."),
@@ -300,6 +300,11 @@ COMMANDS: dict[str, Command] = {
     "queue resume": Command("Hand them out again.", "name", "one"),
     "queue purge": Command("Cancel and forget all tasks that wait in it.", "name", "one", (DRY_RUN, WAIT_ALL)),
     "queue chores": Command("Long work that is under way: what was asked of many tasks at once.", options=(JSON,)),
+    "resource list": Command("Named resources: how much there is, how much is in use, and by which tasks.", options=(JSON,)),
+    "resource set": Command(
+        "How much there is of a resource that running tasks share: tq resource set gpu 2. What runs goes on.", "name_and_amount", "some",
+    ),
+    "resource remove": Command("Forget a resource; tasks that use it wait until it is set again.", "name", "one"),
     "suspend": Command("Stop running commands where they stand; their time limits stand still, too.", "ids", "any", (WHERE, QUEUE, *MANY)),
     "resume": Command("Let suspended commands go on.", "ids", "any", (WHERE, QUEUE, *MANY)),
     "schedule add": Command(
@@ -313,8 +318,7 @@ COMMANDS: dict[str, Command] = {
     )),
     "schedule import": Command(
         "Make schedules of the lines of a crontab (default: what `crontab -l` prints; - is standard input). Each runs its command as cron "
-        "does: by SHELL, at HOME, with cron's environment, and by the clock of CRON_TZ or else of this machine. Slots that are missed are "
-        "skipped, unless --misfire says otherwise. The same crontab again changes nothing. `python -m pydoc tq.crontab` has all of it.",
+        "does, by the clock of CRON_TZ or else of this machine. The same crontab again changes nothing. See `python -m pydoc tq.crontab`.",
         "file", "optional", (
             Option("--system", "It has a user before each command, as in /etc/cron.d; lines of other users are skipped.", "flag"),
             Option("--dry-run", "Store nothing: show what becomes of each line.", "flag"),
@@ -484,6 +488,16 @@ def _ids(flag: str, value: object) -> list[int]:
     return found
 
 
+def _slots(flag: str, value: object) -> int:
+    return whole(flag, value) or refuse(flag, f"expected a whole number, 1 or more, got {value!r}")
+
+
+def _uses(flag: str, value: object) -> dict[str, int]:
+    from tq.cli.needs import uses_of
+
+    return uses_of(flag, value)
+
+
 def _is_id(word: str) -> bool:
     return word.isascii() and word.isdigit() and len(word) < 19 and int(word) > 0
 
@@ -519,6 +533,8 @@ _MEANING: dict[str, tuple[str, Callable[[str, object], Any]]] = {
     "allow_unknown": ("allow_unknown", _yes),
     "after": ("after", _ids),
     "after_any": ("after_any", _ids),
+    "slots": ("slots", _slots),
+    "use": ("uses", _uses),
 }
 _BACKOFF = ("backoff", "retry_delay", "max_delay", "jitter")
 MOVING = frozenset({"at", "retry_until", "deadline"})
@@ -566,21 +582,6 @@ def raw(text: str) -> str | bytes:
     except UnicodeEncodeError:
         return text.encode(errors="surrogateescape")
     return text
-
-
-def command_task(values: Mapping[str, Any]) -> list[Any]:
-    """[type, payload, options] of ``tq add`` and ``tq run``: the command, and how this process would run it."""
-    from tq.cli.command import extras_of, words_of
-
-    words = words_of(values)
-    options = task_options(values) or {}
-    options["extras"] = extras_of(values)
-    return ["shell", command_payload(words), options]
-
-
-def command_payload(words: Iterable[str]) -> bytes:
-    """The payload of a command: its words as they were given."""
-    return wire.pack({"argv": [raw(word) for word in words]})
 
 
 def task_ids(call: Call, words: Iterable[str]) -> list[int]:

@@ -16,8 +16,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tq.cli import hot
-from tq.cli.command import extras_of
-from tq.cli.options import HOW, a_name, command_task, enqueue_task, task_options, unicode_text, whole
+from tq.cli.command import command_task, extras_of
+from tq.cli.options import HOW, a_name, enqueue_task, task_options, unicode_text, whole
 from tq.cli.payloads import json_value, packed, source
 from tq.cli.render import clean, instant, json_line, options_object, plain, run_time, seconds, spoken, table, task_object, value_of
 from tq.client import Client

@@ -19,9 +19,10 @@ from textwrap import indent
 from typing import Any
 
 from tq.cli import hot
+from tq.cli.command import command_task
 from tq.cli.control import chosen
 from tq.cli.log import Screen, Writes, follow
-from tq.cli.options import a_name, after_newest, command_task, task_ids, whole
+from tq.cli.options import a_name, after_newest, task_ids, whole
 from tq.cli.render import (
     attempts_of,
     clean,
@@ -142,6 +143,8 @@ def show_row(row: dict[str, Any], as_json: bool) -> None:
     for name, key in (("retry until", "retry_for_ms"), ("deadline", "deadline_ms")):
         lines += [(name, instant(row["created_at"] + row[key]))] if row[key] else []
     lines += [(key, row[key]) for key in ("worker", "failures", "crashes", "interrupts", "key", "unique", "tenant", "correlation_id")]
+    lines += [("slots", row["slots"] if row.get("slots", 1) > 1 else "")]
+    lines += [("uses", "  ".join(f"{name}:{amount}" for name, amount in (row.get("uses") or {}).items()))]
     lines += [("meta", "  ".join(f"{key}={value}" for key, value in (row["meta"] or {}).items()))]
     loose = row.get("parents_any") or ()
     lines += [("after", ", ".join(f"{one} (however it ends)" if one in loose else str(one) for one in row["parents"]))]

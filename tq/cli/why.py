@@ -40,8 +40,20 @@ WHY = {
         "the type {type} is held back, since {crashes} runs in a row have killed their workers; one is tried at {try_at}",
         "`tq list 'type:{type} error:WorkerDied'` shows which.",
     ),
-    "queue_slots_taken": ("queue {queue} runs {running} tasks and has {slots} slots", "`tq queue set {queue} --slots N` gives it more."),
-    "workers_busy": ("all {slots} slots of the workers are taken", "`tq worker list` shows by what."),
+    "resource_taken": (
+        "it waits for {amount} of resource {resource}: {in_use} of {total} are in use{users}", "`tq resource set {resource} N` gives more.",
+    ),
+    "resource_short": (
+        "it needs {amount} of resource {resource}, of which there is {total}",
+        "`tq resource set {resource} {amount}` makes it so, `tq edit {id} --use ''` lets it run without.",
+    ),
+    "kept": ("what is free of {what} is kept for task {other}, which has waited longer", "`tq why {other}` says what that lacks."),
+    "queue_slots_taken": (
+        "running tasks of queue {queue} take {running} of its {slots} slots{needed}", "`tq queue set {queue} --slots N` gives it more.",
+    ),
+    "workers_busy": (
+        "{active} of {slots} slots of the workers are taken{needed}", "`tq worker list` shows by what, `tq worker scale N` starts more.",
+    ),
     "workers_start": ("the workers ({starting}) are starting", "`tq worker list` shows them."),
     "no_workers": ("there are no workers", "`tq worker scale N` starts some."),
     "place": ("{ahead} tasks of queue {queue} go before it{estimate}", "`tq edit {id} --priority high` lets it pass lower ones."),
@@ -100,7 +112,7 @@ def _words(row: dict[str, Any], word: str, details: dict[str, Any]) -> tuple[str
     """What a reason says, and what would help."""
     if word == "place" and not details["ahead"]:
         word = "next"
-    known = {key: clean(instant(value) if key in _TIMES else value) for key, value in {"worker": "", **details}.items()}
+    known = {key: clean(instant(value) if key in _TIMES else value) for key, value in {"worker": "", "needed": "", **details}.items()}
     known |= {"id": str(row["id"]), "most": str(details.get("retries", row["retries"]) + 1), "error": _error(details.get("error"))}
     known["estimate"] = f", which may take {seconds(details['estimate_ms'] / 1000)}" if details.get("estimate_ms") else ""
     known["since_when"] = f" since {known['since']}" if details.get("since") else ""
@@ -109,6 +121,16 @@ def _words(row: dict[str, Any], word: str, details: dict[str, Any]) -> tuple[str
         known |= {"held": held_words(details), "rules": ",".join(f"hold-{clean(rule)}" for rule in details["rules"] or ["probe"])}
     if details.get("or_more"):
         known["ahead"] = f"at least {known['ahead']}"
+    if details.get("needs", 1) > 1:
+        too_many = ", more than there are" if details["needs"] > details["slots"] else ""
+        known["needed"] = f", and it needs {details['needs']}{too_many}"
+    if word == "resource_taken":
+        more = details["of"] - len(details["tasks"])
+        some = ", ".join(map(str, details["tasks"])) + (f" and {more} more" if more else "")
+        known["users"] = f" by task{'s' if details['of'] > 1 else ''} {some}" if some else ""
+    elif word == "kept":
+        slots = f"the slots of queue {known['queue']}" if details["resource"] is None else "the workers' slots"
+        known |= {"what": f"resource {known['resource']}" if details["resource"] else slots, "other": str(details["id"])}
     if word == "blocked":
         more = details["waits"] - len(details["parents"])
         known["parents"] = ", ".join(f"{parent} ({clean(state)})" for parent, state in details["parents"]) + (

@@ -451,6 +451,18 @@ class AsyncClient(AsyncScheduleVerbs):
     async def set_queue(self, name: str, **settings: Unpack[QueueSettings]) -> bool:
         return bool((await self.call("set_queue", {"name": name, **wire_settings(settings)})).get("new"))
 
+    async def resources(self) -> Sequence[Body]:
+        """Named resources: name, amount, in_use, tasks (some that use it), kept_for (a task for which what is free is kept)."""
+        return cast("Sequence[Body]", (await self.call("resources"))["resources"])
+
+    async def set_resource(self, name: str, amount: int) -> bool:
+        """How much there is of a named resource from now on; what runs goes on. Whether it is new."""
+        return bool((await self.call("set_resource", {"name": name, "amount": amount}))["new"])
+
+    async def remove_resource(self, name: str) -> None:
+        """Tasks that need it wait until it is there again."""
+        await self.call("remove_resource", {"name": name})
+
     async def stop(self, now: bool = False) -> None:
         await self.call("stop", {"now": now})
 

@@ -460,6 +460,18 @@ class Client(ScheduleVerbs):
         """Change settings of a queue, in the words of ``tq queue set``; absent ones stay. Whether there was no such queue before."""
         return bool(self.call("set_queue", {"name": name, **wire_settings(settings)}).get("new"))
 
+    def resources(self) -> Sequence[Body]:
+        """Named resources: name, amount, in_use, tasks (some that use it), kept_for (a task for which what is free is kept)."""
+        return cast("Sequence[Body]", self.call("resources")["resources"])
+
+    def set_resource(self, name: str, amount: int) -> bool:
+        """How much there is of a named resource from now on; what runs goes on. Whether it is new."""
+        return bool(self.call("set_resource", {"name": name, "amount": amount})["new"])
+
+    def remove_resource(self, name: str) -> None:
+        """Tasks that need it wait until it is there again."""
+        self.call("remove_resource", {"name": name})
+
     def stop(self, now: bool = False) -> None:
         """Ask the daemon to drain and end (``now``: without draining); see ``stop_daemon`` to wait for it."""
         self.call("stop", {"now": now})

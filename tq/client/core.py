@@ -79,6 +79,8 @@ class Wishes(TypedDict, total=False):
     label: str
     meta: Mapping[str, str]
     correlation_id: str
+    slots: int
+    uses: Mapping[str, int]
 
 
 class Options(Wishes, total=False):
@@ -93,6 +95,9 @@ class Options(Wishes, total=False):
 
     ``after`` are tasks, by ids or handles, after which it runs if they succeed (else it is cancelled), ``after_any`` such as may end
     in any way.
+
+    ``slots``: it counts as so many of the slots of its queue and of the workers; ``uses={"gpu": 1}`` is what it holds of named
+    resources while it runs.
 
     ``correlation_id`` says what it belongs to; what a running task enqueues inherits its own, or its id.
 

@@ -46,6 +46,8 @@ class Settings:
     """Its tables ``[queues.NAME]`` as they stand there; ``tq.broker.declared`` knows what they mean."""
     alerts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Its tables ``[alerts.NAME]``; ``tq.broker.rules`` knows what they mean."""
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    """Its table ``[resources]``, as it stands there; ``tq.broker.resources`` knows what that means."""
     app: str | None = _option(None, "module", "The application that workers import: package.module, module:app or path/to/file.py.")
     workers: int = _option(_cpus, "processes", "Worker processes; 0 leaves all work to outside consumers.", 0, MAX_WORKERS)
     min_workers: int | None = _option(None, "processes", "The fewest worker processes, if their number follows the work.", 0, MAX_WORKERS)
@@ -142,7 +144,8 @@ def settings_and_sources(
         values |= source
         said |= {name: where or f"TQ_{name.upper()}" for name in source}
     queues, alerts = named.get(tables.QUEUES, {}), named.get(tables.ALERTS, {})
-    settings = Settings(data_dir=data_dir, file=path, queues=queues, alerts=alerts, **values)
+    resources = named.get(tables.RESOURCES, {})
+    settings = Settings(data_dir=data_dir, file=path, queues=queues, alerts=alerts, resources=resources, **values)
     return settings, {name: where for name, where in said.items() if name in values}
 
 

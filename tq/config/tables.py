@@ -8,7 +8,7 @@ file, the table and the closest key that there is.
 
 An option stands in its table, ``[workers] count = 4``, where durations are seconds or text such as ``90s`` and ``7d`` and
 sizes are bytes or text such as ``256K``; or at the top of the file under its own name and in its own unit, ``workers = 4``.
-``[queues.NAME]`` holds settings of a queue, ``[alerts.NAME]`` an alert rule.
+``[queues.NAME]`` holds settings of a queue, ``[alerts.NAME]`` an alert rule, ``[resources]`` how much there is of named resources.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ TABLES: dict[str, dict[str, str]] = {
     "logging": {"level": "log_level", "task_bytes": "log_bytes"},
 }  # fmt: skip
 """Tables of the file: the option that each key stands for."""
-QUEUES, ALERTS = "queues", "alerts"
-Named = dict[str, dict[str, dict[str, Any]]]
-"""Tables of the file's own names, by QUEUES and ALERTS; none of them is there if the file has none."""
+QUEUES, ALERTS, RESOURCES = "queues", "alerts", "resources"
+Named = dict[str, dict[str, Any]]
+"""Tables of the file's own names, by QUEUES, ALERTS and RESOURCES; none of them is there if the file has none."""
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhdw]))+", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 _SIZE = re.compile(r"(\d{1,18})([kmgt]?)(?:i?b)?", re.ASCII | re.IGNORECASE)
@@ -90,6 +90,8 @@ def options_of(path: Path, values: Mapping[str, Any], units: Mapping[str, str]) 
     for name, value in values.items():
         if name in (QUEUES, ALERTS) and isinstance(value, dict):
             own[name] = _named(path, name, value)
+        elif name == RESOURCES and isinstance(value, dict):
+            own[name] = dict(value)
         elif name in TABLES and isinstance(value, dict):
             for key, word in value.items():
                 option = TABLES[name].get(key)
@@ -101,7 +103,7 @@ def options_of(path: Path, values: Mapping[str, Any], units: Mapping[str, str]) 
             _once(path, name, found)
             found[name] = value
         else:
-            raise unknown(str(path), name, units, (*TABLES, QUEUES, ALERTS) if isinstance(value, dict) else ())
+            raise unknown(str(path), name, units, (*TABLES, QUEUES, ALERTS, RESOURCES) if isinstance(value, dict) else ())
     return found, own
 
 

@@ -151,7 +151,8 @@ class Daemon(Verbs):
         followers = Followers(self._loop, logs, self._send, lambda conn: self._door.unsent(conn) if self._door else 0)
         super().__init__(settings, store, broker, pool, followers, log, reload)
         self._loop.woke = self._woke
-        pool.backlog = broker.backlog
+        pool.backlog, pool.heaviest, pool.beside = broker.backlog, store.heaviest, lambda: store.in_use().workers
+        broker.desk.intake.capacity = lambda: pool.sizes[1] * settings.slots
         broker.desk.boot = machine()
         broker.desk.slots = lambda: pool.slots
         broker.desk.live = self._live
@@ -435,8 +436,9 @@ class Daemon(Verbs):
         self._log.set_level(fresh.log_level)
         if fresh.worker_range != old.worker_range:
             self._pool.set_sizes(*fresh.worker_range, ticks_ms())
+            self._broker.desk.intake.forget()
         live = {name: getattr(fresh, name) for name in LIVE}
-        self._settings = replace(old, file=fresh.file, queues=fresh.queues, alerts=fresh.alerts, **live)
+        self._settings = replace(old, file=fresh.file, queues=fresh.queues, alerts=fresh.alerts, resources=fresh.resources, **live)
         later = [name for name in OPTIONS if getattr(fresh, name) != getattr(self._settings, name)]
         self._log.event("settings_read_again", file=str(fresh.file), need_a_restart=later)
         self._stale = True

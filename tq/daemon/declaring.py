@@ -1,4 +1,4 @@
-"""What the settings file said of queues at the last start, so that what it says no more can have its default again.
+"""What the settings file said of queues and resources at the last start, so that what it says no more can have its default again.
 
 For: ``DATA_DIR/declared.json``, written after each time the file was applied.
 Not for: what settings mean (broker.declared), what queues are (the store).
@@ -15,21 +15,29 @@ from pathlib import Path
 
 from tq.broker import Broker
 from tq.broker.declared import Declared, declared_queues
+from tq.broker.resources import declared_resources
 from tq.broker.rules import declared_rules
 from tq.config.settings import Settings
 
 FILE = "declared.json"
+RESOURCES = ""
+"""What stands for resources among names of queues, of which it is none."""
 
 
 def declare(broker: Broker, settings: Settings, now: int) -> None:
-    """Set queues and alert rules as the settings file says. ConfigError, Refused: nothing was changed."""
-    declared, rules = declared_queues(settings.file, settings.queues), declared_rules(settings.file, settings.alerts)
+    """Set resources, queues and alert rules as the settings file says. ConfigError, Refused: nothing was changed."""
+    queues, rules = declared_queues(settings.file, settings.queues), declared_rules(settings.file, settings.alerts)
+    resources = declared_resources(settings.file, settings.resources)
     path = settings.data_dir / FILE
     former = _read(path)
-    if declared or former:
-        broker.declare(declared, former, str(settings.file), now)
-    if declared != former:
-        _write(path, declared)
+    said = queues | ({RESOURCES: resources} if resources else {})
+    before = former.pop(RESOURCES, {})
+    if resources or before:
+        broker.declare_resources(resources, before, str(settings.file), now)
+    if queues or former:
+        broker.declare(queues, former, str(settings.file), now)
+    if said != former | ({RESOURCES: before} if before else {}):
+        _write(path, said)
     broker.watch_rules(rules, str(settings.file), now)
 
 

@@ -271,6 +271,7 @@ class Verbs:
         between(high, 0, MAX_WORKERS, "max")
         between(low, 0, high, "min")
         self._pool.set_sizes(low, high, ticks_ms())
+        self._broker.desk.intake.forget()  # how heavy a task may be
         self._broker.note("scaled", "workers", _sizes(before), _sizes((low, high)), connection.who)
         return _sizes((low, high))
 
@@ -279,6 +280,7 @@ class Verbs:
         before = self._pool.sizes
         if not self._pool.dismiss(name):
             raise self._no_such_worker(name)
+        self._broker.desk.intake.forget()
         self._broker.note("drained", f"worker {name}", _sizes(before), _sizes(self._pool.sizes), connection.who)
         return _sizes(self._pool.sizes)
 

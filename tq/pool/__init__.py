@@ -58,6 +58,7 @@ class Pool(Crew):
     ) -> None:
         super().__init__(loop, options, sizes, cooldown_ms, recycle, max_rss, log)
         self._environment = environment
+        self._free = (0, 0)  # slots that run nothing, slots in all, as claims are told
 
     # -- wants and grants ------------------------------------------------------------------------------------------
 
@@ -65,21 +66,27 @@ class Pool(Crew):
         """A claim for every worker that could do with more work."""
         self._now = now
         self._rebalance(now)
+        ready = [child for child in self._children.values() if child.state == "ready"]
+        slots = self._slots
+        self._free = free, total = sum([max(slots - len(child.jobs), 0) for child in ready]), len(ready) * slots
         wants = []
         costs = self._costs.known
-        for child in self._children.values():
-            if child.state != "ready" or child.stuffed or (child.lonely and self._slots > 1):
+        for child in ready:
+            if child.stuffed or (child.lonely and slots > 1):
                 continue
             has = len(child.jobs)
             if not has:
                 wants.append(self._whole_want(child))
-            elif self._slots > 1:
-                if has < self._slots:
-                    wants.append(Want(child.name, min(self._slots - has, LOOKAHEAD), math.inf, types=child.known))
+            elif slots > 1:
+                if has < slots:
+                    most = min(slots - has, LOOKAHEAD)
+                    wants.append(Want(child.name, most, math.inf, types=child.known, at_once=most, free=free, slots=total))
             elif now - child.active_at >= STALL_MS:
                 continue  # what was taken back from it would go to it again
             elif has < LOOKAHEAD and (busy := child.work_ms) < LOOKAHEAD_MS / 2:
-                wants.append(Want(child.name, LOOKAHEAD - has, LOOKAHEAD_MS - busy, costs, types=child.known))
+                wants.append(
+                    Want(child.name, LOOKAHEAD - has, LOOKAHEAD_MS - busy, costs, types=child.known, at_once=0, free=free, slots=total)
+                )
         return wants if not self._suspects.types else self._wary(wants)
 
     def _wary(self, wants: Sequence[Want]) -> list[Want]:
@@ -91,15 +98,19 @@ class Pool(Crew):
             if known - suspected:
                 found.append(replace(want, types=known - suspected))
             if want is wants[-1] and known & suspected and now >= self._suspects.try_at:
-                found.append(Want(want.worker, 1, math.inf, types=known & suspected))
+                found.append(replace(want, limit=1, budget_ms=math.inf, types=known & suspected))
         return found
 
     def _whole_want(self, child: Child) -> Want:
-        """The want of a worker that has nothing: made once, since an idle pool shows it at every turn."""
+        """The want of a worker that has nothing: kept, since an idle pool shows it at every turn."""
         want = child.want
-        if want is None:
+        free, total = self._free
+        if want is None or want.free != free or want.slots != total:
             limit, budget = (LOOKAHEAD, LOOKAHEAD_MS) if self._slots == 1 else (min(self._slots, LOOKAHEAD), math.inf)
-            want = child.want = Want(child.name, limit, budget, self._costs.known, types=child.known)
+            want = Want(
+                child.name, limit, budget, self._costs.known, types=child.known, at_once=min(self._slots, limit), free=free, slots=total
+            )
+            child.want = want
         return want
 
     def hand_out(self, want: Want, tasks: Sequence[Claimed], now: int, wall: int) -> None:
@@ -216,9 +227,10 @@ class Pool(Crew):
 
     @property
     def slots(self) -> tuple[int, int]:
-        """Slots that run a task, slots in all."""
+        """Slots that run a task, or that a heavy one takes beside its own; slots in all."""
         ready = [child for child in self._children.values() if child.state in {"ready", "draining"}]
-        return sum(min(len(child.jobs), self._slots) for child in ready), len(ready) * self._slots
+        total = len(ready) * self._slots
+        return min(sum(min(len(child.jobs), self._slots) for child in ready) + self.beside(), total), total
 
     @property
     def files(self) -> set[str]:

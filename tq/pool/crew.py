@@ -9,6 +9,7 @@ and stays if none can start; one that is let go finishes what it has begun; no p
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
@@ -49,7 +50,11 @@ class Crew(Jobs):
         self._to_restart: deque[str] = deque()
         self._known: frozenset[str] = frozenset()  # the types that the last hello named
         self.backlog: Callable[[Collection[str]], int] = lambda _types: 0
-        """Tasks of these types that wait for a worker: the daemon's to say."""
+        """Slots of workers that tasks of these types wait for: the daemon's to say."""
+        self.heaviest: Callable[[Collection[str]], int] = lambda _types: 0
+        """The most slots that one of them takes: the daemon's to say."""
+        self.beside: Callable[[], int] = lambda: 0
+        """Slots that heavy tasks take beside those in which they run: the daemon's to say."""
         self.closed: list[Path] = []
         """Boards of dead workers, to be removed when what they say is stored."""
         self.hellos: list[list[TypeInfo]] = []
@@ -271,11 +276,20 @@ class Crew(Jobs):
         if scaling.fixed or self._stopping:
             return
         ready = [child for child in self._children.values() if child.state == "ready" and not child.retiring]
-        idle = sum(not child.jobs for child in ready)
+        idle = self._of_use(ready)
         wanted = scaling.decide(now, self._size, len(ready), idle, lambda: self._unserved(ready))
         if wanted != self._size:
             self._log("pool_scaled", workers=wanted, before=self._size)
             self._resize(wanted, now)
+
+    def _of_use(self, ready: Iterable[Child]) -> int:
+        """How many of these workers have nothing, and are there for a task that wants one. Those whose slots a heavy task takes that
+        runs elsewhere are not, nor are any while one waits for more slots than are free."""
+        idle, beside = sum(not child.jobs for child in ready), self.beside()
+        if not idle:
+            return 0
+        free = sum(max(self._slots - len(child.jobs), 0) for child in ready) - beside
+        return 0 if self.heaviest(self._known) > max(free, 1) else max(idle - math.ceil(beside / self._slots), 0)
 
     def _unserved(self, ready: Iterable[Child]) -> int:
         """Tasks that wait for a worker: in the store, and behind a task that takes longer than was thought."""

@@ -15,7 +15,9 @@ Promises, and the conformance suite tests each of them on every store:
 6. Who is claimed first: queues share by weight, those that run as many tasks as they have slots left out; within a
    queue the highest level, then the lowest sequence. But while a head below the highest level has waited longer than
    the queue's ``aging_ms``, one claim in ``aging_share`` of that queue is the longest-waiting such head's. Claiming
-   never reads past a task it may not take.
+   never reads past a task it may not take. A task that needs more slots or resources than are free is passed over; but once
+   it has waited longer than ``aging_ms``, and longest of those that need one of these things, only ``aging_share`` - 1 others
+   take of that before it: then what becomes free of it is kept for this task.
 7. Reads see the turn they stand in.
 """
 
@@ -32,6 +34,7 @@ from tq.store.queues import QueueInfo as QueueInfo
 from tq.store.queues import checked as checked
 from tq.store.queues import queue_of as queue_of
 from tq.store.schedule import Schedule as Schedule
+from tq.store.tally import Tally as Tally
 
 SCAN_MOST = 500
 """Tasks that one operation may touch; a verb that may touch more writes a chore."""
@@ -87,6 +90,10 @@ class Want:
     ``costs`` gives the mean run time of types in ms: the claim stops before their sum passes ``budget_ms``, but
     always takes one; a type that is not in it costs more than any budget but an infinite one. ``queues`` and ``types`` None: any.
     External queues are only given to a want that names them. ``lease_ms`` 0: held by a local worker process.
+
+    Of a worker of the pool ``at_once`` says how many of these tasks it begins now (0: what it gets waits in line behind others,
+    so it gets none that needs anything), and of the pool's ``slots`` in all so many were ``free`` before the turn's first claim. None: the
+    consumer is no worker of the pool, and heavy tasks take no slots of it.
     """
 
     worker: str
@@ -96,6 +103,9 @@ class Want:
     queues: frozenset[str] | None = None
     types: frozenset[str] | None = None
     lease_ms: int = 0
+    at_once: int | None = None
+    free: int = 0
+    slots: int = 0
 
 
 class Claimed(NamedTuple):
@@ -179,60 +189,11 @@ class TypeInfo:
     once: bool | None = None
     retry_for_ms: int | None = None
     schedule: Mapping[str, Any] | None = None
+    slots: int | None = None
+    uses: Mapping[str, int] | None = None
 
     def row(self) -> list[Any]:
         return [getattr(self, name) for name in self.__slots__]
-
-
-@dataclass(slots=True)
-class Tally:
-    """Counts of one queue and type: tasks by state now, and totals since the store was made.
-
-    ``states`` has one number per State; ``bytes`` are those of live tasks' payloads; ``succeeded``, ``failed`` and
-    ``retried`` count ends and failed attempts that will be retried; ``run_ms`` is the sum of run times of ``runs``
-    finished runs and ``times`` their histogram (see ``bucket_of``); ``kept`` has the bytes of the specifications and
-    statuses of what is over: of all but the failed, and of the failed.
-    """
-
-    queue: str
-    type: str
-    states: list[int] = field(default_factory=lambda: [0] * len(State))
-    bytes: int = 0
-    succeeded: int = 0
-    failed: int = 0
-    retried: int = 0
-    runs: int = 0
-    run_ms: int = 0
-    times: dict[int, int] = field(default_factory=dict)
-    kept: list[int] = field(default_factory=lambda: [0, 0])
-
-    def ran(self, ms: int, runs: int = 1) -> None:
-        """Count ``runs`` of ``ms`` each; a clock that stepped back makes it 0."""
-        ms = max(ms, 0)
-        self.runs += runs
-        self.run_ms += ms * runs
-        bucket = bucket_of(ms)
-        self.times[bucket] = self.times.get(bucket, 0) + runs
-
-    def row(self) -> list[Any]:
-        head = [self.queue, self.type, self.states, self.bytes, self.succeeded, self.failed, self.retried]
-        return [*head, self.runs, self.run_ms, self.times, self.kept]
-
-
-def bucket_of(ms: int) -> int:
-    """The histogram bucket of a duration: four to an octave, so a percentile is within 19 % (as HdrHistogram does)."""
-    if ms < 4:
-        return ms
-    octave = ms.bit_length() - 1
-    return octave * 4 + ((ms >> (octave - 2)) & 3) - 4
-
-
-def bucket_top(bucket: int) -> int:
-    """The largest duration in ms that falls into ``bucket``."""
-    if bucket < 4:
-        return bucket
-    octave, quarter = divmod(bucket + 4, 4)
-    return ((4 + quarter + 1) << (octave - 2)) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +242,26 @@ RELEASE = "release"
 def release(parent: int, state: State, below: int) -> Chore:
     """The chore for a parent that is over in ``state``: those below the id ``below`` that wait for it hear of it."""
     return Chore(0, RELEASE, {"where": f"parent:{parent}", "parent": parent, "state": int(state), "below": below})
+
+
+class Resource(NamedTuple):
+    """A named resource: how much of it there is for tasks that run to share."""
+
+    name: str
+    amount: int
+
+    def row(self) -> list[Any]:
+        return [self.name, self.amount]
+
+
+class InUse(NamedTuple):
+    """What tasks that run hold: ``resources`` by name, ``slots`` by queue, and the ``workers``' slots that heavy tasks take beside their
+    own. ``kept`` says for which task something is kept (promise 6): resources by name, slots of a queue as (name,), of workers as ""."""
+
+    resources: Mapping[str, int]
+    slots: Mapping[str, int]
+    workers: int
+    kept: Mapping[str | tuple[str], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -452,6 +433,10 @@ class Store(Protocol):
 
     def put_types(self, types: Sequence[TypeInfo]) -> None: ...
     def put_queue(self, queue: QueueInfo) -> None: ...
+    def put_resource(self, resource: Resource) -> None:
+        """How much there is of it from now on; what runs holds what it has, also if that is more."""
+
+    def drop_resource(self, name: str) -> None: ...
     def put_chore(self, chore: Chore) -> Chore:
         """Write a chore, or where it stands; one with id 0 gets its id."""
 
@@ -503,6 +488,13 @@ class Store(Protocol):
     def held(self) -> list[Held]: ...
     def tallies(self) -> list[Tally]: ...
     def queues(self) -> dict[str, QueueInfo]: ...
+    def resources(self) -> dict[str, int]: ...
+    def in_use(self, workers: int = 0) -> InUse:
+        """``workers``: how many slots the pool's workers have, if they may be kept for a task, too."""
+
+    def heaviest(self, types: Collection[str]) -> int:
+        """The most slots that a ready task of these types would take, of those in queues open to the pool that lack nothing but workers."""
+
     def types(self) -> dict[str, TypeInfo]: ...
     def chores(self) -> list[Chore]: ...
     def schedules(self) -> dict[str, Schedule]: ...

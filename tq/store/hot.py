@@ -20,7 +20,7 @@ from tq.model import FORMAT, HEAD, Header, State, Status, environment_key, heade
 from tq.store import Claimed, Draft, RequestId, SuccessRow, Tally, Want, places_filled, release
 from tq.store.children import Children
 from tq.store.environments import keep
-from tq.store.keys import DUE, ENDED, EXPIRE, FORGET, HISTORY, PAIR, READY, REQUEST, RUNG, SEALED, TIMER, U32, U64, Batch, sealed
+from tq.store.keys import DUE, ENDED, EXPIRE, FORGET, HISTORY, PAIR, READY, REQUEST, RUNG, SEALED, TIMER, U32, U64, Batch, lane_row, sealed
 from tq.store.lanes import Head, Lane, Pick
 from tq.store.names import is_named
 from tq.store.records import first_success, success_again
@@ -115,7 +115,7 @@ class HotPath(Children):
         lane = self._lanes.by_key.get(header.lane)
         if lane is None:
             number = self._lanes.last + 1
-            self._txn.put(U32.pack(number), sealed(list(header.lane)), db=self._db["lanes"])
+            self._txn.put(U32.pack(number), sealed(lane_row(header.lane)), db=self._db["lanes"])
             lane = self._lanes.add(number, header.lane)
             self._empty[number] = lane
         return lane
@@ -137,9 +137,11 @@ class HotPath(Children):
     @guarded
     def claim(self, want: Want) -> list[Claimed]:
         lanes = self._lanes
+        supply = lanes.supply(want.queues, want)
         lines = lanes.open_lines(want.queues)
         if not lines:
             return []
+        reach = lanes.reach(want.queues) if supply is not None else ()
         self._flush()
         lanes.join(lines)
         turns = [(line.passed, line.info.name, line) for line in lines]
@@ -151,7 +153,9 @@ class HotPath(Children):
         batch = Batch(self._batch, want.worker, self._now, want.lease_ms)
         while turns and len(taken) < want.limit:
             line = turns[0][2]
-            pick = lanes.best(line, want.types, self._now)
+            if supply is not None:
+                supply.look(lanes.heads(reach, want.types), self._now)
+            pick = lanes.best(line, want.types, self._now, supply)
             if pick is None:
                 heappop(turns)
                 continue
@@ -161,19 +165,25 @@ class HotPath(Children):
                 most = min(most, pick.most)
             if line.info.slots:
                 most = min(most, line.info.slots - line.running)
+            if supply is not None:
+                most = 1 if pick.lane.needs else int(min(most, supply.most(line.info.name)))
             if want.budget_ms != math.inf:
                 if taken and spent + cost > want.budget_ms:
                     break
                 if cost > 0:
                     most = min(most, max(1, int((want.budget_ms - spent) / cost)))
+            head = pick.lane.heads[pick.level]
             got = self._take(ready, pick, most, batch, taken)
             spent += cost * got
             lanes.took(line, pick, got)
+            if supply is not None and got:
+                supply.take(line.info.name, pick.lane.needs, head[0], got)
             if line.full:
                 heappop(turns)
             elif len(turns) > 1:
                 heapreplace(turns, (line.passed, line.info.name, line))
         if taken:
+            lanes.given += min(len(taken), want.at_once or 0)
             claims = None if all(c.claim == 1 for c in taken) else [c.claim for c in taken]
             row = [want.worker, self._now, want.lease_ms, [c.id for c in taken], claims]
             self._txn.put(U64.pack(batch.number), sealed(row), db=self._db["running"], append=True)
@@ -241,7 +251,7 @@ class HotPath(Children):
                 self._leases.hold(task_id, self._now + lease_ms)
             count += 1
         batch.left += count
-        lane.line.running += count
+        lane.line.running += count * lane.slots
         if tally is not None:
             tally.states[_PENDING] -= count
             tally.states[_RUNNING] += count
@@ -280,7 +290,7 @@ class HotPath(Children):
         sums: dict[int, tuple[Tally, list[int], dict[int, int]]] = {}  # by tally: [tasks, payload bytes, bytes kept], how many ran how long
         header: Header | None = None
         number, done, took = 0, [0, 0, 0], dict[int, int]()
-        named, keep_ms, fixed = False, None, 0
+        special, keep_ms, fixed = False, None, 0
         for task_id, claim, started_at, finished_at, output, result in results:
             run = running.get(task_id)
             if run is None or run[0] != claim:
@@ -294,7 +304,8 @@ class HotPath(Children):
                 tally = self._tally_for(header)
                 number = self._tally[header.queue, header.type][0]
                 _, done, took = sums.setdefault(number, (tally, [0, 0, 0], {}))
-                named, keep_ms, fixed = is_named(header), self._lanes.line(header.queue).info.keep_ms, SEALED + len(header.packed)
+                special = is_named(header) or bool(header.needs)
+                keep_ms, fixed = self._lanes.line(header.queue).info.keep_ms, SEALED + len(header.packed)
             key = U64.pack(task_id)
             if past is None:
                 record = first_success(task_id, claim, seq, batch.worker, started_at, finished_at, output, result)
@@ -313,8 +324,9 @@ class HotPath(Children):
                 self._ended.append(U64.pack(batch.number))
             if batch.lease_ms:
                 self._leases.drop(task_id)
-            if named:
+            if special:
                 self._names.end(self._txn, task_id, header, self._now)
+                self._lanes.freed(header, local=not batch.lease_ms)
             if keep_ms is not None:
                 timers.append((TIMER.pack(finished_at + keep_ms, FORGET, task_id), b""))
         for tally, (count, size, kept), ran in sums.values():

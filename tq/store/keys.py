@@ -8,7 +8,7 @@ Promises: keys are big-endian, so their order is the index.
     tasks     id u64                              a specification (tq.model)
     states    id                                  a status (tq.model); none while nothing has happened
     ready     lane u32 | 9-priority u8 | seq u64  id u64 | ready_at u64, and one more byte if the task has a status
-    lanes     number u32                          [queue, type, tenant, flow] and CRC, while it has tasks
+    lanes     number u32                          [queue, type, tenant, flow] and, if any, its needs, and CRC, while it has tasks
     running   batch u64                           [worker, claimed_at, lease_ms, [id...], [claim...] or nil] and CRC
     timers    at u64 | kind u8 | id u64           nothing; of a KEY the key in names
     history   state u8 | finished_at u64 | id u64 tally u32 | had output u8 | bytes of specification and status u32
@@ -20,6 +20,7 @@ Promises: keys are big-endian, so their order is the index.
                                                   batch and chore given
     requests  minute u32 | nonce | number u64     first id u64 | how many u64, or LISTED and each id u64; and CRC of key and all
     types, queues, chores, events, schedules      rows (tq.store) and CRC, by name or number
+    resources name                                [name, amount] and CRC
     meta      "format", "engine"; "copied" if it is a backup that no daemon has run on
 
 Timers are DUE (a task becomes pending), EXPIRE (its time to live is over), KEY (a name is free again, whatever has
@@ -37,7 +38,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from tq.model import CRC, HEAD, Header, is_name, pack, seal, unpack, unseal
+from tq.model import CRC, HEAD, Header, Needs, is_name, pack, seal, unpack, unseal
 from tq.store import KeyRef
 
 U32 = struct.Struct(">I")
@@ -92,6 +93,17 @@ def opened(record: bytes, what: str) -> list[Any]:
     """The row of a small record; StoreDamaged, which says what it was, if it is not as it was written."""
     row: list[Any] = unpack(unseal(record, what))
     return row
+
+
+def lane_row(key: tuple[str, str, str | None, str | None, Needs]) -> list[Any]:
+    """What a lane is, as a row; the last only if its tasks need something."""
+    return list(key) if key[4] else list(key[:4])
+
+
+def lane_key(row: Sequence[Any]) -> tuple[str, str, str | None, str | None, Needs]:
+    """The lane whose row this is."""
+    queue, kind, tenant, flow, *needs = row
+    return queue, kind, tenant, flow, tuple([(name, amount) for name, amount in needs[0]]) if needs else ()
 
 
 def name_key(ref: KeyRef) -> bytes | None:

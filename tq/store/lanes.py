@@ -6,44 +6,63 @@ Runs in: the daemon, inside the LMDB store; a cache, rebuilt at start and after 
 Promises: ``best`` costs O(log lanes), whatever is paused; stale heap entries are dropped when they surface, and a heap
 that is more stale than not is built anew, so it never holds more than twice the heads there are.
 
-A lane is the set of ready tasks that stop and go together: same queue, type, tenant and flow key. Its tasks of one
-level are a **rung**, known by its head. Between queues: stride scheduling (Waldspurger, 1995): each line has a pass that
-grows by 1/weight a task, and the smallest goes first. A line that comes back (it had no work, was paused or held, or ran as many
-tasks as it has slots) joins those it is claimed with: at the smallest pass of theirs, or its own if that is larger, but
-never more than one task behind. So it has saved up no turns, and what it took before it left still counts.
+A lane is the set of ready tasks that stop and go together: same queue, type, tenant, flow key and needs (what they hold while
+they run: see needs.py). Its tasks of one level are a **rung**, known by its head. Between queues: stride scheduling
+(Waldspurger, 1995): each line has a pass that grows by 1/weight a task, and the smallest goes first. A line that comes back (it
+had no work, was paused or held, ran as many tasks as it has slots, or had none that did not lack something) joins those it is
+claimed with: at the smallest pass of theirs, or its own if that is larger, but never more than one task behind. So it has saved
+up no turns, and what it took before it left still counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from heapq import heapify, heappop, heappush
+from math import inf
 from typing import NamedTuple
 
-from tq.store import QueueInfo
+from tq.model import Header, Needs, slots_in
+from tq.store import QueueInfo, Want
+from tq.store import needs as supplies
+from tq.store.needs import Supply, is_free
 
 Head = tuple[int, int]
 """The first task of a rung: its sequence, and since when it is ready (ms)."""
 Heap = list[tuple[int, int]]
 """(sequence, lane number) of the heads of one type at one level; entries may be stale."""
-LaneKey = tuple[str, str, str | None, str | None]
+Heaps = dict[str, dict[int, Heap]]
+"""By type and level."""
+LaneKey = tuple[str, str, str | None, str | None, Needs]
 
 
 class Lane:
     """One lane: its number in the store and the head of each rung that has tasks, by level (9 - priority)."""
 
-    __slots__ = ("heads", "key", "line", "number")
+    __slots__ = ("heads", "key", "line", "needs", "number", "slots")
 
     def __init__(self, number: int, key: LaneKey, line: Line) -> None:
         self.number = number
+        self.needs = key[4]
+        self.slots = slots_in(self.needs)
         self.key = key
         self.line = line
         self.heads: dict[int, Head] = {}
 
 
-class Line:
-    """A queue as the claim sees it: its pass, how many of its tasks run, and a heap of heads for each type and level."""
+class Group:
+    """The lanes of a line that need the same: how many have work, and their heads."""
 
-    __slots__ = ("back", "heaps", "info", "lanes", "passed", "passed_over", "running")
+    __slots__ = ("heaps", "lanes")
+
+    def __init__(self) -> None:
+        self.heaps: Heaps = {}
+        self.lanes = 0
+
+
+class Line:
+    """A queue as the claim sees it: its pass, how many slots its tasks take, and a heap of heads for each type and level."""
+
+    __slots__ = ("back", "heaps", "info", "lanes", "needy", "passed", "passed_over", "running")
 
     def __init__(self, info: QueueInfo) -> None:
         self.info = info
@@ -52,12 +71,22 @@ class Line:
         self.back = True  # it has not been claimed from since it came back
         self.lanes = 0  # those with work
         self.running = 0
-        self.heaps: dict[str, dict[int, Heap]] = {}
+        self.heaps: Heaps = {}  # of tasks without needs
+        self.needy: dict[Needs, Group] = {}  # of the others; those with work
 
     @property
     def full(self) -> bool:
         """It runs as many tasks as it has slots."""
         return 0 < self.info.slots <= self.running
+
+    @property
+    def left(self) -> float:
+        """How many slots it has left."""
+        return self.info.slots - self.running if self.info.slots else inf
+
+
+Top = tuple[int, int, int, Heap]
+"""A head: level, sequence, lane number, and the heap it stands in."""
 
 
 class Pick(NamedTuple):
@@ -80,6 +109,16 @@ class Lanes:
         self.by_number: dict[int, Lane] = {}
         self.lines: dict[str, Line] = {}
         self.last = 0
+        self.totals: dict[str, int] = {}
+        """The resources there are."""
+        self.used: dict[str, int] = {}
+        """What of them is held by tasks that run: see ``needs.hold``."""
+        self.over: dict[supplies.Key, int] = {}
+        self.given = 0
+        """Slots of workers that were given tasks in this turn."""
+        self.needy = 0
+        """Lanes with work whose tasks need something."""
+        self._over_before: dict[supplies.Key, int] = {}
         self.shut: frozenset[str] = frozenset()
         """Queues that are held for now: nothing is given out of them."""
         self._busy: dict[str, Line] = {}  # lines with work
@@ -110,7 +149,10 @@ class Lanes:
             return
         if head is None:
             del heads[level]
-            line.lanes -= not heads
+            if not heads:
+                line.lanes -= 1
+                if lane.needs:
+                    self._no_more_needy(lane)
             if not line.lanes:
                 del self._busy[line.info.name]
             return
@@ -119,11 +161,22 @@ class Lanes:
                 self._busy[line.info.name] = line
                 self._comes_back(line)
             line.lanes += 1
+            if lane.needs:
+                self.needy += 1
+                line.needy.setdefault(lane.needs, Group()).lanes += 1
         heads[level] = head
-        heap = line.heaps.setdefault(lane.key[1], {}).setdefault(level, [])
+        heaps = line.needy[lane.needs].heaps if lane.needs else line.heaps
+        heap = heaps.setdefault(lane.key[1], {}).setdefault(level, [])
         heappush(heap, (head[0], lane.number))
         if len(heap) > 2 * line.lanes + 16:
             self._tidy(heap, level)
+
+    def _no_more_needy(self, lane: Lane) -> None:
+        self.needy -= 1
+        group = lane.line.needy[lane.needs]
+        group.lanes -= 1
+        if not group.lanes:
+            del lane.line.needy[lane.needs]
 
     def _top(self, heap: Heap, level: int) -> tuple[int, int] | None:
         """The first entry of a heap that still is its lane's head; stale ones are dropped."""
@@ -141,11 +194,11 @@ class Lanes:
         heap[:] = {(lane.heads[level][0], number) for number, lane in lanes.items() if lane is not None and level in lane.heads}
         heapify(heap)
 
-    def best(self, line: Line, types: frozenset[str] | None, now: int) -> Pick | None:
-        """The rung of ``line`` whose head goes first, among ``types``; None if there is none."""
-        tops: list[tuple[int, int, int, Heap]] = []  # level, sequence, lane number, and the heap it stands in
+    def tops(self, heaps: Heaps, types: frozenset[str] | None) -> list[Top]:
+        """The head of each heap, among ``types``; heaps that have none are forgotten."""
+        tops: list[Top] = []
         spent: list[tuple[str, int]] = []
-        for name, levels in line.heaps.items():
+        for name, levels in heaps.items():
             if types is None or name in types:
                 for level, heap in levels.items():
                     top = self._top(heap, level)
@@ -154,9 +207,20 @@ class Lanes:
                     else:
                         tops.append((level, top[0], top[1], heap))
         for name, level in spent:
-            del line.heaps[name][level]
-            if not line.heaps[name]:
-                del line.heaps[name]
+            del heaps[name][level]
+            if not heaps[name]:
+                del heaps[name]
+        return tops
+
+    def best(self, line: Line, types: frozenset[str] | None, now: int, supply: Supply | None = None) -> Pick | None:
+        """The rung of ``line`` whose head goes first, among ``types`` and those that ``supply`` has enough for; None if there is none."""
+        if supply is None:
+            tops = self.tops(line.heaps, types)
+        else:
+            queue, left = line.info.name, line.left
+            tops = self.tops(line.heaps, types) if supply.allows(queue, left) else []
+            for needs, group in line.needy.items():
+                tops += [top for top in self.tops(group.heaps, types) if supply.allows(queue, left, needs, top[1])]
         if not tops:
             return None
         if len(tops) > 1:
@@ -172,7 +236,7 @@ class Lanes:
             until = tops[1][1]
         return Pick(self.by_number[number], level, until, most, aged=False, waits=most is not None)
 
-    def _aged(self, line: Line, tops: Sequence[tuple[int, int, int, Heap]], now: int) -> tuple[int, int, int, Heap] | None:
+    def _aged(self, line: Line, tops: Sequence[Top], now: int) -> Top | None:
         """The longest-waiting head below the best level, if it has waited longer than the queue allows."""
         info = line.info
         if not info.aging_ms or not info.aging_share:
@@ -200,11 +264,18 @@ class Lanes:
             self._comes_back(line)
 
     def ended(self, line: Line, count: int) -> None:
-        """So many tasks of ``line`` run no longer."""
+        """So many slots of ``line`` are free again."""
         full = line.full
         line.running -= count
         if full and not line.full:
             self._comes_back(line)
+
+    def freed(self, header: Header, local: bool) -> None:
+        """A task runs no longer: what it held beside one slot of its queue is free."""
+        if header.needs:
+            supplies.let_go(self.used, header.needs, local)
+            if header.slots > 1:
+                self.ended(self.line(header.queue), header.slots - 1)
 
     def _comes_back(self, line: Line) -> None:
         self._note(line)
@@ -219,17 +290,48 @@ class Lanes:
     def would_start(self, queue: str) -> bool:
         """Whether a queue has work that could start if it is not held."""
         line = self._busy.get(queue)
-        return line is not None and not (line.info.paused or line.full)
+        return line is not None and not (line.info.paused or line.full or (line.needy and self.lacks(line)))
 
     def _with_work(self) -> Collection[Line]:
         """Lines with work that are not held."""
         lines = self._busy.values()
         return [line for line in lines if line.info.name not in self.shut] if self.shut else lines
 
-    def open_lines(self, queues: frozenset[str] | None) -> list[Line]:
-        """Lines that a claim may take from: with work, not held, not paused, a slot free, and external only by name."""
+    def reach(self, queues: frozenset[str] | None) -> list[Line]:
+        """Lines that a claim looks at: with work, not held, not paused, and external only by name."""
         lines = self._with_work() if queues is None else [self._busy[q] for q in queues - self.shut if q in self._busy]
-        return [line for line in lines if not line.info.paused and (queues is not None or not line.info.external) and not line.full]
+        return [line for line in lines if not line.info.paused and (queues is not None or not line.info.external)]
+
+    def open_lines(self, queues: frozenset[str] | None) -> list[Line]:
+        """Those of them that a claim may take from: a slot free, and enough for some of their tasks."""
+        lines = [line for line in self.reach(queues) if not line.full]
+        return [line for line in lines if not self.lacks(line)] if self.needy else lines
+
+    def lacks(self, line: Line) -> bool:
+        """Whether each of its tasks needs more than is free."""
+        if not line.needy or sum(group.lanes for group in line.needy.values()) < line.lanes:
+            return False
+        return not any(self.is_free(line, needs) for needs in line.needy)
+
+    def is_free(self, line: Line, needs: Needs) -> bool:
+        """Whether there is enough for such a task of this line, the workers not looked at."""
+        return is_free(needs, line.left, self.totals, self.used)
+
+    def supply(self, queues: frozenset[str] | None, want: Want) -> Supply | None:
+        """What is left for a claim; None where nobody needs anything. A line that lacks something comes back when it does no more."""
+        if not (self.needy or self.used) and (want.at_once is None or want.at_once <= want.free - self.given):
+            return None
+        for line in self.reach(queues):
+            if self.lacks(line):
+                self._comes_back(line)
+        return Supply(self.totals, self.used, self.over, want, self.given)
+
+    def heads(self, lines: Sequence[Line], types: frozenset[str] | None) -> Iterator[supplies.Head]:
+        """The heads of lanes of these lines that need something."""
+        for line in lines:
+            for needs, group in line.needy.items():
+                for level, seq, number, _ in self.tops(group.heaps, types):
+                    yield line.info, needs, seq, self.by_number[number].heads[level][1]
 
     def join(self, lines: Sequence[Line]) -> None:
         """Those of ``lines`` that came back take their places among the others, before these are claimed from."""
@@ -252,7 +354,8 @@ class Lanes:
 
     def ready(self) -> bool:
         """Whether the pool could take something."""
-        return any(not (line.info.paused or line.info.external or line.full) for line in self._with_work())
+        lines = self._with_work()
+        return any(not (line.info.paused or line.info.external or line.full or (line.needy and self.lacks(line))) for line in lines)
 
     # -- aborted turns ---------------------------------------------------------------------------------------------
 
@@ -263,6 +366,8 @@ class Lanes:
     def begin(self) -> None:
         """A turn begins: from here on ``follow`` goes back to."""
         self._before.clear()
+        self._over_before = dict(self.over) if self.over else {}
+        self.given = 0
 
     def follow(self, old: Lanes) -> None:
         """Take over whose turn it was at the begin of ``old``'s turn, which is lost, and what is held."""
@@ -272,6 +377,7 @@ class Lanes:
                 was = old.lines[name]
                 line.passed, line.passed_over, line.back = old._before.get(name, (was.passed, was.passed_over, was.back))
         self._before.clear()
+        self.over = dict(old._over_before)
 
 
 def joined(lines: Sequence[Line]) -> list[float]:

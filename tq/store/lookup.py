@@ -19,14 +19,31 @@ from typing import Any
 import lmdb
 
 from tq.errors import StoreDamaged
-from tq.model import Spec, State, Status, Task, spec_of, status_from, status_of
-from tq.store import SCAN_MOST, Chore, Held, Holder, KeyRef, Limits, Peeked, Query, QueueInfo, RequestId, Schedule, Tally, TypeInfo
+from tq.model import Spec, State, Status, Task, slots_in, spec_of, status_from, status_of
+from tq.store import (
+    SCAN_MOST,
+    Chore,
+    Held,
+    Holder,
+    InUse,
+    KeyRef,
+    Limits,
+    Peeked,
+    Query,
+    QueueInfo,
+    RequestId,
+    Schedule,
+    Tally,
+    TypeInfo,
+    Want,
+)
 from tq.store.environments import environment, inputs_of
 from tq.store.files import Dbs, unreadable
-from tq.store.keys import DUE, READY, TIMER, U64, Run
+from tq.store.keys import DUE, PAIR, READY, TIMER, U64, Run
 from tq.store.lanes import Lanes, joined
 from tq.store.leases import Leases
 from tq.store.names import Names
+from tq.store.needs import WORKERS, Supply
 from tq.store.order import Order, claimable, listed
 from tq.store.retention import sent_before
 
@@ -222,8 +239,14 @@ class Lookup:
         return Order(self._db, listed(lines), self._lanes.by_key.values(), self._now)
 
     def peek(self, limit: int, queue: str | None = None) -> list[Peeked]:
-        lines = self._lanes.open_lines(None if queue is None else frozenset({queue}))
-        order = Order(self._db, claimable(lines, joined(lines)), self._lanes.by_key.values(), self._now)
+        lanes, named = self._lanes, None if queue is None else frozenset({queue})
+        lines = lanes.open_lines(named)
+        turns = claimable(lines, joined(lines))
+        if lanes.needy:
+            supply = Supply(lanes.totals, dict(lanes.used), dict(lanes.over), None)
+            order = Order(self._db, turns, lanes.by_key.values(), self._now, supply, lanes.reach(named))
+        else:
+            order = Order(self._db, turns, lanes.by_key.values(), self._now)
         with self._view() as txn:
             return [Peeked(task_id, why) for task_id, why in order.explain(txn, limit)]
 
@@ -234,6 +257,42 @@ class Lookup:
         (turns,) = claimable([known], [0.0])
         with self._view() as txn:
             return Order(self._db, [replace(turns, left=limit)], self._lanes.by_key.values(), self._now).take(txn, limit)
+
+    def resources(self) -> dict[str, int]:
+        return dict(self._lanes.totals)
+
+    def in_use(self, workers: int = 0) -> InUse:
+        lanes = self._lanes
+        used, slots = dict(lanes.used), {line.info.name: line.running for line in lanes.lines.values() if line.running}
+        supply = Supply(lanes.totals, used, lanes.over, Want("", 0, at_once=1, slots=workers) if workers else None)
+        heads = list(lanes.heads(lanes.reach(None), None))
+        supply.look(heads, self._now)
+        kept = supply.kept()
+        places = (
+            {
+                lane.heads[level][0]: READY.pack(lane.number, level, lane.heads[level][0])
+                for lane in lanes.by_key.values()
+                if lane.needs
+                for level in lane.heads
+            }
+            if kept
+            else {}
+        )
+        with self._view() as txn:
+            ids = {key: PAIR.unpack(txn.get(places[seq], db=self._db["ready"])[:16])[0] for key, seq in kept.items()}
+        return InUse(used, slots, used.pop(WORKERS, 0), ids)
+
+    def heaviest(self, types: Collection[str]) -> int:
+        lanes, slots = self._lanes, 0
+        for line in lanes.reach(None):
+            some = 1 if any(lanes.tops(line.heaps, frozenset(types))) and line.left >= 1 else 0
+            found = [
+                slots_in(needs)
+                for needs, group in line.needy.items()
+                if lanes.is_free(line, needs) and lanes.tops(group.heaps, frozenset(types))
+            ]
+            slots = max(slots, some, *found)
+        return slots
 
     def oldest(self, queue: str | None, type: str | None) -> int:  # noqa: A002
         lanes = (lane for lane in self._lanes.by_key.values() if queue in (None, lane.key[0]) and type in (None, lane.key[1]))

@@ -22,10 +22,8 @@ from tq.lifecycle import Outcome, Transition, come_due, settle
 from tq.model import MAX_HEADER, Header, Spec, State, Status, Task, is_name, pack, unpack
 from tq.store import (
     SCAN_MOST,
-    Chore,
     Claimed,
     Draft,
-    Event,
     Failure,
     Held,
     Holder,
@@ -35,11 +33,9 @@ from tq.store import (
     QueueInfo,
     RequestId,
     Running,
-    Schedule,
     Success,
     SuccessRow,
     Tally,
-    TypeInfo,
     Want,
     admit,
     arriving,
@@ -47,7 +43,8 @@ from tq.store import (
     checked,
     places_filled,
 )
-from tq.store.sharing import Ahead, Commands, in_order, joined, order
+from tq.store.recorded import Recorded
+from tq.store.sharing import Ahead, Commands, Stock, in_order, joined, order
 from tq.store.snapshot import Contents, Owner, contents_of, copied, write
 
 TIMED = frozenset({State.SCHEDULED, State.RETRYING})
@@ -80,7 +77,7 @@ def _names_of(header: Header) -> list[KeyRef]:
     return [KeyRef(kind, header.type, name) for kind, name in named if name is not None]
 
 
-class MemoryStore(Ahead, Commands):
+class MemoryStore(Recorded, Ahead, Stock, Commands):
     """See ``tq.store.Store``. ``path`` names a snapshot file, written by each commit that changed something."""
 
     def __init__(self, path: Path | None = None, limits: Limits = Limits()) -> None:
@@ -98,6 +95,7 @@ class MemoryStore(Ahead, Commands):
         if self._now is not None:
             raise StoreError("expected a commit or an abort of the turn before, got a second begin. End the first turn.")
         self._now = self._latest = now
+        self._contents.given = 0
         if self._restarted and self._contents.held:  # nobody could extend a lease while nobody was there
             mem, _ = self._turn()
             mem.timers = [timer for timer in mem.timers if timer[1] != "lease"]
@@ -229,15 +227,21 @@ class MemoryStore(Ahead, Commands):
         mem, now = self._turn()
         taken: list[int] = []
         cost = 0.0
+        for queue in self._within(want.queues):
+            if mem.lacks(queue):
+                self._comes_back(queue)
         queues = self._open(want.queues)
         mem.turns |= joined(mem, queues)
-        for task_id, _, queue, turn in order(mem, queues, want.types, now):
+        over = mem.over
+        for task_id, _, queue, turn, taken_over in order(mem, queues, want.types, now, reach=self._within(want.queues), want=want):
             added = want.costs.get(mem.specs[task_id].header.type, float("inf"))
             if len(taken) >= want.limit or (taken and cost + added > want.budget_ms):
                 break
             cost += added
             taken.append(task_id)
-            mem.turns[queue] = turn
+            mem.turns[queue], over = turn, taken_over
+        mem.over = over
+        mem.given += min(len(taken), want.at_once or 0)
         claimed = []
         for task_id in taken:
             spec, old = mem.specs[task_id], mem.statuses[task_id]
@@ -465,16 +469,6 @@ class MemoryStore(Ahead, Commands):
             self._remove(task_id)
         return removed
 
-    def note(self, event: Event) -> Event:
-        mem, _ = self._turn()
-        event = replace(event, number=mem.events[-1].number + 1 if mem.events else 1)
-        mem.events = [*mem.events, event][-max(self._limits.keep_events, 1) :]
-        return event
-
-    def put_types(self, types: Sequence[TypeInfo]) -> None:
-        mem, _ = self._turn()
-        mem.types |= {info.name: info for info in types}
-
     def put_queue(self, queue: QueueInfo) -> None:
         mem, _ = self._turn()
         queue = checked(queue)
@@ -482,31 +476,6 @@ class MemoryStore(Ahead, Commands):
         mem.queues[queue.name] = queue
         if closed and not (queue.paused or self._contents.full(queue.name)):
             self._comes_back(queue.name)
-
-    def put_chore(self, chore: Chore) -> Chore:
-        mem, _ = self._turn()
-        if not chore.id:
-            mem.last_chore += 1
-            chore = replace(chore, id=mem.last_chore)
-        mem.chores[chore.id] = chore
-        return chore
-
-    def drop_chore(self, chore_id: int) -> None:
-        mem, _ = self._turn()
-        mem.chores.pop(chore_id, None)
-
-    def put_schedule(self, schedule: Schedule) -> Schedule:
-        mem, _ = self._turn()
-        schedule = schedule if schedule.number else replace(schedule, number=max(mem.schedules, default=0) + 1)
-        mem.set_schedule(schedule.number, schedule)
-        return schedule
-
-    def drop_schedule(self, number: int) -> None:
-        self._turn()[0].set_schedule(number, None)
-
-    def slots(self, limit: int) -> list[Schedule]:
-        mem, now = self._turn()
-        return [mem.schedules[number] for at, kind, number in mem.timers if at <= now and kind == "slot"][:limit]
 
     # reads
 
@@ -544,9 +513,6 @@ class MemoryStore(Ahead, Commands):
         owners = [self._contents.names.get(ref) for ref in names]
         return [None if owner is None else Holder(owner.id, owner.digest) for owner in owners]
 
-    def events(self, before: int | None, limit: int) -> list[Event]:
-        return [event for event in reversed(self._contents.events) if before is None or event.number < before][:limit]
-
     def held(self) -> list[Held]:
         return [held for _, (held, _) in sorted(self._contents.held.items())]
 
@@ -555,15 +521,6 @@ class MemoryStore(Ahead, Commands):
 
     def queues(self) -> dict[str, QueueInfo]:
         return dict(self._contents.queues)
-
-    def types(self) -> dict[str, TypeInfo]:
-        return dict(self._contents.types)
-
-    def chores(self) -> list[Chore]:
-        return [chore for _, chore in sorted(self._contents.chores.items())]
-
-    def schedules(self) -> dict[str, Schedule]:
-        return {one.name: one for _, one in sorted(self._contents.schedules.items())}
 
     def last_id(self) -> int:
         return self._contents.last_id

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tq.store import SCAN_MOST, Chore, Event, QueueInfo, Schedule, TypeInfo, checked
+from tq.store import SCAN_MOST, Chore, Event, QueueInfo, Resource, Schedule, TypeInfo, checked
 from tq.store.keys import SLOT, TIMER, U64, opened, sealed
 from tq.store.lookup import Lookup
 from tq.store.room import guarded
@@ -35,6 +35,14 @@ class Registry(Lookup):
     def put_queue(self, queue: QueueInfo) -> None:
         self._lanes.configure(checked(queue))
         self._txn.put(queue.name.encode(), sealed(queue.row()), db=self._db["queues"])
+
+    def put_resource(self, resource: Resource) -> None:
+        self._lanes.totals[resource.name] = resource.amount
+        self._txn.put(resource.name.encode(), sealed(resource.row()), db=self._db["resources"])
+
+    def drop_resource(self, name: str) -> None:
+        self._lanes.totals.pop(name, None)
+        self._txn.delete(name.encode(), db=self._db["resources"])
 
     def put_chore(self, chore: Chore) -> Chore:
         if not chore.id:

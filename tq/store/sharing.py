@@ -13,29 +13,42 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from tq.model import environment_key, input_of, pack, unpack
-from tq.store import Peeked, Query, QueueInfo
+from tq.model import Needs, State, environment_key, input_of, pack, slots_in, unpack
+from tq.store import InUse, Peeked, Query, QueueInfo, Want
+from tq.store.needs import WORKERS, Head, Key, Supply, is_free
 from tq.store.snapshot import Contents, Turn
+
+Rung = tuple[int, Needs]
+"""Tasks of one level of a queue that need the same."""
 
 
 @dataclass(slots=True)
 class Going:
-    """A queue while claims take from it, or would: its turn, what it may still give, the next of each level and those behind."""
+    """A queue while claims take from it, or would: its turn, what it may still give, the next of each rung and those behind."""
 
     info: QueueInfo
     turn: Turn
     left: float
-    heads: dict[int, tuple[int, int]]
-    behind: dict[int, Iterator[tuple[int, int]]]
+    heads: dict[Rung, tuple[int, int]]
+    behind: dict[Rung, Iterator[tuple[int, int]]]
 
-    def choose(self, mem: Contents, now: int) -> tuple[int, bool]:
-        """The level of the next task, and whether because it has aged."""
-        best, info = max(self.heads), self.info
-        lower = [level for level in self.heads if level != best]
+    def may_go(self, supply: Supply | None) -> dict[Rung, tuple[int, int]]:
+        """The next of each rung for which there is enough of everything; None: whatever there is."""
+        if supply is None:
+            return self.heads
+        return {
+            rung: head for rung, head in self.heads.items() if supply.allows(self.info.name, self.left, rung[1], head[0] if rung[1] else 0)
+        }
+
+    def choose(self, mem: Contents, heads: dict[Rung, tuple[int, int]], now: int) -> tuple[Rung, bool]:
+        """The rung of the next task, and whether because it has aged."""
+        info = self.info
+        best = min(heads, key=lambda rung: (-rung[0], heads[rung]))
+        lower = [rung for rung in heads if rung[0] != best[0]]
         passed_over, aged = self.turn.passed_over, False
         if lower and info.aging_ms and info.aging_share:
-            oldest = min(lower, key=lambda level: self.heads[level])
-            if now - mem.statuses[self.heads[oldest][1]].ready_at > info.aging_ms:
+            oldest = min(lower, key=lambda rung: heads[rung])
+            if now - mem.statuses[heads[oldest][1]].ready_at > info.aging_ms:
                 aged = passed_over >= info.aging_share - 1
                 best, passed_over = (oldest, 0) if aged else (best, passed_over + 1)
         self.turn = Turn(self.turn.passed + 1 / info.weight, passed_over, back=False)
@@ -54,34 +67,73 @@ def joined(mem: Contents, queues: Sequence[str]) -> dict[str, Turn]:
 
 
 def order(
-    mem: Contents, queues: Sequence[str], types: frozenset[str] | None, now: int, most: float | None = None
-) -> Iterator[tuple[int, str, str, Turn]]:
-    """The ready tasks of these open queues as promise 6 orders them: id, why it goes first, its queue, whose turn is then this.
+    mem: Contents,
+    queues: Sequence[str],
+    types: frozenset[str] | None,
+    now: int,
+    most: float | None = None,
+    *,
+    reach: Sequence[str] = (),
+    want: Want | None = None,
+) -> Iterator[tuple[int, str, str, Turn, dict[Key, int]]]:
+    """The ready tasks of these open queues as promise 6 orders them: id, why it goes first, its queue, whose turn is then this, and how
+    many took of what others wait for. ``reach``: the queues for whose tasks something may be kept.
 
-    ``most`` of each queue, None: as many as it has slots left.
+    ``most`` of each queue, whatever they need; None: as many as there are slots and resources for.
     """
     going: dict[str, Going] = {}
+    supply = Supply(mem.resources, mem.used(), dict(mem.over), want, mem.given) if most is None else None
+    over = mem.over
     for name, turn in joined(mem, queues).items():
-        behind = {
-            level: iter([one for one in rung if types is None or mem.specs[one[1]].header.type in types])
-            for level, rung in mem.ready[name].items()
-        }
-        heads = {level: head for level, rung in behind.items() if (head := next(rung, None)) is not None}
-        if heads:
-            going[name] = Going(mem.queue(name), turn, mem.slots_left(name) if most is None else most, heads, behind)
+        left = mem.slots_left(name) if most is None else most
+        going[name] = Going(mem.queue(name), turn, left, {}, {})
+        for rung, tasks in _rungs(mem, name, types).items():
+            going[name].heads[rung], *behind = tasks
+            going[name].behind[rung] = iter(behind)
+    taken: set[int] = set()
     while going:
+        if supply is not None:
+            supply.look(_waiting(mem, reach, types, taken), now)
         name = min(going, key=lambda queue: (going[queue].turn.passed, queue))
         one = going[name]
-        level, aged = one.choose(mem, now)
-        task_id = one.heads.pop(level)[1]
-        following = next(one.behind[level], None)
-        share = any(max(other.heads) > level for other in going.values() if other is not one)
-        if following is not None:
-            one.heads[level] = following
-        one.left -= 1
-        if not one.heads or not one.left:
+        if not (heads := one.may_go(supply)):
             del going[name]
-        yield task_id, "aged" if aged else "share" if share else "priority", name, one.turn
+            continue
+        rung, aged = one.choose(mem, heads, now)
+        seq, task_id = one.heads.pop(rung)
+        share = any(level > rung[0] for other in going.values() if other is not one for level, _ in other.may_go(supply))
+        following = next(one.behind[rung], None)
+        if following is not None:
+            one.heads[rung] = following
+        slots = slots_in(rung[1])
+        one.left -= slots if most is None else 1
+        taken.add(task_id)
+        if supply is not None:
+            supply.take(name, rung[1], seq, 1)
+            over = supply.over
+        if not one.heads or one.left <= 0:
+            del going[name]
+        yield task_id, "aged" if aged else "share" if share else "priority", name, one.turn, over
+
+
+def _rungs(mem: Contents, queue: str, types: frozenset[str] | None) -> dict[Rung, list[tuple[int, int]]]:
+    """The ready tasks of a queue, of these types, by what makes them go or wait: (sequence, id), in order."""
+    found: dict[Rung, list[tuple[int, int]]] = {}
+    for level, tasks in mem.ready[queue].items():
+        for seq, task_id in tasks:
+            header = mem.specs[task_id].header
+            if types is None or header.type in types:
+                found.setdefault((level, header.needs), []).append((seq, task_id))
+    return found
+
+
+def _waiting(mem: Contents, queues: Sequence[str], types: frozenset[str] | None, taken: Collection[int] = ()) -> Iterator[Head]:
+    """The ready tasks of these queues that need something, but for those that are taken."""
+    for name in queues:
+        for (_, needs), tasks in _rungs(mem, name, types).items():
+            for seq, task_id in tasks if needs else ():
+                if task_id not in taken:
+                    yield mem.queue(name), needs, seq, mem.statuses[task_id].ready_at
 
 
 def in_order(mem: Contents, query: Query) -> Iterator[tuple[int, bytes]]:
@@ -120,18 +172,24 @@ class Ahead:
 
     def would_start(self, queue: str) -> bool:
         mem = self._contents
-        return any(mem.ready.get(queue, {}).values()) and not (mem.queue(queue).paused or mem.full(queue))
+        return any(mem.ready.get(queue, {}).values()) and not (mem.queue(queue).paused or mem.full(queue) or mem.lacks(queue))
 
-    def _open(self, queues: frozenset[str] | None) -> list[str]:
-        """The queues with work that a claim for ``queues`` may take from."""
+    def _within(self, queues: frozenset[str] | None) -> list[str]:
+        """The queues with work that a claim for ``queues`` looks at."""
         mem = self._contents
         names = mem.ready.keys() - self._shut if queues is None else mem.ready.keys() & queues - self._shut
         infos = [mem.queue(name) for name in names if any(mem.ready[name].values())]
-        return [i.name for i in infos if not (i.paused or (i.external and queues is None) or mem.full(i.name))]
+        return [i.name for i in infos if not (i.paused or (i.external and queues is None))]
+
+    def _open(self, queues: frozenset[str] | None) -> list[str]:
+        """Those of them that it may take from."""
+        mem = self._contents
+        return [name for name in self._within(queues) if not (mem.full(name) or mem.lacks(name))]
 
     def peek(self, limit: int, queue: str | None = None) -> list[Peeked]:
-        ahead = order(self._contents, self._open(None if queue is None else frozenset({queue})), None, self._latest)
-        return [Peeked(task_id, why) for task_id, why, _, _ in islice(ahead, limit)]
+        named = None if queue is None else frozenset({queue})
+        ahead = order(self._contents, self._open(named), None, self._latest, reach=self._within(named))
+        return [Peeked(task_id, why) for task_id, why, *_ in islice(ahead, limit)]
 
     def line(self, queue: str, limit: int) -> list[int]:
         mem = self._contents
@@ -149,6 +207,34 @@ class Ahead:
         timers = self._contents.timers
         found = [(at, task_id) for at, kind, task_id in timers if kind == "due" and after < (at, task_id) and at <= until]
         return found[:limit], found[limit - 1] if len(found) > limit else None
+
+
+class Stock:
+    """The part of the memory store that knows what there is of resources and slots, and who has it."""
+
+    _contents: Contents
+    _latest: int
+
+    def _within(self, queues: frozenset[str] | None) -> list[str]:
+        raise NotImplementedError
+
+    def resources(self) -> dict[str, int]:
+        return dict(self._contents.resources)
+
+    def in_use(self, workers: int = 0) -> InUse:
+        mem = self._contents
+        used = mem.used()
+        queues = {mem.specs[task_id].header.queue for task_id in mem.held}
+        supply = Supply(mem.resources, used, mem.over, Want("", 0, at_once=1, slots=workers) if workers else None)
+        supply.look(_waiting(mem, self._within(None), None), self._latest)
+        ids = {status.seq: task_id for task_id, status in mem.statuses.items() if status.state is State.PENDING}
+        beside = used.pop(WORKERS, 0)
+        return InUse(used, {name: mem.slots_taken(name) for name in queues}, beside, {key: ids[seq] for key, seq in supply.kept().items()})
+
+    def heaviest(self, types: Collection[str]) -> int:
+        mem, used = self._contents, self._contents.used()
+        found = {(name, needs) for name in self._within(None) for _, needs in _rungs(mem, name, frozenset(types))}
+        return max((slots_in(needs) for name, needs in found if is_free(needs, mem.slots_left(name), mem.resources, used)), default=0)
 
 
 class Commands:

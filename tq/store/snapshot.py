@@ -18,6 +18,7 @@ from pathlib import Path
 from tq.errors import StoreError, StoreTooNew
 from tq.model import Header, Spec, State, Status, environment_key, input_of, pack, seal, spec_of, status_of, unpack, unseal
 from tq.store import Chore, Event, Held, KeyRef, QueueInfo, Schedule, Tally, TypeInfo, queue_of
+from tq.store.needs import Key, hold, is_free
 
 FORMAT = 1
 """The format of a snapshot; the records in it have versions of their own."""
@@ -70,6 +71,9 @@ class Contents:
     environments: dict[bytes, bytes] = field(default_factory=dict)  # packed, by key
     freed: list[str] = field(default_factory=list)  # names of inputs whose tasks are gone; not in a snapshot
     children: set[tuple[int, int]] = field(default_factory=set)  # (parent, blocked task that waits for it)
+    resources: dict[str, int] = field(default_factory=dict)  # how much there is, by name
+    over: dict[Key, int] = field(default_factory=dict)  # see needs.py; not in a snapshot
+    given: int = 0  # slots of workers that were given tasks in this turn; not in a snapshot
 
     def copy(self) -> Contents:
         return replace(
@@ -78,7 +82,7 @@ class Contents:
             turns=dict(self.turns), queues=dict(self.queues), types=dict(self.types), chores=dict(self.chores),
             requests=dict(self.requests), tallies={key: copied(tally) for key, tally in self.tallies.items()},
             names=dict(self.names), events=list(self.events), schedules=dict(self.schedules), children=set(self.children),
-            environments=dict(self.environments), freed=list(self.freed),
+            environments=dict(self.environments), freed=list(self.freed), resources=dict(self.resources), over=dict(self.over),
         )  # fmt: skip
 
     def queue(self, name: str) -> QueueInfo:
@@ -87,7 +91,25 @@ class Contents:
     def slots_left(self, queue: str) -> float:
         """How many more of its tasks may run."""
         slots = self.queue(queue).slots
-        return slots - sum(self.specs[task_id].header.queue == queue for task_id in self.held) if slots else inf
+        return slots - self.slots_taken(queue) if slots else inf
+
+    def slots_taken(self, queue: str) -> int:
+        """How many slots its tasks that run take."""
+        headers = (self.specs[task_id].header for task_id in self.held)
+        return sum(header.slots for header in headers if header.queue == queue)
+
+    def used(self) -> dict[str, int]:
+        """What tasks that run hold: see needs.py."""
+        used: dict[str, int] = {}
+        for held, _ in self.held.values():
+            hold(used, self.specs[held.id].header.needs, local=not held.lease_ms)
+        return used
+
+    def lacks(self, queue: str) -> bool:
+        """Whether each ready task of a queue needs more than is free."""
+        left, used = self.slots_left(queue), self.used()
+        needs = {self.specs[task_id].header.needs for rung in self.ready[queue].values() for _, task_id in rung}
+        return bool(needs) and all(one and not is_free(one, left, self.resources, used) for one in needs)
 
     def full(self, queue: str) -> bool:
         return self.slots_left(queue) <= 0
@@ -128,9 +150,8 @@ class Contents:
         names = [[*ref, owner.id, owner.digest, owner.until] for ref, owner in self.names.items()]
         events = [event.row() for event in self.events]
         named = [[value.row() for value in kind.values()] for kind in (self.queues, self.types, self.chores, self.tallies, self.schedules)]
-        return seal(
-            pack([FORMAT, counters, tasks, held, self.timers, requests, names, events, *named, sorted(self.children), self.environments])
-        )
+        later = [sorted(self.children), self.environments, self.resources]
+        return seal(pack([FORMAT, counters, tasks, held, self.timers, requests, names, events, *named, *later]))
 
 
 def contents_of(record: bytes, what: str) -> Contents:
@@ -157,6 +178,7 @@ def contents_of(record: bytes, what: str) -> Contents:
     found.schedules = {row[0]: Schedule(*row) for row in (later[0] if later else ())}
     found.environments = dict(later[2]) if len(later) > 2 else {}
     found.children = {(parent, child) for parent, child in (later[1] if len(later) > 1 else ())}
+    found.resources = dict(later[3]) if len(later) > 3 else {}
     found.tallies = {(row[0], row[1]): Tally(*row) for row in tallies}
     return found
 

@@ -22,7 +22,7 @@ import lmdb.verify as pages
 
 from tq.errors import StoreDamaged, StoreLocked, TqError
 from tq.model import ENVIRONMENT_KEY, Spec, State, Status, environment_key, is_environment, spec_of, status_of, unseal
-from tq.store import RELEASE, Chore, Event, KeyRef, Schedule, Tally, TypeInfo, queue_of
+from tq.store import RELEASE, Chore, Event, KeyRef, Resource, Schedule, Tally, TypeInfo, queue_of
 from tq.store.files import Dbs, Lock, open_store
 from tq.store.keys import (
     COUNTED,
@@ -41,6 +41,7 @@ from tq.store.keys import (
     TIMER,
     U32,
     U64,
+    lane_key,
     name_key,
     opened,
     ref_of,
@@ -189,6 +190,7 @@ class _Check:
             ("queues", lambda *row: queue_of(row), lambda info: info.name.encode()),
             ("chores", Chore, lambda chore: U64.pack(chore.id)),
             ("schedules", Schedule, lambda one: U64.pack(one.number)),
+            ("resources", Resource, lambda one: one.name.encode()),
         )
         slots: set[bytes] = set()
         for name, kind, key_of in rows:
@@ -216,7 +218,9 @@ class _Check:
                 continue
             number, lane = row
             if lane in self._lanes:
-                self.say(f"lane {number}: expected a queue, type, tenant and flow of its own, got those of lane {self._lanes[lane]}.")
+                self.say(
+                    f"lane {number}: expected a queue, type, tenant, flow and needs of its own, got those of lane {self._lanes[lane]}."
+                )
             self._lanes.setdefault(lane, number)
 
     def _read_tallies(self) -> None:
@@ -521,10 +525,10 @@ def _number(key: bytes) -> int:
 
 
 def _lane_of(key: bytes, value: bytes) -> tuple[int, tuple[Any, ...]]:
-    queue, kind, tenant, flow = opened(value, f"lane {key.hex()}")
-    if not all(isinstance(name, str | None) for name in (queue, kind, tenant, flow)):
+    lane = lane_key(opened(value, f"lane {key.hex()}"))
+    if not all(isinstance(name, str | None) for name in (*lane[:4], *(name for name, _ in lane[4]))):
         raise ValueError("expected names")
-    return U32.unpack(key)[0], (queue, kind, tenant, flow)
+    return U32.unpack(key)[0], lane
 
 
 def _words(name: str, key: bytes) -> str:

@@ -97,7 +97,7 @@ def test_why_says_what_only_the_daemon_knows(tq: Tq, daemon: Any, until: Any, ap
     assert tq("suspend", "1").returncode == 0
     assert "it is suspended" in said("1")
     assert tq("enqueue", "--type", "double", "--payload", '{"n": 1}').stdout == "2\n"
-    assert said("2").startswith("task 2 (double, queue default) is pending: all 1 slots of the workers are taken; it is the next one")
+    assert said("2").startswith("task 2 (double, queue default) is pending: 1 of 1 slots of the workers are taken; it is the next one")
     app.write_text(APP.replace('"double"', '"triple"'))
     one.restart()
     until(lambda: "none of the 1 workers has the type double any more" in said("2"), 20)

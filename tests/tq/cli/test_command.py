@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from tests.living import unmeasured
-from tq.cli.command import extras_of, words_of
-from tq.cli.options import command_task
+from tq.cli.command import command_task, extras_of, words_of
 from tq.client import connect
 from tq.errors import UsageError
 from tq.model import ENVIRONMENT_KEY, unpack

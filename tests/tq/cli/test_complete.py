@@ -110,6 +110,9 @@ def test_ids_queues_types_and_workers_are_those_of_the_daemon(offer: Offer, fake
     fake.verbs["types"] = lambda _: {"types": [{"name": "mail.send"}]}
     fake.verbs["workers"] = lambda _: {"workers": [{"id": "w1", "state": "idle", "pid": 3}]}
     fake.verbs["schedules"] = lambda _: {"schedules": [{"name": "night", "paused": True}, {"name": "day", "paused": False}]}
+    fake.verbs["resources"] = lambda _: {"resources": [{"name": "gpu", "amount": 2}, {"name": "licence", "amount": 1}]}
+    assert offer("resource", "remove", "") == offer("resource", "set", "") == ["words", "gpu", "licence"]
+    assert offer("add", "--use", "g") == ["words", "gpu"]
     assert offer("schedule", "history", "") == ["words", "night", "day"]
     assert offer("schedule", "add", "") == ["words"]  # a new name
     assert offer("retry", "") == ["words", "12", "7"]

@@ -25,6 +25,7 @@ NEEDED = {
     "edit": ["--priority=3"],
     "dead retry": [],
     "queue set": ["--weight=2"],
+    "resource set": ["2"],
     "schedule add": ["--every=9s"],
 }
 
@@ -81,6 +82,7 @@ BAD: dict[str, tuple[str, ...]] = {
     "state": ("", "asleep", "failed,asleep"),
     "where": ("", "colour:red", "(state:failed", "age>soon"),
     "meta": ("", "x", "=x", "\udcff=x"),
+    "use": (":", "gpu:", ":2", "gpu:x", "gpu:0", "gpu:-1", "\udcff"),
     "route": ("", "a b", "\x07", "\udcff", "x" * 201),
     "payload": ("", "{", "@/nowhere/at/all"),
     "batch": ("", "/nowhere/at/all"),
@@ -132,7 +134,17 @@ def test_what_is_no_id_is_refused_before_it_is_sent(fake: Any, run: Run, name: s
     assert not fake.requests
 
 
-@pytest.mark.parametrize("words", ["queue set NONE --weight=2", "queue pause \udcff", "queue purge NONE", "worker drain NONE"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "queue set NONE --weight=2",
+        "resource set NONE 2",
+        "resource remove NONE",
+        "queue pause \udcff",
+        "queue purge NONE",
+        "worker drain NONE",
+    ],
+)
 def test_what_names_nothing_is_refused_before_it_is_sent(fake: Any, run: Run, words: str) -> None:
     code, out, err = run(*("" if word == "NONE" else word for word in words.split()))
     assert (code, out) == (2, "")

@@ -64,8 +64,22 @@ REASONS: list[tuple[str, str, dict[str, Any], str]] = [
     ("no_worker_knows_type", "pending", {"type": EVIL}, "no worker has ever named the type \\x1b"),
     ("no_worker_has_type", "pending", {"type": EVIL, "workers": 2}, "none of the 2 workers has the type \\x1b"),
     ("type_suspected", "pending", {"type": "t", "crashes": 3, "try_at": AT}, "3 runs in a row have killed their workers; one is tried"),
-    ("queue_slots_taken", "pending", {"queue": "q", "running": 2, "slots": 2}, "runs 2 tasks and has 2 slots"),
-    ("workers_busy", "pending", {"active": 4, "slots": 4}, "all 4 slots"),
+    ("queue_slots_taken", "pending", {"queue": "q", "running": 2, "slots": 2, "needs": 1}, "queue q take 2 of its 2 slots"),
+    ("queue_slots_taken", "pending", {"queue": "q", "running": 1, "slots": 2, "needs": 2}, "queue q take 1 of its 2 slots, and it needs 2"),
+    ("workers_busy", "pending", {"active": 1, "slots": 2, "needs": 2}, "1 of 2 slots of the workers are taken, and it needs 2"),
+    ("workers_busy", "pending", {"active": 0, "slots": 2, "needs": 3},
+     "0 of 2 slots of the workers are taken, and it needs 3, more than there are"),
+    ("resource_taken", "pending", {"resource": "gpu", "amount": 1, "in_use": 2, "total": 2, "tasks": [7, 9], "of": 2},
+     "it waits for 1 of resource gpu: 2 of 2 are in use by tasks 7, 9"),
+    ("resource_taken", "pending", {"resource": "g\x1b", "amount": 1, "in_use": 9, "total": 9, "tasks": [7], "of": 9},
+     "it waits for 1 of resource g\\x1b: 9 of 9 are in use by tasks 7 and 8 more"),
+    ("resource_taken", "pending", {"resource": "gpu", "amount": 1, "in_use": 1, "total": 1, "tasks": [7], "of": 1}, "in use by task 7"),
+    ("resource_short", "pending", {"resource": "gpu", "amount": 2, "total": 1}, "it needs 2 of resource gpu, of which there is 1"),
+    ("kept", "pending", {"resource": "gpu", "queue": "q", "id": 5},
+     "what is free of resource gpu is kept for task 5, which has waited longer"),
+    ("kept", "pending", {"resource": "", "queue": "q", "id": 5}, "what is free of the workers' slots is kept for task 5"),
+    ("kept", "pending", {"resource": None, "queue": "q", "id": 5}, "what is free of the slots of queue q is kept for task 5"),
+    ("workers_busy", "pending", {"active": 4, "slots": 4}, "4 of 4 slots"),
     ("workers_start", "pending", {"starting": 2}, "the workers (2) are starting"),
     ("no_workers", "pending", {}, "there are no workers"),
     ("place", "pending", {"queue": "q", "ahead": 3}, "3 tasks of queue q go before it."),
@@ -103,8 +117,8 @@ def test_several_reasons_are_one_sentence_with_the_hint_of_the_first(fake: Any, 
     reasons = [["workers_busy", {"active": 1, "slots": 1}], ["place", {"queue": "q", "ahead": 3, "estimate_ms": 1500}]]
     fake.verbs["why"] = lambda _: {"task": task_row(1, state="pending", finished_at=0), "reasons": reasons}
     assert run("why", "1")[1] == (
-        "task 1 (email, queue default) is pending: all 1 slots of the workers are taken; "
-        "3 tasks of queue q go before it, which may take 1.5 s.\n  `tq worker list` shows by what.\n"
+        "task 1 (email, queue default) is pending: 1 of 1 slots of the workers are taken; "
+        "3 tasks of queue q go before it, which may take 1.5 s.\n  `tq worker list` shows by what, `tq worker scale N` starts more.\n"
     )
     assert json.loads(run("why", "1", "--json")[1])["reasons"][1] == {"reason": "place", "queue": "q", "ahead": 3, "estimate": 1.5}
 

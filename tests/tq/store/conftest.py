@@ -25,6 +25,7 @@ from tq.store import (
     Query,
     QueueInfo,
     RequestId,
+    Resource,
     Store,
     Success,
     Tally,
@@ -184,6 +185,14 @@ class Driver:
     def put_queue(self, name: str, **settings: Any) -> None:
         with self.turn() as raw:
             raw.put_queue(QueueInfo(name, **settings))
+
+    def put_resource(self, name: str, amount: int | None) -> None:
+        """How much there is of it; None: it is gone."""
+        with self.turn() as raw:
+            if amount is None:
+                raw.drop_resource(name)
+            else:
+                raw.put_resource(Resource(name, amount))
 
     def put_types(self, *types: TypeInfo) -> None:
         with self.turn() as raw:

@@ -16,7 +16,7 @@ from tq.store.verify import verify
 
 
 def lane(lanes: Lanes, kind: str = "t", tenant: str | None = None, queue: str = "q") -> Lane:
-    return lanes.add(lanes.last + 1, (queue, kind, tenant, None))
+    return lanes.add(lanes.last + 1, (queue, kind, tenant, None, ()))
 
 
 def entries(lanes: Lanes) -> int:

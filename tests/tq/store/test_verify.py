@@ -403,7 +403,7 @@ DAMAGE: list[tuple[Callable[[Surgeon], None], str]] = [
     (_ready_entry_in_another_lane, "ready: the entry .lane 77, .* names task 1"),
     (_ready_entry_without_its_mark, "task 10: pending, but its entry in ready .* says"),
     (_lost_lane, "task 1: pending, but the lane .* is missing"),
-    (_two_lanes_of_one_key, "lane 500: expected a queue, type, tenant and flow of its own"),
+    (_two_lanes_of_one_key, "lane 500: expected a queue, type, tenant, flow and needs of its own"),
     (_lost_due_timer, "task 2: scheduled, but its entry in timers .* is missing"),
     (_stray_due_timer, "timers: the entry .* names task 7"),
     (_lost_expiry, "task 1: it expires, but the timer for that is missing"),

@@ -1,0 +1,79 @@
+"""What a memory store knows beside its tasks: types, resources, chores, schedules, events.
+
+For: the small tables of ``MemoryStore``, as registry.py has those of the LMDB store.
+Not for: tasks, queues.
+Runs in: the process that opens a memory store.
+Promises: what is put in a turn is gone if that is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tq.store import Chore, Event, Limits, Resource, Schedule, TypeInfo
+from tq.store.snapshot import Contents
+
+
+class Recorded:
+    """The part of the memory store that keeps what is no task."""
+
+    _contents: Contents
+    _limits: Limits
+
+    def _turn(self) -> tuple[Contents, int]:
+        raise NotImplementedError
+
+    def note(self, event: Event) -> Event:
+        mem, _ = self._turn()
+        event = replace(event, number=mem.events[-1].number + 1 if mem.events else 1)
+        mem.events = [*mem.events, event][-max(self._limits.keep_events, 1) :]
+        return event
+
+    def put_types(self, types: Sequence[TypeInfo]) -> None:
+        mem, _ = self._turn()
+        mem.types |= {info.name: info for info in types}
+
+    def put_resource(self, resource: Resource) -> None:
+        mem, _ = self._turn()
+        mem.resources[resource.name] = resource.amount
+
+    def drop_resource(self, name: str) -> None:
+        self._turn()[0].resources.pop(name, None)
+
+    def put_chore(self, chore: Chore) -> Chore:
+        mem, _ = self._turn()
+        if not chore.id:
+            mem.last_chore += 1
+            chore = replace(chore, id=mem.last_chore)
+        mem.chores[chore.id] = chore
+        return chore
+
+    def drop_chore(self, chore_id: int) -> None:
+        mem, _ = self._turn()
+        mem.chores.pop(chore_id, None)
+
+    def put_schedule(self, schedule: Schedule) -> Schedule:
+        mem, _ = self._turn()
+        schedule = schedule if schedule.number else replace(schedule, number=max(mem.schedules, default=0) + 1)
+        mem.set_schedule(schedule.number, schedule)
+        return schedule
+
+    def drop_schedule(self, number: int) -> None:
+        self._turn()[0].set_schedule(number, None)
+
+    def slots(self, limit: int) -> list[Schedule]:
+        mem, now = self._turn()
+        return [mem.schedules[number] for at, kind, number in mem.timers if at <= now and kind == "slot"][:limit]
+
+    def events(self, before: int | None, limit: int) -> list[Event]:
+        return [event for event in reversed(self._contents.events) if before is None or event.number < before][:limit]
+
+    def types(self) -> dict[str, TypeInfo]:
+        return dict(self._contents.types)
+
+    def chores(self) -> list[Chore]:
+        return [chore for _, chore in sorted(self._contents.chores.items())]
+
+    def schedules(self) -> dict[str, Schedule]:
+        return {one.name: one for _, one in sorted(self._contents.schedules.items())}
