@@ -105,9 +105,7 @@ OPEN = (
     Option("--tty", "Run it on a terminal of its own, interactive; its output is one stream (with `tq run --raw` it may draw).", "flag"),
 )
 OF_CRON = (
-    Option(
-        "--cron", "NAME, in a crontab: print nothing unless it fails, never run twice at once; `tq list label:NAME`.", key="cron_name"
-    ),
+    Option("--cron", "NAME, in a crontab: print nothing unless it fails, never run twice at once; `tq list label:NAME`.", key="cron_name"),
     Option("--verbose", "With --cron: say also that it succeeded, or was left out.", "flag"),
 )
 PAYLOAD = Option("--payload -P", "JSON text, @FILE, or - for standard input.")
