@@ -352,7 +352,8 @@ class Broker:
             schedules.ended(turn)
             self._rules.tell(alerts, turn)
             self._families.release(turn)  # before the claims: what it lets go may be handed out
-            self._consumers.grant(turn, wants)
+            if self._consumers.grant(turn, wants):
+                self._stirred = turn.busy = True
             self._unkept += len(settles) + len(turn.ended) + len(requests)
             if self._unkept >= RETAIN_EACH or now >= self._retain_at or store.short():
                 self._retain(turn, max(2 * self._unkept, RETAIN_EACH))
