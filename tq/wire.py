@@ -41,7 +41,8 @@ enqueue    {tasks: [[type, payload, options], ...], options, again: bool}  -> {i
            it is about: one live task of its type) with unique_policy "reject" (a ``conflict``), "existing" or "replace",
            slots (it counts as so many of those of its queue and of the workers), uses {resource: amount} (held while it runs),
            after and after_any (ids, at most 1,000: it is blocked until they are over; one of ``after`` that failed, was cancelled or
-           expired cancels it, with the error ``ParentFailed``; one that there is none of is ``no_such_task``).
+           expired cancels it, with the error ``ParentFailed``; one that there is none of is ``no_such_task``). The tasks of one
+           request wait for at most WAITS_MOST others, counted anew for each of them.
 get        {ids: [...], how: bool}                -> {tasks: [task or nil, ...]}       a task: see ``tq.model.Task.row``
            A task that runs may also have ``progress`` [fraction, text] and ``suspended: true``. With one id and ``how: true`` that
            of a command has ``how``: its extras (``tq.launch``), its environment in it, with what looks secret masked.
@@ -197,6 +198,8 @@ import msgpack
 
 PROTOCOL = 1
 MAX_FRAME = 1 << 20
+WAITS_MOST = 100_000
+"""Tasks that those of one ``enqueue`` may wait for, counted for each: the store has an entry for every pair."""
 ANSWER, ERROR, EVENT = 0, 1, 2
 SOCKET = "tq.sock"
 MAX_SOCKET_PATH = 107
