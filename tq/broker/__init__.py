@@ -195,7 +195,7 @@ class Broker:
             self.desk.intake.forget()
             self._schedules.declare(fresh, known, gone)
             self._store.commit()
-        except Refused:
+        except (Refused, StoreDamaged):
             self._store.abort()
             self.desk.intake.forget()
             raise
@@ -207,7 +207,7 @@ class Broker:
         try:
             self._lines.declare(declared, former, source)
             self._store.commit()
-        except Refused:
+        except (Refused, StoreDamaged):
             self._store.abort()
             raise
 
@@ -229,7 +229,7 @@ class Broker:
         try:
             self._rules.declare(rules, source)
             self._store.commit()
-        except Refused:
+        except (Refused, StoreDamaged):
             self._store.abort()
             raise
 

@@ -22,6 +22,7 @@ alert (raised or cleared), rule, watch, value, above, queue, type.
 from __future__ import annotations
 
 import difflib
+import logging
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -32,7 +33,7 @@ from typing import Any
 from tq.arguments import arguments
 from tq.broker.alerts import alert_row, send
 from tq.broker.desk import Desk, Turn, Verb
-from tq.errors import ConfigError, UsageError
+from tq.errors import ConfigError, StoreDamaged, UsageError
 from tq.model import MAX_DURATION_MS, State, brief, duration_ms, is_name
 from tq.schedule import alert_of
 from tq.store import SCAN_MOST, Event
@@ -55,6 +56,7 @@ LOOK_MS = 1000
 WINDOW_MS, LEAST = 300_000, 10
 PARTS = 10
 """A window moves in so many steps."""
+_log = logging.getLogger("tq.broker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ class Rules:
         self.rules: dict[str, Rule] = {}
         self.raised: dict[str, int] = {}
         """Those that are raised: since when (ms)."""
+        self._known = False  # whether it is known what was raised before
         self.changed = False
         """Whether something has happened since they were looked at."""
         self._since: dict[str, int] = {}  # when what a rule says began to differ from what was told
@@ -102,9 +105,8 @@ class Rules:
         """These are the rules from now on; in a turn. One that is gone, or is another, is cleared."""
         desk = self._desk
         fresh = {rule.name: rule for rule in rules}
-        if not (fresh or self.rules):
-            return
-        raised = self.raised if self.rules else _last_told(desk)
+        raised = self.raised if self._known else _last_told(desk)
+        self._known = True
         gone = [name for name in raised if name not in fresh or (self.rules and self.rules.get(name) != fresh[name])]
         for name in gone:
             desk.store.note(Event(0, desk.now, who, "alert_cleared", f"alert {name}", None, {"why": "the rule is another, or gone"}))
@@ -256,19 +258,27 @@ def _is_of(rule: Rule, queue: str, kind: str) -> bool:
 
 
 def _last_told(desk: Desk) -> dict[str, int]:
-    """The rules that were raised last, and since when, as events have it."""
+    """The rules that were raised last, and since when, as events have it. Of what is older than an event that cannot be read, none."""
     found: dict[str, int] = {}
     known: set[str] = set()
     before: int | None = None
+    most = SCAN_MOST
     while True:
-        page = desk.store.events(before, SCAN_MOST)
+        try:
+            page = desk.store.events(before, most)
+        except StoreDamaged as error:
+            if most == 1:
+                _log.error("alert rules that were raised before that are not known: %s", error)
+                return found
+            most //= 2
+            continue
         for event in page:
             name = event.target.removeprefix("alert ") if event.target.startswith("alert ") else ""
             if name and event.what in _TOLD and name not in known:
                 known.add(name)
                 if (event.after or {}).get("alert", event.what.removeprefix("alert_")) == "raised":
                     found[name] = event.at
-        if len(page) < SCAN_MOST:
+        if len(page) < most:
             return found
         before = page[-1].number
 
