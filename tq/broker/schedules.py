@@ -82,8 +82,11 @@ class Schedules:
         turn.busy = turn.busy or len(due) == SCAN_MOST
 
     def _move_on(self, one: Schedule, until: float, turn: Turn) -> None:
-        """Look at the slots that have come, and act on them once all of them are known."""
+        """Look at the slots that have come, and act on them once all of them are known; while it is paused, only at its alerts."""
         desk, rule = self._desk, rule_of(one.rule)
+        if one.paused:
+            desk.store.put_schedule(self._alerts.look(one, turn))
+            return
         slots, missed, missed_at = list(one.slots), one.missed, one.missed_at
         following = 0
         for slot in rule.slots(one.slot_at - 1, one.made_at) if one.slot_at else ():
@@ -258,7 +261,7 @@ class Schedules:
             one = replace(one, rule=rule.row(), made_at=desk.now, slots=(), missed=0, missed_at=0)
             one = self._from_now(one, must=True)
         one = self._pause(one, args["paused"]) if args.get("paused", one.paused) != one.paused else one
-        one = self._alerts.timed(one)
+        one = self._alerts.timed(one, desk.now + AGAIN_MS if one.watched or one.untold else 0)
         desk.store.put_schedule(one)
         after = shown(one)
         if known is None:
