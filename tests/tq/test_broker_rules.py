@@ -195,6 +195,36 @@ def test_a_slot_that_waits_too_long_is_told(d: Driver) -> None:
     assert [one[:2] for one in told(d)] == [("late", "raised"), ("late", "cleared")]
 
 
+def test_slots_that_wait_one_after_the_other_are_no_slot_that_waits_too_long(d: Driver) -> None:
+    watch(d, late={"watch": "late_schedule", "above": "60s"})
+    d.ask("set_schedule", name="s", new=True, every_ms=10_000, overlap="queue_one", task=["t", b"", None])
+    pass_time(d, 10_000)
+    (run,) = d.grant(1)
+    for _ in range(10):  # each run ends when a slot comes, and one is left over: whenever one looks, some slot waits
+        pass_time(d, 29_500)
+        d.now += 500
+        d.broker.settled([d.result(run)])
+        (run,) = d.grant(1)
+    assert told(d) == []
+    assert d.ask("alerts")["alerts"][0]["value"] <= 30_000
+    d.ask("run_schedule", name="s")  # one by hand is not the one that is waited for
+    pass_time(d, 40_000)
+    d.ask("run_schedule", name="s")
+    pass_time(d, 40_000)
+    assert [one[:2] for one in told(d)] == [("late", "raised")]
+
+
+def test_a_slot_that_makes_way_for_a_newer_one_waits_since_the_first_of_them(d: Driver) -> None:
+    watch(d, late={"watch": "late_schedule", "above": "90s"})
+    d.ask("set_schedule", name="s", new=True, every_ms=60_000, overlap="cancel_old", task=["t", b"", None])
+    pass_time(d, 60_000)
+    assert d.grant(1)  # and it does not stop, though it is told to
+    pass_time(d, 140_000)
+    assert told(d) == []
+    pass_time(d, 30_000)
+    assert [one[:2] for one in told(d)] == [("late", "raised")]
+
+
 def test_what_was_raised_is_known_after_a_restart_and_cleared_once(d: Driver) -> None:
     rule = {"deep": {"watch": "queue_depth", "above": 0, "queue": "x"}, "bad": {"watch": "failure_rate", "above": 0.1, "window": "1m"}}
     watch(d, **rule)

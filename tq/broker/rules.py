@@ -98,7 +98,7 @@ class Rules:
         self._looked_at = 0
         self._begun_at = 0
         self._before: set[str] = set()  # raised before that, for reasons that are not known any more
-        self._late: dict[int, int] = {}  # by schedule, the first of the slots that wait
+        self._late: dict[int, tuple[int, int]] = {}  # by schedule, the first of the slots that wait, and the slot that ran before it
         self._due_at: float = math.inf
 
     def declare(self, rules: Sequence[Rule], who: str) -> None:
@@ -198,11 +198,15 @@ class Rules:
         if rule.watch == "failure_rate":
             return self._rate(rule, now)
         if rule.watch == "late_schedule":
-            slots = {
-                one.number: (*one.slots[:1], *([one.held] if one.held else [])) for one in store.schedules().values() if not one.paused
-            }
-            self._late = {number: self._late.get(number, min(some)) for number, some in slots.items() if some}
-            return self._age(rule, min(self._late.values(), default=0), now)
+            late: dict[int, tuple[int, int]] = {}
+            for one in store.schedules().values():
+                waits = [slot for slot in (*one.slots[:1], one.held) if slot and not one.paused]
+                ran = next((slot for slot, _ in reversed(one.runs) if slot), 0)  # not one by hand
+                if waits:
+                    first, before = self._late.get(one.number, (0, 0))
+                    late[one.number] = (first if first and before == ran else min(waits), ran)
+            self._late = late
+            return self._age(rule, min((slot for slot, _ in late.values()), default=0), now)
         while self._lost and self._lost[0] <= now - max(one.window_ms for one in self.rules.values() if one.watch == "lost_worker"):
             self._lost.popleft()
         lost = [at for at in self._lost if at > now - rule.window_ms]

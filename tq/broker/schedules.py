@@ -140,7 +140,18 @@ class Schedules:
             one = replace(one, live=[task.id for task in live])
             if live:
                 return self._hold(one, slot), ""
+            if one.held:
+                return self._begin_held(one, slot, missed, turn)
         return self._send(one, slot, missed, turn)
+
+    def _begin_held(self, one: Schedule, slot: int, missed: int, turn: Turn) -> tuple[Schedule, str]:
+        """A slot comes in the very turn in which the run ends that one before it waits for: they keep their order."""
+        if one.overlap == "queue_one":
+            now, refused = self._send(replace(one, held=0), one.held, 0, turn)
+            if refused:
+                return one, refused
+            return (self._hold(now, slot), "") if now.live else self._send(now, slot, missed, turn)
+        return self._send(replace(self._hold(one, slot), held=0), slot, missed, turn)
 
     def _hold(self, one: Schedule, slot: int) -> Schedule:
         """A slot that overlaps: skip it, or let it wait for the end of what goes on."""
