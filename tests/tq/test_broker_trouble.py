@@ -179,6 +179,22 @@ def test_a_damaged_task_whose_end_is_watched_does_not_stop_the_daemon(disk: Driv
     assert [(event["event"], event["id"]) for event in disk.events(number, 3)] == [("succeeded", 1), ("succeeded", 2)]
 
 
+@pytest.mark.parametrize("who", ["a worker", "a consumer"])
+def test_children_of_a_task_that_cannot_be_read_go_their_way_at_once(disk: Driver, who: str) -> None:
+    disk.ask("set_queue", name="q", external=who == "a consumer")
+    (parent,) = disk.add(queue="q")
+    loose, lost = *disk.add(after_any=[parent]), *disk.add(after=[parent])
+    damage(disk, parent)
+    if who == "a consumer":
+        assert disk.ask("claim", queues=["q"])["tasks"] == []
+    else:
+        assert disk.grant(1) == []
+    assert disk.turns[-1].busy  # else the loop would sleep
+    disk.settle_down()
+    assert disk.states(loose, lost) == ["pending", "cancelled"]
+    assert not disk.turn().busy
+
+
 def test_a_store_whose_running_task_is_damaged_opens_and_the_others_are_taken_back(disk: Driver) -> None:
     disk.add(3)
     disk.grant(2)

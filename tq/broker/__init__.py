@@ -354,6 +354,8 @@ class Broker:
             self._families.release(turn)  # before the claims: what it lets go may be handed out
             if self._consumers.grant(turn, wants):
                 self._stirred = turn.busy = True
+            # One that a claim leaves behind: what was next could not be read, and is over.
+            turn.busy = turn.busy or any(chore.verb == RELEASE for chore in store.chores())
             self._unkept += len(settles) + len(turn.ended) + len(requests)
             if self._unkept >= RETAIN_EACH or now >= self._retain_at or store.short():
                 self._retain(turn, max(2 * self._unkept, RETAIN_EACH))
