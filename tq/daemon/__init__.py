@@ -173,7 +173,6 @@ class Daemon(Verbs):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         begun = self._pool.bury()
         interrupted, released = self._broker.recover((lambda *_: True) if self._store.copied else begun, now_ms())
-        self._store.adopt()
         self._stored(self._pool.closed)
         inlet.sweep(self._dir / "run")
         if spool.names(str(self._dir)):
@@ -382,9 +381,14 @@ class Daemon(Verbs):
             self._log.event("types_not_stored", "warning", why=error.message)
 
     def _stored(self, boards: list[Path]) -> None:
-        """What these boards of dead workers say is stored, unless there was no room for it: then they are still needed."""
-        while boards and not self._broker.owed:
+        """What these boards of dead workers say is stored, unless there was no room for it: then they are still needed, as is
+        the note that this store is a copy, whose tasks no board knows."""
+        if self._broker.owed:
+            return
+        while boards:
             boards.pop().unlink(missing_ok=True)
+        if self._store.copied:
+            self._store.adopt()
 
     def close(self) -> None:
         if self._watcher is not None:
