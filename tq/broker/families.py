@@ -24,8 +24,8 @@ from tq.store import RELEASE, SCAN_MOST, Chore, Draft, release
 SLICE = 50
 """Children between two looks at the clock: about a millisecond."""
 TELL_S = 0.01
-"""How long a turn tells children of ends, if they are more than SCAN_MOST."""
-FEW = 4
+"""How long a turn tells children of its own ends, if they are more than SCAN_MOST, and of earlier ones, if those are many."""
+FEW = 2
 """Children that are told at any time of an end that the turn has brought: a chore for them would cost as much."""
 _log = logging.getLogger("tq.broker")
 
@@ -100,8 +100,11 @@ class Families:
         turn.over.clear()
 
     def work(self, chores: Sequence[Chore], seconds: float, turn: Turn) -> None:
-        """As many slices of releases as there is time for: they take turns, but those of one parent keep their order."""
-        until = self._desk.clock() + seconds
+        """As many slices of releases as there is time for: they take turns, but those of one parent keep their order.
+
+        There is more time than ``seconds`` if there are many: else their commits would take longer than they.
+        """
+        until = self._desk.clock() + (seconds if len(chores) <= SLICE else TELL_S)
         firsts = sorted({chore.args["parent"]: chore for chore in reversed(chores)}.values(), key=lambda one: one.id)
         for chore in [*(one for one in firsts if one.id > self._last), *(one for one in firsts if one.id <= self._last)]:
             self._last = chore.id
