@@ -289,7 +289,7 @@ def groups(tasks: Iterable[WireTask | None]) -> Iterator[list[WireTask]]:
             continue
         if task[2] is None or task[2] is not last:
             last = task[2]
-            more = 0 if last is None else 448 + (len(str(last)) if "extras" in last or "meta" in last else 0)
+            more = 0 if last is None else 64 + len(str(last).encode())  # never much less than it takes when it is packed
         body = len(task[1]) + 64
         alike = _shares(task[2]) and (not group or (alike and task[2] is group[0][2]))
         size = bodies + body + more + (0 if alike else options)

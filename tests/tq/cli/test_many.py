@@ -13,6 +13,7 @@ from typing import Any
 import msgpack
 import pytest
 
+from tq import wire
 from tq.cli import fast
 from tq.cli.many import ARGUMENT_MOST
 from tq.client.core import ALIKE_TASKS, GROUP_BYTES, GROUP_TASKS, enqueue_args, groups
@@ -107,6 +108,24 @@ def test_options_that_tasks_share_are_sent_once_and_no_group_is_larger_than_a_fr
     named = list(groups([("shell", b"", {**large, "key": "k"})] * 10))
     assert "options" not in enqueue_args(named[0])
     assert [len(group) for group in groups([("a", b"", None)] * 1000)] == [GROUP_TASKS, GROUP_TASKS]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"meta": {"note": "🚀" * 1500}},
+        {"extras": {"env": {"A": "🚀" * 1500}}},
+        {"label": "🚀" * 50, "queue": "q" * 200, "key": "k" * 200, "unique": "u" * 200, "tenant": "t" * 200, "correlation_id": "c" * 200},
+        {"after": [2**40 + n for n in range(1000)]},
+    ],
+    ids=["meta", "environments", "names", "parents"],
+)
+def test_no_group_is_larger_than_a_frame_whatever_text_or_ids_its_options_hold(options: dict[str, Any]) -> None:
+    tasks = [("t", b"x" * 500, {**options, "priority": n % 10}) for n in range(1000)]
+    made = list(groups(tasks))
+    assert [task for group in made for task in group] == tasks
+    assert max(len(wire.pack([1, "enqueue", enqueue_args(group)])) for group in made) < wire.MAX_FRAME
+    assert len(made) < len(tasks) / 20
 
 
 @pytest.mark.flow
