@@ -133,8 +133,8 @@ class Followers:
         directory = self._logs / str(shard)
         try:
             if self._inotify is None:
-                self._inotify = _Inotify()
-                self._loop.add(self._inotify.fd, self._changed)
+                self._inotify = inotify = _Inotify()
+                self._loop.add(inotify.fd, lambda _: self._changed(inotify))
             if shard not in self._shards:
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._shards[shard] = number = self._inotify.watch(directory, _CREATE | _MOVED_TO)
@@ -142,24 +142,24 @@ class Followers:
         except OSError:
             self._unwatched.add(task_id)
         else:
-            self._watch_files(task_id)
+            self._watch_files(self._inotify, task_id)
 
-    def _watch_files(self, task_id: int) -> None:
-        for name in ("head", "tail") if self._inotify else ():
+    def _watch_files(self, inotify: _Inotify, task_id: int) -> None:
+        for name in ("head", "tail"):
             try:
-                self._watches[self._inotify.watch(self._logs / str(task_id // 1000) / f"{task_id}.{name}", _MODIFY)] = task_id
+                self._watches[inotify.watch(self._logs / str(task_id // 1000) / f"{task_id}.{name}", _MODIFY)] = task_id
             except FileNotFoundError:
                 pass  # its directory tells when it is there
             except OSError:
                 self._unwatched.add(task_id)
 
-    def _changed(self, _: int) -> None:
-        for number, name in self._inotify.read() if self._inotify else ():
+    def _changed(self, inotify: _Inotify) -> None:
+        for number, name in inotify.read():
             task_id = self._watches.get(number, -1)
             named = name.split(".")[0]
             if task_id == 0 and named.isdigit() and int(named) in self._all:
                 task_id = int(named)
-                self._watch_files(task_id)
+                self._watch_files(inotify, task_id)
             if number < 0:  # more happened than the kernel keeps: any file may have grown
                 self._ready |= {_key(one): one for followers in self._all.values() for one in followers}
             self._ready |= {_key(one): one for one in self._all.get(task_id, ())}
