@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 
 from tq.cli.options import raw, whole
+from tq.config import OF_A_TASK
 from tq.errors import UsageError
 
 TYPE_CHECKING = False
@@ -62,7 +63,7 @@ def extras_of(values: Mapping[str, Any]) -> dict[str, Any]:
     umask = os.umask(0o077)
     os.umask(umask)
     kept = ((name, os.environ[name]) for name in KEPT if name in os.environ) if values.get("clean_env") else os.environ.items()
-    env = {raw(key): raw(value) for key, value in kept}
+    env = {raw(key): raw(value) for key, value in kept if key not in OF_A_TASK}
     extras: dict[str, Any] = {"cwd": raw(_directory(values.get("cwd"))), "env": env, "umask": umask}
     own = _variables(values.get("env"))
     if own:
@@ -153,6 +154,14 @@ def input_of(values: Mapping[str, Any]) -> str:
         return spool.keep(str(data_dir_of(values.get("data_dir"))), 0, most)
     except OSError as error:
         raise UsageError(f"--stdin: expected input that can be read and kept, got: {error.strerror}. Nothing was stored.") from None
+
+
+def hold_input(values: Mapping[str, Any], name: str) -> None:
+    """The task of this input is still on its way."""
+    from tq import spool
+    from tq.config import data_dir_of
+
+    spool.hold(str(data_dir_of(values.get("data_dir"))), name)
 
 
 def forget_input(values: Mapping[str, Any], name: str) -> None:

@@ -558,11 +558,15 @@ def enqueue_task(values: Mapping[str, Any]) -> list[Any]:
 
 
 def raw(text: str) -> str | bytes:
-    """Text as it may travel: names and arguments that are not UTF-8 go as their bytes."""
+    """Text as it may travel: names and arguments that are not UTF-8 go as their bytes. UsageError: half a character, out of JSON."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        return text.encode(errors="surrogateescape")
+        try:
+            return text.encode(errors="surrogateescape")
+        except UnicodeEncodeError as error:
+            half = f"U+{ord(text[error.start]):04X}"  # and not the rest, which may be secret
+            raise UsageError(f"expected text, got {half} at {error.start}: half of a character. Write it as UTF-8.") from None
     return text
 
 

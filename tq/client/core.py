@@ -275,10 +275,6 @@ def decoded(row: Body | None) -> Body | None:
     return row
 
 
-_LARGE = frozenset({"extras", "meta", "after", "after_any"})
-"""Options that may be long."""
-
-
 def groups(tasks: Iterable[WireTask | None]) -> Iterator[list[WireTask]]:
     """The tasks in groups that fit a frame and share a commit. None among them: the next may be long in coming; what there is
     goes at once, and an empty group behind it says so."""
@@ -293,7 +289,7 @@ def groups(tasks: Iterable[WireTask | None]) -> Iterator[list[WireTask]]:
             continue
         if task[2] is None or task[2] is not last:
             last = task[2]
-            more = 0 if last is None else 448 + (len(str(last)) if not _LARGE.isdisjoint(last) else 0)
+            more = 0 if last is None else 64 + len(str(last).encode())  # never much less than it takes when it is packed
             each = 0 if last is None else len(last.get("after") or ()) + len(last.get("after_any") or ())
         body = len(task[1]) + 64
         alike = _shares(task[2]) and (not group or (alike and task[2] is group[0][2]))

@@ -289,8 +289,8 @@ class Daemon(Verbs):
             return 0.0
         now, ticks = now_ms(), ticks_ms()
         left = min(self._kill_at, self._supervisor.beat_at) - ticks
-        by_ticks = (self._pool.next_due, ticks), (self._sweeper.due_at, ticks), (self._holding.due_at, ticks)
-        for at, clock in ((self._broker.next_due, now), (self._log.due_at, now), *by_ticks):
+        by_ticks = self._pool.next_due, self._sweeper.due_at, self._holding.due_at, self._followers.due_at
+        for at, clock in ((self._broker.next_due, now), (self._log.due_at, now), *((at, ticks) for at in by_ticks)):
             if at is not None and at - clock < left:
                 left = at - clock
         if self._looks:
@@ -325,6 +325,7 @@ class Daemon(Verbs):
             self._log.steps(WORDS.get(event, event), rows, self._describe, now)
         if self._log.due_at is not None:
             self._log.turn_second(now)
+        self._followers.look(ticks_ms())
         if self._followers.waiting:
             self._followers.push()
         for task_id, state, exit_code in turn.ended:

@@ -13,6 +13,7 @@ from typing import Any
 import msgpack
 import pytest
 
+from tq import wire
 from tq.cli import fast
 from tq.cli.many import ARGUMENT_MOST
 from tq.client.core import ALIKE_TASKS, GROUP_BYTES, GROUP_TASKS, enqueue_args, groups
@@ -120,6 +121,24 @@ def test_tasks_that_wait_for_many_others_go_in_groups_that_a_daemon_takes() -> N
     assert [task for group in made for task in group] == apart
     assert max(len(msgpack.packb(enqueue_args(group))) for group in made) < 2 * GROUP_BYTES
     assert all(sum(len(task[2]["after"]) for task in group) <= WAITS_MOST for group in made)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"meta": {"note": "🚀" * 1500}},
+        {"extras": {"env": {"A": "🚀" * 1500}}},
+        {"label": "🚀" * 50, "queue": "q" * 200, "key": "k" * 200, "unique": "u" * 200, "tenant": "t" * 200, "correlation_id": "c" * 200},
+        {"after": [2**40 + n for n in range(1000)]},
+    ],
+    ids=["meta", "environments", "names", "parents"],
+)
+def test_no_group_is_larger_than_a_frame_whatever_text_or_ids_its_options_hold(options: dict[str, Any]) -> None:
+    tasks = [("t", b"x" * 500, {**options, "priority": n % 10}) for n in range(1000)]
+    made = list(groups(tasks))
+    assert [task for group in made for task in group] == tasks
+    assert max(len(wire.pack([1, "enqueue", enqueue_args(group)])) for group in made) < wire.MAX_FRAME
+    assert len(made) < len(tasks) / 20
 
 
 @pytest.mark.flow
