@@ -42,6 +42,7 @@ from tq.model import (
 )
 from tq.spool import is_input
 from tq.store import Draft, QueueInfo, TypeInfo
+from tq.wire import WAITS_MOST
 
 KINDS_KEPT = 4096
 KINDS_BYTES = 2 << 20
@@ -157,6 +158,12 @@ class Intake:
                 policies[at] = kind.policy
             digest = b"" if names[0] is None else _digest(name, payload, kind.asked, names)
             drafts.append(Draft(header, payload, due_at, now + kind.ttl_ms if kind.ttl_ms else 0, digest))
+        if self.waiting and (waits := sum(len(draft.header.parents) for draft in drafts)) > WAITS_MOST:
+            raise UsageError(
+                f"enqueue: after: expected {WAITS_MOST} tasks to wait for at most, counted for each of the {len(drafts)} tasks, "
+                f"got {waits}. "
+                "Send fewer tasks in a request, or one task that waits for those, and have the others wait for that one."
+            )
         return drafts, policies
 
     @staticmethod

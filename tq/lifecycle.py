@@ -221,6 +221,13 @@ def _too_late(spec: Spec, ends_at: int, due_at: int) -> bool:
     return 0 < last < due_at or 0 < ends_at <= due_at
 
 
+def is_too_late(task: Task) -> bool:
+    """Whether a task that failed might, by its backoff, have been tried again only when nobody wanted it any more."""
+    head, status = task.spec.header, task.status
+    ends_at = task.spec.created_at + head.deadline_ms if head.deadline_ms else 0
+    return _too_late(task.spec, ends_at, status.finished_at + backoff_ms(head.backoff, status.failures, 1.0))
+
+
 def cancel(task: Task, now: int) -> Transition | None:
     """A person's cancel: at once while it waits, a stored flag while it runs, None when it is already over."""
     if task.state in WAITING:

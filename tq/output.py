@@ -195,8 +195,16 @@ class OutputWriter:
             os.close(self._fd)
             self._fd = -1
         self._start = self._end
-        self._fd = os.open(self._path + name, _FLAGS | os.O_CREAT | os.O_TRUNC, 0o600)
-        os.write(self._fd, SEGMENT.pack(MAGIC, self._start, self._data, self._head_data or 0))
+        fd = os.open(self._path + name, _FLAGS | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            head = SEGMENT.pack(MAGIC, self._start, self._data, self._head_data or 0)
+            if os.write(fd, head) != len(head):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:  # what follows could never be read
+            os.close(fd)
+            _forget(self._path + name)
+            raise
+        self._fd = fd
 
     def _rotate(self) -> None:
         """The segment is full: a new tail; the tail before it is the oldest that is kept."""

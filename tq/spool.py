@@ -7,7 +7,8 @@ Promises: who has the name has all of it, synced, as it was read; nobody but thi
 beginning; a name leads nowhere but into ``DATA_DIR/stdin``.
 
 The command line writes there itself: it is on this machine, of this user, and the daemon's loop is not for megabytes. What a client
-has written and never sent (it died, say) is removed when a daemon starts, once it is an hour old.
+has written and never sent (it died, say) is removed when a daemon starts, once it is an hour old; a client that waits for room says
+at each try that it is still there.
 """
 
 from __future__ import annotations
@@ -69,6 +70,12 @@ def keep(data_dir: str, source: int, most: int = MOST) -> str:
 def opened(data_dir: str, name: str) -> int:
     """A descriptor that reads this input from its beginning. OSError: it is gone."""
     return os.open(os.path.join(_place(data_dir), name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+
+def hold(data_dir: str, name: str) -> None:
+    """The task of this input is still on its way: it is as good as new."""
+    with suppress(OSError):
+        os.utime(os.path.join(_place(data_dir), name))
 
 
 def forget(data_dir: str, name: str) -> None:

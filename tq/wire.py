@@ -41,7 +41,8 @@ enqueue    {tasks: [[type, payload, options], ...], options, again: bool}  -> {i
            it is about: one live task of its type) with unique_policy "reject" (a ``conflict``), "existing" or "replace",
            slots (it counts as so many of those of its queue and of the workers), uses {resource: amount} (held while it runs),
            after and after_any (ids, at most 1,000: it is blocked until they are over; one of ``after`` that failed, was cancelled or
-           expired cancels it, with the error ``ParentFailed``; one that there is none of is ``no_such_task``).
+           expired cancels it, with the error ``ParentFailed``; one that there is none of is ``no_such_task``). The tasks of one
+           request wait for at most WAITS_MOST others, counted anew for each of them.
 get        {ids: [...], how: bool}                -> {tasks: [task or nil, ...]}       a task: see ``tq.model.Task.row``
            A task that runs may also have ``progress`` [fraction, text] and ``suspended: true``. With one id and ``how: true`` that
            of a command has ``how``: its extras (``tq.launch``), its environment in it, with what looks secret masked.
@@ -108,7 +109,7 @@ events     {limit, before: number}                -> {events: [{number, at, who,
            what people and the daemon did; before and after hold what changed. The end of a chore is one: what "chore_done",
            target its id, after {verb, seen, changed, left}.
 set_schedule   {name, new: bool, ...}             -> {}                new: none has that name yet; else what is absent stays
-           One of cron (an expression), every_ms and at (an instant); tz: the name of a zone; jitter_ms; only: [windows such as
+           One of cron (an expression or @reboot), every_ms and at (an instant); tz: the name of a zone; jitter_ms; only: [windows such as
            22:00-06:00]; from_at, until_at; misfire: coalesce, skip, all, all:N; overlap: allow, skip, queue_one, cancel_old;
            paused: bool; task: [type, payload, options] as for ``enqueue``, but for delay_ms, due_at, key, unique, after and after_any;
            of one that is there, what is nil stays, and so do options that are not named (nil ends one). See ``tq.schedule``.
@@ -197,6 +198,8 @@ import msgpack
 
 PROTOCOL = 1
 MAX_FRAME = 1 << 20
+WAITS_MOST = 100_000
+"""Tasks that those of one ``enqueue`` may wait for, counted for each: the store has an entry for every pair."""
 ANSWER, ERROR, EVENT = 0, 1, 2
 SOCKET = "tq.sock"
 MAX_SOCKET_PATH = 107

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -156,6 +157,34 @@ def test_log_follow_ends_with_the_task(daemon: Callable[..., Any], client: Clien
         assert log.stdout.read() == "last\n"
         assert "wrong\n" in log.stderr.read()
         assert log.wait(20) == 0
+
+
+@pytest.mark.parametrize("refused", ["__init__", "watch"], ids=["instances", "watches"])
+def test_a_daemon_that_gets_no_more_of_inotify_is_followed_all_the_same_and_lives_on(
+    daemon: Callable[..., Any], client: Client, data_dir: Path, gate: Path, tmp_path: Path, until: Until, refused: str
+) -> None:
+    (tmp_path / "unwatching.py").write_text(
+        "import errno, os, sys\n"
+        "from tq.api import follow\n"
+        "from tq.daemon import main\n"
+        "def none(*_): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))\n"
+        f"follow._Inotify.{refused} = none\n"
+        "if __name__ == '__main__': sys.exit(main())\n"
+    )
+    one = daemon(workers=1, env={"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])})
+    one.stop()
+    one.module = ["unwatching"]
+    one.start()
+    task = client.enqueue("shell", {"argv": script(gate)})
+    followers = [Follower(data_dir, task.id) for _ in range(2)]
+    until(lambda: all(each.text() == "first\n" for each in followers), what="what it said so far")
+    assert client.get(task.id)["state"] == "running"
+    gate.touch()
+    for each in followers:
+        each.finish()
+        assert each.text() == "first\nlast\n"
+    assert one.process.poll() is None
+    assert one.stop() == 0
 
 
 @pytest.mark.parametrize("verb", ["run", "log"])

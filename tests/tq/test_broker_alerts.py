@@ -226,6 +226,34 @@ def test_an_alert_without_room_is_sent_when_there_is_some_and_nothing_is_lost(d:
     assert [(one["alert"], one["about"]) for one in alerts(d)] == [("failure", str(task))]
 
 
+@pytest.mark.parametrize("paused", ["before", "while"])
+def test_an_alert_of_a_paused_schedule_is_sent_too_when_there_is_room(d: Driver, paused: str) -> None:
+    d.ask("set_queue", name="small", max_tasks=1)
+    schedule(d, on_failure=["u", b"", {"queue": "small"}], paused=paused == "before")
+    (first,) = d.add(queue="small", delay_ms=1 << 40)
+    task = d.ask("run_schedule", name="s")["id"]
+    (first_run,) = d.grant(1)
+    d.broker.settled([d.result(first_run, "failed", error=BOOM)])
+    d.settle_down()
+    d.ask("set_schedule", name="s", paused=True)
+    for _ in range(3):  # whenever the broker asks for a turn
+        assert d.broker.next_due is not None
+        assert d.broker.next_due <= d.now + 1000
+        d.now = int(d.broker.next_due)
+        d.settle_down()
+    if d.kind == "lmdb":
+        d.reopen()
+    assert words(d) == []
+    d.ask("cancel", ids=[first])
+    pass_time(d, 1000)
+    assert [(one["alert"], one["about"]) for one in alerts(d)] == [("failure", str(task))]
+    assert d.store.schedules()["s"].due_at == 0
+    pass_time(d, 10 * MINUTE)
+    assert (len(alerts(d)), d.store.last_id()) == (1, task + 1)  # and none of its slots has come
+    d.ask("set_schedule", name="s", paused=False)
+    assert run(d) > task + 1
+
+
 def test_an_alert_that_can_never_be_sent_is_an_event_and_harms_nothing(d: Driver) -> None:
     schedule(d, on_failure=["gone", b"", {"allow_unknown": True}])
     one = d.store.schedules()["s"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.tq.broker_driver import Driver
-from tq.broker.families import SLICE
+from tq.broker.families import FEW, SLICE, TELL_S
 from tq.store import SCAN_MOST
 
 
@@ -258,9 +258,50 @@ def test_generations_wider_than_a_turn_are_cancelled_to_the_last(d: Driver) -> N
     children = d.add(SCAN_MOST - 10, after=[parent])
     grandchildren = [child for one in children[:20] for child in d.add(2, after=[one])]
     (last,) = d.add(after=grandchildren)
+    d.tick_s = 0.01
     d.ask("cancel", ids=[parent])
+    assert d.ask("chores", conn=999)["chores"]
     d.settle_down()
     assert {task.state.word for task in d.store.get([*children, *grandchildren, last]) if task} == {"cancelled"}
+
+
+def test_ends_of_more_parents_than_a_turn_may_touch_tell_a_child_each_in_the_turn_of_the_ends(d: Driver) -> None:
+    parents = d.add(2 * SCAN_MOST)
+    children = d.ask("enqueue", tasks=[["t", b"", {"after": [parent]}] for parent in parents])["ids"]
+    runs = [task for _ in range(5) for task in d.grant(SCAN_MOST)]
+    d.tick_s = 0.01  # no turn has time for more than the least
+    d.broker.settled([d.result(task) for task in runs])
+    d.turn()
+    assert d.store.chores() == []
+    assert {task.state.word for task in d.store.get(children) if task} == {"pending"}
+
+
+def test_a_turn_works_off_as_many_releases_as_it_has_time_for(d: Driver) -> None:
+    parents = d.add(SCAN_MOST)
+    d.ask("enqueue", tasks=[["t", b"", {"after": [parent]}] for parent in parents for _ in range(FEW + 1)])
+    runs = [task for _ in range(5) for task in d.grant(SCAN_MOST)]
+    d.tick_s = 0.01
+    d.broker.settled([d.result(task) for task in runs])
+    d.turn()
+    left = len(d.store.chores())
+    assert left > SCAN_MOST / 2
+    d.tick_s = TELL_S / 20
+    d.turn()
+    assert left - 20 < len(d.store.chores()) < left - 5
+    d.tick_s = 0.0
+    d.settle_down(2)
+    assert d.store.chores() == []
+    assert sorted(d.store.awaited(parents)) == []
+
+
+def test_a_child_of_two_parents_that_end_in_one_turn_hears_of_both(d: Driver) -> None:
+    first, second, third = d.add(3)
+    both, loose, lost = d.add(after=[first, second])[0], d.add(after_any=[first, third])[0], d.add(after=[second, third])[0]
+    runs = _runs(d, first, second, third)
+    d.broker.settled([d.result(runs[first]), d.result(runs[second])])
+    d.broker.settled([d.result(runs[third], "failed", error={"type": "E", "message": "no"}, permanent=True)])
+    d.turn()
+    assert d.states(both, loose, lost) == ["pending", "pending", "cancelled"]
 
 
 def test_a_thousand_parents_let_their_child_go_with_the_last_of_them(d: Driver) -> None:

@@ -11,7 +11,9 @@ from tq.broker.desk import Sight
 from tq.store import TypeInfo
 
 BOOM = {"type": "ValueError", "message": "no"}
-READY = Sight(draining=False, workers=2, starting=0, knowing=2, crashes=0, try_at=0, begun=True)
+LATER = {"type": "Retry", "message": "in a while"}
+NEVER = {"type": "Permanent", "message": "no"}
+READY = Sight(draining=False, workers=2, starting=0, knowing=2, crashes=0, try_at=0, begun=True, ends_at=None)
 
 
 @pytest.fixture(autouse=True)
@@ -158,6 +160,9 @@ def test_a_running_task_says_where_since_when_and_until_when(d: Driver) -> None:
     d.broker.desk.live = lambda _: {"suspended": True, "progress": (0.5, "half")}
     assert list(why(d, task)) == ["running", "suspended"]
     assert why(d, task)["running"]["progress"] == [0.5, "half"]
+    for at, told in ((START + 3000, START + 3000), (START + 9000, START + 4000), (0, START + 4000)):
+        sees(d, ends_at=at)  # the worker's word, which leaves out what it was suspended
+        assert why(d, task)["running"]["ends_at"] == told
     d.ask("cancel", ids=[task])
     assert why(d, task)["cancel_asked"] == {"who": "tq"}
 
@@ -176,6 +181,11 @@ def test_a_task_that_its_worker_has_not_begun_is_not_said_to_run(d: Driver) -> N
         ({"retries": 0}, "failed", {"error": BOOM}, 1, "retries"),
         ({"retries": 5}, "failed", {"error": BOOM, "permanent": True}, 1, "permanent"),
         ({"retries": 5, "retry_for_ms": 1}, "failed", {"error": BOOM}, 1, "no_time"),
+        ({"retries": 5, "deadline_ms": 900, "backoff": ["fixed", 1000, 1.0, 1000, False]}, "failed", {"error": BOOM}, 1, "no_time"),
+        ({"retries": 5, "retry_for_ms": 60_000}, "failed", {"error": LATER, "delay_ms": 70_000}, 1, "no_time"),
+        ({"retries": 5, "retry_for_ms": 60_000}, "failed", {"error": BOOM, "permanent": True}, 1, "permanent"),
+        ({"retries": 5, "deadline_ms": 60_000}, "failed", {"error": BOOM, "permanent": True}, 1, "permanent"),
+        ({"retries": 5, "retry_for_ms": 1}, "failed", {"error": NEVER, "permanent": True}, 1, "permanent"),
         ({}, "crashed", {"error": {"type": "WorkerDied", "message": ""}}, 3, "poison"),
         ({}, "interrupted", {"error": {"type": "Interrupted", "message": ""}}, 10, "interrupts"),
         ({"once": True}, "crashed", {"error": {"type": "WorkerDied", "message": ""}}, 1, "once"),

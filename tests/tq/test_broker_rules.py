@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,10 @@ import pytest
 
 from tests.tq.broker_driver import Driver
 from tq.broker.rules import declared_rules
-from tq.errors import ConfigError
+from tq.errors import ConfigError, StoreDamaged
 from tq.model import pack, unpack
+from tq.store.keys import U64
+from tq.store.lmdb import LmdbStore
 
 BOOM = {"type": "ValueError", "message": "no"}
 
@@ -191,6 +195,36 @@ def test_a_slot_that_waits_too_long_is_told(d: Driver) -> None:
     assert [one[:2] for one in told(d)] == [("late", "raised"), ("late", "cleared")]
 
 
+def test_slots_that_wait_one_after_the_other_are_no_slot_that_waits_too_long(d: Driver) -> None:
+    watch(d, late={"watch": "late_schedule", "above": "60s"})
+    d.ask("set_schedule", name="s", new=True, every_ms=10_000, overlap="queue_one", task=["t", b"", None])
+    pass_time(d, 10_000)
+    (run,) = d.grant(1)
+    for _ in range(10):  # each run ends when a slot comes, and one is left over: whenever one looks, some slot waits
+        pass_time(d, 29_500)
+        d.now += 500
+        d.broker.settled([d.result(run)])
+        (run,) = d.grant(1)
+    assert told(d) == []
+    assert d.ask("alerts")["alerts"][0]["value"] <= 30_000
+    d.ask("run_schedule", name="s")  # one by hand is not the one that is waited for
+    pass_time(d, 40_000)
+    d.ask("run_schedule", name="s")
+    pass_time(d, 40_000)
+    assert [one[:2] for one in told(d)] == [("late", "raised")]
+
+
+def test_a_slot_that_makes_way_for_a_newer_one_waits_since_the_first_of_them(d: Driver) -> None:
+    watch(d, late={"watch": "late_schedule", "above": "90s"})
+    d.ask("set_schedule", name="s", new=True, every_ms=60_000, overlap="cancel_old", task=["t", b"", None])
+    pass_time(d, 60_000)
+    assert d.grant(1)  # and it does not stop, though it is told to
+    pass_time(d, 140_000)
+    assert told(d) == []
+    pass_time(d, 30_000)
+    assert [one[:2] for one in told(d)] == [("late", "raised")]
+
+
 def test_what_was_raised_is_known_after_a_restart_and_cleared_once(d: Driver) -> None:
     rule = {"deep": {"watch": "queue_depth", "above": 0, "queue": "x"}, "bad": {"watch": "failure_rate", "above": 0.1, "window": "1m"}}
     watch(d, **rule)
@@ -221,6 +255,69 @@ def test_a_rule_that_is_gone_or_is_another_is_cleared(d: Driver) -> None:
     assert events(d) == ["alert_raised", "alert_cleared"]
     watch(d)
     assert d.ask("alerts") == {"alerts": []}
+
+
+def test_a_rule_that_was_raised_and_is_gone_when_the_daemon_comes_back_is_cleared_once(d: Driver) -> None:
+    watch(d, deep={"watch": "queue_depth", "above": 0, "queue": "x"})
+    d.add(1, queue="x")
+    pass_time(d, 2000)
+    assert d.broker.raised.keys() == {"deep"}
+    for _ in range(2):
+        d.reopen()
+        watch(d)
+        assert d.broker.raised == {}
+        assert events(d) == ["alert_raised", "alert_cleared"]
+
+
+@pytest.mark.parametrize("store_kind", ["lmdb"])
+@pytest.mark.parametrize("newest", [False, True])
+def test_a_damaged_event_keeps_no_daemon_with_rules_from_starting(d: Driver, newest: bool, caplog: pytest.LogCaptureFixture) -> None:
+    old, fresh = ({name: {"watch": "queue_depth", "above": 0, "queue": "x"}} for name in ("old", "fresh"))
+    watch(d, **old)
+    d.add(1, queue="x")
+    pass_time(d, 2000)
+    d.ask("set_queue", name="x", slots=3)
+    spoilt = d.store.events(None, 1)[0].number
+    for slots in range(0 if newest else 600):
+        d.submit("set_queue", name="x", slots=slots + 1)
+    d.settle_down(1000)
+    if not newest:
+        watch(d, **old, **fresh)
+        pass_time(d, 2000)
+    with _damaged(d, spoilt):
+        d.reopen()
+        watch(d, **old, **fresh)
+        assert list(d.broker.raised) == ([] if newest else ["fresh"])
+        assert "not known" in caplog.text
+        pass_time(d, 2000)
+        assert sorted(d.broker.raised) == ["fresh", "old"]
+        assert d.add()
+
+
+@contextmanager
+def _damaged(d: Driver, number: int) -> Iterator[None]:
+    """The event of this number cannot be read."""
+    for good in (False, True):
+        assert isinstance(d.store, LmdbStore)
+        with d.store._env.begin(write=True) as txn:
+            record = bytearray(txn.get(U64.pack(number), db=d.store._db["events"]))
+            record[-1] ^= 0xFF
+            assert txn.put(U64.pack(number), bytes(record), db=d.store._db["events"])
+        if not good:
+            yield
+
+
+def test_a_transaction_that_meets_a_damaged_record_at_the_start_is_closed(d: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(_: object) -> None:
+        raise StoreDamaged("an event: it fails its checksum")
+
+    watch(d, deep={"watch": "queue_depth", "above": 9})
+    with monkeypatch.context() as patch:
+        patch.setattr(d.store, "note", damaged)
+        d.broker._rules.raised["deep"] = d.now
+        with pytest.raises(StoreDamaged):
+            watch(d)
+    assert d.add()
 
 
 def test_an_alert_without_room_is_told_when_there_is_some(d: Driver) -> None:

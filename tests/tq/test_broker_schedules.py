@@ -123,6 +123,31 @@ def test_overlapping_slots_are_skipped_or_queued_or_cancel_the_old(d: Driver) ->
     assert runs(d, "skip") == [FIRST, FIRST + 3 * MINUTE]
 
 
+def test_a_slot_that_comes_in_the_turn_of_the_end_stands_behind_the_one_that_waits(d: Driver) -> None:
+    names = ("queue_one", "cancel_old")
+    for name in names:
+        schedule(d, name, overlap=name, task=["t", b"", {"label": name, "queue": name}])
+    pass_time(d, FIRST - START)
+    held = {d.row(task.id)["label"]: task for task in d.grant(10)}
+    pass_time(d, MINUTE)
+    assert {told(d, name)["held_at"] for name in names} == {FIRST + MINUTE}
+    d.add(2, queue="queue_one")
+    d.ask("set_queue", name="queue_one", max_tasks=2)  # for a moment there is no room for the one that waits
+    d.now += MINUTE
+    d.broker.settled([d.result(held["queue_one"]), d.result(held["cancel_old"], "stopped", error=None)])
+    d.settle_down()
+    assert runs(d, "cancel_old") == [FIRST, FIRST + 2 * MINUTE]
+    assert runs(d, "queue_one") == [FIRST]
+    d.ask("set_queue", name="queue_one", max_tasks=9)
+    pass_time(d, 1000)
+    assert runs(d, "queue_one") == [FIRST, FIRST + MINUTE]
+    assert [told(d, name)["held_at"] for name in names] == [FIRST + 2 * MINUTE, 0]
+    assert [event["slot_at"] for event in events(d, "slot_skipped")] == [FIRST + MINUTE]
+    d.broker.settled([d.result(task) for task in d.grant(10)])
+    d.turn()
+    assert runs(d, "queue_one") == [FIRST, FIRST + MINUTE, FIRST + 2 * MINUTE]
+
+
 def test_a_slot_that_waits_for_an_end_outlives_the_daemon(d: Driver) -> None:
     schedule(d, overlap="queue_one")
     pass_time(d, FIRST - START)

@@ -10,6 +10,7 @@ import pytest
 from tests.tq.broker_driver import START, Driver
 from tq import wire
 from tq.broker import AGAIN_MS, RETAIN_EVERY_MS, Broker
+from tq.model import environment_of, pack
 from tq.store import Limits, NoRoom, TypeInfo
 from tq.store.keys import HISTORY, U64
 from tq.store.lmdb import LmdbStore
@@ -178,6 +179,22 @@ def test_a_damaged_task_whose_end_is_watched_does_not_stop_the_daemon(disk: Driv
     assert [(event["event"], event["id"]) for event in disk.events(number, 3)] == [("succeeded", 1), ("succeeded", 2)]
 
 
+@pytest.mark.parametrize("who", ["a worker", "a consumer"])
+def test_children_of_a_task_that_cannot_be_read_go_their_way_at_once(disk: Driver, who: str) -> None:
+    disk.ask("set_queue", name="q", external=who == "a consumer")
+    (parent,) = disk.add(queue="q")
+    loose, lost = *disk.add(after_any=[parent]), *disk.add(after=[parent])
+    damage(disk, parent)
+    if who == "a consumer":
+        assert disk.ask("claim", queues=["q"])["tasks"] == []
+    else:
+        assert disk.grant(1) == []
+    assert disk.turns[-1].busy  # else the loop would sleep
+    disk.settle_down()
+    assert disk.states(loose, lost) == ["pending", "cancelled"]
+    assert not disk.turn().busy
+
+
 def test_a_store_whose_running_task_is_damaged_opens_and_the_others_are_taken_back(disk: Driver) -> None:
     disk.add(3)
     disk.grant(2)
@@ -185,6 +202,32 @@ def test_a_store_whose_running_task_is_damaged_opens_and_the_others_are_taken_ba
     disk.reopen()
     assert disk.broker.recover(lambda task_id, claim: False, disk.now) == (0, 1)
     assert [task.id for task in disk.grant(5)] == [2, 3]
+
+
+@pytest.mark.parametrize("harm", ["damaged", "gone"])
+def test_a_command_whose_environment_cannot_be_read_fails_and_its_consumer_gets_the_next_one(disk: Driver, harm: str) -> None:
+    disk.ask("set_queue", name="q", external=True)
+    bad, good = (
+        disk.add(600 if name == "A" else 1, "shell", pack({"argv": ["true"]}), queue="q", delay_ms=5000, extras={"env": {name: "1"}})
+        for name in "AB"
+    )
+    store, key = lmdb_of(disk), environment_of({"A": "1"})[0]
+    with store._env.begin(write=True) as txn:
+        assert txn.delete(key, db=store._db["environments"])
+        assert harm == "gone" or txn.put(key, b"what another program wrote", db=store._db["environments"])
+    waits = disk.submit("claim", conn=7, queues=["q"], wait_ms=3_600_000)
+    ends = disk.submit("wait", conn=8, ids=bad[-1:])
+    disk.turn()
+    disk.now += 5000
+    (other,) = disk.add()
+    disk.settle_down()
+    (task,) = disk.answer(waits, 7)["tasks"]
+    assert (task["id"], task["extras"]["env"]) == (good[0], {"B": "1"})
+    assert disk.answer(ends, 8)["tasks"][0]["state"] == "failed"  # retries or not: the next run would not find it, either
+    error = disk.row(bad[0])["error"]
+    assert (error["type"], error["message"].split(",")[0]) == ("StoreDamaged", "expected the environment of the command")
+    assert disk.ask("claim", conn=9, queues=["q"])["tasks"] == []
+    assert [one.id for one in disk.grant(5)] == [other]
 
 
 @pytest.mark.parametrize("value", [b"", b"\0\0\0\x01\0\0\0\0\x09 and more", b"\0\0\0\x63\0\0\0\0\x09"], ids=["empty", "long", "tally"])

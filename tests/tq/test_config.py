@@ -13,6 +13,7 @@ import pytest
 from tq.config import Settings, data_dir_of, load_settings, prepare_data_dir
 from tq.config.settings import OPTIONS
 from tq.errors import ConfigError
+from tq.model import MAX_DURATION_MS
 
 NONE: dict[str, str] = {}
 
@@ -173,6 +174,24 @@ def test_a_bad_line_of_the_file_is_refused_with_what_to_do(data_dir: Path, text:
     (data_dir / "tq.toml").write_text(text + "\n")
     with pytest.raises(ConfigError, match=says):
         load_settings({"data_dir": data_dir}, NONE)
+
+
+@pytest.mark.parametrize("name", [name for name, option in OPTIONS.items() if not str(option.type).startswith("str")])
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", "1e300", "-1", "1" + "0" * 25])
+def test_no_number_is_beyond_what_the_daemon_can_count_to(data_dir: Path, name: str, value: str) -> None:
+    says = f"{name}: expected a (whole )?number of [a-z]+, at least [0-9.]+ and at most [0-9]+, got "
+    with pytest.raises(ConfigError, match=f"^TQ_{name.upper()}: {says}"):
+        load_settings({"data_dir": data_dir}, {f"TQ_{name.upper()}": value})
+    (data_dir / "tq.toml").write_text(f"{name} = {value}\n")
+    with pytest.raises(ConfigError, match=says):
+        load_settings({"data_dir": data_dir}, NONE)
+
+
+def test_what_the_daemon_resolves_for_a_task_may_be_no_longer_than_a_task_may_say() -> None:
+    for name, option in OPTIONS.items():
+        unit, high = option.metadata["unit"], option.metadata["high"]
+        if unit in ("seconds", "milliseconds"):
+            assert high * (1000 if unit == "seconds" else 1) <= MAX_DURATION_MS, name
 
 
 def test_a_file_that_others_can_write_is_not_believed(data_dir: Path) -> None:

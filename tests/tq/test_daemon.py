@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,13 @@ import pytest
 from tq.client import Client
 from tq.config import load_settings
 from tq.daemon import EXIT_STORE, Daemon, Watchdog, main
+from tq.daemon.verbs import now_ms
 from tq.errors import ConfigError, NoSuchTask, Refused, TqError, UsageError
 from tq.log import Log
+from tq.model import Header, State, pack
+from tq.store import Draft, NoRoom, Want
+from tq.store.files import mark_copied
+from tq.store.lmdb import LmdbStore
 
 Until = Callable[..., Any]
 
@@ -117,6 +124,56 @@ def test_a_start_that_the_disk_refuses_ends_with_words_and_no_traceback(data_dir
     assert done.stderr.startswith("the daemon cannot start: ")
     assert f"{data_dir}/logs" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("room", ["never", "later"])
+def test_what_ran_when_a_copy_was_made_counts_as_begun_until_that_is_stored(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, room: str
+) -> None:
+    store = LmdbStore(data_dir / "store")
+    store.begin(1000)
+    (task_id,) = store.enqueue([Draft(Header("shell", once=True), pack({"argv": ["true"]}))])
+    assert store.claim(Want("w1", 1, math.inf))
+    store.commit()
+    store.close()
+    mark_copied(data_dir / "store")
+
+    def refuse(*_: object) -> None:
+        raise NoRoom("the store has no room")
+
+    with monkeypatch.context() as full:
+        full.setattr(LmdbStore, "apply", refuse)
+        with _started(data_dir) as first:
+            assert first._broker.owed
+            assert first._store.copied
+            if room == "later":
+                full.undo()
+                first._turn(now_ms() + 2000)
+                assert (first._broker.owed, first._store.copied) == ([], False)
+    with _started(data_dir) as second:  # which finds no board of a worker that would know
+        (task,) = second._store.get([task_id])
+        assert task is not None
+        assert (task.state, task.status.interrupts) == (State.FAILED, 1)
+        assert not second._store.copied
+    store = LmdbStore(data_dir / "store")
+    assert not store.copied
+    store.close()
+
+
+@contextmanager
+def _started(data_dir: Path) -> Iterator[Daemon]:
+    """A daemon without workers that has started, and dies before it turns."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    umask = os.umask(0o077)
+    one = Daemon(load_settings({"data_dir": str(data_dir), "workers": 0}, {}))
+    one.start()
+    try:
+        yield one
+    finally:
+        one.close()
+        os.umask(umask)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_a_start_that_fails_tells_whoever_waits_for_it_why_and_with_which_code(data_dir: Path, capfd: pytest.CaptureFixture[str]) -> None:

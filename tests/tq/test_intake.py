@@ -11,6 +11,7 @@ from tq.errors import PayloadError, UnknownType, UsageError
 from tq.intake import KINDS_BYTES, KINDS_KEPT, LAST_MS, TASKS_MOST, Defaults, Intake
 from tq.model import MAX_DURATION_MS, MAX_HEADER, MAX_NAME, SHELL, Backoff
 from tq.store import Draft, QueueInfo, TypeInfo
+from tq.wire import WAITS_MOST
 
 NOW = 1_700_000_000_000
 TYPES = {
@@ -206,6 +207,19 @@ def test_a_request_has_at_least_one_task_and_not_too_many(intake: Intake) -> Non
     row = ["plain", b"", None]
     assert len(intake.drafts([row] * TASKS_MOST, NOW)[0]) == TASKS_MOST
     assert "Send the rest in another request" in refusal(intake, *[row] * (TASKS_MOST + 1))
+
+
+def test_the_tasks_of_a_request_wait_for_a_bounded_number_of_others_in_all(intake: Intake) -> None:
+    waits = {"after": list(range(1, 501)), "after_any": list(range(501, 1001))}
+    rows = [["plain", b"", {"after": [1]}], *[["plain", b"", None]] * 99]
+    assert len(intake.drafts([*rows, *[["plain", b"", waits]] * 99], NOW)[0]) == 199
+    said = refusal(intake, *[["plain", b"", waits]] * 101)
+    assert said.startswith(
+        f"enqueue: after: expected {WAITS_MOST} tasks to wait for at most, counted for each of the 101 tasks, got 101000."
+    )
+    with pytest.raises(UsageError, match=r"got 10000000\. Send fewer tasks"):
+        intake.drafts([["plain", b"", None]] * TASKS_MOST, NOW, waits)
+    assert len(intake.drafts([["plain", b"", None]] * 101, NOW)[0]) == 101  # others are not held to it
 
 
 def test_whatever_passes_fits_a_records_header(intake: Intake) -> None:

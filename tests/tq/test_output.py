@@ -227,6 +227,29 @@ def test_a_full_disk_costs_output_and_leaves_a_note_but_no_error(tmp_path: Path)
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
 
 
+@pytest.mark.parametrize("room", [0, 10], ids=["no room", "room for a part"])
+@pytest.mark.parametrize("before", [0, 32, 52], ids=["the first file", "the first tail", "a later tail"])
+def test_a_disk_that_is_full_when_a_file_begins_costs_what_was_printed_then_and_nothing_after(
+    tmp_path: Path, room: int, before: int
+) -> None:
+    code = (
+        "import resource, signal, sys; from pathlib import Path; from tq.output import OutputWriter\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "out = OutputWriter(Path(sys.argv[1]), 1, 8192)\n"
+        f"for n in range({before}): out.write(1, b'%099d\\n' % n, n)\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, resource.RLIM_INFINITY))\n"
+        "for n in range(50): out.write(1, b'x' * 999 + b'\\n', 1000)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)\n"
+        "for n in range(5): out.write(1, b'room again %d\\n' % n, 2000)\n"
+        "out.close()"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code, str(tmp_path)], check=True)
+    chunks = everything(tmp_path, 1)
+    assert [data for at, stream, data in chunks if at == 2000 and stream == OUT] == [b"room again %d\n" % n for n in range(5)]
+    assert [data.split(b":")[0] for at, stream, data in chunks if stream == NOTE and at] == [b"50000 bytes of output were lost"]
+    assert text(chunks).startswith(b"%099d\n" % 0 if before else b"room again")
+
+
 def test_a_directory_that_cannot_be_written_never_fails_the_task(tmp_path: Path) -> None:
     (tmp_path / "0").write_text("a file where the directory should be")
     with writing(tmp_path) as out:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
@@ -599,8 +600,11 @@ def test_a_suspended_command_stands_still_and_so_does_its_timeout(yard: Callable
     one.until(lambda: time.monotonic() > stopped + 2, "more than its timeout passes")
     assert (data_dir / "ticks").stat().st_size == ticks
     assert task not in one.rows
+    assert one.pool.time_left(task) == math.inf
     assert one.pool.resume(task)
     assert not one.pool.resume(task)
+    assert 500 < (one.pool.time_left(task) or 0) <= 1500  # not what the wall clock says
+    assert one.pool.time_left(12345) is None
     resumed = time.monotonic()
     assert one.results(task) == ["timed_out"]  # what is left of its time
     assert time.monotonic() - resumed > 0.5

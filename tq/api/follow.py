@@ -4,7 +4,9 @@ For: ``watch`` with the topic "output": one follower is one connection's interes
 Not for: writing output (the worker does), deciding when a task is over (``ended`` is called).
 Runs in: the daemon, on the thread of its loop; inotify says when a file grows, so nothing polls.
 Promises: every byte that is kept is pushed once, in order, and the last before the event that says ``end``; a follower
-that does not keep up is slowed by its own connection, never the writer.
+that does not keep up is slowed by its own connection, never the writer. Where the kernel gives no more watches (or no
+inotify at all) nobody is refused: only then, and only while such a follower is there, its files are looked at ten times
+a second.
 """
 
 from __future__ import annotations
@@ -17,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from tq import output, wire
-from tq.errors import TqError
 from tq.loop import Loop
 
 PIECE = 64 << 10
 PIECES_A_TURN = 8
 BEHIND = 256 << 10
 """Unsent bytes at which a follower waits until its client has read them."""
+LOOK_MS = 100
+"""How often the files of a task that could not be watched are looked at."""
 _EVENT = struct.Struct("iIII")
 _MODIFY, _MOVED_TO, _CREATE = 0x2, 0x80, 0x100
 
@@ -37,11 +40,15 @@ class _Inotify:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self.fd: int = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self.fd < 0:
-            raise TqError(f"inotify is not available: {os.strerror(ctypes.get_errno())}. Raise fs.inotify.max_user_instances.")
+            raise OSError(ctypes.get_errno(), "inotify is not available")
+        self._errno = ctypes.get_errno
 
     def watch(self, path: Path, mask: int) -> int:
-        """A watch's number, or -1 if there is no such file (yet)."""
-        return int(self._libc.inotify_add_watch(self.fd, os.fsencode(path), mask))
+        """A watch's number, 0 or above. FileNotFoundError: no such file (yet); another OSError: the kernel gives no more watches."""
+        number = int(self._libc.inotify_add_watch(self.fd, os.fsencode(path), mask))
+        if number < 0:
+            raise OSError(self._errno(), "no watch")
+        return number
 
     def forget(self, number: int) -> None:
         self._libc.inotify_rm_watch(self.fd, number)
@@ -87,10 +94,23 @@ class Followers:
         self._behind: dict[_Key, _Follower] = {}  # those that would be, if their clients read faster
         self._watches: dict[int, int] = {}  # inotify number -> task, 0 for a directory
         self._shards: dict[int, int] = {}  # shard -> inotify number of its directory
+        self._unwatched: set[int] = set()  # tasks of whose output we may hear nothing
+        self._look_at = 0
 
     @property
     def waiting(self) -> bool:
         return bool(self._ready)
+
+    @property
+    def due_at(self) -> int | None:
+        """When ``look`` is to be called next, in ticks; None while every task that is followed is watched."""
+        return self._look_at if self._unwatched else None
+
+    def look(self, ticks: int) -> None:
+        """It may be time to see whether the output of tasks without a watch has grown."""
+        if self._unwatched and ticks >= self._look_at:
+            self._look_at = ticks + LOOK_MS
+            self._ready |= {_key(one): one for task_id in self._unwatched for one in self._all[task_id]}
 
     @property
     def tasks(self) -> set[int]:
@@ -109,30 +129,37 @@ class Followers:
         self._ready[_key(one)] = one
 
     def _watch(self, task_id: int) -> None:
-        if self._inotify is None:
-            self._inotify = _Inotify()
-            self._loop.add(self._inotify.fd, self._changed)
         shard = task_id // 1000
         directory = self._logs / str(shard)
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if shard not in self._shards:
-            self._shards[shard] = self._inotify.watch(directory, _CREATE | _MOVED_TO)
-            self._watches[self._shards[shard]] = 0
-        self._watch_files(task_id)
+        try:
+            if self._inotify is None:
+                self._inotify = inotify = _Inotify()
+                self._loop.add(inotify.fd, lambda _: self._changed(inotify))
+            if shard not in self._shards:
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._shards[shard] = number = self._inotify.watch(directory, _CREATE | _MOVED_TO)
+                self._watches[number] = 0
+        except OSError:
+            self._unwatched.add(task_id)
+        else:
+            self._watch_files(self._inotify, task_id)
 
-    def _watch_files(self, task_id: int) -> None:
+    def _watch_files(self, inotify: _Inotify, task_id: int) -> None:
         for name in ("head", "tail"):
-            number = self._inotify.watch(self._logs / str(task_id // 1000) / f"{task_id}.{name}", _MODIFY) if self._inotify else -1
-            if number >= 0:
-                self._watches[number] = task_id
+            try:
+                self._watches[inotify.watch(self._logs / str(task_id // 1000) / f"{task_id}.{name}", _MODIFY)] = task_id
+            except FileNotFoundError:
+                pass  # its directory tells when it is there
+            except OSError:
+                self._unwatched.add(task_id)
 
-    def _changed(self, _: int) -> None:
-        for number, name in self._inotify.read() if self._inotify else ():
+    def _changed(self, inotify: _Inotify) -> None:
+        for number, name in inotify.read():
             task_id = self._watches.get(number, -1)
             named = name.split(".")[0]
             if task_id == 0 and named.isdigit() and int(named) in self._all:
                 task_id = int(named)
-                self._watch_files(task_id)
+                self._watch_files(inotify, task_id)
             if number < 0:  # more happened than the kernel keeps: any file may have grown
                 self._ready |= {_key(one): one for followers in self._all.values() for one in followers}
             self._ready |= {_key(one): one for one in self._all.get(task_id, ())}
@@ -187,6 +214,7 @@ class Followers:
         if self._all[one.task_id]:
             return
         del self._all[one.task_id]
+        self._unwatched.discard(one.task_id)
         for number in [number for number, task_id in self._watches.items() if task_id == one.task_id]:
             self._forget(number)
         shard = one.task_id // 1000

@@ -195,7 +195,7 @@ class Broker:
             self.desk.intake.forget()
             self._schedules.declare(fresh, known, gone)
             self._store.commit()
-        except Refused:
+        except (Refused, StoreDamaged):
             self._store.abort()
             self.desk.intake.forget()
             raise
@@ -207,7 +207,7 @@ class Broker:
         try:
             self._lines.declare(declared, former, source)
             self._store.commit()
-        except Refused:
+        except (Refused, StoreDamaged):
             self._store.abort()
             raise
 
@@ -229,7 +229,7 @@ class Broker:
         try:
             self._rules.declare(rules, source)
             self._store.commit()
-        except Refused:
+        except (Refused, StoreDamaged):
             self._store.abort()
             raise
 
@@ -352,7 +352,10 @@ class Broker:
             schedules.ended(turn)
             self._rules.tell(alerts, turn)
             self._families.release(turn)  # before the claims: what it lets go may be handed out
-            self._consumers.grant(turn, wants)
+            if self._consumers.grant(turn, wants):
+                self._stirred = turn.busy = True
+            # One that a claim leaves behind: what was next could not be read, and is over.
+            turn.busy = turn.busy or any(chore.verb == RELEASE for chore in store.chores())
             self._unkept += len(settles) + len(turn.ended) + len(requests)
             if self._unkept >= RETAIN_EACH or now >= self._retain_at or store.short():
                 self._retain(turn, max(2 * self._unkept, RETAIN_EACH))

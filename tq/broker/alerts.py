@@ -155,9 +155,9 @@ class ScheduleAlerts:
         return self.timed(one, self._desk.now + AGAIN_MS if waits else 0)
 
     def timed(self, one: Schedule, again_at: int = 0) -> Schedule:
-        """With an instant of its timer by which it has to be looked at."""
+        """With an instant of its timer by which it has to be looked at; one that is paused, too, while an alert has no room."""
         if one.paused:
-            return replace(one, expect_at=0)
+            return replace(one, expect_at=0, due_at=again_at)
         return replace(one, due_at=min((at for at in (one.due_at, one.expect_at, again_at) if at), default=0))
 
     def _one(self, task_id: int) -> Task | None:

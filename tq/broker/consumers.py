@@ -4,7 +4,7 @@ For: ``claim``, ``extend``, ``settle``, ``release``; the grants at a turn's end.
 Not for: who is next (store), feeding workers (pool).
 Runs in: the daemon, inside the broker's turn.
 Promises: an answer to a claim fits a frame, and what was read beyond it goes back uncharged; a consumer that waits is
-served in the commit of the enqueue that it waited for.
+served in the commit of the enqueue that it waited for; a command whose environment cannot be read fails, and holds up nobody.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tq import wire
 from tq.answers import handed_out
 from tq.arguments import arguments, between, claim_of, claims_of, results_of, some_names
 from tq.broker.desk import Desk, Turn, Verb
-from tq.errors import UsageError
+from tq.errors import StoreDamaged, UsageError
 from tq.model import environment_key
 from tq.store import SCAN_MOST, Claimed, Want
 from tq.waiting import Claim, Request
@@ -32,6 +32,9 @@ CLAIM_FIRST = 8
 TASK_BYTES = 512
 """What an answer to a claim says of a task beside its record."""
 
+Handed = tuple[Claimed, bytes | None]
+"""A task and, if it is a command that has one, its environment."""
+
 
 class Consumers:
     def __init__(self, desk: Desk) -> None:
@@ -40,11 +43,12 @@ class Consumers:
             "claim": self._claim, "extend": self._extend, "settle": self._settle, "release": self._release,
         }  # fmt: skip
 
-    def grant(self, turn: Turn, wants: Sequence[Want]) -> None:
-        """Claims for consumers that wait, then for the pool's slots."""
-        waiting = self._desk.waiting
+    def grant(self, turn: Turn, wants: Sequence[Want]) -> bool:
+        """Claims for consumers that wait, then for the pool's slots. True: there may be more for those that wait, in a next turn."""
+        waiting, more = self._desk.waiting, False
         for claim in waiting.claims:
-            tasks = self._take(claim.want, turn)
+            tasks, cut_short = self._take(claim.want, turn)
+            more = more or cut_short
             if tasks:
                 self._answer_claim(claim.request, claim.want, tasks, turn)
                 turn.later.append(partial(waiting.served, claim))
@@ -53,34 +57,52 @@ class Consumers:
             if got:
                 turn.grants.append((want, got))
                 turn.steps.append(("claimed", got))
+        return more
 
-    def _take(self, want: Want, turn: Turn) -> list[Claimed]:
-        """Claim for a consumer, no more than its answer holds; what was read beyond that goes back uncharged."""
-        taken: list[Claimed] = []
+    def _take(self, want: Want, turn: Turn) -> tuple[list[Handed], bool]:
+        """Claim for a consumer, no more than its answer holds; what was read beyond that goes back uncharged.
+
+        Commands that cannot be run fail instead; True: so many that it was cut short.
+        """
+        taken: list[Handed] = []
+        ends: list[Sequence[Any]] = []
         step, size, fit = CLAIM_FIRST, 0, 0
-        while len(taken) < want.limit and fit == len(taken):
+        while len(taken) < want.limit and fit == len(taken) and len(ends) < SCAN_MOST:
             most = min(step, want.limit - len(taken))
             got = self._desk.store.claim(replace(want, limit=most))
-            taken += got
             for task in got:
-                size += len(task.record) + len(self._environment(task) or b"") + TASK_BYTES
+                environment, why = self._environment(task)
+                if why:
+                    error = {"type": "StoreDamaged", "message": f"expected the environment of the command, but {why}"}
+                    ends.append([task.id, task.claim, "failed", 0, 0, False, {"error": error, "permanent": True}])
+                    continue
+                taken.append((task, environment))
+                size += len(task.record) + len(environment or b"") + TASK_BYTES
                 fit += size <= CLAIM_BYTES or not fit
             if len(got) < most:
                 break
             step *= 2
-        if taken[fit:]:
-            self._desk.settle_rows([[task.id, task.claim, "released", 0, self._desk.now, False, None] for task in taken[fit:]], turn)
-        return taken[:fit]
+        cut_short = len(ends) >= SCAN_MOST
+        ends += [[task.id, task.claim, "released", 0, self._desk.now, False, None] for task, _ in taken[fit:]]
+        if ends:
+            self._desk.settle_rows(ends, turn)
+        return taken[:fit], cut_short
 
-    def _environment(self, task: Claimed) -> bytes | None:
-        """The environment of a command, if it has one that is there."""
+    def _environment(self, task: Claimed) -> tuple[bytes | None, str]:
+        """The environment of a command, if it has one, and why it cannot be read, if so."""
         key = environment_key(task.header)
-        return None if key is None else self._desk.store.environment(key)
+        if key is None:
+            return None, ""
+        try:
+            found = self._desk.store.environment(key)
+        except StoreDamaged as error:
+            return None, error.message
+        return found, "" if found is not None else "it is not there. Run `tq verify`, then restore a backup."
 
-    def _answer_claim(self, request: Request, want: Want, tasks: list[Claimed], turn: Turn) -> None:
-        body = {"tasks": [handed_out(task, want.lease_ms, self._environment(task)) for task in tasks]}
+    def _answer_claim(self, request: Request, want: Want, tasks: Sequence[Handed], turn: Turn) -> None:
+        body = {"tasks": [handed_out(task, want.lease_ms, environment) for task, environment in tasks]}
         turn.answers.append((request.conn, wire.frame([request.number, wire.ANSWER, body])))
-        turn.steps.append(("claimed", tasks))
+        turn.steps.append(("claimed", [task for task, _ in tasks]))
 
     def _claim(self, request: Request, turn: Turn) -> None:
         args = arguments(request.verb, request.args, queues=list, types=list, limit=int, wait_ms=int, lease_ms=int)
@@ -94,7 +116,7 @@ class Consumers:
         waiting = self._desk.waiting
         waiting.check(request.conn)
         want = Want(f"consumer-{request.conn}", limit, math.inf, queues=names[0], types=names[1], lease_ms=lease_ms)
-        tasks = self._take(want, turn)
+        tasks, _ = self._take(want, turn)
         if not tasks and wait_ms:
             turn.later.append(partial(waiting.park, Claim(request, want, self._desk.now + wait_ms)))
             return

@@ -41,7 +41,7 @@ class Said(NamedTuple):
 
 
 class Sight(NamedTuple):
-    """What only the daemon knows that bears on when one task runs. ``try_at`` in ms by the wall clock."""
+    """What only the daemon knows that bears on when one task runs. ``try_at`` and ``ends_at`` in ms by the wall clock."""
 
     draining: bool
     workers: int
@@ -55,6 +55,8 @@ class Sight(NamedTuple):
     try_at: int
     begun: bool
     """Of a task that runs: its worker has come to it."""
+    ends_at: int | None
+    """Of a task that a worker has: when its time is up, without what it was suspended; 0: never, as things stand."""
 
 
 class Hold(NamedTuple):

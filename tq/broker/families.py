@@ -3,15 +3,15 @@
 For: which of a new task's parents it has to wait for; letting go, or cancelling, what waits for a task that is over.
 Not for: what becomes of one child (lifecycle), which tasks wait for which (store).
 Runs in: the daemon, inside the broker's turn.
-Promises: the children hear of their parent's end in the transaction that holds it: up to SCAN_MOST in a turn at once, more by
-a chore that is written there; whoever was cancelled by that is a parent that is over, too; each child meets the ends of one parent
-in their order, and only those that came after it was sent.
+Promises: the children hear of their parent's end in the transaction that holds it, or, where they are more than SCAN_MOST or the
+turn's time for it has passed, by a chore that is written there; whoever was cancelled by that is a parent that is over, too; each
+child meets the ends of one parent in their order, and only those that came after it was sent.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -23,6 +23,10 @@ from tq.store import RELEASE, SCAN_MOST, Chore, Draft, release
 
 SLICE = 50
 """Children between two looks at the clock: about a millisecond."""
+TELL_S = 0.01
+"""How long a turn tells children of its own ends, if they are more than SCAN_MOST, and of earlier ones, if those are many."""
+FEW = 2
+"""Children that are told at any time of an end that the turn has brought: a chore for them would cost as much."""
 _log = logging.getLogger("tq.broker")
 
 
@@ -69,32 +73,54 @@ class Families:
         """Tell the children of all that came to its end in this turn."""
         if not turn.over:
             return
-        store, left = self._desk.store, SCAN_MOST
+        store, clock = self._desk.store, self._desk.clock
+        until, told, first, at = clock() + TELL_S, 0, len(turn.over), 0
         held_up = {chore.args["parent"] for chore in store.chores() if chore.verb == RELEASE}
-        for parent, state, below in turn.over:  # which grows, by those that are cancelled
-            children = [child for child in store.children(parent, left + 1) if child < below]
-            if len(children) > left or parent in held_up:
+        ends: dict[int, tuple[int, State]] = {}  # by child that is yet to be told
+        while at < len(turn.over) or ends:
+            if at == len(turn.over):
+                self._tell(ends, turn)  # turn.over grows by those that are cancelled
+                ends = {}
+                continue
+            parent, state, below = turn.over[at]
+            children = [child for child in store.children(parent, SCAN_MOST + 1) if child < below]
+            late = told >= SCAN_MOST and (at >= first or len(children) > FEW) and clock() > until
+            at += 1
+            if children and (late or len(children) > SCAN_MOST or parent in held_up):
                 store.put_chore(release(parent, state, below))
                 held_up.add(parent)
                 turn.busy = True
-            else:
-                left -= len(children)
-                self._tell(children, parent, state, turn)
+                continue
+            told += len(children)
+            for child in children:
+                if child in ends or len(ends) == SLICE:
+                    self._tell(ends, turn)
+                    ends = {}
+                ends[child] = parent, state
         turn.over.clear()
 
     def work(self, chores: Sequence[Chore], seconds: float, turn: Turn) -> None:
-        """One slice of the release whose turn it is: they take turns, but those of one parent keep their order."""
+        """As many slices of releases as there is time for: they take turns, but those of one parent keep their order.
+
+        There is more time than ``seconds`` if there are many: else their commits would take longer than they.
+        """
+        until = self._desk.clock() + (seconds if len(chores) <= SLICE else TELL_S)
+        firsts = sorted({chore.args["parent"]: chore for chore in reversed(chores)}.values(), key=lambda one: one.id)
+        for chore in [*(one for one in firsts if one.id > self._last), *(one for one in firsts if one.id <= self._last)]:
+            self._last = chore.id
+            self._slice(chore, until, turn)
+            if self._desk.clock() > until:
+                break
+        turn.busy = turn.stirred = True
+
+    def _slice(self, chore: Chore, until: float, turn: Turn) -> None:
         desk, store = self._desk, self._desk.store
-        firsts = {chore.args["parent"]: chore for chore in reversed(chores)}
-        chore = next((one for one in sorted(firsts.values(), key=lambda one: one.id) if one.id > self._last), chores[0])
-        self._last = chore.id
         parent, state, below = chore.args["parent"], State(chore.args["state"]), chore.args["below"]
-        until = desk.clock() + seconds
         after, seen, changed, over = int.from_bytes(chore.cursor or b"", "big"), chore.seen, chore.changed, False
         while not over and seen - chore.seen < SCAN_MOST:
             children = [child for child in store.children(parent, SLICE, after) if child < below]
             seen += len(children)
-            changed += self._tell(children, parent, state, turn)
+            changed += self._tell(dict.fromkeys(children, (parent, state)), turn)
             over = len(children) < SLICE
             after = children[-1] if children else after
             if desk.clock() > until:
@@ -104,12 +130,11 @@ class Families:
             turn.steps.append(("chore_done", [(chore.id, chore.verb, seen, changed)]))
         else:
             store.put_chore(replace(chore, cursor=after.to_bytes(8, "big"), seen=seen, changed=changed))
-        turn.busy = turn.stirred = True
 
-    def _tell(self, children: Sequence[int], parent: int, state: State, turn: Turn) -> int:
-        """These children hear that their parent is over; how many there are of them."""
-        now = self._desk.now
-        changes = [lifecycle.parent_over(task, parent, state, now) for task in self._sound(children) if task.state is State.BLOCKED]
+    def _tell(self, ends: Mapping[int, tuple[int, State]], turn: Turn) -> int:
+        """Each of these children hears which parent of it is over, and how; how many of them wait for it."""
+        now, tasks = self._desk.now, self._sound(list(ends))
+        changes = [lifecycle.parent_over(task, *ends[task.id], now) for task in tasks if task.state is State.BLOCKED]
         if changes:
             self._desk.carry_out_all(changes, turn)
             turn.stirred = True

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
+from tq import lifecycle
 from tq.arguments import arguments, task_ids
 from tq.broker.desk import Desk, Hold, Sight, Turn, Verb
 from tq.broker.resources import USERS_TOLD, users_of
@@ -30,6 +31,8 @@ ERROR_MOST = 200
 """Characters of an error's type and message."""
 Reason = list[Any]
 """[word, details]; the words are explained in tq/wire.py."""
+_NO_OTHER = ("Permanent", "PayloadError")
+"""Errors after which no other attempt is wanted, whatever time there is; after others that may be so, too."""
 _CUT_SHORT = ("WorkerDied", "LeaseLapsed", "Interrupted")
 """Errors of tq's own that say that an attempt did not come to its end."""
 
@@ -94,7 +97,7 @@ class Reasons:
             elif status.failures > head.retries:
                 found["why"] = "retries"
             else:
-                found["why"] = "no_time" if head.retry_for_ms or head.deadline_ms else "permanent"
+                found["why"] = "no_time" if kind == "Retry" or (kind not in _NO_OTHER and lifecycle.is_too_late(task)) else "permanent"
         return found
 
     def _who(self, what: str, task_id: int) -> str | None:
@@ -109,7 +112,9 @@ class Reasons:
         if sight is not None and not sight.begun:
             return [["handed_out", {"worker": status.worker, "since": status.started_at}]]
         ends = [task.spec.created_at + head.deadline_ms] if head.deadline_ms else []
-        if head.timeout_ms and not live.get("suspended") and status.started_at:
+        if sight is not None and sight.ends_at is not None:
+            ends += [sight.ends_at] if sight.ends_at else []
+        elif head.timeout_ms and not live.get("suspended") and status.started_at:
             ends.append(status.started_at + head.timeout_ms)
         details = {"worker": status.worker, "since": status.started_at, "attempt": status.attempt + 1, "ends_at": min(ends, default=0)}
         reasons: list[Reason] = [["running", {**details, "progress": live["progress"]}]]

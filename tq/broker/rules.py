@@ -22,6 +22,7 @@ alert (raised or cleared), rule, watch, value, above, queue, type.
 from __future__ import annotations
 
 import difflib
+import logging
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -32,7 +33,7 @@ from typing import Any
 from tq.arguments import arguments
 from tq.broker.alerts import alert_row, send
 from tq.broker.desk import Desk, Turn, Verb
-from tq.errors import ConfigError, UsageError
+from tq.errors import ConfigError, StoreDamaged, UsageError
 from tq.model import MAX_DURATION_MS, State, brief, duration_ms, is_name
 from tq.schedule import alert_of
 from tq.store import SCAN_MOST, Event
@@ -55,6 +56,7 @@ LOOK_MS = 1000
 WINDOW_MS, LEAST = 300_000, 10
 PARTS = 10
 """A window moves in so many steps."""
+_log = logging.getLogger("tq.broker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ class Rules:
         self.rules: dict[str, Rule] = {}
         self.raised: dict[str, int] = {}
         """Those that are raised: since when (ms)."""
+        self._known = False  # whether it is known what was raised before
         self.changed = False
         """Whether something has happened since they were looked at."""
         self._since: dict[str, int] = {}  # when what a rule says began to differ from what was told
@@ -95,16 +98,15 @@ class Rules:
         self._looked_at = 0
         self._begun_at = 0
         self._before: set[str] = set()  # raised before that, for reasons that are not known any more
-        self._late: dict[int, int] = {}  # by schedule, the first of the slots that wait
+        self._late: dict[int, tuple[int, int]] = {}  # by schedule, the first of the slots that wait, and the slot that ran before it
         self._due_at: float = math.inf
 
     def declare(self, rules: Sequence[Rule], who: str) -> None:
         """These are the rules from now on; in a turn. One that is gone, or is another, is cleared."""
         desk = self._desk
         fresh = {rule.name: rule for rule in rules}
-        if not (fresh or self.rules):
-            return
-        raised = self.raised if self.rules else _last_told(desk)
+        raised = self.raised if self._known else _last_told(desk)
+        self._known = True
         gone = [name for name in raised if name not in fresh or (self.rules and self.rules.get(name) != fresh[name])]
         for name in gone:
             desk.store.note(Event(0, desk.now, who, "alert_cleared", f"alert {name}", None, {"why": "the rule is another, or gone"}))
@@ -196,11 +198,15 @@ class Rules:
         if rule.watch == "failure_rate":
             return self._rate(rule, now)
         if rule.watch == "late_schedule":
-            slots = {
-                one.number: (*one.slots[:1], *([one.held] if one.held else [])) for one in store.schedules().values() if not one.paused
-            }
-            self._late = {number: self._late.get(number, min(some)) for number, some in slots.items() if some}
-            return self._age(rule, min(self._late.values(), default=0), now)
+            late: dict[int, tuple[int, int]] = {}
+            for one in store.schedules().values():
+                waits = [slot for slot in (*one.slots[:1], one.held) if slot and not one.paused]
+                ran = next((slot for slot, _ in reversed(one.runs) if slot), 0)  # not one by hand
+                if waits:
+                    first, before = self._late.get(one.number, (0, 0))
+                    late[one.number] = (first if first and before == ran else min(waits), ran)
+            self._late = late
+            return self._age(rule, min((slot for slot, _ in late.values()), default=0), now)
         while self._lost and self._lost[0] <= now - max(one.window_ms for one in self.rules.values() if one.watch == "lost_worker"):
             self._lost.popleft()
         lost = [at for at in self._lost if at > now - rule.window_ms]
@@ -256,19 +262,27 @@ def _is_of(rule: Rule, queue: str, kind: str) -> bool:
 
 
 def _last_told(desk: Desk) -> dict[str, int]:
-    """The rules that were raised last, and since when, as events have it."""
+    """The rules that were raised last, and since when, as events have it. Of what is older than an event that cannot be read, none."""
     found: dict[str, int] = {}
     known: set[str] = set()
     before: int | None = None
+    most = SCAN_MOST
     while True:
-        page = desk.store.events(before, SCAN_MOST)
+        try:
+            page = desk.store.events(before, most)
+        except StoreDamaged as error:
+            if most == 1:
+                _log.error("alert rules that were raised before that are not known: %s", error)
+                return found
+            most //= 2
+            continue
         for event in page:
             name = event.target.removeprefix("alert ") if event.target.startswith("alert ") else ""
             if name and event.what in _TOLD and name not in known:
                 known.add(name)
                 if (event.after or {}).get("alert", event.what.removeprefix("alert_")) == "raised":
                     found[name] = event.at
-        if len(page) < SCAN_MOST:
+        if len(page) < most:
             return found
         before = page[-1].number
 

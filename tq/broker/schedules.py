@@ -82,8 +82,11 @@ class Schedules:
         turn.busy = turn.busy or len(due) == SCAN_MOST
 
     def _move_on(self, one: Schedule, until: float, turn: Turn) -> None:
-        """Look at the slots that have come, and act on them once all of them are known."""
+        """Look at the slots that have come, and act on them once all of them are known; while it is paused, only at its alerts."""
         desk, rule = self._desk, rule_of(one.rule)
+        if one.paused:
+            desk.store.put_schedule(self._alerts.look(one, turn))
+            return
         slots, missed, missed_at = list(one.slots), one.missed, one.missed_at
         following = 0
         for slot in rule.slots(one.slot_at - 1, one.made_at) if one.slot_at else ():
@@ -137,7 +140,18 @@ class Schedules:
             one = replace(one, live=[task.id for task in live])
             if live:
                 return self._hold(one, slot), ""
+            if one.held:
+                return self._begin_held(one, slot, missed, turn)
         return self._send(one, slot, missed, turn)
+
+    def _begin_held(self, one: Schedule, slot: int, missed: int, turn: Turn) -> tuple[Schedule, str]:
+        """A slot comes in the very turn in which the run ends that one before it waits for: they keep their order."""
+        if one.overlap == "queue_one":
+            now, refused = self._send(replace(one, held=0), one.held, 0, turn)
+            if refused:
+                return one, refused
+            return (self._hold(now, slot), "") if now.live else self._send(now, slot, missed, turn)
+        return self._send(replace(self._hold(one, slot), held=0), slot, missed, turn)
 
     def _hold(self, one: Schedule, slot: int) -> Schedule:
         """A slot that overlaps: skip it, or let it wait for the end of what goes on."""
@@ -269,7 +283,7 @@ class Schedules:
             one = replace(one, rule=rule.row(), made_at=desk.now, slots=(), missed=0, missed_at=0, boot=desk.boot)
             one = self._from_now(one, must=rule.cron != REBOOT)
         one = self._pause(one, args["paused"]) if args.get("paused", one.paused) != one.paused else one
-        one = self._alerts.timed(one)
+        one = self._alerts.timed(one, desk.now + AGAIN_MS if one.watched or one.untold else 0)
         desk.store.put_schedule(one)
         after = shown(one)
         if known is None:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 
 from tq import wire
-from tq.cli.options import raw, task_options, whole
+from tq.cli.options import task_options, whole
+from tq.config import OF_A_TASK
 from tq.errors import UsageError
 
 TYPE_CHECKING = False
@@ -31,6 +32,19 @@ CPU_GRACE_S = 5
 
 def _refuse(flag: str, text: str) -> NoReturn:
     raise UsageError(f"{flag}: {text}. See `tq run --help`.")
+
+
+def raw(text: str) -> str | bytes:
+    """Text as it may travel: names and arguments that are not UTF-8 go as their bytes. UsageError: half a character, out of JSON."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        try:
+            return text.encode(errors="surrogateescape")
+        except UnicodeEncodeError as error:
+            half = f"U+{ord(text[error.start]):04X}"  # and not the rest, which may be secret
+            raise UsageError(f"expected text, got {half} at {error.start}: half of a character. Write it as UTF-8.") from None
+    return text
 
 
 def command_task(values: Mapping[str, Any]) -> list[Any]:
@@ -76,7 +90,7 @@ def extras_of(values: Mapping[str, Any]) -> dict[str, Any]:
     umask = os.umask(0o077)
     os.umask(umask)
     kept = ((name, os.environ[name]) for name in KEPT if name in os.environ) if values.get("clean_env") else os.environ.items()
-    env = {raw(key): raw(value) for key, value in kept}
+    env = {raw(key): raw(value) for key, value in kept if key not in OF_A_TASK}
     extras: dict[str, Any] = {"cwd": raw(_directory(values.get("cwd"))), "env": env, "umask": umask}
     own = _variables(values.get("env"))
     if own:
@@ -167,6 +181,14 @@ def input_of(values: Mapping[str, Any]) -> str:
         return spool.keep(str(data_dir_of(values.get("data_dir"))), 0, most)
     except OSError as error:
         raise UsageError(f"--stdin: expected input that can be read and kept, got: {error.strerror}. Nothing was stored.") from None
+
+
+def hold_input(values: Mapping[str, Any], name: str) -> None:
+    """The task of this input is still on its way."""
+    from tq import spool
+    from tq.config import data_dir_of
+
+    spool.hold(str(data_dir_of(values.get("data_dir"))), name)
 
 
 def forget_input(values: Mapping[str, Any], name: str) -> None:

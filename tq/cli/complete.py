@@ -12,6 +12,7 @@ The answer's first line says what follows: ``words`` (a candidate and its descri
 
 from __future__ import annotations
 
+import os
 import sys
 
 from tq.cli.fast import _Line, _NotThere
@@ -223,7 +224,10 @@ def _about(row: dict[str, Any]) -> str:
     if row["type"] == "shell" and not row["label"] and row.get("payload"):
         from msgpack import unpackb
 
-        return " ".join(unpackb(row["payload"])["argv"])
+        try:
+            return " ".join(map(os.fsdecode, unpackb(row["payload"])["argv"]))  # words that are no UTF-8 come as bytes
+        except (LookupError, TypeError, ValueError):
+            pass  # a client may have sent anything under this type
     return str(row["label"] or row["type"])
 
 

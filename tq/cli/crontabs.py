@@ -24,8 +24,8 @@ from typing import Any
 
 from tq import wire
 from tq.cli import hot
-from tq.cli.command import command_payload
-from tq.cli.options import a_name, raw, task_options
+from tq.cli.command import command_payload, raw
+from tq.cli.options import a_name, task_options
 from tq.cli.render import clean, instant, json_line, plain, table, value_of
 from tq.cli.schedules import TELLS, said_of
 from tq.client import Client

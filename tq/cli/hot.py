@@ -112,12 +112,15 @@ def _sent(call: Call, task: list[Any], values: dict[str, Any]) -> dict[str, Any]
         refused = error
     from time import sleep
 
+    from tq.cli.command import hold_input
     from tq.client.core import Room
 
     room = Room(limit / 1000)
     say(f"tq: {refused.message} Trying again for {wait}.")
     while (pause := room.pause(refused)) is not None:
         sleep(pause)
+        if values.get("stdin"):
+            hold_input(values, task[2]["extras"]["stdin"])
         try:
             return call("enqueue", args)
         except Refused as error:

@@ -53,16 +53,22 @@ class Screen:
         self._lines = Lines() if times and not as_json else None
         self._dropped = 0
         utf8 = getincrementaldecoder("utf-8")  # a chunk may end within a character
-        self._decoders = {1: utf8("replace"), 2: utf8("replace")}
+        self._decoders = [utf8("replace") for _ in _NAMES]
+        self._at = 0
 
     def write(self, chunks: Iterable[Chunk]) -> None:
         for at, stream, data in chunks if self._lines is None else self._lines.of(chunks):
             if self._json:
-                print(json_line({"at": instant(at), "stream": _NAMES[stream], "text": data.decode("utf-8", "replace")}), flush=self._live)
+                self._at = at
+                self._object(stream, self._decoders[stream].decode(data))
             elif stream:
                 self._bytes(stream, b"%s %s\n" % (str(instant(at)).encode(), data.removesuffix(b"\n")) if self._times else data)
             else:
                 self._note(data.decode("utf-8", "replace").rstrip())
+
+    def _object(self, stream: int, text: str) -> None:
+        if text:
+            print(json_line({"at": instant(self._at), "stream": _NAMES[stream], "text": text}), flush=self._live)
 
     def _bytes(self, stream: int, data: bytes) -> None:
         out = sys.stdout if stream == 1 or self._only else sys.stderr
@@ -86,6 +92,8 @@ class Screen:
         if self._lines is not None:
             rest, self._lines = self._lines.rest(), None
             self.write(rest)
+        for stream in range(len(_NAMES)) if self._json else ():
+            self._object(stream, self._decoders[stream].decode(b"", True))
         if self._dropped:
             hot.say(f"tq: {self._dropped} bytes of output are missing: of much output only the head and the tail are kept (log_bytes).")
 

@@ -179,12 +179,12 @@ def _content(where: str, row: dict[str, Any], usual: str | None) -> tuple[str, b
             raise UsageError(f'{where}: expected either a "command" or a "type" and "payload", got both. Drop one.')
         row["command"] = command
         try:
-            words = line_words(row)
+            payload = command_payload(line_words(row))
         except UsageError as error:
             raise UsageError(f"{where}: {error.message}") from None
         del row["command"]
         row.pop("shell", None)
-        return SHELL, command_payload(words), True
+        return SHELL, payload, True
     if how:
         raise UsageError(f'{where}: {how[0]}: expected a "command" beside it, got none. It says how a command is run.')
     name = row.pop("type", usual)

@@ -573,15 +573,6 @@ def enqueue_task(values: Mapping[str, Any]) -> list[Any]:
     return [unicode_text("--type", values["type"]), payload, task_options(values)]
 
 
-def raw(text: str) -> str | bytes:
-    """Text as it may travel: names and arguments that are not UTF-8 go as their bytes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode(errors="surrogateescape")
-    return text
-
-
 def task_ids(call: Call, words: Iterable[str]) -> list[int]:
     """Ids from words; ``@last`` is the newest task's."""
     found = []

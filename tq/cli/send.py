@@ -44,10 +44,12 @@ def send(client: Client, values: dict[str, Any]) -> int:
     if not words and not values["eof"]:
         raise UsageError("expected a text to be sent, or --eof, got none. For example: tq send 5 yes")
     (task_id,) = task_ids(client.call, [which])
+    taken = 0
     for part in _parts(words[0], values["exact"]) if words else ():
-        _sent(client, task_id, part, end=False)
+        _sent(client, task_id, part, end=False, before=taken)
+        taken += len(part)
     if values["eof"]:
-        _sent(client, task_id, b"", end=True)
+        _sent(client, task_id, b"", end=True, before=taken)
     return 0
 
 
@@ -62,15 +64,16 @@ def _parts(text: str, exact: bool) -> Iterator[bytes]:
         yield data[at : at + RECORD_MOST]
 
 
-def _sent(client: Client, task_id: int, data: bytes, end: bool) -> None:
-    """Send one part; Refused if the command takes it not, or not in time."""
+def _sent(client: Client, task_id: int, data: bytes, end: bool, before: int) -> None:
+    """Send one part, ``before`` which so many bytes were; Refused if the command takes it not, or not in time."""
     until = time.monotonic() + PATIENCE_S
     while (outcome := client.send_input(task_id, data, end=end)) == "full" and time.monotonic() < until:
         time.sleep(PAUSE_S)
     if outcome == "no_input":
         raise UsageError(f"expected a command that was added with --interactive or --tty, got task {task_id}: its input is empty.")
     if outcome != "taken":
-        raise Refused(f"task {task_id} {_WHY.get(outcome, outcome)}: what was to be sent was not. See `tq status {task_id}`.")
+        what = f"{before} bytes of what was to be sent were, but not all of it" if before else "what was to be sent was not"
+        raise Refused(f"task {task_id} {_WHY.get(outcome, outcome)}: {what}. See `tq status {task_id}`.")
 
 
 class Passing:

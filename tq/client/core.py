@@ -279,27 +279,30 @@ def groups(tasks: Iterable[WireTask | None]) -> Iterator[list[WireTask]]:
     """The tasks in groups that fit a frame and share a commit. None among them: the next may be long in coming; what there is
     goes at once, and an empty group behind it says so."""
     group: list[WireTask] = []
-    bodies = options = more = 0
+    bodies = options = more = waits = each = 0
     last: Body | None = None
     alike = True
     for task in tasks:
         if task is None:
             yield from [group, []] if group else [[]]
-            group, bodies, options = [], 0, 0
+            group, bodies, options, waits = [], 0, 0, 0
             continue
         if task[2] is None or task[2] is not last:
             last = task[2]
-            more = 0 if last is None else 448 + (len(str(last)) if "extras" in last or "meta" in last else 0)
+            more = 0 if last is None else 64 + len(str(last).encode())  # never much less than it takes when it is packed
+            each = 0 if last is None else len(last.get("after") or ()) + len(last.get("after_any") or ())
         body = len(task[1]) + 64
         alike = _shares(task[2]) and (not group or (alike and task[2] is group[0][2]))
         size = bodies + body + more + (0 if alike else options)
-        if group and (len(group) >= (ALIKE_TASKS if alike else GROUP_TASKS) or size > GROUP_BYTES):
+        most = ALIKE_TASKS if alike else GROUP_TASKS
+        if group and (len(group) >= most or size > GROUP_BYTES or waits + each > wire.WAITS_MOST):
             yield group
-            group, bodies, options = [], 0, 0
+            group, bodies, options, waits = [], 0, 0, 0
             alike = _shares(task[2])
         group.append(task)
         bodies += body
         options += more
+        waits += each
     if group:
         yield group
 

@@ -18,14 +18,13 @@ import time
 from pathlib import Path
 
 from tq.client.blocking import Client
+from tq.config import OF_A_TASK
 from tq.errors import DaemonError, DaemonNotRunning, DaemonStartError
 
 READY_WITHIN = 60.0
 """Seconds that a daemon may take to open its store and start its workers."""
 OUT = "daemon.out"
 """In the data directory: what the daemon's process itself prints (its log is daemon.log)."""
-OF_A_TASK = {"TQ_COMMAND", "TQ_TASK_ID", "TQ_ATTEMPT"}
-"""What a command finds in its environment: a daemon that it starts is no part of its task, and does not end with it."""
 
 
 def command(

@@ -24,9 +24,12 @@ if TYPE_CHECKING:
 
     from tq.config.settings import Settings, load_settings
 
-__all__ = ["SETTINGS_FILE", "Settings", "check_data_dir", "data_dir_of", "file_system", "load_settings", "prepare_data_dir"]
+__all__ = ["OF_A_TASK", "SETTINGS_FILE", "Settings", "check_data_dir", "data_dir_of", "file_system", "load_settings", "prepare_data_dir"]
 
 SETTINGS_FILE = "tq.toml"
+OF_A_TASK = {"TQ_COMMAND", "TQ_TASK_ID", "TQ_ATTEMPT"}
+"""What a command finds in its environment, and is for it alone. A daemon that it starts must not have it, being no part of its task and
+not ending with it; nor a task that it adds, which has its own."""
 _SOCKET = "/tq.sock"  # as in tq.wire, which lies above this room
 _MAX_SOCKET_PATH = 107
 _NETWORK = {"9p", "afs", "beegfs", "ceph", "coda", "glusterfs", "gpfs", "lustre", "ncpfs", "orangefs", "prl_fs", "vboxsf"}

@@ -24,13 +24,18 @@ from tq.errors import ConfigError
 LOG_LEVELS = ("debug", "info", "warning", "error")
 DAY_MS = 86_400_000
 MAX_WORKERS = 1024
+CENTURY_S = 100 * 366 * 86_400
+CENTURY_MS = CENTURY_S * 1000
+"""The longest duration that any option takes, of a task too."""
+MOST = 1 << 60
+"""More tasks, or bytes, than there can be; and it still fits where the store keeps numbers."""
 
 
 def _cpus() -> int:
     return len(os.sched_getaffinity(0))  # what this process may use, which a container makes smaller
 
 
-def _option(default: Any, unit: str, says: str, low: float = 0, high: float = float("inf"), words: tuple[str, ...] = ()) -> Any:
+def _option(default: Any, unit: str, says: str, low: float = 0, high: float = MOST, words: tuple[str, ...] = ()) -> Any:
     about = {"unit": unit, "says": says, "low": low, "high": high, "words": words}
     return field(default_factory=default, metadata=about) if callable(default) else field(default=default, metadata=about)
 
@@ -60,7 +65,7 @@ class Settings:
     grace_s: float = _option(25.0, "seconds", "How long a drain waits for running tasks.", 0, 86_400)
     kill_grace_s: float = _option(5.0, "seconds", "Time between asking a task to end and killing it.", 0, 3600)
     retries_functions: int = _option(3, "runs", "Runs after the first, for functions that do not say.", 0, 1_000_000)
-    timeout_functions_s: float = _option(300.0, "seconds", "Time limit of a run, for functions that do not say; 0 is none.")
+    timeout_functions_s: float = _option(300.0, "seconds", "Time limit of a run, for functions that do not say; 0 is none.", 0, CENTURY_S)
     max_payload: int = _option(256 << 10, "bytes", "The largest payload of a task.", 1024, 512 << 20)
     max_result: int = _option(64 << 10, "bytes", "The largest result that is kept.", 1024, 512 << 20)
     log_bytes: int = _option(1 << 20, "bytes", "Output kept for each task: its head and its tail.", 4096, 1 << 40)
@@ -70,11 +75,11 @@ class Settings:
     queue_bytes: int = _option(16 << 30, "bytes", "Their payloads together.", 1)
     keep: int = _option(100_000, "tasks", "Finished tasks that are kept, failed ones counted apart.")
     keep_bytes: int = _option(4 << 30, "bytes", "What finished tasks that are kept may take, failed ones counted apart.", 1 << 20)
-    keep_logs: int = _option(1 << 30, "bytes", "Output of all tasks on disk; beyond it the oldest goes first.", 1 << 20, 1 << 60)
-    keep_ms: int = _option(7 * DAY_MS, "milliseconds", "How long succeeded, cancelled and expired tasks are kept.")
-    keep_failed_ms: int = _option(30 * DAY_MS, "milliseconds", "How long failed tasks are kept.")
-    keep_requests_ms: int = _option(600_000, "milliseconds", "How long a repeated enqueue gives the same ids.")
-    keep_keys_ms: int = _option(DAY_MS, "milliseconds", "How long a key names its task after that one has ended.")
+    keep_logs: int = _option(1 << 30, "bytes", "Output of all tasks on disk; beyond it the oldest goes first.", 1 << 20)
+    keep_ms: int = _option(7 * DAY_MS, "milliseconds", "How long succeeded, cancelled and expired tasks are kept.", 0, CENTURY_MS)
+    keep_failed_ms: int = _option(30 * DAY_MS, "milliseconds", "How long failed tasks are kept.", 0, CENTURY_MS)
+    keep_requests_ms: int = _option(600_000, "milliseconds", "How long a repeated enqueue gives the same ids.", 0, CENTURY_MS)
+    keep_keys_ms: int = _option(DAY_MS, "milliseconds", "How long a key names its task after that one has ended.", 0, CENTURY_MS)
     keep_events: int = _option(10_000, "events", "What operators and the daemon did, as `tq events` lists it.", 1, 10_000_000)
     map_size: int = _option(64 << 30, "bytes", "Address space for the store: the most its file can grow to.", 16 << 20, 1 << 46)
 
@@ -113,7 +118,7 @@ def _check(name: str, kind: str, about: Mapping[str, Any], value: object) -> Non
         number = isinstance(value, int | float) if kind == "float" else isinstance(value, int)
         good = number and not isinstance(value, bool) and isinstance(value, int | float) and low <= value <= high
         whole = "a number" if kind == "float" else "a whole number"
-        expected = f"{whole} of {about['unit']}, at least {low:g}" + (f" and at most {high:g}" if high != float("inf") else "")
+        expected = f"{whole} of {about['unit']}, at least {low} and at most {high}"
     if not good:
         raise ConfigError(f"{name}: expected {expected}, got {value!r}. {about['says']}")
 

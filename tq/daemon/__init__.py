@@ -175,7 +175,6 @@ class Daemon(Verbs):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         begun = self._pool.bury()
         interrupted, released = self._broker.recover((lambda *_: True) if self._store.copied else begun, now_ms())
-        self._store.adopt()
         self._stored(self._pool.closed)
         inlet.sweep(self._dir / "run")
         if spool.names(str(self._dir)):
@@ -292,8 +291,8 @@ class Daemon(Verbs):
             return 0.0
         now, ticks = now_ms(), ticks_ms()
         left = min(self._kill_at, self._supervisor.beat_at) - ticks
-        by_ticks = (self._pool.next_due, ticks), (self._sweeper.due_at, ticks), (self._holding.due_at, ticks)
-        for at, clock in ((self._broker.next_due, now), (self._log.due_at, now), *by_ticks):
+        by_ticks = self._pool.next_due, self._sweeper.due_at, self._holding.due_at, self._followers.due_at
+        for at, clock in ((self._broker.next_due, now), (self._log.due_at, now), *((at, ticks) for at in by_ticks)):
             if at is not None and at - clock < left:
                 left = at - clock
         if self._looks:
@@ -328,6 +327,7 @@ class Daemon(Verbs):
             self._log.steps(WORDS.get(event, event), rows, self._describe, now)
         if self._log.due_at is not None:
             self._log.turn_second(now)
+        self._followers.look(ticks_ms())
         if self._followers.waiting:
             self._followers.push()
         for task_id, state, exit_code in turn.ended:
@@ -384,9 +384,14 @@ class Daemon(Verbs):
             self._log.event("types_not_stored", "warning", why=error.message)
 
     def _stored(self, boards: list[Path]) -> None:
-        """What these boards of dead workers say is stored, unless there was no room for it: then they are still needed."""
-        while boards and not self._broker.owed:
+        """What these boards of dead workers say is stored, unless there was no room for it: then they are still needed, as is
+        the note that this store is a copy, whose tasks no board knows."""
+        if self._broker.owed:
+            return
+        while boards:
             boards.pop().unlink(missing_ok=True)
+        if self._store.copied:
+            self._store.adopt()
 
     def close(self) -> None:
         if self._watcher is not None:

@@ -10,6 +10,7 @@ Promises: arguments are checked before anything is done; a bug in one verb is an
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import socket
 import time
@@ -221,8 +222,10 @@ class Verbs:
         kind = task.spec.header.type
         ready, starting, knowing = self._pool.crew_for(kind)
         crashes, wait_ms = self._pool.held_back(kind)
-        try_at = now_ms() + wait_ms if crashes else 0
-        return Sight(self._draining, ready, starting, knowing, crashes, try_at, self._pool.begun(task.id))
+        now, left = now_ms(), self._pool.time_left(task.id)
+        ends_at = None if left is None else 0 if left == math.inf else now + int(left)
+        try_at = now + wait_ms if crashes else 0
+        return Sight(self._draining, ready, starting, knowing, crashes, try_at, self._pool.begun(task.id), ends_at)
 
     def _workers(self, connection: Connection, number: int, args: dict[str, Any]) -> None:
         self._looks.append((connection.id, number, ticks_ms()))

@@ -224,6 +224,14 @@ class Jobs:
                 return True
         return False
 
+    def time_left(self, task_id: int) -> float | None:
+        """In how many ms the time of a task is up that is in the hands of a worker; inf: never, as things stand. None: it is in none."""
+        for child in self._children.values():
+            job = child.jobs.get(task_id)
+            if job is not None:
+                return self._deadline(child, job) - self._now
+        return None
+
     def _end_late(self, now: int) -> None:
         """Timeouts, and the kills that are due."""
         for child in list(self._children.values()):

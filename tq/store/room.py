@@ -40,6 +40,8 @@ TASK_BYTES = 200
 """Of the map, taken by a task beside its payload: its header, its place in line, what pages lose."""
 END_BYTES = 320
 """Of the map, kept for each task that is not over: its end and its place in the history take that much, and seldom more."""
+ENTRY_BYTES = 64
+"""Of the map, taken by an entry that only joins two things: a child and its parent, a task and its environment."""
 BALLAST = 2 << 20
 """Bytes of the file that lie ready behind its last page: a disk that others fill lets tasks end."""
 LAST_BYTES = 64 * 4096
@@ -86,6 +88,8 @@ class Room:
         if self._full:
             raise _no_room(self._full)
         more: dict[str, tuple[int, int]] = {}
+        beside = 0
+        environments: set[bytes] = set()
         for header, run in runs:
             packed = max([len(draft.header.packed) for draft in run]) if is_named(header) else len(header.packed)
             if packed > MAX_HEADER:
@@ -95,8 +99,13 @@ class Room:
                 )
             tasks, size = more.get(header.queue, (0, 0))
             more[header.queue] = tasks + len(run), size + sum([len(draft.payload) for draft in run])
+            if header.parents:
+                beside += ENTRY_BYTES * sum([len(draft.waits) for draft in run])
+            if header.environment:
+                beside += ENTRY_BYTES * len(run)
+                environments.add(header.environment)
         self.admit(more, lines)
-        came = sum(size + tasks * (TASK_BYTES + END_BYTES) for tasks, size in more.values())
+        came = sum(size + tasks * (TASK_BYTES + END_BYTES) for tasks, size in more.values()) + beside + sum(map(len, environments))
         if came > self._left:
             self._until = 0
             self.look(txn, now)

@@ -198,6 +198,7 @@ class Descriptors:
     def __init__(self, directory: Path) -> None:
         self._fds = [_nameless(directory), _nameless(directory)]
         self._seen = [0, 0]
+        self._freed = [0, 0]  # up to where the disk space was given back
         for number, fd in zip((OUT, ERR), self._fds, strict=True):
             os.dup2(fd, number)
 
@@ -210,17 +211,17 @@ class Descriptors:
         """Give what was written to ``run``, or to the real standard error."""
         with _lock:
             for which, fd in enumerate(self._fds):
-                seen = start = self._seen[which]
+                seen = self._seen[which]
                 while data := os.pread(fd, _READ, seen):
                     seen += len(data)
                     if run is None or run.over:
                         aside(data)
                     else:
                         run.output().write(which + OUT, data, time.time_ns() // 1_000_000)
-                    if seen - start >= _READ:
+                    if seen - self._freed[which] >= _READ:
                         # The position only grows, so nobody's write is lost; the disk space behind it is given back.
                         libc.fallocate(fd, _PUNCH, ctypes.c_long(0), ctypes.c_long(seen))
-                        start = seen
+                        self._freed[which] = seen
                 self._seen[which] = seen
 
 

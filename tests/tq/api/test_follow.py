@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import select
 from collections.abc import Callable, Iterator
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 
 from tq import wire
-from tq.api.follow import BEHIND, PIECE, PIECES_A_TURN, Followers
+from tq.api import follow
+from tq.api.follow import BEHIND, LOOK_MS, PIECE, PIECES_A_TURN, Followers
 from tq.loop import Loop
 from tq.output import OutputWriter
 
@@ -27,6 +29,8 @@ class Desk:
         self.unsent: dict[int, int] = {}
         self.followers = Followers(self.loop, logs, self._send, lambda conn: self.unsent.get(conn, 0))
 
+        self.ticks = 0
+
     def _send(self, conn: int, data: bytes) -> None:
         number, kind, body = wire.message(data[4:])
         assert kind == wire.EVENT
@@ -36,6 +40,7 @@ class Desk:
     def turn(self, times: int = 1) -> None:
         for _ in range(times):
             self.loop.poll(0)
+            self.followers.look(self.ticks)
             if self.followers.waiting:
                 self.followers.push()
 
@@ -181,3 +186,57 @@ def test_more_changes_than_the_kernel_keeps_are_not_missed(desk: Desk, monkeypat
     monkeypatch.setattr(desk.followers._inotify, "read", lambda: [(-1, "")] if read() else [])
     desk.turn(2)
     assert desk.text() == b"words"
+
+
+@pytest.mark.parametrize("left", ["no instance", 0, 1])
+def test_where_the_kernel_gives_no_more_watches_output_is_looked_at_and_nobody_is_refused(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, left: int | str
+) -> None:
+    real, given = follow._Inotify.watch, 0
+
+    def none(self: Any) -> None:
+        raise OSError(errno.EMFILE, "no more instances")
+
+    def watch(self: Any, path: Path, mask: int) -> int:
+        nonlocal given
+        given += 1
+        if given > left:  # type: ignore[operator]
+            raise OSError(errno.ENOSPC, "no more watches")
+        return real(self, path, mask)
+
+    if left == "no instance":
+        monkeypatch.setattr(follow._Inotify, "__init__", none)
+    else:
+        monkeypatch.setattr(follow._Inotify, "watch", watch)
+    with closing(OutputWriter(desk.logs, 42)) as writer, closing(OutputWriter(desk.logs, 1042)) as other:
+        writer.write(1, b"one\n", 1)
+        other.write(1, b"other\n", 1)
+        desk.followers.add(1, 1, 42, 0, over=False)
+        desk.followers.add(2, 1, 1042, 0, over=False)
+        assert desk.followers.due_at is not None
+        desk.turn(3)
+        assert (desk.text(), desk.text(2)) == (b"one\n", b"other\n")
+        for n in range(3):
+            writer.write(1, b"more %d\n" % n, 2)
+            due = desk.followers.due_at
+            assert due is not None
+            assert due <= desk.ticks + LOOK_MS
+            desk.ticks = due
+            desk.turn(2)
+            assert desk.text().endswith(b"more %d\n" % n)
+            assert not desk.followers.waiting  # until it is time again
+    desk.followers.ended(42)
+    desk.turn(2)
+    assert desk.ended()
+    assert desk.followers.due_at is not None  # the other is followed still
+    desk.followers.gone(2)
+    assert (desk.followers.tasks, desk.watches(), desk.followers.due_at) == (set(), 0, None)
+
+
+def test_a_task_that_is_watched_wakes_nobody_by_the_clock(desk: Desk) -> None:
+    desk.followers.add(1, 1, 42, 0, over=False)
+    with closing(OutputWriter(desk.logs, 42)) as writer:
+        writer.write(1, b"words", 1)
+        desk.turn(3)
+    assert desk.text() == b"words"
+    assert desk.followers.due_at is None

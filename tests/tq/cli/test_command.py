@@ -31,6 +31,18 @@ def test_what_is_not_said_is_as_the_sender_has_it(monkeypatch: pytest.MonkeyPatc
     assert extras.keys() == {"cwd", "env", "umask", "limits"}
 
 
+@pytest.mark.parametrize("clean", [False, True])
+def test_a_task_that_adds_tasks_does_not_give_them_what_was_for_it_alone(monkeypatch: pytest.MonkeyPatch, clean: bool) -> None:
+    alike = []
+    for n in range(2):
+        for name in ("TQ_COMMAND", "TQ_TASK_ID", "TQ_ATTEMPT"):
+            monkeypatch.setenv(name, str(n))
+        monkeypatch.setenv("TQ_DATA_DIR", "/where/it/runs")
+        alike.append(extras_of({"clean_env": clean})["env"])
+    assert alike[0] == alike[1]  # one environment in the store, however many tasks add some
+    assert alike[0].get("TQ_DATA_DIR") == (None if clean else "/where/it/runs")
+
+
 def test_each_option_becomes_an_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SECRET_OF_MINE", "x")

@@ -123,6 +123,19 @@ def test_lines_of_a_batch_take_names_and_words_of_time_each_read_when_it_comes(
         ('{"type": "email", "meta": {"a": 1}}', "line 2: --meta: expected an object of texts such as"),
         ('{"type": "email", "label": "\\ud800"}', "line 2: --label: expected text in UTF-8"),
         ('{"type": "\\ud800"}', "line 2: type: expected text in UTF-8"),
+        ('{"type": "email", "payload": "\\ud800"}', "line 2: payload: expected text that is Unicode"),
+        ('{"type": "email", "meta": {"a": "\\ud800"}}', "line 2: --meta: expected text in UTF-8"),
+        ('{"command": ["ls", "ab\\ud800"]}', "line 2: expected text, got U+D800 at 2: half of a character"),
+        ('{"command": "\\udbff", "shell": true}', "line 2: expected text, got U+DBFF at 0: half of a character"),
+        ('{"command": ["ls"], "cwd": "/\\ud800"}', "line 2: expected text, got U+D800 at 1: half of a character"),
+        ('{"command": ["ls"], "cwd": "\\ud800"}', "half of a character"),
+        ('{"command": ["ls"], "env": {"A": "\\ud800"}}', "line 2: expected text, got U+D800 at 0: half of a character"),
+        ('{"command": ["ls"], "env": {"\\ud800": "b"}}', "line 2: expected text, got U+D800 at 0: half of a character"),
+        ('{"command": ["ls"], "env": ["A=\\ud800"]}', "line 2: expected text, got U+D800 at 0: half of a character"),
+        *(
+            (f'{{"type": "email", "{name}": "\\ud800"}}', f"line 2: --{name.replace('_', '-')}: expected text in UTF-8")
+            for name in ("queue", "key", "unique", "tenant", "correlation_id")
+        ),
     ],
 )
 def test_a_batch_stops_at_its_first_bad_line_and_has_printed_what_it_stored(

@@ -135,6 +135,24 @@ def test_what_tasks_say_of_themselves_is_one_clean_line(fake: Any, task_row: Any
     assert capfd.readouterr().out == f"words\n12\tfailed  make all?[31m???{'x' * 36}\n"
 
 
+@pytest.mark.parametrize(
+    ("payload", "about"),
+    [
+        ({"argv": ["cat", b"caf\xe9.txt"]}, "failed  cat caf?.txt"),
+        ({"argv": 5}, "failed  shell"),
+        ({}, "failed  shell"),
+        ([1, 2], "failed  shell"),
+    ],
+)
+def test_a_command_of_any_bytes_does_not_end_completion(
+    fake: Any, task_row: Any, data_dir: Path, capfd: Any, monkeypatch: Any, payload: Any, about: str
+) -> None:
+    monkeypatch.setenv("TQ_DATA_DIR", str(data_dir))
+    fake.verbs["find"] = lambda _: {"tasks": [task_row(12, type="shell", state="failed", payload=pack(payload))]}
+    complete(["zsh", "show", ""])
+    assert capfd.readouterr().out == f"words\n12\t{about}\n"
+
+
 def test_names_that_a_shell_would_take_for_more_than_a_word_are_not_offered(offer: Offer, fake: Any) -> None:
     names = [*HOSTILE, "plain", "größe", "a:b", "r.daily-1"]
     fake.verbs["queues"] = lambda _: {"queues": [{"name": name, "paused": False} for name in names]}

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tq import wire
+from tq import spool, wire
 from tq.cli import app, fast, hot, options, perform
 from tq.cli.options import _PRIORITIES, COMMANDS, duration
 from tq.config import data_dir_of
@@ -315,6 +315,21 @@ def test_a_command_that_is_run_waits_for_room_too(fake: Any, data_dir: Path, ref
     done = _tq(data_dir, "run", "--wait-for-room", "60", "--", "true")
     assert done.returncode == 0, done.stderr
     assert len(fake.asked("enqueue")) == 2
+
+
+def test_what_a_command_is_to_read_is_not_swept_away_while_its_sender_waits_for_room(fake: Any, data_dir: Path, refuse: Any) -> None:
+    swept, full = [], _Full(refuse, 3, retry_after=0.01)
+
+    def enqueue(args: Any) -> Any:
+        swept.append(spool.sweep(str(data_dir), (), time.time()))  # as a daemon does that starts now
+        os.utime(data_dir / "stdin" / args["tasks"][0][2]["extras"]["stdin"], (1000, 1000))  # the sender has waited for long
+        return full(args)
+
+    fake.verbs["enqueue"] = enqueue
+    done = _tq(data_dir, "add", "--stdin", "--wait-for-room", "60s", "--", "cat", stdin="words")
+    assert (done.returncode, done.stdout) == (0, "9\n"), done.stderr
+    assert swept == [0, 0, 0, 0]
+    assert [(data_dir / "stdin" / name).read_text() for name in spool.names(str(data_dir))] == ["words"]
 
 
 @pytest.mark.parametrize(("option", "asked"), [([], 1), (["--wait-for-room", "0"], 1), (["--wait-for-room", "200ms"], None)])

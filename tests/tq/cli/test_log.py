@@ -109,3 +109,23 @@ def test_output_that_was_written_and_is_no_longer_kept_is_said_to_be_gone(fake: 
     assert "no longer kept" in err
     fake.verbs["get"] = lambda _: {"tasks": [task_row(1, output=False)]}
     assert run("log", "1") == (0, "", "")
+
+
+def test_a_character_that_two_chunks_share_is_whole_in_json_too_and_half_a_one_at_the_end_is_not_lost(fake: Any, run: Run) -> None:
+    chunks = [
+        [1_000, 1, "é".encode()[:1]],
+        [2_000, 2, "🚀".encode()[:3]],
+        [3_000, 0, b"attempt 2\n"],
+        [4_000, 1, "é".encode()[1:] + b"t"],
+        [5_000, 2, "🚀".encode()[3:]],
+        [6_000, 1, b"\xffx" + "é".encode()[:1]],
+    ]
+    fake.verbs["log"] = lambda _: {"chunks": chunks, "next": 1, "end": True}
+    rows = [json.loads(line) for line in run("log", "1", "--json")[1].splitlines()]
+    assert [(row["at"][17:19], row["stream"], row["text"]) for row in rows] == [
+        ("03", "tq", "attempt 2\n"),
+        ("04", "stdout", "ét"),
+        ("05", "stderr", "🚀"),
+        ("06", "stdout", "\ufffdx"),
+        ("06", "stdout", "\ufffd"),
+    ]

@@ -13,10 +13,12 @@ from typing import Any
 import msgpack
 import pytest
 
+from tq import wire
 from tq.cli import fast
 from tq.cli.many import ARGUMENT_MOST
 from tq.client.core import ALIKE_TASKS, GROUP_BYTES, GROUP_TASKS, enqueue_args, groups
 from tq.store.files import open_store
+from tq.wire import WAITS_MOST
 
 Run = Callable[..., tuple[int, str, str]]
 Tq = Callable[..., subprocess.CompletedProcess[str]]
@@ -107,6 +109,36 @@ def test_options_that_tasks_share_are_sent_once_and_no_group_is_larger_than_a_fr
     named = list(groups([("shell", b"", {**large, "key": "k"})] * 10))
     assert "options" not in enqueue_args(named[0])
     assert [len(group) for group in groups([("a", b"", None)] * 1000)] == [GROUP_TASKS, GROUP_TASKS]
+
+
+def test_tasks_that_wait_for_many_others_go_in_groups_that_a_daemon_takes() -> None:
+    ids = list(range(1_000_000, 1_001_000))
+    alike = [("shell", b"", {"extras": {}, "after": ids[:500], "after_any": ids[500:]})] * 250
+    assert [len(group) for group in groups(alike)] == [100, 100, 50]
+    assert [len(group) for group in groups([*alike[:60], None, *alike[:60]])] == [60, 0, 60]
+    apart = [("a", b"", {"after": ids}) for _ in range(250)]
+    made = list(groups(apart))
+    assert [task for group in made for task in group] == apart
+    assert max(len(msgpack.packb(enqueue_args(group))) for group in made) < 2 * GROUP_BYTES
+    assert all(sum(len(task[2]["after"]) for task in group) <= WAITS_MOST for group in made)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"meta": {"note": "🚀" * 1500}},
+        {"extras": {"env": {"A": "🚀" * 1500}}},
+        {"label": "🚀" * 50, "queue": "q" * 200, "key": "k" * 200, "unique": "u" * 200, "tenant": "t" * 200, "correlation_id": "c" * 200},
+        {"after": [2**40 + n for n in range(1000)]},
+    ],
+    ids=["meta", "environments", "names", "parents"],
+)
+def test_no_group_is_larger_than_a_frame_whatever_text_or_ids_its_options_hold(options: dict[str, Any]) -> None:
+    tasks = [("t", b"x" * 500, {**options, "priority": n % 10}) for n in range(1000)]
+    made = list(groups(tasks))
+    assert [task for group in made for task in group] == tasks
+    assert max(len(wire.pack([1, "enqueue", enqueue_args(group)])) for group in made) < wire.MAX_FRAME
+    assert len(made) < len(tasks) / 20
 
 
 @pytest.mark.flow

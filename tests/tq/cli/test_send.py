@@ -72,6 +72,20 @@ def test_what_is_not_taken_is_said_in_one_line(fake: Any, run: Run, outcome: str
     assert err.startswith(f"tq: {words}")
 
 
+@pytest.mark.parametrize(
+    ("words", "taken", "says"),
+    [
+        (["x" * (2 * RECORD_MOST)], 0, "task 5 is over: what was to be sent was not."),
+        (["x" * (2 * RECORD_MOST)], 1, f"task 5 is over: {RECORD_MOST} bytes of what was to be sent were, but not all of it."),
+        (["--eof", "yes"], 1, "task 5 is over: 4 bytes of what was to be sent were, but not all of it."),
+    ],
+)
+def test_who_is_refused_half_way_hears_how_much_was_sent(fake: Any, run: Run, words: list[str], taken: int, says: str) -> None:
+    answers = iter(["taken"] * taken + ["over"])
+    fake.verbs["input"] = lambda _: {"outcome": next(answers)}
+    assert run("send", "5", *words) == (75, "", f"tq: {says} See `tq status 5`.\n")
+
+
 def test_a_command_that_reads_slowly_is_tried_again_and_not_for_ever(fake: Any, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter(["full", "full", "taken"])
     fake.verbs["input"] = lambda _: {"outcome": next(answers)}

@@ -12,7 +12,7 @@ import pytest
 
 from tq.errors import Refused
 from tq.lifecycle import Outcome, settle
-from tq.model import Header, State
+from tq.model import SHELL, Header, State, environment_of
 from tq.store import Draft, Limits, Want
 from tq.store import room as rooms
 from tq.store.lmdb import KEPT_AT_LEAST_MS, LmdbStore
@@ -96,6 +96,22 @@ def test_a_request_that_would_not_leave_enough_is_refused_though_the_map_is_not_
     with pytest.raises(Refused, match="nearly full"):
         turns.add(20, 200_000)
     assert len(turns.add(5, 200_000)) == 5  # and nobody else is
+
+
+def test_what_tasks_wait_for_and_run_in_takes_room_too(turns: Turns) -> None:
+    parents = turns.add(500, 0)
+    key, packed = environment_of({"A": os.urandom(2 * MIB).hex()})
+    waits = Header("t", parents=tuple(parents), parents_any=tuple(parents))
+    for header in (waits, Header(SHELL, extras={"env": key}, environment=packed)):
+        turns.store.begin(turns.now)
+        with pytest.raises(Refused, match="nearly full"):
+            turns.store.enqueue([Draft(header, b"", waits=header.parents)] * 200)
+        turns.store.abort()
+    turns.store.begin(turns.now)
+    assert len(turns.store.enqueue([Draft(waits, b"", waits=waits.parents)] * 10)) == 10
+    turns.store.commit()
+    turns.end(500)
+    assert turns.store.held() == []
 
 
 def test_all_requests_of_one_turn_together_leave_enough(turns: Turns) -> None:
