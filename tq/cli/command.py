@@ -1,6 +1,6 @@
 """What the options of a command mean: how ``tq add``, ``tq run``, a schedule and a line of a batch say that it is to be run.
 
-For: the words of a command, and the extras of its task, as ``tq.launch`` has them.
+For: the words of a command as its payload, and the extras of its task, as ``tq.launch`` has them.
 Not for: the options of any task (options), running anything.
 Runs in: the ``tq`` command; imports no more than its hot verbs may.
 Promises: what is not said is as this process has it: directory, environment, umask, limits; words and names travel as they are,
@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import os
 
-from tq.cli.options import raw, whole
+from tq import wire
+from tq.cli.options import whole
 from tq.config import OF_A_TASK
 from tq.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any, NoReturn
 
 SHELL_WORDS = ("/bin/sh", "-c")
@@ -56,6 +57,24 @@ def line_words(row: Mapping[str, Any]) -> Sequence[str]:
     if shell or type(command) is not list or not all(type(word) is str for word in command):
         raise UsageError('command: expected a list of words such as ["make", "all"], or one line and "shell": true.')
     return words_of({"command": command})
+
+
+def command_payload(words: Iterable[str]) -> bytes:
+    """The payload of a command: its words as they were given."""
+    return wire.pack({"argv": [raw(word) for word in words]})
+
+
+def raw(text: str) -> str | bytes:
+    """Text as it may travel: names and arguments that are not UTF-8 go as their bytes. UsageError: half a character, out of JSON."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        try:
+            return text.encode(errors="surrogateescape")
+        except UnicodeEncodeError as error:
+            half = f"U+{ord(text[error.start]):04X}"  # and not the rest, which may be secret
+            raise UsageError(f"expected text, got {half} at {error.start}: half of a character. Write it as UTF-8.") from None
+    return text
 
 
 def extras_of(values: Mapping[str, Any]) -> dict[str, Any]:

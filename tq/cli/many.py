@@ -21,8 +21,8 @@ from contextlib import nullcontext
 from typing import Any
 
 from tq.cli import hot
-from tq.cli.command import extras_of, line_words, words_of
-from tq.cli.options import COMMANDS, HOW, MOVING, after_newest, command_payload, command_task, duration, task_options, unicode_text
+from tq.cli.command import command_payload, extras_of, line_words, words_of
+from tq.cli.options import COMMANDS, HOW, MOVING, after_newest, command_task, duration, task_options, unicode_text
 from tq.cli.payloads import json_value, packed
 from tq.client import Client
 from tq.client.core import WireTask

@@ -9,7 +9,6 @@ Python client would send for the same value.
 
 from __future__ import annotations
 
-from tq import wire
 from tq.errors import NoSuchTask, UsageError
 
 TYPE_CHECKING = False
@@ -557,32 +556,14 @@ def enqueue_task(values: Mapping[str, Any]) -> list[Any]:
     return [unicode_text("--type", values["type"]), payload, task_options(values)]
 
 
-def raw(text: str) -> str | bytes:
-    """Text as it may travel: names and arguments that are not UTF-8 go as their bytes. UsageError: half a character, out of JSON."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        try:
-            return text.encode(errors="surrogateescape")
-        except UnicodeEncodeError as error:
-            half = f"U+{ord(text[error.start]):04X}"  # and not the rest, which may be secret
-            raise UsageError(f"expected text, got {half} at {error.start}: half of a character. Write it as UTF-8.") from None
-    return text
-
-
 def command_task(values: Mapping[str, Any]) -> list[Any]:
     """[type, payload, options] of ``tq add`` and ``tq run``: the command, and how this process would run it."""
-    from tq.cli.command import extras_of, words_of
+    from tq.cli.command import command_payload, extras_of, words_of
 
     words = words_of(values)
     options = task_options(values) or {}
     options["extras"] = extras_of(values)
     return ["shell", command_payload(words), options]
-
-
-def command_payload(words: Iterable[str]) -> bytes:
-    """The payload of a command: its words as they were given."""
-    return wire.pack({"argv": [raw(word) for word in words]})
 
 
 def task_ids(call: Call, words: Iterable[str]) -> list[int]:
