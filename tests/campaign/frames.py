@@ -74,7 +74,9 @@ class Paper:
 
 
 class _Memory(MemoryStore):
-    """It has no file that could be compacted."""
+    """It has no file that could be compacted, or copied."""
+
+    copied = False
 
     def compact(self) -> tuple[int, int]:
         return 0, 0

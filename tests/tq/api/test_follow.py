@@ -225,7 +225,7 @@ def test_where_the_kernel_gives_no_more_watches_output_is_looked_at_and_nobody_i
             desk.turn(2)
             assert desk.text().endswith(b"more %d\n" % n)
             assert not desk.followers.waiting  # until it is time again
-    desk.followers.ended(42)
+    desk.followers.ended(42, "succeeded", None)
     desk.turn(2)
     assert desk.ended()
     assert desk.followers.due_at is not None  # the other is followed still
