@@ -350,7 +350,7 @@ def test_a_handler_that_takes_term_for_itself_has_its_last_word(yard: Callable[.
 def test_what_was_printed_before_the_end_is_whole(yard: Callable[..., Any], data_dir: Path) -> None:
     from tq import output
 
-    one = yard(grace_ms=200)
+    one = yard(grace_ms=5000)
     pid = one.pool.workers[0].process.pid
     for _ in range(5):
         (task,) = one.give("prints", timeout_ms=100)

@@ -85,24 +85,6 @@ def line_words(row: Mapping[str, Any]) -> Sequence[str]:
     return words_of({"command": command})
 
 
-def command_payload(words: Iterable[str]) -> bytes:
-    """The payload of a command: its words as they were given."""
-    return wire.pack({"argv": [raw(word) for word in words]})
-
-
-def raw(text: str) -> str | bytes:
-    """Text as it may travel: names and arguments that are not UTF-8 go as their bytes. UsageError: half a character, out of JSON."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        try:
-            return text.encode(errors="surrogateescape")
-        except UnicodeEncodeError as error:
-            half = f"U+{ord(text[error.start]):04X}"  # and not the rest, which may be secret
-            raise UsageError(f"expected text, got {half} at {error.start}: half of a character. Write it as UTF-8.") from None
-    return text
-
-
 def extras_of(values: Mapping[str, Any]) -> dict[str, Any]:
     """The extras of the command's task."""
     umask = os.umask(0o077)

@@ -118,6 +118,8 @@ def order(
 
 def _rungs(mem: Contents, queue: str, types: frozenset[str] | None) -> dict[Rung, list[tuple[int, int]]]:
     """The ready tasks of a queue, of these types, by what makes them go or wait: (sequence, id), in order."""
+    if types is None and not mem.needy:
+        return {(level, ()): tasks for level, tasks in mem.ready[queue].items() if tasks}
     found: dict[Rung, list[tuple[int, int]]] = {}
     for level, tasks in mem.ready[queue].items():
         for seq, task_id in tasks:
@@ -129,7 +131,7 @@ def _rungs(mem: Contents, queue: str, types: frozenset[str] | None) -> dict[Rung
 
 def _waiting(mem: Contents, queues: Sequence[str], types: frozenset[str] | None, taken: Collection[int] = ()) -> Iterator[Head]:
     """The ready tasks of these queues that need something, but for those that are taken."""
-    for name in queues:
+    for name in queues if mem.needy else ():
         for (_, needs), tasks in _rungs(mem, name, types).items():
             for seq, task_id in tasks if needs else ():
                 if task_id not in taken:

@@ -73,6 +73,7 @@ class Contents:
     children: set[tuple[int, int]] = field(default_factory=set)  # (parent, blocked task that waits for it)
     resources: dict[str, int] = field(default_factory=dict)  # how much there is, by name
     over: dict[Key, int] = field(default_factory=dict)  # see needs.py; not in a snapshot
+    needy: bool = False  # whether any task that was ready ever needed something: else nobody need look; not in a snapshot
     given: int = 0  # slots of workers that were given tasks in this turn; not in a snapshot
 
     def copy(self) -> Contents:
@@ -107,6 +108,8 @@ class Contents:
 
     def lacks(self, queue: str) -> bool:
         """Whether each ready task of a queue needs more than is free."""
+        if not self.needy:
+            return False
         left, used = self.slots_left(queue), self.used()
         needs = {self.specs[task_id].header.needs for rung in self.ready[queue].values() for _, task_id in rung}
         return bool(needs) and all(one and not is_free(one, left, self.resources, used) for one in needs)
@@ -129,6 +132,7 @@ class Contents:
 
     def line_up(self, spec: Spec, status: Status) -> None:
         """A task is pending: put it in its place."""
+        self.needy = self.needy or bool(spec.header.needs)
         line = self.ready.setdefault(spec.header.queue, {})
         insort(line.setdefault(spec.header.priority, []), (status.seq, spec.id))
 
