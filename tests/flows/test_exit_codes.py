@@ -105,9 +105,9 @@ def test_any_ends_with_the_first_that_is_over_and_says_which(tq: Tq, app: None) 
 def test_run_knows_the_end_of_a_task_that_is_not_kept(tq: Tq, app: None) -> None:
     assert tq("queue", "set", "brief", "--keep", "0s").returncode == 0
     for _ in range(3):
-        done = tq("run", "-q", "brief", "--", "sh", "-c", "echo said; exit 3")
+        done = tq("run", "-q", "brief", "--", "sh", "-c", "echo said; sleep 1; exit 3")  # long enough to be followed
         assert (done.returncode, done.stdout) == (3, "said\n")
-        assert tq("run", "-q", "brief", "--", "true").returncode == 0
+    assert tq("run", "-q", "brief", "--", "sleep", "1").returncode == 0
 
 
 def test_the_first_task_of_a_machine_may_have_an_input(tq: Tq, data_dir: Path) -> None:

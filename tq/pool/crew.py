@@ -233,6 +233,8 @@ class Crew(Jobs):
         if child.only_checks:
             known = child.refused is not None or child.known
             self.checked.append((child.name, child.types, child.refused if known else f"the worker ended with {how} before its hello"))
+        elif child.leaves and child.state == "ready" and not code:  # it said so, and has gone before it was let go
+            self._log("worker_leaves", worker=child.name, pid=child.process.pid)
         elif not child.unwanted and (child.state != "draining" or code):
             pid = child.process.pid
             self.lost += child.state != "ending"  # that would be by us
