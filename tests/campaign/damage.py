@@ -23,6 +23,7 @@ from tests.campaign.session import DATA, LIMITS, Dump, Session, digest, dump
 from tests.campaign.shim import DIED, in_child
 from tests.campaign.suite import Report, Suite, each, scratch
 from tq.errors import StoreDamaged, StoreError, TqError
+from tq.model import State
 from tq.store import Want
 from tq.store.files import open_store
 from tq.store.lmdb import LmdbStore
@@ -86,7 +87,9 @@ def shown(store: LmdbStore, ids: range) -> dict[int, str]:
         except StoreDamaged:
             continue
         if task is not None:
-            found[task_id] = digest(repr(task.row()).encode())
+            # A claim that was given back is all that the status of some pending tasks tells; that one is gone is seen when it is handed out.
+            given_back = task.state is State.PENDING and not task.status.attempt
+            found[task_id] = digest(repr({**task.row(), **({"claim": 0} if given_back else {})}).encode())
     return found
 
 

@@ -481,12 +481,13 @@ class Worker:
         os._exit(0)
 
     def mortal(self, wanted: bool) -> None:
-        """Whether the kernel kills us when the daemon dies. Not while a command runs: somebody has to end that first.
+        """Whether the kernel kills us when the daemon dies. Not while a command runs: somebody has to end that first, and be it one
+        that the daemon has just stopped (it does so before it kills): it goes on then.
 
         For the main thread, whose parent's death it is about.
         """
         if wanted != self._mortal:
-            libc.prctl(_DEATHSIG, signal.SIGKILL if wanted else 0, 0, 0, 0)
+            libc.prctl(_DEATHSIG, signal.SIGKILL if wanted else signal.SIGCONT, 0, 0, 0)
             self._mortal = wanted
 
 
