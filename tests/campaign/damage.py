@@ -87,7 +87,7 @@ def shown(store: LmdbStore, ids: range) -> dict[int, str]:
         except StoreDamaged:
             continue
         if task is not None:
-            # A claim that was given back is all that the status of some pending tasks tells; that one is gone is seen when it is handed out.
+            # A claim that was given back is all that the status of some tasks tells; that such a one is gone is seen at the next claim.
             given_back = task.state is State.PENDING and not task.status.attempt
             found[task_id] = digest(repr({**task.row(), **({"claim": 0} if given_back else {})}).encode())
     return found
