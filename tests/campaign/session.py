@@ -53,7 +53,8 @@ def dump(txn: Any, dbs: Any) -> Dump:
     found = {}
     for name in NAMES:
         total = sha1()
-        for key, value in ((key, value) for key, value in txn.cursor(dbs[name]) if key != COPIED):
+        # "engine" is for people alone: which LMDB made the store
+        for key, value in ((key, value) for key, value in txn.cursor(dbs[name]) if key not in (COPIED, b"engine")):
             total.update(b"%d %d " % (len(key), len(value)) + key + value)
         found[name] = total.hexdigest()[:12]
     return found
