@@ -13,7 +13,8 @@ request that fails changes nothing and harms no neighbour. One turn is one commi
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from time import monotonic
@@ -131,11 +132,12 @@ class Broker:
         for tally in self._store.tallies():
             if tally.type in types:
                 waiting[tally.queue] = waiting.get(tally.queue, 0) + tally.states[State.PENDING]
+        taken = self._store.in_use().slots if any(info.slots for info in queues.values()) else {}
         for name, info in queues.items():
             if info.paused or info.external or name in self.desk.held:
                 waiting.pop(name, None)
             elif info.slots and name in waiting:
-                waiting[name] = min(waiting[name], max(info.slots - self._store.in_use().slots.get(name, 0), 0))
+                waiting[name] = min(waiting[name], max(info.slots - taken.get(name, 0), 0))
         count = sum(waiting.values())
         heaviest = self._store.heaviest(types) if count else 0
         if not heaviest or (heaviest == 1 and not self._store.resources()):
@@ -188,49 +190,37 @@ class Broker:
         gone = self._schedules.vanished(types)
         if not (fresh or gone):
             return
-        self.desk.now = max(now, self._now)
-        self._store.begin(self._now)
-        try:
+        with self._between_turns(now):
             self._store.put_types(fresh)
             self.desk.intake.forget()
             self._schedules.declare(fresh, known, gone)
+
+    def declare(self, declared: Mapping[str, Mapping[str, Any]], former: Mapping[str, Mapping[str, Any]], source: str, now: int) -> None:
+        """Set queues as a file says, ``former`` being what it said before. Refused: no room."""
+        with self._between_turns(now):
+            self._lines.declare(declared, former, source)
+
+    def declare_resources(self, declared: Mapping[str, int], former: Mapping[str, int], source: str, now: int) -> None:
+        """The same of resources."""
+        with self._between_turns(now):
+            self._resources.declare(declared, former, source)
+
+    def watch_rules(self, rules: Sequence[Rule], source: str, now: int) -> None:
+        """Look at these alert rules from now on. Refused: no room."""
+        with self._between_turns(now):
+            self._rules.declare(rules, source)
+
+    @contextmanager
+    def _between_turns(self, now: int) -> Iterator[None]:
+        """A transaction of its own, before the first turn or between two; what cannot be done leaves nothing behind."""
+        self.desk.now = max(now, self._now)
+        self._store.begin(self._now)
+        try:
+            yield
             self._store.commit()
         except (Refused, StoreDamaged):
             self._store.abort()
             self.desk.intake.forget()
-            raise
-
-    def declare(self, declared: Mapping[str, Mapping[str, Any]], former: Mapping[str, Mapping[str, Any]], source: str, now: int) -> None:
-        """Set queues as a file says, ``former`` being what it said before; its own commit, before the first turn. Refused: no room."""
-        self.desk.now = max(now, self._now)
-        self._store.begin(self._now)
-        try:
-            self._lines.declare(declared, former, source)
-            self._store.commit()
-        except (Refused, StoreDamaged):
-            self._store.abort()
-            raise
-
-    def declare_resources(self, declared: Mapping[str, int], former: Mapping[str, int], source: str, now: int) -> None:
-        """The same of resources."""
-        self.desk.now = max(now, self._now)
-        self._store.begin(self._now)
-        try:
-            self._resources.declare(declared, former, source)
-            self._store.commit()
-        except Refused:
-            self._store.abort()
-            raise
-
-    def watch_rules(self, rules: Sequence[Rule], source: str, now: int) -> None:
-        """Look at these alert rules from now on; its own commit, before the first turn or between two. Refused: no room."""
-        self.desk.now = max(now, self._now)
-        self._store.begin(self._now)
-        try:
-            self._rules.declare(rules, source)
-            self._store.commit()
-        except (Refused, StoreDamaged):
-            self._store.abort()
             raise
 
     @property

@@ -19,9 +19,9 @@ from tq import wire
 from tq.answers import handed_out
 from tq.arguments import arguments, between, claim_of, claims_of, results_of, some_names
 from tq.broker.desk import Desk, Turn, Verb
-from tq.errors import StoreDamaged, UsageError
-from tq.model import environment_key
+from tq.errors import UsageError
 from tq.store import SCAN_MOST, Claimed, Want
+from tq.store.environments import for_command
 from tq.waiting import Claim, Request
 
 LEASE_MS = 30_000
@@ -71,10 +71,9 @@ class Consumers:
             most = min(step, want.limit - len(taken))
             got = self._desk.store.claim(replace(want, limit=most))
             for task in got:
-                environment, why = self._environment(task)
-                if why:
-                    error = {"type": "StoreDamaged", "message": f"expected the environment of the command, but {why}"}
-                    ends.append([task.id, task.claim, "failed", 0, 0, False, {"error": error, "permanent": True}])
+                environment, failed = for_command(self._desk.store.environment, task.header)
+                if failed:
+                    ends.append([task.id, task.claim, "failed", 0, 0, False, failed])
                     continue
                 taken.append((task, environment))
                 size += len(task.record) + len(environment or b"") + TASK_BYTES
@@ -87,17 +86,6 @@ class Consumers:
         if ends:
             self._desk.settle_rows(ends, turn)
         return taken[:fit], cut_short
-
-    def _environment(self, task: Claimed) -> tuple[bytes | None, str]:
-        """The environment of a command, if it has one, and why it cannot be read, if so."""
-        key = environment_key(task.header)
-        if key is None:
-            return None, ""
-        try:
-            found = self._desk.store.environment(key)
-        except StoreDamaged as error:
-            return None, error.message
-        return found, "" if found is not None else "it is not there. Run `tq verify`, then restore a backup."
 
     def _answer_claim(self, request: Request, want: Want, tasks: Sequence[Handed], turn: Turn) -> None:
         body = {"tasks": [handed_out(task, want.lease_ms, environment) for task, environment in tasks]}

@@ -21,13 +21,13 @@ from dataclasses import replace
 from typing import Any
 
 from tq.child import Child, Job
-from tq.errors import StoreDamaged
 from tq.loop import Loop
-from tq.model import HEAD, SHELL, Header, environment_key
+from tq.model import HEAD, SHELL, Header
 from tq.pool.costs import SLOW_MS, Means
 from tq.pool.crew import HELLO_MS, Crew
 from tq.pool.jobs import DEAF_MS, row_of
 from tq.store import Claimed, Want
+from tq.store.environments import for_command
 
 __all__ = ["DEAF_MS", "LOOKAHEAD", "LOOKAHEAD_MS", "SLOW_MS", "STALL_MS", "Means", "Pool"]
 
@@ -147,19 +147,12 @@ class Pool(Crew):
 
     def _equip(self, entry: list[Any], header: Header) -> bool:
         """Put a command's environment behind its entry; False: it cannot be read, and the task is answered for."""
-        key = environment_key(header)
-        if key is None:
-            return True
-        try:
-            found, why = self._environment(key), "it is not there. Run `tq verify`, then restore a backup."
-        except StoreDamaged as error:
-            found, why = None, error.message
-        if found is None:
-            said = {"type": "StoreDamaged", "message": f"expected the environment of the command, but {why}"}
-            self._rows.append(row_of(entry[0], entry[1], "failed", {"error": said, "permanent": True}))
-            return False
-        entry.append(found)
-        return True
+        found, failed = for_command(self._environment, header)
+        if failed:
+            self._rows.append(row_of(entry[0], entry[1], "failed", failed))
+        elif found is not None:
+            entry.append(found)
+        return not failed
 
     # -- taking back -----------------------------------------------------------------------------------------------
 
