@@ -9,7 +9,8 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +66,31 @@ def test_a_retry_does_not_get_what_an_earlier_attempt_was_sent(
     assert client.log(int(task)) == "1 once\n2 again\n"
 
 
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    """Both ends of a terminal: ours, and that of the command."""
+    ends = os.openpty()
+    yield ends
+    for end in ends:
+        os.close(end)
+
+
+@contextmanager
+def run_on(end: int, data_dir: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+    """``tq run --tty`` of a command there; killed where it is left."""
+    argv, env = [*ENTRY, "run", "--tty", "--", *command], unmeasured(TQ_DATA_DIR=str(data_dir))
+    with subprocess.Popen(argv, env=env, stdin=end, stdout=end, stderr=end) as run:
+        try:
+            yield run
+        finally:
+            run.kill()
+
+
 def test_run_on_a_terminal_passes_keys_and_the_size_of_the_window(
-    daemon: Callable[..., Any], data_dir: Path, until: Callable[..., Any]
+    daemon: Callable[..., Any], data_dir: Path, until: Callable[..., Any], terminal: tuple[int, int]
 ) -> None:
     daemon(workers=1)
-    ours, theirs = os.openpty()
+    ours, theirs = terminal
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 31, 101, 0, 0))
     before = termios.tcgetattr(theirs)
     seen = bytearray()
@@ -84,51 +105,33 @@ def test_run_on_a_terminal_passes_keys_and_the_size_of_the_window(
     os.set_blocking(ours, False)
     # With a trap: a shell that waits for stty goes on after a Ctrl-C.
     script = 'trap "exit 130" INT; stty size; echo ready; while read a; do echo "got $a"; stty size; done'
-    env = unmeasured(TQ_DATA_DIR=str(data_dir))
-    try:
-        with subprocess.Popen(
-            [*ENTRY, "run", "--tty", "--", "sh", "-c", script], env=env, stdin=theirs, stdout=theirs, stderr=theirs
-        ) as run:
-            try:
-                until(lambda: shown(b"31 101\r\nready\r\n"), 30, "the size of the window")
-                os.write(ours, b"one\r")
-                until(lambda: shown(b"got one\r\n"), 30, "a line")
-                fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 41, 111, 0, 0))
-                run.send_signal(signal.SIGWINCH)
-                until(lambda: os.write(ours, b"more\r") and shown(b"41 111\r\n"), 30, "the new size")
-                os.write(ours, b"\x03")
-                assert run.wait(20) == 128 + signal.SIGINT
-                assert termios.tcgetattr(theirs) == before
-            finally:
-                run.kill()
-    finally:
-        os.close(ours)
-        os.close(theirs)
+    with run_on(theirs, data_dir, "sh", "-c", script) as run:
+        until(lambda: shown(b"31 101\r\nready\r\n"), 30, "the size of the window")
+        os.write(ours, b"one\r")
+        until(lambda: shown(b"got one\r\n"), 30, "a line")
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 41, 111, 0, 0))
+        run.send_signal(signal.SIGWINCH)
+        until(lambda: os.write(ours, b"more\r") and shown(b"41 111\r\n"), 30, "the new size")
+        os.write(ours, b"\x03")
+        assert run.wait(20) == 128 + signal.SIGINT
+        assert termios.tcgetattr(theirs) == before
 
 
 @pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM"])
 def test_run_on_a_terminal_can_be_left_while_its_task_waits_and_leaves_the_terminal_as_it_was(
-    daemon: Callable[..., Any], client: Client, data_dir: Path, until: Callable[..., Any], how: str
+    daemon: Callable[..., Any], client: Client, data_dir: Path, until: Callable[..., Any], terminal: tuple[int, int], how: str
 ) -> None:
     daemon(workers=1)
     client.call("set_queue", {"name": "default", "paused": True})
-    ours, theirs = os.openpty()
+    ours, theirs = terminal
     before = termios.tcgetattr(theirs)
-    argv = [*ENTRY, "run", "--tty", "--", "cat"]
-    try:
-        with subprocess.Popen(argv, env=unmeasured(TQ_DATA_DIR=str(data_dir)), stdin=theirs, stdout=theirs, stderr=theirs) as run:
-            try:
-                until(lambda: termios.tcgetattr(theirs) != before, 30, "a terminal that gives each key")
-                if how == "Ctrl-C":
-                    os.write(ours, b"some\r")
-                    os.write(ours, b"\x03")
-                else:
-                    run.terminate()
-                assert run.wait(20) == 128 + (signal.SIGINT if how == "Ctrl-C" else signal.SIGTERM)
-                assert termios.tcgetattr(theirs) == before
-            finally:
-                run.kill()
-    finally:
-        os.close(ours)
-        os.close(theirs)
+    with run_on(theirs, data_dir, "cat") as run:
+        until(lambda: termios.tcgetattr(theirs) != before, 30, "a terminal that gives each key")
+        if how == "Ctrl-C":
+            os.write(ours, b"some\r")
+            os.write(ours, b"\x03")
+        else:
+            run.terminate()
+        assert run.wait(20) == 128 + (signal.SIGINT if how == "Ctrl-C" else signal.SIGTERM)
+        assert termios.tcgetattr(theirs) == before
     assert client.get(1)["state"] == "cancelled"

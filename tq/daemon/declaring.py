@@ -25,7 +25,11 @@ RESOURCES = ""
 
 
 def declare(broker: Broker, settings: Settings, now: int) -> None:
-    """Set resources, queues and alert rules as the settings file says. ConfigError, Refused: nothing was changed."""
+    """Set resources, queues and alert rules as the settings file says.
+
+    ConfigError: nothing was changed. Refused: there is no room; resources, queues and rules are set in this order, each of the
+    three whole or not at all, and the next start or reload does what is left.
+    """
     queues, rules = declared_queues(settings.file, settings.queues), declared_rules(settings.file, settings.alerts)
     resources = declared_resources(settings.file, settings.resources)
     path = settings.data_dir / FILE
