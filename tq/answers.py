@@ -1,6 +1,6 @@
 """Answers: what the broker's outcomes look like to those who asked.
 
-For: bodies of answers and errors, tasks as they are handed to consumers, outcomes as they come from workers.
+For: bodies of answers and errors, tasks as they are handed out, outcomes as they come from workers.
 Not for: when to answer (broker), how it is sent (doors).
 Runs in: the daemon.
 Promises: an answer fits into a frame; an error of ours travels with its code and details, any other without its text.
@@ -12,15 +12,32 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tq import wire
-from tq.errors import TqError
+from tq.errors import StoreDamaged, TqError
 from tq.lifecycle import Outcome
-from tq.model import Task, error_in, spec_of, unpack
+from tq.model import Header, Task, environment_key, error_in, spec_of, unpack
 from tq.store import Claimed, Draft
 
 DAEMON_DIED = {"type": "Interrupted", "message": "the daemon ended while the task ran"}
 LAPSED = {"type": "LeaseLapsed", "message": "the consumer neither settled nor extended its claim in time"}
 
 BAD_RESULT = {"type": "BadResult", "message": "the worker's answer cannot be stored; see daemon.log"}
+
+
+def environment_for(header: Header, read: Callable[[bytes], bytes | None]) -> tuple[bytes | None, dict[str, Any] | None]:
+    """The environment that a task is to be run in, None if it has none of its own; and the details of its failure, if that cannot
+    be read. ``read`` is ``Store.environment``.
+    """
+    key = environment_key(header)
+    if key is None:
+        return None, None
+    try:
+        found, why = read(key), "it is not there. Run `tq verify`, then restore a backup."
+    except StoreDamaged as error:
+        found, why = None, error.message
+    if found is not None:
+        return found, None
+    said = {"type": "StoreDamaged", "message": f"expected the environment of the command, but {why}"}
+    return None, {"error": said, "permanent": True}
 
 
 class Pairs(Sequence[tuple[int, Draft]]):

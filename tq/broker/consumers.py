@@ -16,12 +16,11 @@ from functools import partial
 from typing import Any
 
 from tq import wire
-from tq.answers import handed_out
+from tq.answers import environment_for, handed_out
 from tq.arguments import arguments, between, claim_of, claims_of, results_of, some_names
 from tq.broker.desk import Desk, Turn, Verb
 from tq.errors import UsageError
 from tq.store import SCAN_MOST, Claimed, Want
-from tq.store.environments import for_command
 from tq.waiting import Claim, Request
 
 LEASE_MS = 30_000
@@ -71,7 +70,7 @@ class Consumers:
             most = min(step, want.limit - len(taken))
             got = self._desk.store.claim(replace(want, limit=most))
             for task in got:
-                environment, failed = for_command(self._desk.store.environment, task.header)
+                environment, failed = environment_for(task.header, self._desk.store.environment)
                 if failed:
                     ends.append([task.id, task.claim, "failed", 0, 0, False, failed])
                     continue

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from tq.answers import environment_for
 from tq.child import Child, Job
 from tq.loop import Loop
 from tq.model import HEAD, SHELL, Header
@@ -27,7 +28,6 @@ from tq.pool.costs import SLOW_MS, Means
 from tq.pool.crew import HELLO_MS, Crew
 from tq.pool.jobs import DEAF_MS, row_of
 from tq.store import Claimed, Want
-from tq.store.environments import for_command
 
 __all__ = ["DEAF_MS", "LOOKAHEAD", "LOOKAHEAD_MS", "SLOW_MS", "STALL_MS", "Means", "Pool"]
 
@@ -147,7 +147,7 @@ class Pool(Crew):
 
     def _equip(self, entry: list[Any], header: Header) -> bool:
         """Put a command's environment behind its entry; False: it cannot be read, and the task is answered for."""
-        found, failed = for_command(self._environment, header)
+        found, failed = environment_for(header, self._environment)
         if failed:
             self._rows.append(row_of(entry[0], entry[1], "failed", failed))
         elif found is not None:

@@ -1,9 +1,9 @@
 """Environments of commands in the LMDB store: each distinct one once, for as long as a task is there that has it.
 
-For: keeping one when the first of its tasks comes, knowing who uses it, forgetting it with the last of them, reading it, and what
-     is told of a task whose own cannot be read; and the names of inputs (``tq.spool``), which stand there, too.
+For: keeping one when the first of its tasks comes, knowing who uses it, forgetting it with the last of them, reading it; and the
+     names of inputs (``tq.spool``), which stand there, too.
 Not for: what is in it (launch), other tasks than commands: they cost nothing here.
-Runs in: the daemon, inside the LMDB store, in the transaction of a turn; ``for_command`` with any store.
+Runs in: the daemon, inside the LMDB store, in the transaction of a turn.
 Promises: an environment is there as long as a task that names it; both come and go in one transaction; nothing is counted, so
 nothing can be miscounted: each task has an entry of its own beside the environment; one that is read is whole.
 """
@@ -11,7 +11,7 @@ nothing can be miscounted: each task has an entry of its own beside the environm
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tq.errors import StoreDamaged
@@ -37,24 +37,6 @@ def environment(txn: Any, db: Dbs, key: bytes) -> bytes | None:
             "Run `tq verify`, then restore a backup."
         )
     return found
-
-
-def for_command(read: Callable[[bytes], bytes | None], header: Header) -> tuple[bytes | None, dict[str, Any] | None]:
-    """The environment that a task is to be run in, None if it has none of its own; and how it fails, if that cannot be read.
-
-    ``read`` is ``Store.environment``.
-    """
-    key = environment_key(header)
-    if key is None:
-        return None, None
-    try:
-        found, why = read(key), "it is not there. Run `tq verify`, then restore a backup."
-    except StoreDamaged as error:
-        found, why = None, error.message
-    if found is not None:
-        return found, None
-    said = {"type": "StoreDamaged", "message": f"expected the environment of the command, but {why}"}
-    return None, {"error": said, "permanent": True}
 
 
 def inputs_of(txn: Any, db: Dbs) -> set[str]:
