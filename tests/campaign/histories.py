@@ -113,21 +113,29 @@ class Model:
         """The headers of tasks that run, those that a claim has ``taken`` among them."""
         return [spec.header for spec, status in self.tasks.values() if status.state is State.RUNNING or spec.id in taken]
 
-    def room(self, queue: str, taken: Collection[int] = (), *, held: bool = True) -> float:
-        """How many slots a queue has left; or would have, if it were not held."""
-        info = self.queues[queue]
-        used = sum(header.slots for header in self.running(taken) if header.queue == queue)
-        return 0 if info.paused or (held and queue in self.shut) else max(info.slots - used, 0) if info.slots else inf
-
-    def in_use(self, taken: Collection[int] = ()) -> Counter[str]:
+    def in_use(self, running: Collection[Header] | None = None) -> Counter[str]:
         """How much of each resource tasks that run have."""
-        return sum((Counter(header.uses) for header in self.running(taken)), Counter())
+        used: Counter[str] = Counter()
+        for header in self.running() if running is None else running:
+            if header.needs:
+                used.update(header.uses)
+        return used
 
-    def is_free(self, task_id: int, taken: Collection[int] = (), *, held: bool = True) -> bool:
-        """Whether there is enough of what a task needs."""
-        header, used = self.tasks[task_id][0].header, self.in_use(taken)
-        enough = all(amount <= self.resources.get(name, 0) - used[name] for name, amount in header.uses.items())
-        return enough and header.slots <= self.room(header.queue, taken, held=held)
+    def free(self, line: list[int], taken: Collection[int] = (), *, held: bool = True) -> list[int]:
+        """Those of a line for which there is enough of what they need; ``held`` False: also if its queue were not held."""
+        running = self.running(taken)
+        used, rooms, found = self.in_use(running), dict[str, float](), []
+        for task_id in line:
+            header = self.tasks[task_id][0].header
+            queue = header.queue
+            if queue not in rooms:
+                info = self.queues[queue]
+                slots = sum(one.slots for one in running if one.queue == queue)
+                rooms[queue] = 0 if info.paused or (held and queue in self.shut) else max(info.slots - slots, 0) if info.slots else inf
+            enough = all(amount <= self.resources.get(name, 0) - used[name] for name, amount in header.needs if name)
+            if enough and header.slots <= rooms[queue]:
+                found.append(task_id)
+        return found
 
     def waits(self, line: list[int], now: int) -> dict[Key, int]:
         """Who of those that have waited too long has done so longest, for each thing that it could ever have."""
@@ -152,7 +160,7 @@ class Model:
     def next(self, line: list[int], queue: str, now: int, taken: list[int]) -> tuple[int, str] | None:
         """Which of a line goes first, and why; it goes from the line to those that are taken. None: none of them may go."""
         info, waits = self.queues[queue], self.waits(line, now)
-        may_go = [i for i in line if self.is_free(i, taken) and not self.is_kept(i, waits)]
+        may_go = [i for i in self.free(line, taken) if not self.is_kept(i, waits)]
         if not may_go:
             return None
         first = may_go[0]
@@ -816,8 +824,8 @@ class StoreMachine(RuleBasedStateMachine):
         for queue in (POOL, OUTSIDE):
             found = self.raw.peek(100, None if queue == POOL else queue)
             assert [(one.id, one.why) for one in found] == model.order(queue, self.latest)
-            assert self.raw.would_start(queue) == any(model.is_free(one, held=False) for one in model.line(queue))
-        assert self.raw.ready() == any(model.is_free(one) for one in model.line(POOL))
+            assert self.raw.would_start(queue) == bool(model.free(model.line(queue), held=False))
+        assert self.raw.ready() == bool(model.free(model.line(POOL)))
 
     @invariant()
     def what_is_in_use_is_what_tasks_that_run_have(self) -> None:
@@ -828,7 +836,7 @@ class StoreMachine(RuleBasedStateMachine):
         line = [] if model.queues[POOL].paused or POOL in model.shut else model.line(POOL)
         waits = model.waits(line, self.latest)
         assert found.kept == {key: one for key, one in waits.items() if model.over.get(key, 0) >= model.queues[POOL].aging_share - 1}
-        weights = [model.tasks[one][0].header.slots for one in line if model.is_free(one)]
+        weights = [model.tasks[one][0].header.slots for one in model.free(line)]
         assert self.raw.heaviest(frozenset({"a", "b", SHELL})) == max(weights, default=0)
 
     @invariant()
