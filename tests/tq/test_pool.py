@@ -23,6 +23,8 @@ from tq.pool.costs import COMMAND_MS, OVERHEAD_MS, Costs
 from tq.pool.crew import HELLO_MS
 from tq.store import Claimed, Want
 
+NAP = f"4243.{os.getpid()}"
+"""Seconds, by which the sleepers of this process's tests are told from any other."""
 APP = """
 import os, signal, subprocess, time
 import tq
@@ -42,13 +44,13 @@ def die():
 
 @tq.task
 def leave_a_child(seconds):
-    subprocess.Popen(["sleep", "4243"])
+    subprocess.Popen(["sleep", "NAP"])
     time.sleep(seconds)
 
 @tq.task
 def boom():
     raise ValueError("no")
-"""
+""".replace("NAP", NAP)
 Until = Callable[..., Any]
 
 
@@ -416,7 +418,7 @@ def test_what_a_handler_started_ends_with_its_worker(yard: Callable[..., Yard]) 
     one = yard()
     (task_id,) = one.give("leave_a_child", 60, timeout_ms=200)
     assert one.results(task_id) == ["timed_out"]
-    assert not [process for process in psutil.process_iter(["name", "cmdline"]) if process.info["cmdline"] == ["sleep", "4243"]]
+    assert not [process for process in psutil.process_iter(["name", "cmdline"]) if process.info["cmdline"] == ["sleep", NAP]]
 
 
 @pytest.mark.parametrize("runs", [1, 10, 300])
