@@ -17,7 +17,7 @@ Error      ``[number, 1, [code, message, details]]``   nothing was changed, unle
 Event      ``[number, 2, body]``          pushed, for a ``watch``; more may follow until the connection ends.
 
 Requests may be pipelined: answers to the verbs of one connection that change something come in the order of
-the requests; ``wait``, ``claim`` with a wait, ``find`` and ``watch`` answer when they have something to say.
+the requests; ``wait``, ``claim`` with a wait, ``find``, ``view``, ``page`` and ``watch`` answer when they have something to say.
 An answer to a verb that changes something means that the change is on disk.
 
 Values     Times are integer milliseconds since 1970 UTC (``_at``), durations milliseconds (``_ms``); 0 or nil: none.
@@ -65,6 +65,22 @@ why        {id}                                   -> {task, reasons: [[word, det
            workers_start {starting}  workers_busy {active, slots, needs}  place {queue, ahead, or_more: bool, estimate_ms}
            expires {expires_at}
 wait       {ids: [...], timeout_ms, any: bool}    -> {tasks: [task or nil, ...], done: bool}   when all (any) are over
+
+Views: the tasks that match, in an order that stays as it is however they change, for who scrolls through a million of them. A view lives as
+long as its connection and is asked for: it is gone KEEP_MS of ``tq.views`` after the last question, or where a ninth is asked for on one
+connection, a sixty-fifth on all. Who asks for one that is gone is ``refused``, with details.gone.
+
+view       {where, states, queue, type, sort: "-id"} -> {view: number, sort, total, exact: bool}    at once if by id
+           sort: id, state, type, queue, priority, attempt, created, due, started, finished, run or wait, - before it: downwards; then by
+           id. Any other than id waits until all tasks were looked at, and is ``refused`` with details.too_much for more than 100,000.
+           total: how many match, exact false: at least so many, they are still counted, or more than any view holds
+page       {view, offset, limit: 1..200}          -> {rows: [row or nil, ...], offset, total, exact, done: bool}
+           As soon as these are found; an offset below 0 counts from the end, and waits for it. done: all are found.
+           row: [id, state, type, queue, priority, attempt, retries, created_at, due_at, started_at, finished_at, progress (0..1 or nil),
+           error (``Type: message``, 120 characters at most, or nil), label or nil, worker or nil, suspended: bool]; nil: the task is gone
+place      {view, id}                             -> {offset: number or nil}           where a task stands in the view, from 0
+rows       {ids: [...]}                           -> {rows: [row or nil, ...]}         as in ``page``
+news       {view}                                 -> {new: number}                     how many that came after the view was made match it
 
 Acting on tasks, each {ids: [...]} -> {outcomes: [word, ...]}, where an id that names no task is "unknown"; or, instead of
 ids, what ``find`` takes (where, states, queue, type, group; at least one) -> {chore: id}: work in slices that outlives the

@@ -242,3 +242,12 @@ def terms_of(node: Node) -> int:
     if isinstance(node, Term):
         return 1
     return terms_of(node.part) if isinstance(node, Not) else sum(terms_of(part) for part in node.parts)
+
+
+def fields_of(node: Node) -> frozenset[str]:
+    """The names of the fields that it looks at; a bare word's is empty."""
+    if isinstance(node, Term):
+        return frozenset({node.field})
+    if isinstance(node, Not):
+        return fields_of(node.part)
+    return frozenset().union(*map(fields_of, node.parts))
