@@ -24,6 +24,7 @@ from tq.answers import answer, error_answer
 from tq.errors import Refused, StoreDamaged, TqError, UsageError
 from tq.model import Header, Spec, State, Status, Task
 from tq.query import Filter
+from tq.query.matching import LAST_ID
 from tq.query.terms import FIELDS, NAMES
 from tq.store import Store, Tally
 from tq.waiting import Request
@@ -50,7 +51,6 @@ NEWS_AGAIN = 1000
 """Up to so many tasks that came since are looked at again each time: what a filter says of them may have changed."""
 ERROR_MOST = 120
 """Characters of an error in a row."""
-LAST = (1 << 63) - 1
 _FAR = 1 << 80
 _log = logging.getLogger("tq.broker")
 
@@ -153,7 +153,7 @@ class View:
         if ask.what == "view":
             return self.by_id or self.known is not None
         if ask.what == "page":
-            return 0 <= ask.at and ask.at + ask.limit <= len(self.ids)
+            return ask.at >= 0 and ask.at + ask.limit <= len(self.ids)
         return self.by_id and bool(self.ids) and (self.ids[-1] <= ask.at if self.descending else self.ids[-1] >= ask.at)
 
     def place(self, task_id: int) -> int | None:
@@ -335,7 +335,7 @@ class Views:
 
     def _walk(self, view: View, first: int, last: int, *, oldest: bool) -> Iterator[Sequence[int]]:
         """Ids among which are all that match, of those from the ``first`` to the ``last``."""
-        low, high = view.where.ids_range or (1, LAST)
+        low, high = view.where.ids_range or (1, LAST_ID)
         return self._store.walk(view.where.states, max(low, first), min(high, last), oldest=oldest)
 
     def _matching(self, view: View, first: int, last: int, *, oldest: bool) -> Iterator[list[Task]]:
@@ -354,9 +354,12 @@ class Views:
             yield [task.id for task in tasks]
 
     def _fill(self, view: View) -> Iterator[None]:
+        known = None if "state" in view.where.fields else view.known  # where each stands may change meanwhile
         for ids in self._ids(view, 1, view.newest, oldest=not view.descending):
             if not self._take(view, ids):
                 view.cut = True
+                break
+            if len(view.ids) == known:
                 break
             yield
         view.done = True
@@ -406,8 +409,8 @@ class Views:
 
 def _gone(number: int) -> Refused:
     return Refused(
-        f"view {number}: expected a view that this connection has asked for lately, there is none: it is kept for {KEEP_MS // 60_000} minutes, "
-        f"at most {MOST_EACH} of a connection. Ask for a new one.",
+        f"view {number}: expected a view that this connection has asked for lately, there is none: it is kept for "
+        f"{KEEP_MS // 60_000} minutes, at most {MOST_EACH} of a connection. Ask for a new one.",
         gone=True,
     )  # fmt: skip
 

@@ -17,7 +17,8 @@ Error      ``[number, 1, [code, message, details]]``   nothing was changed, unle
 Event      ``[number, 2, body]``          pushed, for a ``watch``; more may follow until the connection ends.
 
 Requests may be pipelined: answers to the verbs of one connection that change something come in the order of
-the requests; ``wait``, ``claim`` with a wait, ``find``, ``view``, ``page`` and ``watch`` answer when they have something to say.
+the requests; ``wait``, ``claim`` with a wait, ``find``, what is asked of views and of filters, and ``watch`` answer when they have
+something to say.
 An answer to a verb that changes something means that the change is on disk.
 
 Values     Times are integer milliseconds since 1970 UTC (``_at``), durations milliseconds (``_ms``); 0 or nil: none.
@@ -82,9 +83,17 @@ place      {view, id}                             -> {offset: number or nil}    
 rows       {ids: [...]}                           -> {rows: [row or nil, ...]}         as in ``page``
 news       {view}                                 -> {new: number}                     how many that came after the view was made match it
 
+complete   {text, at: column}                     -> {start, end, choices: [[text, note], ...]}    what may stand at that place of a filter
+           Columns count from 0, before the first character; a choice takes the place of what stands from start to end. At most 50, of
+           values those that most tasks have first, with how many that are (of labels and the like: of the newest 1,000 tasks).
+explain    {where}                                -> {terms: [[text, count or nil], ...]}   how many tasks each term alone matches
+           nil: after a second not all tasks were looked at
+
 Acting on tasks, each {ids: [...]} -> {outcomes: [word, ...]}, where an id that names no task is "unknown"; or, instead of
 ids, what ``find`` takes (where, states, queue, type, group; at least one) -> {chore: id}: work in slices that outlives the
 daemon and touches only what was there when it was asked for; or that with dry_run: true -> {count, some: [ids]}.
+cancel, retry, edit and remove take beside a filter ``expected``, what dry_run has counted: ``refused``, with details.count, if by now they
+are more or fewer by over a tenth or over 100 (one is always allowed). Counting comes first, so the answer may come behind later ones.
 
 cancel     {...}                                  "cancelled", "asked" (it runs, and was told to end) or "over"
 retry      {..., changes: {...}}                  "retried", "waiting", "running" or "taken" (another live task has its unique name)
@@ -122,6 +131,7 @@ resources  {}                                     -> {resources: [{name, amount,
 set_resource   {name, amount: 0..1,000,000}       -> {new: bool}       what runs goes on, even if that is more; ``declared`` as above
 remove_resource  {name}                           -> {}                tasks that use it wait until it is there again
 events     {limit, before: number}                -> {events: [{number, at, who, what, target, before, after}, ...]}   newest first
+           or {limit, after: number}, those above it: oldest first.
            what people and the daemon did; before and after hold what changed. The end of a chore is one: what "chore_done",
            target its id, after {verb, seen, changed, left}.
 set_schedule   {name, new: bool, ...}             -> {}                new: none has that name yet; else what is absent stays

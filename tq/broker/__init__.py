@@ -7,8 +7,8 @@ Promises: nothing is answered, handed out or published before the commit that ho
 settles come first, then each connection's requests in order, then what is due, a slice of chores, and claims last; a
 request that fails changes nothing and harms no neighbour. One turn is one commit; without changes there is none.
 
-``desk`` is what the verbs share; ``sending consumers control lines reading viewing reasons plan resources schedules rules`` each hold some
-of them.
+``desk`` is what the verbs share; ``sending consumers control lines reading viewing filters reasons plan resources schedules rules`` each
+hold some of them.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from tq.broker.consumers import Consumers
 from tq.broker.control import Control
 from tq.broker.desk import Desk, Hold, Said, Step, Turn, Undone, Verb
 from tq.broker.families import Families
+from tq.broker.filters import Filters
 from tq.broker.lines import Lines
 from tq.broker.plan import Plan
 from tq.broker.reading import Reading
@@ -85,6 +86,7 @@ class Broker:
         self._waiting = desk.waiting
         self._lists, self._views = desk.lists, desk.views
         self._inbox = Inbox()
+        desk.again = self._inbox.add
         self.full = self._inbox.full
         self._settles: list[Sequence[Any]] = []
         self._notes: list[Event] = []
@@ -104,7 +106,8 @@ class Broker:
         lines, schedules = self._lines, self._schedules
         self._reads: dict[str, Verb] = self._reading.reads | self._control.reads | lines.reads | schedules.reads
         self._rules = Rules(desk)
-        self._reads |= self._resources.reads | Reasons(desk).reads | Plan(desk).reads | self._rules.reads | Viewing(desk).reads
+        self._reads |= self._resources.reads | Reasons(desk).reads | Plan(desk).reads | self._rules.reads
+        self._reads |= Viewing(desk).reads | Filters(desk).reads
         self._writes: dict[str, Verb] = sending.writes | self._consumers.writes | self._control.writes | lines.writes | schedules.writes
         self._writes |= self._resources.writes
         self.verbs = frozenset(self._reads) | frozenset(self._writes)

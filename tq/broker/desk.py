@@ -115,6 +115,8 @@ class Desk:
         self.views = Views(store, lambda task: line(task, self.live(task.id) if task.state is State.RUNNING else {}), clock)
         self.chores = Chores(store, clock)
         self.waiting = Waiting()
+        self.again: Callable[[Request], None] = lambda _: None
+        """Take a request once more, for the next turn: the broker's to do."""
         self.followed: set[int] = set()
         """Tasks whose end the daemon wants to see in ``Turn.ended``."""
         self.blocking: set[int] = set()

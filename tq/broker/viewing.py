@@ -13,7 +13,8 @@ from typing import Any
 from tq.arguments import arguments, between, filter_of, task_ids
 from tq.broker.desk import Desk, Turn, Verb
 from tq.errors import UsageError
-from tq.views import LAST, Ask, sort_of
+from tq.query.matching import LAST_ID
+from tq.views import Ask, sort_of
 from tq.waiting import Request
 
 PAGE_MOST = 200
@@ -34,7 +35,7 @@ class Viewing:
 
     def _page(self, request: Request, turn: Turn) -> None:
         args = arguments(request.verb, request.args, "view", "offset", "limit", view=int, offset=int, limit=int)
-        offset, limit = between(args["offset"], -LAST, LAST, "offset"), between(args["limit"], 1, PAGE_MOST, "limit")
+        offset, limit = between(args["offset"], -LAST_ID, LAST_ID, "offset"), between(args["limit"], 1, PAGE_MOST, "limit")
         self._ask(turn, args["view"], Ask(request, "page", offset, limit))
 
     def _place(self, request: Request, turn: Turn) -> None:
@@ -47,7 +48,7 @@ class Viewing:
 
     def _ask(self, turn: Turn, view: int, ask: Ask) -> None:
         desk = self._desk
-        if not 0 < view <= LAST:
+        if not 0 < view <= LAST_ID:
             raise UsageError(f"{ask.request.verb}: view: expected the number of a view, got {view}.")
         turn.later.append(lambda: desk.views.ask(view, ask, desk.now))
 

@@ -251,3 +251,16 @@ def fields_of(node: Node) -> frozenset[str]:
     if isinstance(node, Not):
         return fields_of(node.part)
     return frozenset().union(*map(fields_of, node.parts))
+
+
+def leaves_of(node: Node) -> list[Node]:
+    """Its terms from the left to the right, each with the NOT that stands before it alone."""
+    if isinstance(node, Term) or (isinstance(node, Not) and isinstance(node.part, Term)):
+        return [node]
+    parts = (node.part,) if isinstance(node, Not) else node.parts
+    return [leaf for part in parts for leaf in leaves_of(part)]
+
+
+def written(text: str) -> str:
+    """A text as a value that means just that."""
+    return _value("text", ":", Text(text))

@@ -489,6 +489,9 @@ class Store(Protocol):
     def events(self, before: int | None, limit: int) -> list[Event]:
         """Events, newest first, those numbered below ``before``."""
 
+    def events_after(self, number: int, limit: int) -> list[Event]:
+        """Events numbered above ``number``, oldest first."""
+
     def held(self) -> list[Held]: ...
     def tallies(self) -> list[Tally]: ...
     def queues(self) -> dict[str, QueueInfo]: ...
