@@ -21,11 +21,12 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from tq.answers import answer, error_answer
-from tq.errors import Refused, StoreDamaged, TqError, UsageError
+from tq.errors import Refused, StoreDamaged, TqError
 from tq.model import Header, Spec, State, Status, Task
 from tq.query import Filter
 from tq.query.matching import LAST_ID
-from tq.query.terms import FIELDS, NAMES
+from tq.query.orders import Order
+from tq.query.terms import FIELDS
 from tq.store import Store, Tally
 from tq.waiting import Request
 
@@ -38,7 +39,6 @@ ASKS_MOST = 100
 """Questions to one view that may wait for its scan."""
 SORT_MOST = 100_000
 """Matches that are put into another order than that of ids: it takes all of them at once."""
-SORTS = ("id", "state", "type", "queue", "priority", "attempt", "created", "due", "started", "finished", "run", "wait")
 BY_TALLY = frozenset({"state", "queue", "type"})
 """Fields of which tallies know how many tasks have what."""
 TALLIES_MOST = 1000
@@ -82,14 +82,6 @@ def count_of(where: Filter, tallies: Sequence[Tally]) -> int | None:
     return found
 
 
-def sort_of(text: str) -> tuple[str, bool]:
-    """The field of an order, and whether it goes down; UsageError if there is no such order."""
-    name = NAMES.get(text.removeprefix("-"))
-    if name not in SORTS:
-        raise UsageError(f"sort: expected {', '.join(SORTS)}, or - before one for the reverse, got {text!r:.80}.")
-    return name, text.startswith("-")
-
-
 def tasks_of(store: Store, ids: Sequence[int]) -> list[Task]:
     """Those of these tasks that are there; one that cannot be read is passed over, and the log says so."""
     try:
@@ -118,8 +110,7 @@ class View:
     number: int
     conn: int
     where: Filter
-    sort: str
-    descending: bool
+    order: Order
     newest: int
     now: int
     ids: array[int]
@@ -136,7 +127,7 @@ class View:
 
     @property
     def by_id(self) -> bool:
-        return self.sort == "id"
+        return self.order.field == "id"
 
     def total(self) -> tuple[int, bool]:
         """How many match, and whether that is all."""
@@ -154,7 +145,7 @@ class View:
             return self.by_id or self.known is not None
         if ask.what == "page":
             return ask.at >= 0 and ask.at + ask.limit <= len(self.ids)
-        return self.by_id and bool(self.ids) and (self.ids[-1] <= ask.at if self.descending else self.ids[-1] >= ask.at)
+        return self.by_id and bool(self.ids) and (self.ids[-1] <= ask.at if self.order.descending else self.ids[-1] >= ask.at)
 
     def place(self, task_id: int) -> int | None:
         """Where a task stands, from 0."""
@@ -163,7 +154,7 @@ class View:
                 return self.ids.index(task_id)
             except ValueError:
                 return None
-        at = bisect_left(self.ids, -task_id, key=int.__neg__) if self.descending else bisect_left(self.ids, task_id)
+        at = bisect_left(self.ids, -task_id, key=int.__neg__) if self.order.descending else bisect_left(self.ids, task_id)
         return at if at < len(self.ids) and self.ids[at] == task_id else None
 
 
@@ -184,12 +175,12 @@ class Views:
 
     # -- asking ----------------------------------------------------------------------------------------------------
 
-    def open(self, request: Request, where: Filter, sort: tuple[str, bool], now: int) -> None:
+    def open(self, request: Request, where: Filter, order: Order, now: int) -> None:
         """Begin a view, between turns. Its answer comes with the next slice; Refused (as an answer) if it cannot have that order."""
-        store, (name, descending) = self._store, sort
+        store = self._store
         known = count_of(where, store.tallies())
-        if name != "id" and known is not None and known > SORT_MOST:
-            self._answers.append((request.conn, error_answer(request.number, _too_many(name, known))))
+        if order.field != "id" and known is not None and known > SORT_MOST:
+            self._answers.append((request.conn, error_answer(request.number, _too_many(order, known))))
             return
         mine = [view for view in self._views.values() if view.conn == request.conn]
         if len(mine) >= MOST_EACH:
@@ -199,7 +190,7 @@ class Views:
         self._number += 1
         newest = store.last_id()
         ids = array("I" if newest < 1 << 32 else "Q")
-        view = View(self._number, request.conn, where, name, descending, newest, now, ids, known if name == "id" else None, passed=newest)
+        view = View(self._number, request.conn, where, order, newest, now, ids, known if order.field == "id" else None, passed=newest)
         view.jobs.append(self._fill(view) if view.by_id else self._fill_sorted(view))
         self._views[view.number] = view
         self._working.append(view)
@@ -319,7 +310,7 @@ class Views:
             return {"offset": view.place(ask.at)}
         total, exact = view.total()
         if ask.what == "view":
-            return {"view": view.number, "sort": "-" * view.descending + view.sort, "total": total, "exact": exact}
+            return {"view": view.number, "sort": str(view.order), "total": total, "exact": exact}
         offset = ask.at if ask.at >= 0 else max(len(view.ids) + ask.at, 0)
         rows = self.rows(view.ids[offset : offset + ask.limit])
         return {"rows": rows, "offset": offset, "total": total, "exact": exact, "done": view.done}
@@ -355,7 +346,7 @@ class Views:
 
     def _fill(self, view: View) -> Iterator[None]:
         known = None if "state" in view.where.fields else view.known  # where each stands may change meanwhile
-        for ids in self._ids(view, 1, view.newest, oldest=not view.descending):
+        for ids in self._ids(view, 1, view.newest, oldest=not view.order.descending):
             if not self._take(view, ids):
                 view.cut = True
                 break
@@ -377,21 +368,21 @@ class Views:
         return True
 
     def _fill_sorted(self, view: View) -> Iterator[None]:
-        get, now, none = FIELDS[view.sort].get, view.now, -_FAR if view.descending else _FAR  # what has no value comes last
+        get, now, none = FIELDS[view.order.field].get, view.now, -_FAR if view.order.descending else _FAR  # what has no value comes last
         runs: list[list[tuple[Any, int]]] = [[]]
         seen = 0
         for tasks in self._matching(view, 1, view.newest, oldest=True):
             runs[-1] += [(none if (value := get(task, now)) is None else value, task.id) for task in tasks]
             seen += len(tasks)
             if seen > SORT_MOST:
-                raise _too_many(view.sort, None)
+                raise _too_many(view.order, None)
             if len(runs[-1]) >= RUN:
-                runs[-1].sort(reverse=view.descending)
+                runs[-1].sort(reverse=view.order.descending)
                 runs.append([])
             yield
-        runs[-1].sort(reverse=view.descending)
+        runs[-1].sort(reverse=view.order.descending)
         view.known = seen
-        order = merge(*runs, reverse=view.descending)
+        order = merge(*runs, reverse=view.order.descending)
         while ids := [task_id for _, task_id in islice(order, RUN // 2)]:
             self._take(view, ids)  # few enough that others give way
             yield
@@ -415,9 +406,9 @@ def _gone(number: int) -> Refused:
     )  # fmt: skip
 
 
-def _too_many(name: str, count: int | None) -> Refused:
+def _too_many(order: Order, count: int | None) -> Refused:
     return Refused(
-        f"sort: expected at most {SORT_MOST:,} tasks to put into the order {name!r}, {'more' if count is None else f'{count:,}'} match. "
+        f"sort: expected at most {SORT_MOST:,} tasks to sort by {str(order)!r}, {'more' if count is None else f'{count:,}'} match. "
         "Sort by id or -id, which go with any number, or narrow the filter.",
         too_much=True,
         sorts=["id", "-id"],

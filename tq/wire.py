@@ -71,7 +71,7 @@ Views: the tasks that match, in an order that stays as it is however they change
 long as its connection and is asked for: it is gone KEEP_MS of ``tq.views`` after the last question, or where a ninth is asked for on one
 connection, a sixty-fifth on all. Who asks for one that is gone is ``refused``, with details.gone.
 
-view       {where, states, queue, type, sort: "-id"} -> {view: number, sort, total, exact: bool}    at once if by id
+view       {where, states, queue, type, tenant, label, sort: "-id"} -> {view: number, sort, total, exact: bool}    at once if by id
            sort: id, state, type, queue, priority, attempt, created, due, started, finished, run or wait, - before it: downwards; then by
            id. Any other than id waits until all tasks were looked at, and is ``refused`` with details.too_much for more than 100,000.
            total: how many match, exact false: at least so many, they are still counted, or more than any view holds

@@ -14,7 +14,8 @@ from tq.arguments import arguments, between, filter_of, task_ids
 from tq.broker.desk import Desk, Turn, Verb
 from tq.errors import UsageError
 from tq.query.matching import LAST_ID
-from tq.views import Ask, sort_of
+from tq.query.orders import order_of
+from tq.views import Ask
 from tq.waiting import Request
 
 PAGE_MOST = 200
@@ -28,10 +29,10 @@ class Viewing:
         }  # fmt: skip
 
     def _view(self, request: Request, turn: Turn) -> None:
-        args = arguments(request.verb, request.args, where=str, states=list, queue=str, type=str, sort=str)
-        sort, where = sort_of(args.pop("sort", "-id")), filter_of(args)
+        args = arguments(request.verb, request.args, where=str, states=list, queue=str, type=str, tenant=str, label=str, sort=str)
+        order, where = order_of(args.pop("sort", "-id")), filter_of(args)
         desk = self._desk
-        turn.later.append(lambda: desk.views.open(request, where, sort, desk.now))
+        turn.later.append(lambda: desk.views.open(request, where, order, desk.now))
 
     def _page(self, request: Request, turn: Turn) -> None:
         args = arguments(request.verb, request.args, "view", "offset", "limit", view=int, offset=int, limit=int)

@@ -1,7 +1,7 @@
 """Filters: which tasks, in one line of text: ``state:failed queue:mail age>1h -type:report.*``.
 
 For: every command and verb that acts on or shows the tasks that match.
-Not for: finding them (stores, lists, chores), the order or the columns of a list, reading payloads and results.
+Not for: finding them (stores, lists, chores), the order (``tq.query.orders``) or the columns of a list, reading payloads and results.
 Runs in: the daemon, on the thread of its loop, for a million tasks in slices; the ``tq`` command and the monitor.
 Promises: pure: the present and the zone are arguments; a text is a filter or a UsageError with the column, what was
 expected and what came; ``str`` of a filter is a text that means the same anywhere, its instants in UTC; what a filter

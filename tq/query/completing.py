@@ -41,7 +41,7 @@ Choice = tuple[str, str]
 
 
 class Place(NamedTuple):
-    """From ``start`` to ``end`` something may be put in: a term, or a value of ``field`` behind its ``sign`` ("?": of none that there is);
+    """From ``start`` to ``end`` something may be put in: a term, or a value of ``field`` behind ``sign`` or ".." ("?": of none there is);
     ``typed`` is what stands there up to the cursor, without quotes. ``first``: no term stands before it. Columns count from 0."""
 
     start: int
@@ -81,16 +81,16 @@ def _term(text: str, start: int, at: int) -> tuple[int, Place | None]:
     name = signed[1].lower().replace("-", "_")
     field = NAMES.get(name) or (name[:5] + signed[1][5:] if name.startswith("meta.") and len(name) > 5 else "")
     ranged = field != "" and field_of(field).kind not in (*TEXTS, "state")
-    begin = signed.end()
+    begin, sign = signed.end(), signed[2]
     while True:
         end = _value_to(text, begin, ranged)
         if begin <= at <= end:
             typed = re.sub(r"\\(.)", r"\1", text[begin + 1 : at]) if text[begin : begin + 1] in ("'", '"') else text[begin:at]
-            return end, Place(begin, end, typed, field or "?", signed[2])
+            return end, Place(begin, end, typed, field or "?", sign)
         if ranged and text.startswith("..", end):
-            begin = end + 2
+            begin, sign = end + 2, ".."
         elif text.startswith(",", end):
-            begin = end + 1
+            begin, sign = end + 1, signed[2]
         else:
             return end, None
 
