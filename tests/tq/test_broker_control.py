@@ -520,8 +520,10 @@ def test_two_full_queues_share_by_their_weights(d: Driver) -> None:
 
 @pytest.mark.parametrize(
     ("there", "expected", "done"),
-    [(0, 0, True), (1, 0, True), (2, 0, False), (5, 6, True), (5, 7, False), (20, 22, True), (20, 23, False), (30, 33, True), (30, 27, False),
-     (1200, 1100, True), (1200, 1099, False), (1200, 1300, True)],
+    [
+        (0, 0, True), (1, 0, True), (2, 0, False), (5, 6, True), (5, 7, False), (20, 22, True), (20, 23, False), (30, 33, True),
+        (30, 27, False), (1200, 1100, True), (1200, 1099, False), (1200, 1300, True),
+    ],
 )  # fmt: skip
 def test_a_bulk_act_is_refused_where_by_now_far_more_or_fewer_match_than_were_expected(
     d: Driver, there: int, expected: int, done: bool

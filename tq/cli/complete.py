@@ -278,7 +278,8 @@ _tq() {
     case $kind in
         words)
             compopt -o nosort 2>/dev/null
-            for line in "${lines[@]:1}"; do COMPREPLY+=("${line%%$'\t'*}"); done ;;
+            for line in "${lines[@]:1}"; do COMPREPLY+=("${line%%$'\t'*}"); done
+            [[ ${COMPREPLY[*]} == *: ]] && compopt -o nospace 2>/dev/null ;;
         files) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "${cur#=}") ;;
         dirs) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -d -- "${cur#=}") ;;
         command\ *)
@@ -293,7 +294,7 @@ complete -F _tq tq
 # zsh completion of tq; `tq completion zsh` prints it
 _tq() {
     local line kind n
-    local -a lines found told
+    local -a lines found told more
     lines=("${(@f)$(command tq __complete zsh "${(@Q)words[2,CURRENT]}" 2>/dev/null)}")
     kind=$lines[1]
     case $kind in
@@ -303,7 +304,8 @@ _tq() {
                 found+=("${line%%$'\t'*}")
                 told+=("${line%%$'\t'*}  ${line#*$'\t'}")
             done
-            (( $#found )) && compadd -V tq -l -d told -a found ;;
+            [[ "$found" == *: ]] && more=(-S '')
+            (( $#found )) && compadd $more -V tq -l -d told -a found ;;
         files) [[ -prefix --*= ]] && compset -P '*='; _files ;;
         dirs) [[ -prefix --*= ]] && compset -P '*='; _files -/ ;;
         command\ *)
