@@ -17,7 +17,8 @@ Error      ``[number, 1, [code, message, details]]``   nothing was changed, unle
 Event      ``[number, 2, body]``          pushed, for a ``watch``; more may follow until the connection ends.
 
 Requests may be pipelined: answers to the verbs of one connection that change something come in the order of
-the requests; ``wait``, ``claim`` with a wait, ``find`` and ``watch`` answer when they have something to say.
+the requests; ``wait``, ``claim`` with a wait, ``find``, what is asked of views and of filters, and ``watch`` answer when they have
+something to say.
 An answer to a verb that changes something means that the change is on disk.
 
 Values     Times are integer milliseconds since 1970 UTC (``_at``), durations milliseconds (``_ms``); 0 or nil: none.
@@ -66,9 +67,33 @@ why        {id}                                   -> {task, reasons: [[word, det
            expires {expires_at}
 wait       {ids: [...], timeout_ms, any: bool}    -> {tasks: [task or nil, ...], done: bool}   when all (any) are over
 
+Views: the tasks that match, in an order that stays as it is however they change, for who scrolls through a million of them. A view lives as
+long as its connection and is asked for: it is gone KEEP_MS of ``tq.views`` after the last question, or where a ninth is asked for on one
+connection, a sixty-fifth on all. Who asks for one that is gone is ``refused``, with details.gone.
+
+view       {where, states, queue, type, tenant, label, sort: "-id"} -> {view: number, sort, total, exact: bool}    at once if by id
+           sort: id, state, type, queue, priority, attempt, created, due, started, finished, run or wait, - before it: downwards; then by
+           id. Any other than id waits until all tasks were looked at, and is ``refused`` with details.too_much for more than 100,000.
+           total: how many match, exact false: at least so many, they are still counted, or more than any view holds
+page       {view, offset, limit: 1..200}          -> {rows: [row or nil, ...], offset, total, exact, done: bool}
+           As soon as these are found; an offset below 0 counts from the end, and waits for it. done: all are found.
+           row: [id, state, type, queue, priority, attempt, retries, created_at, due_at, started_at, finished_at, progress (0..1 or nil),
+           error (``Type: message``, 120 characters at most, or nil), label or nil, worker or nil, suspended: bool]; nil: the task is gone
+place      {view, id}                             -> {offset: number or nil}           where a task stands in the view, from 0
+rows       {ids: [...]}                           -> {rows: [row or nil, ...]}         as in ``page``
+news       {view}                                 -> {new: number}                     how many that came after the view was made match it
+
+complete   {text, at: column}                     -> {start, end, choices: [[text, note], ...]}    what may stand at that place of a filter
+           Columns count from 0, before the first character; a choice takes the place of what stands from start to end. At most 50, of
+           values those that most tasks have first, with how many that are (of labels and the like: of the newest 1,000 tasks).
+explain    {where}                                -> {terms: [[text, count or nil], ...]}   how many tasks each term alone matches
+           nil: after a second not all tasks were looked at
+
 Acting on tasks, each {ids: [...]} -> {outcomes: [word, ...]}, where an id that names no task is "unknown"; or, instead of
 ids, what ``find`` takes (where, states, queue, type, group; at least one) -> {chore: id}: work in slices that outlives the
 daemon and touches only what was there when it was asked for; or that with dry_run: true -> {count, some: [ids]}.
+cancel, retry, edit and remove take beside a filter ``expected``, what dry_run has counted: ``refused``, with details.count, if by now they
+are more or fewer by over a tenth or over 100 (one is always allowed). Counting comes first, so the answer may come behind later ones.
 
 cancel     {...}                                  "cancelled", "asked" (it runs, and was told to end) or "over"
 retry      {..., changes: {...}}                  "retried", "waiting", "running" or "taken" (another live task has its unique name)
@@ -106,6 +131,7 @@ resources  {}                                     -> {resources: [{name, amount,
 set_resource   {name, amount: 0..1,000,000}       -> {new: bool}       what runs goes on, even if that is more; ``declared`` as above
 remove_resource  {name}                           -> {}                tasks that use it wait until it is there again
 events     {limit, before: number}                -> {events: [{number, at, who, what, target, before, after}, ...]}   newest first
+           or {limit, after: number}, those above it: oldest first.
            what people and the daemon did; before and after hold what changed. The end of a chore is one: what "chore_done",
            target its id, after {verb, seen, changed, left}.
 set_schedule   {name, new: bool, ...}             -> {}                new: none has that name yet; else what is absent stays

@@ -22,6 +22,7 @@ from tq.lifecycle import Transition
 from tq.lists import Lists
 from tq.model import State, Task
 from tq.store import Claimed, Event, Failure, Store, Want
+from tq.views import Views, line
 from tq.waiting import Request, Waiting
 
 _ID = itemgetter(0)
@@ -111,8 +112,11 @@ class Desk:
         self.clock = clock
         self.now = 0
         self.lists = Lists(clock)
+        self.views = Views(store, lambda task: line(task, self.live(task.id) if task.state is State.RUNNING else {}), clock)
         self.chores = Chores(store, clock)
         self.waiting = Waiting()
+        self.again: Callable[[Request], None] = lambda _: None
+        """Take a request once more, for the next turn: the broker's to do."""
         self.followed: set[int] = set()
         """Tasks whose end the daemon wants to see in ``Turn.ended``."""
         self.blocking: set[int] = set()

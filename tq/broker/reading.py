@@ -24,6 +24,7 @@ from tq.errors import StoreDamaged, UsageError
 from tq.launch import shown
 from tq.lists import Groups, Next, Tasks
 from tq.model import SHELL, State, Task, environment_key, unpack
+from tq.query.matching import LAST_ID
 from tq.stats import stats
 from tq.store import SCAN_MOST, Query
 from tq.waiting import Claim, Request, Wait
@@ -66,11 +67,14 @@ class Reading:
         return stats(self._desk.store.tallies(), *self._desk.slots())
 
     def _events(self, request: Request, turn: Turn) -> dict[str, Any]:
-        """What operators and the system did, newest first."""
-        args = arguments(request.verb, request.args, limit=int, before=int)
-        limit = between(args.get("limit", 50), 1, SCAN_MOST, "limit")
+        """What operators and the system did, newest first, or oldest first from a number on."""
+        args = arguments(request.verb, request.args, limit=int, before=int, after=int)
+        limit, after, store = between(args.get("limit", 50), 1, SCAN_MOST, "limit"), args.get("after"), self._desk.store
+        if after is not None and "before" in args:
+            raise UsageError("events: expected before or after, got both. Drop one.")
         names = ("number", "at", "who", "what", "target", "before", "after")
-        return {"events": [dict(zip(names, one.row(), strict=True)) for one in self._desk.store.events(args.get("before"), limit)]}
+        found = store.events(args.get("before"), limit) if after is None else store.events_after(between(after, 0, LAST_ID, "after"), limit)
+        return {"events": [dict(zip(names, one.row(), strict=True)) for one in found]}
 
     # -- in slices -------------------------------------------------------------------------------------------------
 

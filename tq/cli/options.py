@@ -194,7 +194,11 @@ COMMANDS: dict[str, Command] = {
         "Tasks, newest first. A filter is words such as state:failed,retrying queue:mail type:report.* priority>=2 age>1h run>30s "
         'error:timeout created>-1d label:"night run" meta.branch:main id:17..42, or a bare word to be found; `NOT` or `-` before one '
         "turns it round, `OR` and brackets join. Quote it: tq list 'state:failed age>1h'. `python -m pydoc tq.query` has all of it.",
-        "filter", "any", (Option("--where -w", "The filter, as other commands take it."), STATE, QUEUE, TYPE, LABEL, TENANT, LIMIT, JSON),
+        "filter", "any", (
+            Option("--where -w", "The filter, as other commands take it."), STATE, QUEUE, TYPE, LABEL, TENANT,
+            Option("--sort", "By id, state, type, queue, priority, attempt, created, due, started, finished, run, wait; -run: downwards."),
+            LIMIT, JSON,
+        ),
     ),
     "peek": Command("The next tasks to run, in order, and why each goes first.", options=(QUEUE, LIMIT, JSON)),
     "why": Command("Why a task is where it is, in one sentence, and what would help.", "id", "one", (JSON,)),

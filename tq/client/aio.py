@@ -68,6 +68,7 @@ from tq.client.core import (
 )
 from tq.client.link import not_running, socket_path
 from tq.client.schedules import AsyncScheduleVerbs
+from tq.client.views import AsyncViewVerbs
 from tq.errors import DaemonError, DaemonNotRunning, NoSuchTask, Refused, TqError
 from tq.model import duration_ms
 
@@ -79,7 +80,7 @@ T = TypeVar("T")
 _Sent = tuple[int, asyncio.Future[tuple[int, Any]]]
 
 
-class AsyncClient(AsyncScheduleVerbs):
+class AsyncClient(AsyncScheduleVerbs, AsyncViewVerbs):
     """As ``tq.client.Client``, awaited; see there for what each verb gives and raises. Use it in an ``async with``."""
 
     def __init__(
@@ -385,8 +386,8 @@ class AsyncClient(AsyncScheduleVerbs):
     async def why(self, task_id: int) -> Sequence[tuple[str, Body]]:
         return [(word, details) for word, details in (await self.call("why", {"id": task_id}))["reasons"]]
 
-    async def events(self, limit: int = 50, before: int | None = None) -> Sequence[Body]:
-        return cast("Sequence[Body]", (await self.call("events", {"limit": limit, "before": before}))["events"])
+    async def events(self, limit: int = 50, before: int | None = None, after: int | None = None) -> Sequence[Body]:
+        return cast("Sequence[Body]", (await self.call("events", {"limit": limit, "before": before, "after": after}))["events"])
 
     async def stats(self) -> Body:
         return await self.call("stats")
@@ -423,8 +424,8 @@ class AsyncClient(AsyncScheduleVerbs):
     async def resume(self, ids: Ids) -> Sequence[str]:
         return cast("Sequence[str]", (await self.call("resume", {"ids": ids_of(ids)}))["outcomes"])
 
-    async def start_chore(self, verb: Act, which: Which, **changes: Unpack[Changes]) -> int:
-        return cast(int, (await self.call(verb, act_args(which, changes)))["chore"])
+    async def start_chore(self, verb: Act, which: Which, expected: int | None = None, **changes: Unpack[Changes]) -> int:
+        return cast(int, (await self.call(verb, act_args(which, changes, expected), READ_WITHIN))["chore"])
 
     async def dry_run(self, verb: Act, which: Which, **changes: Unpack[Changes]) -> tuple[int, Sequence[int]]:
         body = await self.call(verb, {**act_args(which, changes), "dry_run": True}, READ_WITHIN)

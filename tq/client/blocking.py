@@ -66,6 +66,7 @@ from tq.client.core import (
 from tq.client.handle import Handle
 from tq.client.link import Link, socket_path
 from tq.client.schedules import ScheduleVerbs
+from tq.client.views import ViewVerbs
 from tq.errors import DaemonError, DaemonNotRunning, NoSuchTask, Refused, TqError
 from tq.model import duration_ms
 
@@ -78,7 +79,7 @@ Found = list[Body | None]
 """Rows of tasks; None stands where there is no such task."""
 
 
-class Client(ScheduleVerbs):
+class Client(ScheduleVerbs, ViewVerbs):
     """A client of one daemon, by its data directory; see ``connect``. Close it, or use it in a ``with``.
 
     Methods raise DaemonNotRunning if nobody answers, DaemonError after ``timeout`` seconds without an answer, and
@@ -379,9 +380,10 @@ class Client(ScheduleVerbs):
         """Why a task is where it is: words of ``tq.wire`` with their details, the most telling first. NoSuchTask if there is none."""
         return [(word, details) for word, details in self.call("why", {"id": task_id})["reasons"]]
 
-    def events(self, limit: int = 50, before: int | None = None) -> Sequence[Body]:
-        """What operators and the daemon did, newest first: number, at (ms), who, what, target, before, after. ``before``: a number."""
-        return cast("Sequence[Body]", self.call("events", {"limit": limit, "before": before})["events"])
+    def events(self, limit: int = 50, before: int | None = None, after: int | None = None) -> Sequence[Body]:
+        """What operators and the daemon did, newest first: number, at (ms), who, what, target, before, after. ``before``: a number; so is
+        ``after``, from which on they are given oldest first."""
+        return cast("Sequence[Body]", self.call("events", {"limit": limit, "before": before, "after": after})["events"])
 
     def stats(self) -> Body:
         return self.call("stats")
@@ -426,9 +428,10 @@ class Client(ScheduleVerbs):
         """Let suspended commands go on. For each id: resumed, not_suspended, over, function, or unknown."""
         return cast("Sequence[str]", self.call("resume", {"ids": ids_of(ids)})["outcomes"])
 
-    def start_chore(self, verb: Act, which: Which, **changes: Unpack[Changes]) -> int:
-        """Do ``verb`` to all tasks that match, however many: the id of the chore that does it in the daemon. See ``wait_chore``."""
-        return cast(int, self.call(verb, act_args(which, changes))["chore"])
+    def start_chore(self, verb: Act, which: Which, expected: int | None = None, **changes: Unpack[Changes]) -> int:
+        """Do ``verb`` to all tasks that match, however many: the id of the chore that does it in the daemon. See ``wait_chore``.
+        ``expected``: Refused if there are by now more or fewer than ``dry_run`` said, by over a tenth or over 100."""
+        return cast(int, self.call(verb, act_args(which, changes, expected), READ_WITHIN)["chore"])
 
     def dry_run(self, verb: Act, which: Which, **changes: Unpack[Changes]) -> tuple[int, Sequence[int]]:
         """How many tasks such a chore would change now, and the ids of some."""

@@ -463,6 +463,10 @@ class Store(Protocol):
         """Tasks that match, each with the cursor behind it; None marks a place where the reader may be left for
         another turn, since the iterator holds no transaction across it."""
 
+    def walk(self, states: frozenset[State] | None, first: int, last: int, *, oldest: bool = False) -> Iterator[Sequence[int]]:
+        """The ids, from the ``first`` to the ``last``, of tasks in ``states`` (None: any), newest first or ``oldest`` first, without
+        reading the rest of them; some hundreds at a time, or none, and after each the reader may be left for another turn."""
+
     def peek(self, limit: int, queue: str | None = None) -> list[Peeked]:
         """The next tasks a claim would take, in that order; nothing changes, and none of them is read."""
 
@@ -484,6 +488,9 @@ class Store(Protocol):
 
     def events(self, before: int | None, limit: int) -> list[Event]:
         """Events, newest first, those numbered below ``before``."""
+
+    def events_after(self, number: int, limit: int) -> list[Event]:
+        """Events numbered above ``number``, oldest first."""
 
     def held(self) -> list[Held]: ...
     def tallies(self) -> list[Tally]: ...

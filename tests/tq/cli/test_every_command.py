@@ -80,6 +80,7 @@ BAD: dict[str, tuple[str, ...]] = {
     "nice": ("", "x", "20", "-21", "1.5", "٣"),
     "ionice": ("", "slow", "idle:1", "best-effort:8", "2:", "realtime:x"),
     "state": ("", "asleep", "failed,asleep"),
+    "sort": ("", "-", "colour", "--id", "label", "\udcff"),
     "where": ("", "colour:red", "(state:failed", "age>soon"),
     "meta": ("", "x", "=x", "\udcff=x"),
     "use": (":", "gpu:", ":2", "gpu:x", "gpu:0", "gpu:-1", "\udcff"),
