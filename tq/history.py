@@ -1,0 +1,373 @@
+"""History: how the counts of all tasks and of each queue went over the last ten minutes, two hours, day and month.
+
+For: the series behind ``history`` and ``attention``, taken from a store's tallies; what of them is kept across restarts, as bytes.
+Not for: files (daemon.keeping), what is to be looked at (broker.attention), totals (stats).
+Runs in: the daemon, on the thread of its loop.
+Promises: nothing is due by time alone: a second in which nothing happened costs nothing, then or when it is read; what a turn did
+counts for the second of that turn, whenever it is looked at; percentiles are within 19 %, as those of ``stats``; memory is bounded by
+ROWS_MOST rows, 11 MiB, whatever there is: beyond it the longest series of a queue forgets its older quarter, and the 400
+queues that are known are those where something happened last. Beside that a tally's counts are kept once more, to see what changed.
+
+A series is rows of ROW, one for each bucket in which something changed, for each of STEPS: a bucket without a row had no ends, and
+what stood before it. Of time for which no daemon answers (``_runs``) there is nothing. Kept across restarts are the steps of 60 s and
+600 s: of a daemon that is killed, up to what was packed last; the percentiles of a bucket in which it was replaced are the later ones'.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgpack
+
+from tq.model import State
+from tq.store import Tally
+from tq.store.tally import bucket_top
+
+STEPS = (1, 10, 60, 600)
+KEPT = {1: 600, 10: 720, 60: 1440, 600: 4320}
+"""Buckets that are kept, by the seconds of a bucket: ten minutes, two hours, a day, 30 days."""
+PACKED = (60, 600)
+COUNTS = ("added", "succeeded", "failed", "retried")
+GAUGES = ("pending", "running", "scheduled", "retrying", "dead")
+TIMES = ("p50", "p95", "p99")
+WHOLE = ""
+"""All queues together; no queue can be named so."""
+QUEUES_MOST = 400
+ROWS_MOST = 240_000
+RUNS_MOST = 1000
+"""Lives of daemons that are told apart; of what is older than the last of so many, nothing is known."""
+ROW = struct.Struct("<q9I3B")
+"""The bucket's number since 1970, COUNTS, GAUGES, and buckets of run times (``tq.store.tally``) for TIMES; NONE: no run ended."""
+NONE = 255
+MAGIC = b"tq history 1\n"
+_CRC = struct.Struct("<I")
+_BODY_MOST = 16 << 20
+_MOST = 0xFFFF_FFFF
+_STATES = (State.PENDING, State.RUNNING, State.SCHEDULED, State.RETRYING, State.FAILED)
+_SHARES = (0.50, 0.95, 0.99)
+_STOOD = [0] * len(COUNTS)
+_NO_RUNS = (NONE,) * len(TIMES)
+
+Series = dict[str, list[int | None]]
+"""By the names of COUNTS, GAUGES and TIMES: the buckets' values, oldest first; TIMES in ms."""
+
+
+class _Grain:
+    """The rows of one series at one step, and the bucket that is not over yet (-1: none, nothing has changed since)."""
+
+    __slots__ = ("bucket", "counts", "rows", "step", "times")
+
+    def __init__(self, step: int, rows: bytes = b"") -> None:
+        self.step = step
+        self.rows = bytearray(rows)
+        self.bucket = -1
+        self.counts = [*_STOOD]
+        self.times: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.rows) // ROW.size
+
+    def number(self, at: int) -> int:
+        """The bucket of a row."""
+        found: int = struct.unpack_from("<q", self.rows, at * ROW.size)[0]
+        return found
+
+    def place(self, bucket: int) -> int:
+        """Which row is the first of this bucket or a later one."""
+        return bisect_right(range(len(self)), bucket - 1, key=self.number)
+
+    def read(self, first: int) -> Iterator[tuple[int, ...]]:
+        """The rows from this place on."""
+        return ROW.iter_unpack(memoryview(self.rows)[first * ROW.size :])
+
+    def add(self, bucket: int, counts: Sequence[int], times: Mapping[int, int]) -> None:
+        """To the bucket that is not over; the one before must be closed."""
+        self.bucket = bucket
+        self.counts = [a + b for a, b in zip(self.counts, counts, strict=True)]
+        for run_time, count in times.items():
+            self.times[run_time] = self.times.get(run_time, 0) + count
+
+    def open_row(self, gauges: Sequence[int]) -> bytes:
+        """The row of the bucket that is not over, as it stands."""
+        counts, percentiles = self.counts, _percentiles(self.times)
+        if self.rows and self.number(len(self) - 1) == self.bucket:  # another daemon began it
+            _, *then = ROW.unpack_from(self.rows, len(self.rows) - ROW.size)
+            counts = [a + b for a, b in zip(counts, then, strict=False)]
+            percentiles = percentiles if self.times else tuple(then[-len(TIMES) :])
+        return ROW.pack(self.bucket, *(min(count, _MOST) for count in (*counts, *gauges)), *percentiles)
+
+    def close(self, now: int, gauges: Sequence[int]) -> int:
+        """Make a row of the bucket if it is over in bucket ``now``, and drop what is too old; by how many rows it has grown."""
+        if self.bucket in (-1, now):
+            return 0
+        before = len(self)
+        row = self.open_row(gauges)
+        self.cut(self.place(self.bucket), len(self))
+        self.rows += row
+        last, self.bucket, self.counts, self.times = self.bucket, -1, [*_STOOD], {}
+        self.cut(0, max(self.place(last - KEPT[self.step]) - 1, 0))  # one that is too old says what stood at the beginning
+        return len(self) - before
+
+    def cut(self, start: int, end: int) -> None:
+        del self.rows[start * ROW.size : end * ROW.size]
+
+
+class _Line:
+    """One series: of a queue, or of the whole."""
+
+    __slots__ = ("changed_at", "gauges", "grains")
+
+    def __init__(self, packed: Sequence[bytes] = ()) -> None:
+        rows = dict(zip(PACKED, packed, strict=False))
+        self.grains = {step: _Grain(step, rows.get(step, b"")) for step in STEPS}
+        self.gauges: Sequence[int] = [0] * len(GAUGES)
+        self.changed_at = 0
+
+    def close(self, second: int) -> int:
+        """Buckets that are over in this second become rows: how many more there are."""
+        return sum(grain.close(second // step, self.gauges) for step, grain in self.grains.items())
+
+    def note(self, second: int, counts: Sequence[int], times: Mapping[int, int], gauges: Sequence[int]) -> int:
+        """Something has changed: how many more rows there are."""
+        grown = self.close(second)
+        for step, grain in self.grains.items():
+            grain.add(second // step, counts, times)
+        self.gauges, self.changed_at = [*gauges], second
+        return grown
+
+
+class _Change:
+    """What has changed of a series in a second."""
+
+    __slots__ = ("counts", "times")
+
+    def __init__(self) -> None:
+        self.counts = [*_STOOD]
+        self.times: dict[int, int] = {}
+
+    def add(self, counts: Sequence[int], times: Mapping[int, int]) -> None:
+        self.counts = [a + b for a, b in zip(self.counts, counts, strict=True)]
+        for run_time, count in times.items():
+            self.times[run_time] = self.times.get(run_time, 0) + count
+
+
+class History:
+    """What is known of the past. Instants in ms; ``rows_most`` and ``queues_most`` bound what it keeps."""
+
+    def __init__(self, rows_most: int = ROWS_MOST, queues_most: int = QUEUES_MOST) -> None:
+        self._rows_most, self._queues_most = rows_most, queues_most
+        self._lines: dict[str, _Line] = {}
+        self._rows = 0
+        self._runs: list[list[int]] = []  # lives of daemons, first and last second; the last is this one's
+        self._second = -1  # of the last turn
+        self._seen: dict[tuple[str, str], tuple[int, ...]] = {}
+        self._times: dict[tuple[str, str], dict[int, int]] = {}
+        self._gauges: dict[str, list[int]] = {WHOLE: [0] * len(GAUGES)}
+        self.changed = False
+        """Whether there is something that was not packed yet."""
+
+    # -- taking ----------------------------------------------------------------------------------------------------
+
+    def turn(self, now: int, tallies: Callable[[], Iterable[Tally]]) -> None:
+        """A turn begins. In a new second, what the turns of the last one did is in the tallies, and nothing else."""
+        second = now // 1000
+        if second == self._second:
+            return
+        if self._second < 0:
+            self._begin(second, tallies())
+        else:
+            self._take(tallies())
+        if second < self._second:
+            self._put_back(second)
+            self._live(second)
+        self._second = self._runs[-1][1] = second
+
+    def _begin(self, second: int, tallies: Iterable[Tally]) -> None:
+        """What is counted so far has no time; how things stand has, for every series that is known."""
+        if self._runs and second <= self._runs[-1][1]:
+            self._put_back(second)
+        self._live(second)
+        self._second = second
+        changes = {name: _Change() for name in self._lines} | self._changes(tallies)
+        nothing = _Change()
+        self._note({WHOLE: nothing} | dict.fromkeys(changes, nothing))
+
+    def _take(self, tallies: Iterable[Tally]) -> None:
+        changes = self._changes(tallies)
+        if changes:
+            whole = changes[WHOLE] = _Change()
+            for change in changes.values():
+                if change is not whole:
+                    whole.add(change.counts, change.times)
+            self._note(changes)
+
+    def _changes(self, tallies: Iterable[Tally]) -> dict[str, _Change]:
+        """What is counted and was not before, by queue; ``_gauges`` are as they stand then."""
+        changes: dict[str, _Change] = {}
+        for tally in tallies:
+            key = (tally.queue, tally.type)
+            now = (tally.added, tally.succeeded, tally.failed, tally.retried, tally.runs, *tally.states)
+            before = self._seen.get(key)
+            if now == before:
+                continue
+            self._seen[key] = now
+            if before is None:
+                before = (0,) * len(now)
+            counts = [a - b if a >= b else a for a, b in zip(now[: len(COUNTS)], before, strict=False)]  # less: it is counted anew
+            times: dict[int, int] = {}
+            if now[4] != before[4]:
+                then = self._times.get(key, {})
+                times = {top: count - then.get(top, 0) for top, count in tally.times.items() if count > then.get(top, 0)}
+                self._times[key] = dict(tally.times)
+            for name in (tally.queue, WHOLE):
+                gauges = self._gauges.setdefault(name, [0] * len(GAUGES))
+                for at, state in enumerate(_STATES):
+                    gauges[at] += now[5 + state] - before[5 + state]
+            changes.setdefault(tally.queue, _Change()).add(counts, times)
+        return changes
+
+    def _note(self, changes: Mapping[str, _Change]) -> None:
+        self.changed = True
+        stale = self._stale(changes)
+        for name, change in changes.items():
+            line = self._lines.get(name)
+            if line is None:
+                if len(self._lines) > self._queues_most and name != WHOLE:  # the whole is one more
+                    gone = next(stale, None)
+                    if gone is None:
+                        continue  # as many others have changed in this very second
+                    self._rows -= sum(map(len, self._lines.pop(gone).grains.values()))
+                line = self._lines[name] = _Line()
+            gauges = self._gauges.get(name) or [0] * len(GAUGES)
+            self._rows += line.note(self._second, change.counts, change.times, gauges)
+        while self._rows > self._rows_most:
+            longest = max((grain for name, line in self._lines.items() if name != WHOLE for grain in line.grains.values()), key=len)
+            drop = max(len(longest) // 4, 1)
+            longest.cut(0, drop)
+            self._rows -= drop
+
+    def _stale(self, changes: Mapping[str, _Change]) -> Iterator[str]:
+        """Queues that may give way to others: where nothing has happened for the longest time first."""
+        yield from sorted((n for n in self._lines if n != WHOLE and n not in changes), key=lambda n: self._lines[n].changed_at)
+
+    def _put_back(self, second: int) -> None:
+        """The clock was put back to this second: what was after it has no place any more."""
+        for line in self._lines.values():
+            for step, grain in line.grains.items():
+                grain.bucket = min(grain.bucket, second // step)
+                rows = len(grain)
+                grain.cut(grain.place(second // step), rows)
+                self._rows -= rows - len(grain)
+        self._runs = [[first, min(last, second)] for first, last in self._runs if first <= second]
+
+    def _live(self, second: int) -> None:
+        self._runs = [*self._runs, [second, second]][-RUNS_MOST:]
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def __contains__(self, queue: str) -> bool:
+        return queue in self._lines
+
+    def series(self, queue: str, step: int, limit: int, now: int) -> tuple[int, Series]:
+        """The last ``limit`` buckets of ``step`` (one of STEPS) seconds that are over, of a queue or the WHOLE, and when they end (ms)."""
+        end = now // 1000 // step
+        first = end - limit
+        names = (*COUNTS, *GAUGES, *TIMES)
+        found: list[tuple[int | None, ...]] = [(None,) * len(names)] * limit
+        line = self._lines.get(queue)
+        if line is not None:
+            self._rows += line.close(now // 1000)
+            grain = line.grains[step]
+            place = max(grain.place(first) - 1, 0)
+            rows = {bucket: tuple(values) for bucket, *values in grain.read(place)}
+            stood: tuple[int, ...] | None = None
+            if rows and (oldest := next(iter(rows))) < first:
+                stood = rows[oldest][len(COUNTS) : -len(TIMES)]
+            for at, lives in enumerate(self._lived(first, limit, step)):
+                row = rows.get(first + at)
+                if row is not None:
+                    stood = row[len(COUNTS) : -len(TIMES)]
+                    found[at] = (*row[: -len(TIMES)], *(None if top == NONE else bucket_top(top) for top in row[-len(TIMES) :]))
+                elif lives and stood is not None:
+                    found[at] = (*_STOOD, *stood, *[None] * len(TIMES))
+        columns = zip(*found, strict=True) if found else ()
+        return end * step * 1000, {name: list(column) for name, column in zip(names, columns, strict=True)}
+
+    def _lived(self, first: int, limit: int, step: int) -> Iterator[bool]:
+        """Of each bucket whether a daemon ran in it."""
+        starts = [start for start, _ in self._runs]
+        for bucket in range(first, first + limit):
+            at = bisect_right(starts, (bucket + 1) * step - 1) - 1
+            yield at >= 0 and self._runs[at][1] >= bucket * step
+
+    def lately(self, queue: str, minutes: int, now: int) -> list[int]:
+        """COUNTS of a queue, or of the WHOLE, in this minute and so many before it."""
+        line = self._lines.get(queue)
+        if line is None:
+            return [*_STOOD]
+        grain, first = line.grains[60], now // 60_000 - minutes
+        found = [*grain.counts] if grain.bucket >= first else [*_STOOD]
+        for _, *values in grain.read(grain.place(first)):
+            found = [a + b for a, b in zip(found, values, strict=False)]
+        return found
+
+    # -- keeping ---------------------------------------------------------------------------------------------------
+
+    def packed(self, tallies: Iterable[Tally]) -> bytes:
+        """All that is kept across restarts, as it stands; cheap, ``sealed`` is for another thread."""
+        if self._second >= 0:
+            self._take(tallies)
+        self.changed = False
+        lines = []
+        for name, line in self._lines.items():
+            rows = []
+            for grain in (line.grains[step] for step in PACKED):
+                mended = grain.bucket != -1 and len(grain) and grain.number(len(grain) - 1) == grain.bucket
+                done = bytes(grain.rows[: -ROW.size] if mended else grain.rows)
+                rows.append(done + (grain.open_row(line.gauges) if grain.bucket != -1 else b""))
+            lines.append([name, *rows])
+        body: bytes = msgpack.packb([self._runs, lines])
+        return body
+
+    def restore(self, data: bytes) -> None:
+        """Begin with what ``sealed`` made, before the first turn. ValueError: it is not that, or damaged; nothing is known then."""
+        if not data.startswith(MAGIC):
+            raise ValueError("it is not of this version, or no history")
+        at = len(MAGIC) + _CRC.size
+        if len(data) < at or _CRC.unpack_from(data, len(MAGIC))[0] != zlib.crc32(data[at:]):
+            raise ValueError("its checksum is wrong")
+        try:
+            body = zlib.decompressobj().decompress(data[at:], _BODY_MOST)
+            runs, lines = msgpack.unpackb(body, raw=False)
+            self._runs = [[int(first), int(last)] for first, last in runs][-RUNS_MOST:]
+            self._lines = {str(name): _Line(rows) for name, *rows in lines[: self._queues_most + 1]}
+            if any(len(grain.rows) % ROW.size for line in self._lines.values() for grain in line.grains.values()):
+                raise ValueError("a row is not whole")
+        except (zlib.error, ValueError, TypeError, msgpack.UnpackException) as error:
+            self._runs, self._lines = [], {}
+            raise ValueError(f"it cannot be read: {error}") from None
+        self._rows = sum(len(grain) for line in self._lines.values() for grain in line.grains.values())
+
+
+def sealed(body: bytes) -> bytes:
+    """What ``packed`` gave as a file has it: smaller, with a version and a checksum."""
+    small = zlib.compress(body, 1)
+    return MAGIC + _CRC.pack(zlib.crc32(small)) + small
+
+
+def _percentiles(times: Mapping[int, int]) -> tuple[int, ...]:
+    """For each of TIMES the bucket of run times that its share of the runs did not pass."""
+    total = sum(times.values())
+    if not total:
+        return _NO_RUNS
+    found: list[int] = []
+    seen = 0
+    for bucket in sorted(times):
+        seen += times[bucket]
+        while len(found) < len(_SHARES) and seen >= _SHARES[len(found)] * total:
+            found.append(min(bucket, NONE - 1))
+    return tuple(found)
