@@ -19,7 +19,6 @@ import struct
 import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import msgpack
 
@@ -272,15 +271,16 @@ class History:
     def __contains__(self, queue: str) -> bool:
         return queue in self._lines
 
-    def series(self, queue: str, step: int, limit: int, now: int) -> tuple[int, Series]:
-        """The last ``limit`` buckets of ``step`` (one of STEPS) seconds that are over, of a queue or the WHOLE, and when they end (ms)."""
-        end = now // 1000 // step
+    def series(self, queue: str, step: int, limit: int, until: int) -> tuple[int, Series]:
+        """The last ``limit`` buckets of ``step`` (one of STEPS) seconds that were over by ``until`` (ms, not after the last turn), of a
+        queue or the WHOLE, and when they end (ms)."""
+        end = until // 1000 // step
         first = end - limit
         names = (*COUNTS, *GAUGES, *TIMES)
         found: list[tuple[int | None, ...]] = [(None,) * len(names)] * limit
         line = self._lines.get(queue)
         if line is not None:
-            self._rows += line.close(now // 1000)
+            self._rows += line.close(self._second)
             grain = line.grains[step]
             place = max(grain.place(first) - 1, 0)
             rows = {bucket: tuple(values) for bucket, *values in grain.read(place)}

@@ -93,12 +93,13 @@ input      {id, data: bytes, end: bool, rows, columns}    -> {outcome}     to th
 log        {id, offset, limit}                    -> {chunks: [[at, stream, bytes], ...], next: offset, end: bool}
            stream 1 is standard output, 2 standard error, 0 a note of tq's own (so many bytes were dropped).
 stats      {}                                     -> totals; see ``tq.stats.stats``
-history    {queue: name or nil, step_s: 1 | 10 | 60 | 600, limit: 1..720}     -> {step_s, until, series: {name: [value or nil, ...]}}
-           How it went, of all or of one queue: buckets of step_s seconds that are over, oldest first; until (ms) is the end of the last,
-           ``limit`` is how many. added, succeeded, failed (for good), retried: how many in the bucket; pending, running, scheduled,
-           retrying, dead: how many there were at its end; p50, p95, p99: run times in ms of what ended in it, nil if nothing did. nil
-           everywhere: no daemon ran, or it is not known any more: kept are 10 minutes in steps of 1 s, 2 hours of 10 s, a day of 60 s,
-           30 days of 600 s, and of many busy queues less (``tq.history``).
+history    {queue: name or nil, step_s: 1 | 10 | 60 | 600, limit: 720, until: ms or nil}
+           -> {step_s, until, series: {name: [value or nil, ...]}}
+           How it went, of all or of one queue: at most 720 buckets of step_s seconds that were over by ``until`` (nil: now), oldest
+           first; until in the answer is the end of the last (ms). The names: added, succeeded, failed (for good), retried: how many in
+           the bucket; pending, running, scheduled, retrying, dead: how many there were at its end; p50, p95, p99: run times in ms of
+           what ended in it, nil if nothing did. nil everywhere: no daemon ran, the queue was not yet, or it is not known any more: kept
+           are 10 minutes in steps of 1 s, 2 hours of 10 s, a day of 60 s, 30 days of 600 s, and of many busy queues less (``tq.history``).
 attention  {}                                     -> {lines: [{key, weight: "bad" | "warn" | "note", about: [kind, name], what, since,
            muted_until: ms or 0}, ...]}   what somebody should look at, the weightiest first, what is muted last, at most 50; since (ms)
            is when it began or was found, 0: not known; what: in words; kind: queue, type, schedule, alert, workers, tasks, store or

@@ -7,7 +7,8 @@ Promises: nothing is answered, handed out or published before the commit that ho
 settles come first, then each connection's requests in order, then what is due, a slice of chores, and claims last; a
 request that fails changes nothing and harms no neighbour. One turn is one commit; without changes there is none.
 
-``desk`` is what the verbs share; ``sending consumers control lines reading reasons plan resources schedules rules attention`` each hold some of them.
+``desk`` is what the verbs share; ``sending consumers control lines reading reasons plan resources schedules rules attention`` each hold
+some of them.
 """
 
 from __future__ import annotations

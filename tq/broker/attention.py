@@ -21,8 +21,8 @@ from tq.broker.desk import Desk, Turn, Verb
 from tq.broker.rules import Rules
 from tq.errors import UsageError
 from tq.history import WHOLE
-from tq.schedule import words_of
 from tq.model import State, brief
+from tq.schedule import words_of
 from tq.store import QueueInfo
 from tq.waiting import Request
 
@@ -121,7 +121,9 @@ class Attention:
         at, ms = self._desk.stepped
         if at and self._desk.now - at < STEPPED_MS:
             way = "forward" if ms > 0 else "back"
-            yield Line("clock_stepped", "note", ("clock", ""), f"was put {way} by {abs(ms) // 1000:,} s; waits and leases last as before", at)
+            yield Line(
+                "clock_stepped", "note", ("clock", ""), f"was put {way} by {abs(ms) // 1000:,} s; waits and leases last as before", at
+            )
 
     def _pending(self) -> dict[str, int]:
         """Ready tasks by queue."""

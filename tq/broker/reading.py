@@ -70,15 +70,16 @@ class Reading:
 
     def _history(self, request: Request, turn: Turn) -> dict[str, Any]:
         """How the counts went, of all tasks or of a queue's."""
-        args = arguments(request.verb, request.args, "step_s", queue=str, step_s=int, limit=int)
+        args = arguments(request.verb, request.args, "step_s", queue=str, step_s=int, limit=int, until=int)
         step, queue, desk = args["step_s"], args.get("queue"), self._desk
         if step not in STEPS:
             raise UsageError(f"history: step_s: expected one of {', '.join(map(str, STEPS))} (seconds), got {step}.")
         limit = between(args.get("limit", BUCKETS_MOST), 1, BUCKETS_MOST, "history: limit")
+        until = between(args.get("until", desk.now), 0, 1 << 62, "history: until")
         if queue is not None and queue not in desk.history and queue not in desk.store.queues():
             raise UsageError(f"history: queue: expected one that there is, got {brief(queue)}. `tq queue list` shows them.")
-        until, series = desk.history.series(WHOLE if queue is None else queue, step, limit, desk.now)
-        return {"step_s": step, "until": until, "series": series}
+        end, series = desk.history.series(WHOLE if queue is None else queue, step, limit, min(desk.now, until))
+        return {"step_s": step, "until": end, "series": series}
 
     def _events(self, request: Request, turn: Turn) -> dict[str, Any]:
         """What operators and the system did, newest first."""
