@@ -93,7 +93,7 @@ class _Grain:
     def open_row(self, gauges: Sequence[int]) -> bytes:
         """The row of the bucket that is not over, as it stands."""
         counts, percentiles = self.counts, _percentiles(self.times)
-        if self.rows and self.number(len(self) - 1) == self.bucket:  # another daemon began it
+        if self.rows and self.number(len(self) - 1) == self.bucket:  # another daemon began it, or the clock came back to it
             _, *then = ROW.unpack_from(self.rows, len(self.rows) - ROW.size)
             counts = [a + b for a, b in zip(counts, then, strict=False)]
             percentiles = percentiles if self.times else tuple(then[-len(TIMES) :])
@@ -187,7 +187,7 @@ class History:
 
     def _begin(self, second: int, tallies: Iterable[Tally]) -> None:
         """What is counted so far has no time; how things stand has, for every series that is known."""
-        if self._runs and second <= self._runs[-1][1]:
+        if self._runs and second < self._runs[-1][1]:
             self._put_back(second)
         self._live(second)
         self._second = second
@@ -254,12 +254,12 @@ class History:
         yield from sorted((n for n in self._lines if n != WHOLE and n not in changes), key=lambda n: self._lines[n].changed_at)
 
     def _put_back(self, second: int) -> None:
-        """The clock was put back to this second: what was after it has no place any more."""
+        """The clock was put back to this second: what was after its bucket has no place any more."""
         for line in self._lines.values():
             for step, grain in line.grains.items():
                 grain.bucket = min(grain.bucket, second // step)
                 rows = len(grain)
-                grain.cut(grain.place(second // step), rows)
+                grain.cut(grain.place(second // step + 1), rows)
                 self._rows -= rows - len(grain)
         self._runs = [[first, min(last, second)] for first, last in self._runs if first <= second]
 

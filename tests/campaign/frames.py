@@ -247,7 +247,7 @@ def session(one: House) -> list[list[Any]]:
             "retries": 1, "timeout_ms": 500, "backoff": ["fixed", 1, 1.0, 1, False], "max_tasks": 1000, "max_bytes": 1 << 20,
             "keep_ms": 5000, "hold_load": 2.5, "hold_memory": 1 << 20, "hold_probe": "test -e go", "hold_every_ms": 1000,
             "routes": ["report.*"],
-        }), ("mute", {"key": "queue_paused:post", "for_ms": 60_000}),
+        }), ("enqueue", {"tasks": [["mail", b"", None]]}), ("mute", {"key": "queue_paused:post", "for_ms": 60_000}),
         ("set_queue", {"name": "post", "unset": ["slots", "routes", "hold_load", "hold_memory", "hold_probe"], "paused": False}),
         ("set_resource", {"name": "gpu", "amount": 3}), ("resources", {}), ("set_resource", {"name": "licence", "amount": 0}),
         ("enqueue", {"tasks": [["add", b"", {"slots": 2, "uses": {"gpu": 2}}]]}),

@@ -215,6 +215,15 @@ def test_a_bucket_in_which_the_daemon_was_replaced_has_what_both_counted() -> No
     assert (found["added"], found["pending"]) == ([0, 10], [0, 10])
 
 
+def test_a_daemon_that_is_there_again_within_the_same_second_loses_nothing() -> None:
+    world = World()
+    world.at(61).work(added=2, pending=2, failed=1)
+    later = world.at(61.2).again().at(61.4)
+    later.work(added=3, pending=3)
+    found = later.at(120).series(60, 1)
+    assert (found["added"], found["pending"], found["failed"]) == ([5], [5], [1])
+
+
 def test_packing_changes_nothing_of_what_is_shown() -> None:
     world, same = World(), World()
     for second in range(1, 400, 3):
@@ -242,7 +251,7 @@ def test_a_clock_that_is_put_back_takes_what_came_after_with_it() -> None:
         world.at(second).work(added=1)
     world.at(50).work(added=7)
     found = world.at(60).series(1, 20)
-    assert found["added"] == [1] * 10 + [8] + [0] * 9  # the second 99 counts for the one to which it was put back
+    assert found["added"] == [1] * 10 + [9] + [0] * 9  # what second 99 had counts for the one to which it was put back
     assert len(world.history._lines["q"].grains[1]) <= 52
 
 

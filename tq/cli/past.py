@@ -8,11 +8,14 @@ Promises: at most some 150 lines a day; a step in which no daemon ran shows dash
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tq.cli.options import Call, a_name, duration
+from tq.cli.options import a_name, duration
 from tq.cli.render import instant, json_line, seconds, table
 from tq.errors import UsageError
+
+if TYPE_CHECKING:
+    from tq.cli.options import Call
 
 STEPS = ((120, 1), (1200, 10), (7200, 60), (30 * 86_400, 600))
 """Up to how many seconds, in steps of how many: as long as they are kept, and no more lines than one reads."""
