@@ -18,7 +18,7 @@ from __future__ import annotations
 import struct
 import zlib
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgpack
 
@@ -36,19 +36,22 @@ TIMES = ("p50", "p95", "p99")
 WHOLE = ""
 """All queues together; no queue can be named so."""
 QUEUES_MOST = 400
-ROWS_MOST = 240_000
+ROWS_MOST = 160_000
 RUNS_MOST = 1000
 """Lives of daemons that are told apart; of what is older than the last of so many, nothing is known."""
 ROW = struct.Struct("<q9I3B")
 """The bucket's number since 1970, COUNTS, GAUGES, and buckets of run times (``tq.store.tally``) for TIMES; NONE: no run ended."""
 NONE = 255
 MAGIC = b"tq history 1\n"
+_NUMBER = struct.Struct("<q")
 _CRC = struct.Struct("<I")
 _BODY_MOST = 16 << 20
 _MOST = 0xFFFF_FFFF
-_STATES = (State.PENDING, State.RUNNING, State.SCHEDULED, State.RETRYING, State.FAILED)
+_HEAD = len(COUNTS) + 1  # of what is compared of a tally: COUNTS, runs, and then its states
+_GAUGES = [(at, _HEAD + state) for at, state in enumerate((State.PENDING, State.RUNNING, State.SCHEDULED, State.RETRYING, State.FAILED))]
 _SHARES = (0.50, 0.95, 0.99)
-_STOOD = [0] * len(COUNTS)
+_NO_COUNTS = (0,) * len(COUNTS)
+_NOTHING = (0,) * (_HEAD + len(State))
 _NO_RUNS = (NONE,) * len(TIMES)
 
 Series = dict[str, list[int | None]]
@@ -56,7 +59,8 @@ Series = dict[str, list[int | None]]
 
 
 class _Grain:
-    """The rows of one series at one step, and the bucket that is not over yet (-1: none, nothing has changed since)."""
+    """The rows of one series at one step, and the bucket that is not over (-1: none, nothing has changed since the last one): what
+    was counted in all when it began."""
 
     __slots__ = ("bucket", "counts", "rows", "step", "times")
 
@@ -64,15 +68,15 @@ class _Grain:
         self.step = step
         self.rows = bytearray(rows)
         self.bucket = -1
-        self.counts = [*_STOOD]
-        self.times: dict[int, int] = {}
+        self.counts: Sequence[int] = _NO_COUNTS
+        self.times: Mapping[int, int] = {}
 
     def __len__(self) -> int:
         return len(self.rows) // ROW.size
 
     def number(self, at: int) -> int:
         """The bucket of a row."""
-        found: int = struct.unpack_from("<q", self.rows, at * ROW.size)[0]
+        found: int = _NUMBER.unpack_from(self.rows, at * ROW.size)[0]
         return found
 
     def place(self, bucket: int) -> int:
@@ -83,75 +87,76 @@ class _Grain:
         """The rows from this place on."""
         return ROW.iter_unpack(memoryview(self.rows)[first * ROW.size :])
 
-    def add(self, bucket: int, counts: Sequence[int], times: Mapping[int, int]) -> None:
-        """To the bucket that is not over; the one before must be closed."""
-        self.bucket = bucket
-        self.counts = [a + b for a, b in zip(self.counts, counts, strict=True)]
-        for run_time, count in times.items():
-            self.times[run_time] = self.times.get(run_time, 0) + count
-
-    def open_row(self, gauges: Sequence[int]) -> bytes:
-        """The row of the bucket that is not over, as it stands."""
-        counts, percentiles = self.counts, _percentiles(self.times)
-        if self.rows and self.number(len(self) - 1) == self.bucket:  # another daemon began it, or the clock came back to it
-            _, *then = ROW.unpack_from(self.rows, len(self.rows) - ROW.size)
-            counts = [a + b for a, b in zip(counts, then, strict=False)]
-            percentiles = percentiles if self.times else tuple(then[-len(TIMES) :])
-        return ROW.pack(self.bucket, *(min(count, _MOST) for count in (*counts, *gauges)), *percentiles)
-
-    def close(self, now: int, gauges: Sequence[int]) -> int:
-        """Make a row of the bucket if it is over in bucket ``now``, and drop what is too old; by how many rows it has grown."""
-        if self.bucket in (-1, now):
-            return 0
-        before = len(self)
-        row = self.open_row(gauges)
-        self.cut(self.place(self.bucket), len(self))
-        self.rows += row
-        last, self.bucket, self.counts, self.times = self.bucket, -1, [*_STOOD], {}
-        self.cut(0, max(self.place(last - KEPT[self.step]) - 1, 0))  # one that is too old says what stood at the beginning
-        return len(self) - before
-
     def cut(self, start: int, end: int) -> None:
         del self.rows[start * ROW.size : end * ROW.size]
 
 
 class _Line:
-    """One series: of a queue, or of the whole."""
+    """One series, of a queue or of the whole: what was counted since the daemon began, and its grains. ``gauges`` are changed in
+    place, behind ``begin``."""
 
-    __slots__ = ("changed_at", "gauges", "grains")
+    __slots__ = ("changed_at", "counts", "gauges", "grains", "times")
 
-    def __init__(self, packed: Sequence[bytes] = ()) -> None:
+    def __init__(self, gauges: list[int], packed: Sequence[bytes] = ()) -> None:
         rows = dict(zip(PACKED, packed, strict=False))
         self.grains = {step: _Grain(step, rows.get(step, b"")) for step in STEPS}
-        self.gauges: Sequence[int] = [0] * len(GAUGES)
-        self.changed_at = 0
+        self.gauges = gauges
+        self.counts: Sequence[int] = _NO_COUNTS
+        self.times: dict[int, int] = {}
+        self.changed_at = -1
 
-    def close(self, second: int) -> int:
-        """Buckets that are over in this second become rows: how many more there are."""
-        return sum(grain.close(second // step, self.gauges) for step, grain in self.grains.items())
-
-    def note(self, second: int, counts: Sequence[int], times: Mapping[int, int], gauges: Sequence[int]) -> int:
-        """Something has changed: how many more rows there are."""
+    def begin(self, second: int) -> int:
+        """Something changes in this second: how many more rows there are."""
+        if second == self.changed_at:
+            return 0
+        self.changed_at = second
         grown = self.close(second)
         for step, grain in self.grains.items():
-            grain.add(second // step, counts, times)
-        self.gauges, self.changed_at = [*gauges], second
+            if grain.bucket == -1:
+                grain.bucket, grain.counts, grain.times = second // step, self.counts, dict(self.times)
         return grown
 
-
-class _Change:
-    """What has changed of a series in a second."""
-
-    __slots__ = ("counts", "times")
-
-    def __init__(self) -> None:
-        self.counts = [*_STOOD]
-        self.times: dict[int, int] = {}
-
     def add(self, counts: Sequence[int], times: Mapping[int, int]) -> None:
-        self.counts = [a + b for a, b in zip(self.counts, counts, strict=True)]
+        """Count these, too."""
+        had = self.counts
+        self.counts = (had[0] + counts[0], had[1] + counts[1], had[2] + counts[2], had[3] + counts[3])
         for run_time, count in times.items():
             self.times[run_time] = self.times.get(run_time, 0) + count
+
+    def close(self, second: int) -> int:
+        """Buckets that are over in this second become rows, and rows that are too old go: how many more there are."""
+        grown = 0
+        for step, grain in self.grains.items():
+            if grain.bucket not in (-1, second // step):
+                had, row, last = len(grain), self.row(grain), grain.bucket
+                if had and grain.number(had - 1) >= last:
+                    grain.cut(grain.place(last), had)
+                grain.rows += row
+                grain.bucket = -1
+                if len(grain) > 1 and grain.number(1) <= last - KEPT[step]:  # one that is too old says what stood at the beginning
+                    grain.cut(0, grain.place(last - KEPT[step] + 1) - 1)
+                grown += len(grain) - had
+        return grown
+
+    def row(self, grain: _Grain) -> bytes:
+        """That of the bucket of a grain that is not over, as it stands."""
+        counts, runs = self.since(grain), self.times.items() - grain.times.items()
+        percentiles = _percentiles({run_time: count - grain.times.get(run_time, 0) for run_time, count in runs})
+        if grain.rows and grain.number(len(grain) - 1) == grain.bucket:  # another daemon began it, or the clock came back to it
+            _, *then = ROW.unpack_from(grain.rows, len(grain.rows) - ROW.size)
+            counts = [a + b for a, b in zip(counts, then, strict=False)]
+            percentiles = percentiles if runs else tuple(then[-len(TIMES) :])
+        try:
+            return ROW.pack(grain.bucket, *counts, *self.gauges, *percentiles)
+        except struct.error:  # more than four billion of something
+            return ROW.pack(grain.bucket, *(min(max(count, 0), _MOST) for count in (*counts, *self.gauges)), *percentiles)
+
+    def since(self, grain: _Grain) -> list[int]:
+        """COUNTS of the bucket that is not over."""
+        return [a - b for a, b in zip(self.counts, grain.counts, strict=True)] if grain.bucket != -1 else [*_NO_COUNTS]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.grains.values()))
 
 
 class History:
@@ -179,7 +184,7 @@ class History:
         if self._second < 0:
             self._begin(second, tallies())
         else:
-            self._take(tallies())
+            self._note(self._changed(tallies()))
         if second < self._second:
             self._put_back(second)
             self._live(second)
@@ -191,67 +196,77 @@ class History:
             self._put_back(second)
         self._live(second)
         self._second = second
-        changes = {name: _Change() for name in self._lines} | self._changes(tallies)
-        nothing = _Change()
-        self._note({WHOLE: nothing} | dict.fromkeys(changes, nothing))
+        self._line(WHOLE, iter(()))
+        for line in self._lines.values():
+            line.begin(second)
+        self._note(self._changed(tallies), counted=False)
+        self.changed = True
 
-    def _take(self, tallies: Iterable[Tally]) -> None:
-        changes = self._changes(tallies)
-        if changes:
-            whole = changes[WHOLE] = _Change()
-            for change in changes.values():
-                if change is not whole:
-                    whole.add(change.counts, change.times)
-            self._note(changes)
-
-    def _changes(self, tallies: Iterable[Tally]) -> dict[str, _Change]:
-        """What is counted and was not before, by queue; ``_gauges`` are as they stand then."""
-        changes: dict[str, _Change] = {}
+    def _changed(self, tallies: Iterable[Tally]) -> list[tuple[Tally, tuple[int, ...], tuple[int, ...]]]:
+        """Tallies that have changed: what they have now, and what they had."""
+        found = []
         for tally in tallies:
             key = (tally.queue, tally.type)
             now = (tally.added, tally.succeeded, tally.failed, tally.retried, tally.runs, *tally.states)
-            before = self._seen.get(key)
-            if now == before:
-                continue
-            self._seen[key] = now
-            if before is None:
-                before = (0,) * len(now)
-            counts = [a - b if a >= b else a for a, b in zip(now[: len(COUNTS)], before, strict=False)]  # less: it is counted anew
-            times: dict[int, int] = {}
-            if now[4] != before[4]:
-                then = self._times.get(key, {})
-                times = {top: count - then.get(top, 0) for top, count in tally.times.items() if count > then.get(top, 0)}
-                self._times[key] = dict(tally.times)
-            for name in (tally.queue, WHOLE):
-                gauges = self._gauges.setdefault(name, [0] * len(GAUGES))
-                for at, state in enumerate(_STATES):
-                    gauges[at] += now[5 + state] - before[5 + state]
-            changes.setdefault(tally.queue, _Change()).add(counts, times)
-        return changes
+            before = self._seen.get(key, _NOTHING)
+            if now != before:
+                self._seen[key] = now
+                found.append((tally, now, before))
+        return found
 
-    def _note(self, changes: Mapping[str, _Change]) -> None:
+    def _note(self, changed: Sequence[tuple[Tally, tuple[int, ...], tuple[int, ...]]], counted: bool = True) -> None:
+        """Add what has changed to the series; not ``counted``: only how things stand."""
+        if not changed:
+            return
         self.changed = True
-        stale = self._stale(changes)
-        for name, change in changes.items():
-            line = self._lines.get(name)
-            if line is None:
-                if len(self._lines) > self._queues_most and name != WHOLE:  # the whole is one more
-                    gone = next(stale, None)
-                    if gone is None:
-                        continue  # as many others have changed in this very second
-                    self._rows -= sum(map(len, self._lines.pop(gone).grains.values()))
-                line = self._lines[name] = _Line()
-            gauges = self._gauges.get(name) or [0] * len(GAUGES)
-            self._rows += line.note(self._second, change.counts, change.times, gauges)
+        second, whole = self._second, self._lines[WHOLE]
+        stale = self._stale({tally.queue for tally, _, _ in changed})
+        self._rows += whole.begin(second)
+        for tally, now, before in changed:
+            line = self._line(tally.queue, stale)
+            if line is not None:
+                self._rows += line.begin(second)
+            if now[_HEAD:] != before[_HEAD:]:
+                for gauges in (self._gauges[tally.queue], whole.gauges):
+                    for at, state in _GAUGES:
+                        gauges[at] += now[state] - before[state]
+            counts, times = self._counts(tally, now, before)
+            for one in (whole, line) if counted else ():
+                if one is not None:
+                    one.add(counts, times)
         while self._rows > self._rows_most:
             longest = max((grain for name, line in self._lines.items() if name != WHOLE for grain in line.grains.values()), key=len)
             drop = max(len(longest) // 4, 1)
             longest.cut(0, drop)
             self._rows -= drop
 
-    def _stale(self, changes: Mapping[str, _Change]) -> Iterator[str]:
+    def _counts(self, tally: Tally, now: tuple[int, ...], before: tuple[int, ...]) -> tuple[Sequence[int], Mapping[int, int]]:
+        """COUNTS of what came, and the run times of what ended."""
+        counts = [a - b if a >= b else a for a, b in zip(now[: len(COUNTS)], before, strict=False)]  # less: it is counted anew
+        if now[4] == before[4]:
+            return counts, {}
+        then = self._times.setdefault((tally.queue, tally.type), {})
+        fresh = tally.times.items() - then.items()
+        times = {run_time: count - then.get(run_time, 0) for run_time, count in fresh}
+        then.update(fresh)
+        return counts, times
+
+    def _line(self, name: str, stale: Iterator[str]) -> _Line | None:
+        """The series of a queue, in the place of a ``stale`` one where it has none and there are enough; None: all are in use."""
+        line = self._lines.get(name)
+        gauges = self._gauges.setdefault(name, [0] * len(GAUGES))
+        if line is None:
+            if len(self._lines) > self._queues_most:  # the whole is one more
+                gone = next(stale, None)
+                if gone is None:
+                    return None  # as many others have changed in this very second
+                self._rows -= len(self._lines.pop(gone))
+            line = self._lines[name] = _Line(gauges)
+        return line
+
+    def _stale(self, changing: Collection[str]) -> Iterator[str]:
         """Queues that may give way to others: where nothing has happened for the longest time first."""
-        yield from sorted((n for n in self._lines if n != WHOLE and n not in changes), key=lambda n: self._lines[n].changed_at)
+        yield from sorted((n for n in self._lines if n != WHOLE and n not in changing), key=lambda n: self._lines[n].changed_at)
 
     def _put_back(self, second: int) -> None:
         """The clock was put back to this second: what was after its bucket has no place any more."""
@@ -293,7 +308,7 @@ class History:
                     stood = row[len(COUNTS) : -len(TIMES)]
                     found[at] = (*row[: -len(TIMES)], *(None if top == NONE else bucket_top(top) for top in row[-len(TIMES) :]))
                 elif lives and stood is not None:
-                    found[at] = (*_STOOD, *stood, *[None] * len(TIMES))
+                    found[at] = (*_NO_COUNTS, *stood, *[None] * len(TIMES))
         columns = zip(*found, strict=True) if found else ()
         return end * step * 1000, {name: list(column) for name, column in zip(names, columns, strict=True)}
 
@@ -308,9 +323,9 @@ class History:
         """COUNTS of a queue, or of the WHOLE, in this minute and so many before it."""
         line = self._lines.get(queue)
         if line is None:
-            return [*_STOOD]
+            return [*_NO_COUNTS]
         grain, first = line.grains[60], now // 60_000 - minutes
-        found = [*grain.counts] if grain.bucket >= first else [*_STOOD]
+        found = line.since(grain) if grain.bucket >= first else [*_NO_COUNTS]
         for _, *values in grain.read(grain.place(first)):
             found = [a + b for a, b in zip(found, values, strict=False)]
         return found
@@ -320,7 +335,7 @@ class History:
     def packed(self, tallies: Iterable[Tally]) -> bytes:
         """All that is kept across restarts, as it stands; cheap, ``sealed`` is for another thread."""
         if self._second >= 0:
-            self._take(tallies)
+            self._note(self._changed(tallies))
         self.changed = False
         lines = []
         for name, line in self._lines.items():
@@ -328,7 +343,7 @@ class History:
             for grain in (line.grains[step] for step in PACKED):
                 mended = grain.bucket != -1 and len(grain) and grain.number(len(grain) - 1) == grain.bucket
                 done = bytes(grain.rows[: -ROW.size] if mended else grain.rows)
-                rows.append(done + (grain.open_row(line.gauges) if grain.bucket != -1 else b""))
+                rows.append(done + (line.row(grain) if grain.bucket != -1 else b""))
             lines.append([name, *rows])
         body: bytes = msgpack.packb([self._runs, lines])
         return body
@@ -344,13 +359,15 @@ class History:
             body = zlib.decompressobj().decompress(data[at:], _BODY_MOST)
             runs, lines = msgpack.unpackb(body, raw=False)
             self._runs = [[int(first), int(last)] for first, last in runs][-RUNS_MOST:]
-            self._lines = {str(name): _Line(rows) for name, *rows in lines[: self._queues_most + 1]}
+            for name, *rows in lines[: self._queues_most + 1]:
+                gauges = self._gauges.setdefault(str(name), [0] * len(GAUGES))
+                self._lines[name] = _Line(gauges, rows)
             if any(len(grain.rows) % ROW.size for line in self._lines.values() for grain in line.grains.values()):
                 raise ValueError("a row is not whole")
         except (zlib.error, ValueError, TypeError, msgpack.UnpackException) as error:
             self._runs, self._lines = [], {}
             raise ValueError(f"it cannot be read: {error}") from None
-        self._rows = sum(len(grain) for line in self._lines.values() for grain in line.grains.values())
+        self._rows = sum(map(len, self._lines.values()))
 
 
 def sealed(body: bytes) -> bytes:
