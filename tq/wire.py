@@ -27,8 +27,10 @@ Values     Times are integer milliseconds since 1970 UTC (``_at``), durations mi
 
 The first request of a connection is ``hello``; its answer need not be awaited.
 
-hello      {protocol: 1, client: text, nonce: 8 random bytes or nil}
-           -> {protocol, version, boot, pid, now, max_frame}
+hello      {protocol: 1, client: text, nonce: 8 random bytes or nil, read_only: bool}
+           -> {protocol, version, boot, pid, now, max_frame, role: "read-write" or "read-only"}
+           A connection that has said read_only stays so: verbs that may change something (``tq.roles``) are ``not_allowed`` on it,
+           their dry runs too.
            The nonce names this client's requests: after a lost answer, connect again with the same nonce and send
            the same ``enqueue`` with its old number and ``again: true``: it returns the same ids (for ten minutes).
 enqueue    {tasks: [[type, payload, options], ...], options, again: bool}  -> {ids: [...], existing: [places]}   all or nothing
@@ -116,6 +118,18 @@ input      {id, data: bytes, end: bool, rows, columns}    -> {outcome}     to th
 log        {id, offset, limit}                    -> {chunks: [[at, stream, bytes], ...], next: offset, end: bool}
            stream 1 is standard output, 2 standard error, 0 a note of tq's own (so many bytes were dropped).
 stats      {}                                     -> totals; see ``tq.stats.stats``
+history    {queue: name or nil, step_s: 1 | 10 | 60 | 600, limit: 720, until: ms or nil}
+           -> {step_s, until, series: {name: [value or nil, ...]}}
+           How it went, of all or of one queue: at most 720 buckets of step_s seconds that were over by ``until`` (nil: now), oldest
+           first; until in the answer is the end of the last (ms). The names: added, succeeded, failed (for good), retried: how many in
+           the bucket; pending, running, scheduled, retrying, dead: how many there were at its end; p50, p95, p99: run times in ms of
+           what ended in it, nil if nothing did. nil everywhere: no daemon ran, the queue was not yet, or it is not known any more: kept
+           are 10 minutes in steps of 1 s, 2 hours of 10 s, a day of 60 s, 30 days of 600 s, and of many busy queues less (``tq.history``).
+attention  {}                                     -> {lines: [{key, weight: "bad" | "warn" | "note", about: [kind, name], what, since,
+           muted_until: ms or 0}, ...]}   what somebody should look at, the weightiest first, what is muted last, at most 50; since (ms)
+           is when it began or was found, 0: not known; what: in words; kind: queue, type, schedule, alert, workers, tasks, store or
+           clock (the name of the last four is empty)
+mute       {key, for_ms: 60000..604800000}        -> {}                that line of attention, until then or the daemon's end
 queues     {}                                     -> {queues: [{name, ..., states, bytes}, ...]}   with the settings of ``set_queue``
            One that is held also has ``held``: {rules: [load, memory, probe: those that say so], why: in words, age_ms: since when known}.
            If a settings file declares queues also ``file``, its path, and in their rows ``declared``: {setting: value}, set at each start.

@@ -7,8 +7,8 @@ Promises: nothing is answered, handed out or published before the commit that ho
 settles come first, then each connection's requests in order, then what is due, a slice of chores, and claims last; a
 request that fails changes nothing and harms no neighbour. One turn is one commit; without changes there is none.
 
-``desk`` is what the verbs share; ``sending consumers control lines reading viewing filters reasons plan resources schedules rules`` each
-hold some of them.
+``desk`` is what the verbs share; ``sending consumers control lines reading viewing filters reasons plan resources schedules rules
+attention`` each hold some of them.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 from tq import lifecycle
 from tq.answers import BAD_RESULT, DAEMON_DIED, LAPSED, answer, error_answer
 from tq.arguments import named
+from tq.broker.attention import Attention
 from tq.broker.consumers import Consumers
 from tq.broker.control import Control
 from tq.broker.desk import Desk, Hold, Said, Step, Turn, Undone, Verb
@@ -106,10 +107,11 @@ class Broker:
         lines, schedules = self._lines, self._schedules
         self._reads: dict[str, Verb] = self._reading.reads | self._control.reads | lines.reads | schedules.reads
         self._rules = Rules(desk)
-        self._reads |= self._resources.reads | Reasons(desk).reads | Plan(desk).reads | self._rules.reads
+        self._attention = Attention(desk, self._rules)
+        self._reads |= self._resources.reads | Reasons(desk).reads | Plan(desk).reads | self._rules.reads | self._attention.reads
         self._reads |= Viewing(desk).reads | Filters(desk).reads
         self._writes: dict[str, Verb] = sending.writes | self._consumers.writes | self._control.writes | lines.writes | schedules.writes
-        self._writes |= self._resources.writes
+        self._writes |= self._resources.writes | self._attention.writes
         self.verbs = frozenset(self._reads) | frozenset(self._writes)
 
     @property
@@ -268,6 +270,8 @@ class Broker:
         elif ahead > CLOCK_AHEAD_MS:
             self._stepped(ahead)
         self.desk.now = now
+        self.desk.history.turn(now, self._store.tallies)
+        self._attention.saw()
         settles, self._settles = self._settles, []
         requests: list[Request] = []  # those that this turn takes
         if self.owed and self._wall >= self._again_at:
@@ -305,6 +309,7 @@ class Broker:
     def _stepped(self, ms: int) -> None:
         """The clock was put forward, or back: nobody who waits or holds a lease is to notice."""
         _log.warning("the clock was put %s by %d s", "forward" if ms > 0 else "back", abs(ms) // 1000)
+        self.desk.stepped = (self._wall, ms)
         self._waiting.stepped(ms)
         self._views.stepped(ms)
         self._store.stepped(ms)

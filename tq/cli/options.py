@@ -237,7 +237,11 @@ COMMANDS: dict[str, Command] = {
             Option("--eof", "That was all: its input ends.", "flag"),
         ),
     ),
-    "stats": Command("Counts, rates and run times.", options=(JSON,)),
+    "stats": Command("Counts, rates and run times; with --history how they went.", options=(
+        Option("--history", "A line for each step of so long a time, up to 30 days: 10m, 2h, 1d. In UTC."),
+        Option("--queue -q", "With --history, of this queue alone."),
+        JSON,
+    )),
     "verify": Command("Check every record of the store; the daemon may run."),
     "backup": Command("Copy the store, also while the daemon runs.", "dest", "one"),
     "restore": Command("Put a backup in the place of the store, which is kept; the daemon must be stopped.", "source", "one"),

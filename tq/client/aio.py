@@ -85,13 +85,13 @@ class AsyncClient(AsyncScheduleVerbs, AsyncViewVerbs):
 
     def __init__(
         self, data_dir: str | Path, *, autostart: bool = False, timeout: float = ANSWER_WITHIN,
-        around_send: Iterable[AroundSend] = (), wait_for_room: Duration = 0,
+        around_send: Iterable[AroundSend] = (), wait_for_room: Duration = 0, read_only: bool = False,
     ) -> None:  # fmt: skip
         self.data_dir, self.timeout, self.autostart, self.wait_for_room = str(data_dir), timeout, autostart, wait_for_room
         self._around = tuple(around_send)
         self.path = socket_path(self.data_dir)
         self._met = False
-        self._core = Core()
+        self._core = Core(read_only=read_only)
         self._waiting: dict[int, asyncio.Future[tuple[int, Any]]] = {}
         self._connecting = asyncio.Lock()
         self._writer: asyncio.StreamWriter | None = None
@@ -363,7 +363,7 @@ class AsyncClient(AsyncScheduleVerbs, AsyncViewVerbs):
     ) -> AsyncGenerator[Body, None]:
         """As the blocking one, from the first step of the iteration on."""
         reader, writer = await self._open()
-        core = Core()
+        core = Core(read_only=self._core.read_only)
         try:
             number, request = core.request("watch", watch_args(topics, ids, hz, offset))
             core.unanswered.clear()
@@ -391,6 +391,15 @@ class AsyncClient(AsyncScheduleVerbs, AsyncViewVerbs):
 
     async def stats(self) -> Body:
         return await self.call("stats")
+
+    async def history(self, step_s: int, queue: str | None = None, limit: int = 720, until: int | None = None) -> Body:
+        return await self.call("history", {"step_s": step_s, "queue": queue, "limit": limit, "until": until})
+
+    async def attention(self) -> Sequence[Body]:
+        return cast("Sequence[Body]", (await self.call("attention"))["lines"])
+
+    async def mute(self, key: str, duration: Duration) -> None:
+        await self.call("mute", {"key": key, "for_ms": duration_ms(duration)})
 
     async def queues(self) -> Sequence[Body]:
         return cast("Sequence[Body]", (await self.call("queues"))["queues"])
@@ -526,14 +535,16 @@ def aconnect(
     *,
     around_send: Iterable[AroundSend] = (),
     wait_for_room: Duration = 0,
+    read_only: bool = False,
 ) -> AsyncClient:
     """An asyncio client of the daemon of ``data_dir``, as ``tq.connect``: ``async with tq.aconnect() as q``."""
     from tq.config import data_dir_of
 
     if _instead is not None:
-        return _instead(around_send=around_send, wait_for_room=wait_for_room)
+        return _instead(around_send=around_send, wait_for_room=wait_for_room, read_only=read_only)
     wanted = os.environ.get("TQ_AUTOSTART") == "1" if autostart is None else autostart
-    return AsyncClient(data_dir_of(data_dir), autostart=wanted, around_send=around_send, wait_for_room=wait_for_room)
+    more: dict[str, Any] = {"around_send": around_send, "wait_for_room": wait_for_room, "read_only": read_only}
+    return AsyncClient(data_dir_of(data_dir), autostart=wanted, **more)
 
 
 _defaults: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str | None, AsyncClient]] = WeakKeyDictionary()

@@ -336,18 +336,21 @@ class Lost(Exception):
 
 
 class Core:
-    """One client's side of the protocol. ``nonce``: 8 bytes that name its requests for as long as it lives."""
+    """One client's side of the protocol. ``nonce``: 8 bytes that name its requests for as long as it lives. ``read_only``: the daemon
+    is to refuse whatever would change something."""
 
-    __slots__ = ("_frames", "_number", "nonce", "unanswered")
+    __slots__ = ("_frames", "_number", "nonce", "read_only", "unanswered")
 
-    def __init__(self, nonce: bytes | None = None) -> None:
+    def __init__(self, nonce: bytes | None = None, read_only: bool = False) -> None:
+        self.read_only = read_only
         self.nonce = nonce or os.urandom(8)
         self._number = 1
         self._frames = wire.Frames()
         self.unanswered: dict[int, tuple[str, Body]] = {}
 
     def _hello(self) -> bytes:
-        return wire.frame([1, "hello", {"protocol": wire.PROTOCOL, "client": "tq-python", "nonce": self.nonce}])
+        more = {"read_only": True} if self.read_only else {}  # which a daemon of before would not know
+        return wire.frame([1, "hello", {"protocol": wire.PROTOCOL, "client": "tq-python", "nonce": self.nonce, **more}])
 
     def request(self, verb: str, args: Body) -> tuple[int, bytes]:
         """The number and the frame of a new request. PayloadError if it is larger than any frame may be."""

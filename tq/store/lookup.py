@@ -348,6 +348,13 @@ class Lookup:
         lanes = (lane for lane in self._lanes.by_key.values() if queue in (None, lane.key[0]) and type in (None, lane.key[1]))
         return min((ready_at for lane in lanes for _, ready_at in lane.heads.values()), default=0)
 
+    def oldest_of_each(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for lane in self._lanes.by_key.values():
+            for _, ready_at in lane.heads.values():
+                found[lane.key[0]] = min(found.get(lane.key[0], ready_at), ready_at)
+        return found
+
     def coming(self, after: tuple[int, int], until: int, limit: int) -> tuple[list[tuple[int, int]], tuple[int, int] | None]:
         found: list[tuple[int, int]] = []
         last, looked = after, 0

@@ -187,6 +187,7 @@ class MemoryStore(Recorded, Ahead, Stock, Commands):
             mem.tallies.setdefault((spec.header.queue, spec.header.type), Tally(spec.header.queue, spec.header.type)),
         )
         tally.states[new.state] += 1
+        tally.added += was is None
         if new.state.final:
             tally.kept[new.state is State.FAILED] += _size(spec, new)
             keep_ms = self._contents.queue(header.queue).keep_ms

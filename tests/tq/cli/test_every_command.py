@@ -60,6 +60,7 @@ BAD: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_NUMBERS.split(), NO_NUMBER),
     **dict.fromkeys(_DURATIONS.split(), NO_DURATION),
     "hold_every": NO_DURATION,
+    "history": (*NO_DURATION, "0", "31d"),
     **dict.fromkeys(_NAMES.split(), ("", "\udcff")),
     **dict.fromkeys(("at", "retry_until", "deadline", "start", "until"), ("", "whenever", "25:00", "2030-13-01", "-1")),
     **dict.fromkeys(("backoff", "on_conflict", "log_level", "unset", "clear", "misfire", "overlap", "tz"), ("", "steep", "\udcff")),
