@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import subprocess
 import tarfile
 from pathlib import Path
@@ -21,7 +20,7 @@ from tq.store.verify import verify
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_damaged_file_is_refused_with_words_or_read_rightly_and_never_changed() -> None:
-    report = apart(SUITE, random.randrange(1, 1 << 32), SUITE.per_change)
+    report = apart(SUITE, 1, SUITE.per_change)  # a change meets the same damage; the campaign goes on to other
     assert (report.violations, report.cycles) == ([], SUITE.per_change)
     assert report.counts["refused"] > 0
 
