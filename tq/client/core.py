@@ -38,6 +38,8 @@ ANSWER_WITHIN = 30.0
 """Seconds that a daemon may take for an answer before a call gives up."""
 BACK_WITHIN = 5.0
 """Seconds that a client which may start a daemon waits for one that it knew and that has gone: a new one would lack its application."""
+ERROR, EVENT = wire.ERROR, wire.EVENT
+"""Kinds of what ``Core.received`` gives; all else is an answer."""
 WAIT_SLICE = 60.0
 """A longer wait is asked for in slices of this many seconds, so that a daemon that hangs is noticed."""
 
@@ -336,18 +338,22 @@ class Lost(Exception):
 
 
 class Core:
-    """One client's side of the protocol. ``nonce``: 8 bytes that name its requests for as long as it lives."""
+    """One client's side of the protocol. ``nonce``: 8 bytes that name its requests for as long as it lives; ``read_only``: the
+    daemon is asked to refuse this client whatever changes something; ``met``: what it last said of itself."""
 
-    __slots__ = ("_frames", "_number", "nonce", "unanswered")
+    __slots__ = ("_client", "_frames", "_number", "_read_only", "met", "nonce", "unanswered")
 
-    def __init__(self, nonce: bytes | None = None) -> None:
+    def __init__(self, nonce: bytes | None = None, *, client: str = "tq-python", read_only: bool = False) -> None:
         self.nonce = nonce or os.urandom(8)
+        self.met: Body | None = None
+        self._client, self._read_only = client, read_only
         self._number = 1
         self._frames = wire.Frames()
         self.unanswered: dict[int, tuple[str, Body]] = {}
 
     def _hello(self) -> bytes:
-        return wire.frame([1, "hello", {"protocol": wire.PROTOCOL, "client": "tq-python", "nonce": self.nonce}])
+        words = {"protocol": wire.PROTOCOL, "client": self._client, "nonce": self.nonce}
+        return wire.frame([1, "hello", {**words, "read_only": True} if self._read_only else words])
 
     def request(self, verb: str, args: Body) -> tuple[int, bytes]:
         """The number and the frame of a new request. PayloadError if it is larger than any frame may be."""
@@ -382,6 +388,7 @@ class Core:
                 if number <= 1:
                     if kind == wire.ERROR:
                         raise error_of(what)
+                    self.met = what
                     continue
                 if kind != wire.EVENT:
                     self.unanswered.pop(number, None)
