@@ -338,22 +338,22 @@ class Lost(Exception):
 
 
 class Core:
-    """One client's side of the protocol. ``nonce``: 8 bytes that name its requests for as long as it lives; ``read_only``: the
-    daemon is asked to refuse this client whatever changes something; ``met``: what it last said of itself."""
+    """One client's side of the protocol. ``nonce``: 8 bytes that name its requests for as long as it lives. ``read_only``: the daemon
+    is to refuse whatever would change something. ``met``: what the daemon last said of itself, its answer to the hello."""
 
-    __slots__ = ("_client", "_frames", "_number", "_read_only", "met", "nonce", "unanswered")
+    __slots__ = ("_frames", "_number", "client", "met", "nonce", "read_only", "unanswered")
 
-    def __init__(self, nonce: bytes | None = None, *, client: str = "tq-python", read_only: bool = False) -> None:
+    def __init__(self, nonce: bytes | None = None, read_only: bool = False, client: str = "tq-python") -> None:
+        self.read_only, self.client = read_only, client
         self.nonce = nonce or os.urandom(8)
         self.met: Body | None = None
-        self._client, self._read_only = client, read_only
         self._number = 1
         self._frames = wire.Frames()
         self.unanswered: dict[int, tuple[str, Body]] = {}
 
     def _hello(self) -> bytes:
-        words = {"protocol": wire.PROTOCOL, "client": self._client, "nonce": self.nonce}
-        return wire.frame([1, "hello", {**words, "read_only": True} if self._read_only else words])
+        more = {"read_only": True} if self.read_only else {}  # which a daemon of before would not know
+        return wire.frame([1, "hello", {"protocol": wire.PROTOCOL, "client": self.client, "nonce": self.nonce, **more}])
 
     def request(self, verb: str, args: Body) -> tuple[int, bytes]:
         """The number and the frame of a new request. PayloadError if it is larger than any frame may be."""
