@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
+from itertools import pairwise
 from math import floor, log10
 from typing import Any
 
@@ -112,7 +113,7 @@ def duration(ms: float | None) -> str:
 
 def _two(ms: int) -> str:
     """The two largest units of a minute or more."""
-    for (unit, size), (below, part) in zip(_UNITS_MS, _UNITS_MS[1:], strict=False):
+    for (unit, size), (below, part) in pairwise(_UNITS_MS):
         if ms >= size:
             whole = ms // size
             return f"{whole}{unit}" if whole >= 100 else f"{whole}{unit}{ms % size // part:02d}{below}"
@@ -166,10 +167,11 @@ def short(number: float | None) -> str:
         return f"-{short(-number)}"
     if number < 1000:
         return str(int(number)) if number >= 10 or number == int(number) else f"{int(number * 10) / 10:.1f}"
-    for unit in "kMGT":
-        number /= 1000
+    unit = ""
+    for larger in "kMGTPE":
         if number < 1000:
             break
+        number, unit = number / 1000, larger
     return f"{int(number)}{unit}" if number >= 100 else f"{int(number * 10) / 10:.1f}{unit}"
 
 

@@ -56,7 +56,7 @@ Change = tuple[int, Entry | None, Entry]
 class Listener(Protocol):
     """Who shows the rows."""
 
-    def anchor(self) -> tuple[Key | None, int]:
+    def held(self) -> tuple[Key | None, int]:
         """The key that stays where it is if it can, and the place to show if it is gone."""
         ...
 
@@ -209,7 +209,7 @@ class PagedSource:
         asked = dict(asked)
         answer = await self._call("view", asked)
         view = answer["view"]
-        key, place = self._listener.anchor() if self._listener is not None else (None, 0)
+        key, place = self._listener.held() if self._listener is not None else (None, 0)
         found = (await self._call("place", {"view": view, "id": key}))["offset"] if key is not None else None
         first = (place if found is None else found) // PAGE
         page = await self._fetched(view, first)

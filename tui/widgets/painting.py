@@ -93,12 +93,12 @@ def fitted(runs: Iterable[Run], width: int, *, right: bool = False, more: str = 
                 last, its = found[-1]
                 found[-1] = (clip(last + text, cells(last), more), its)
             break
-        text = clip(text, left, more)
-        left -= cells(text)
+        piece = clip(text, left, more)
+        left -= cells(piece)
         if found and found[-1][1] == name:
-            found[-1] = (found[-1][0] + text, name)
-        elif text:
-            found.append((text, name))
+            found[-1] = (found[-1][0] + piece, name)
+        elif piece:
+            found.append((piece, name))
     if left > 0:
         return [(" " * left, "text"), *found] if right else [*found, (" " * left, "text")]
     return found

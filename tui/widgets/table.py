@@ -6,8 +6,8 @@ Runs in: the monitor, on the loop of its Textual application.
 Promises: no row has a widget; a change of some rows draws their lines and no others (``lines_rendered`` counts them); the cursor and the
 marks stay with their rows when rows come before them, when the order changes and when the view is made anew; nothing moves by itself.
 
-A row's cells come from functions of its columns, as pieces of text with the names of styles (``widgets.painting``). What changed in a row is
-shown in reverse for FLASH_S; what no longer matches is struck through; a row that is not here yet is dots. There is no clock in here:
+A row's cells come from functions of its columns, as pieces of text with the names of styles (``widgets.painting``). What changed in a row
+is shown in reverse for FLASH_S; what no longer matches is struck through; a row that is not here yet is dots. There is no clock in here:
 ``tick`` tells the time, ends what has been shown long enough, and draws again those lines whose ages read differently.
 """
 
@@ -27,7 +27,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tq.errors import TqError
-from tui.formats import UNICODE, Glyphs, cells, clip, fit
+from tui.formats import UNICODE, Glyphs, clip, fit
 from tui.paging import Change, Entry, Key, PagedSource, Row, Source
 from tui.widgets.painting import PAINTS, Brush, Run, Runs, fitted
 
@@ -140,7 +140,7 @@ class PagedTable(ScrollView, can_focus=True):
         *,
         glyphs: Glyphs = UNICODE,
         flashes: bool = True,
-        id: str | None = None,
+        id: str | None = None,  # noqa: A002 - Textual's name for it
         classes: str | None = None,
     ) -> None:
         """``flashes``: whether changed cells are shown in reverse for a while. ``source`` may be changed later with ``show``."""
@@ -265,7 +265,7 @@ class PagedTable(ScrollView, can_focus=True):
 
     # -- what the source says --------------------------------------------------------------------------------------
 
-    def anchor(self) -> tuple[Key | None, int]:
+    def held(self) -> tuple[Key | None, int]:
         return (None, 0) if self.follows else (self._key, self.scroll_offset.y)
 
     def rows_changed(self, changes: Sequence[Change]) -> None:
@@ -290,7 +290,7 @@ class PagedTable(ScrollView, can_focus=True):
         if not self.is_mounted:
             return
         total = self._source.total
-        self.virtual_size = Size(self.size.width, total + 1)
+        self._sized()
         before, key, top = self._place, self._key, self.scroll_offset.y
         place = None if key is None or self.follows else self._source.find(key)
         if place is None:
@@ -352,10 +352,10 @@ class PagedTable(ScrollView, can_focus=True):
             if at and left > 0:
                 segments.append(Segment(" ", brush.style("text", reverse=reverse, struck=entry.struck)))
                 left -= 1
-            its = min(its, left)
-            left -= its
+            room = min(its, left)
+            left -= room
             turned = reverse != (column.id in flash)
-            for text, name in fitted(column.cell(entry.row), its, right=column.right, more=more):
+            for text, name in fitted(column.cell(entry.row), room, right=column.right, more=more):
                 segments.append(Segment(text, brush.style(name, reverse=turned, struck=entry.struck)))
         segments.append(Segment(" " * left, brush.style("text", reverse=reverse)))
         return Strip(Segment.simplify(segments), width)
@@ -417,12 +417,11 @@ class PagedTable(ScrollView, can_focus=True):
     # -- scrolling and looking -------------------------------------------------------------------------------------
 
     def on_mount(self) -> None:
-        super().on_mount()
         self._source.attach(self)
         self.rows_moved()
 
     def on_resize(self) -> None:
-        self.virtual_size = Size(self.size.width, self._source.total + 1)
+        self._sized()
         self._look()
         top, end = self.window
         if end > top and self._place >= end > self._place - 2:  # it was the last line, and the screen has become lower
@@ -434,6 +433,11 @@ class PagedTable(ScrollView, can_focus=True):
         if round(old_value) != round(new_value):
             self._look()
             self._point()
+
+    def _sized(self) -> None:
+        """There are others, or more. Textual itself looks at the scroll bar only where a widget is not as large as what holds it."""
+        self.virtual_size = Size(self.size.width, self._source.total + 1)
+        self._scroll_update(self.virtual_size)
 
     def _scroll(self, top: int) -> None:
         self.scroll_to(y=top, animate=False, force=True)
