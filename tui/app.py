@@ -27,7 +27,7 @@ from tui.formats import ASCII, UNICODE, cleaned, counted, short
 from tui.plain import PlainCharacters
 from tui.preferences import Preferences
 from tui.refresh import Refresher, Want
-from tui.screens import SCREENS
+from tui.screens.all import SCREENS
 from tui.screens.screen import MonitorScreen, binding
 from tui.shell import SHELL, screen_actions
 from tui.state import Body, Known
@@ -43,6 +43,11 @@ AGAIN_S = 2.0
 """Within so many seconds a second ctrl+c ends the monitor."""
 ALWAYS = {"status": Want("status", every_s=5.0)}
 """Asked whatever screen is in front: line 1 tells it."""
+PLACES = {
+    "queue": "queues", "type": "tasks", "task": "tasks", "tasks": "dead", "workers": "workers", "worker": "workers", "schedule": "schedules",
+    "alert": "events", "store": "config", "clock": "events",
+}  # fmt: skip
+"""The screen that shows what a line of attention is about."""
 Undo = Callable[[], Awaitable[object]]
 
 
@@ -330,6 +335,19 @@ class MonitorApp(App[int], inherit_bindings=False):
         """Another screen in front, its list as it was left."""
         if id_ in self.MODES and id_ != self.current_mode:
             self.switch_mode(id_)
+
+    def open_place(self, kind: str, name: str) -> None:
+        """Show what is about a queue, a schedule, ...: its screen with it under the cursor, or the one in front, if that has it."""
+        place = PLACES.get(kind, "")
+        if place in self.MODES:
+            self.go_to(place)
+            self.call_after_refresh(self._show_item, kind, name)
+        else:
+            self._show_item(kind, name)
+
+    def _show_item(self, kind: str, name: str) -> None:
+        if self.front is not None and not self.front.show_item(kind, name):
+            self.say(f"{kind} {name} is not listed here.".replace("  ", " "))
 
     def last_screen(self) -> None:
         if self._last:

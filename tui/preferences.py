@@ -11,7 +11,7 @@ Promises: what cannot be meant is a ConfigError that names the key, what was exp
     ascii = false               # nothing but plain characters
     mouse = true
     read_only = false
-    window = "10m"              # what charts show at first: 10m, 2h, 24h or 30d
+    window = "10m"              # what charts show at first: 10m, 2h, 12h or 5d
 
     [monitor.keys]              # keys by the ids that the help shows
     freeze = "f9"
@@ -28,7 +28,7 @@ from tq.config import tables
 from tq.errors import ConfigError
 
 CHARTS = ("braille", "block", "ascii")
-WINDOWS = {"10m": 1, "2h": 10, "24h": 60, "30d": 600}
+WINDOWS = {"10m": 1, "2h": 10, "12h": 60, "5d": 600}
 """What charts show: the name of a window, and the seconds of a step of its history."""
 
 
@@ -41,7 +41,6 @@ class Preferences:
     ascii: bool = False
     mouse: bool = True
     read_only: bool = False
-    color: bool = True
     window: str = "10m"
     keys: Mapping[str, str] = field(default_factory=dict)
 
@@ -70,7 +69,7 @@ def _charts_for(environ: Mapping[str, str]) -> str:
 
 
 def _checked(where: str, found: Preferences, values: Mapping[str, Any]) -> Preferences:
-    kinds = {"theme": str, "charts": str, "ascii": bool, "mouse": bool, "read_only": bool, "color": bool, "window": str, "keys": dict}
+    kinds = {"theme": str, "charts": str, "ascii": bool, "mouse": bool, "read_only": bool, "window": str, "keys": dict}
     words = {"charts": CHARTS, "window": tuple(WINDOWS)}
     for name, value in values.items():
         kind = kinds.get(name)

@@ -12,7 +12,7 @@ signals, ``$muted`` for what is said in passing, ``$rule`` for lines, ``$cursor`
 
 from __future__ import annotations
 
-from textual.theme import Theme
+from textual.theme import BUILTIN_THEMES, Theme
 
 from tui.formats import WORDS
 
@@ -81,5 +81,12 @@ THEMES = (
     ),
 )  # fmt: skip
 NAMES = tuple(theme.name for theme in THEMES)
+
+
+def names() -> list[str]:
+    """All that may be chosen: ours first, then Textual's own."""
+    return [*NAMES, *sorted(BUILTIN_THEMES)]
+
+
 DEFAULTS = {**_DARK, "muted": "#8A95A1", "rule": "#3C4854", "cursor": "#26323E", "marked": "#2E3A23"}
 """For Textual's own themes, which know nothing of states. Readable on dark grounds."""

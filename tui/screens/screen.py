@@ -72,6 +72,10 @@ class MonitorScreen(Screen[Any]):
         """Its part of the status line."""
         return ()
 
+    def show_item(self, kind: str, name: str) -> bool:
+        """Put the cursor on a queue, a task, ... ; False if it is not here."""
+        return False
+
     # the lines
 
     def compose(self) -> ComposeResult:
