@@ -132,12 +132,8 @@ class OverviewScreen(MonitorScreen):
             yield Chart(drawing=drawing, writer=lambda value: short(value), glyphs=glyphs, id="throughput", classes="pane")
             yield Chart(drawing=drawing, writer=duration, glyphs=glyphs, id="latency", classes="pane")
         with Horizontal(id="lists"):
-            queues = PagedTable(self._queues, self._queue_columns(), glyphs=glyphs, id="queues", classes="pane")
-            queues.empty = ([("No queue has had a task yet.", "text")], [("tq add -- make all  sends the first.", "dim")])
-            yield queues
-            attention = PagedTable(self._lines, self._attention_columns(), glyphs=glyphs, flashes=False, id="attention", classes="pane")
-            attention.empty = ([("Nothing needs a look.", "good")],)
-            yield attention
+            yield PagedTable(self._queue_columns(), self._queues, glyphs=glyphs, id="queues", classes="pane")
+            yield PagedTable(self._attention_columns(), self._lines, glyphs=glyphs, flashes=False, id="attention", classes="pane")
         yield Line(id="worst")
 
     def _queue_columns(self) -> list[Column]:
@@ -150,11 +146,11 @@ class OverviewScreen(MonitorScreen):
         return [
             Column("name", "QUEUE", 0, lambda row: [(row["name"], "text")], least=10),
             Column("state", "STATE", 9, lambda row: [(row["state"], row["style"])]),
-            Column("pending", f"PEND {glyphs.falling}", 9, lambda row: [(count(row["pending"]), "text")], right=True),
-            Column("running", "RUN", 7, lambda row: [(row["running"], "text")], right=True),
+            Column("pending", f"PEND {glyphs.falling}", 8, lambda row: [(count(row["pending"]), "text")], right=True),
+            Column("running", "RUN", 6, lambda row: [(row["running"], "text")], right=True),
             Column("rate", "RATE", 7, lambda row: [(rate(row["rate"], minute=True), "text")], right=True),
             Column("fail", "FAIL", 6, share, right=True),
-            Column("p95", "RUN95", 7, lambda row: [(duration(row["p95"]), "dim")], right=True),
+            Column("p95", "RUN95", 7, lambda row: [(duration(row["p95"]), "dim")], right=True, shown_from=74),
             Column("course", "2 MIN", 12, lambda row: [(spark(row["course"], 12, glyphs), "live")]),
         ]
 
@@ -253,6 +249,10 @@ class OverviewScreen(MonitorScreen):
         self._queues.show(rows)
         table = self.query_one("#queues", PagedTable)
         table.border_title = f"Queues {len(rows):,}" if rows else "Queues"
+        if self.monitor.known.get("queues") is None:
+            table.empty = ([("Waiting for the daemon's answer.", "dim")],)
+        else:
+            table.empty = ([("No queue has had a task yet.", "text")], [("tq add -- make all  sends the first.", "dim")])
         names = tuple(row["name"] for row in rows[:QUEUES_MOST])
         if set(names) != set(self._names):
             self._names = names
@@ -294,7 +294,8 @@ class OverviewScreen(MonitorScreen):
         table.border_title = f"Needs attention {len(loud)}" if loud else "Needs attention"
         lacking = known.lacking.get("attention")
         text = "This daemon does not say what needs attention." if lacking else "Nothing needs a look."
-        table.empty = ([(text, "note" if lacking else "good")],)
+        waiting = known.get("attention") is None and not lacking
+        table.empty = ([("Waiting for the daemon's answer." if waiting else text, "dim" if lacking or waiting else "good")],)
         table.border_subtitle = "enter opens it, m mutes it 1h" if rows else ""
         glyphs = self.monitor.glyphs
         signs = {"bad": Piece(f"{glyphs.bad} ", "$bad"), "warn": Piece(f"{glyphs.warn} ", "$warn")}
