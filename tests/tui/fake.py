@@ -1,6 +1,6 @@
 """A daemon in the test's own process, and a clock turned by hand: what the monitor's tests run against.
 
-For: ``FakeDaemon`` (a Unix socket that speaks ``tq.wire`` from a ``Scenario``), ``HandClock``, ``text_of`` (the screen as text) and ``driven``.
+For: ``FakeDaemon`` (a Unix socket that speaks ``tq.wire`` from a ``Scenario``), ``HandClock``, ``text_of`` (the screen as text), ``driven``.
 Not for: what the real daemon answers; a flow runs the same questions against one.
 Runs in: pytest, on the loop of the test.
 Promises: no real time passes and nothing is random: the same scenario gives the same screen, to the cell.
@@ -130,7 +130,14 @@ def busy() -> Scenario:
     """Seven queues at work, two of them in trouble."""
 
     def line(weight: str, kind: str, name: str, what: str, ago_s: int) -> Body:
-        return {"key": f"{kind}:{name}", "weight": weight, "about": [kind, name], "what": what, "since": START_MS - ago_s * 1000, "muted_until": 0}
+        return {
+            "key": f"{kind}:{name}",
+            "weight": weight,
+            "about": [kind, name],
+            "what": what,
+            "since": START_MS - ago_s * 1000,
+            "muted_until": 0,
+        }
 
     return Scenario(
         totals=totals(pending=12_481, running=64, retrying=341, scheduled=902, succeeded=989_800, failed=37, cancelled=586),
@@ -139,9 +146,12 @@ def busy() -> Scenario:
             queue("reports", 0, 2, 4), queue("webhooks", 0, 2, 2), queue("gc", 0, 0, 1),
         ],
         attention=[
-            line("bad", "queue", "billing", "paused 3m02s, 24 waiting", 182), line("bad", "queue", "webhooks", "6.4% failing: TimeoutError", 300),
-            line("warn", "workers", "", "w-07: no sign of life for 22s", 22), line("warn", "queue", "thumbs", "oldest waits 12s", 12),
-            line("warn", "tasks", "", "5 dead letters in 1h, 4 of them ConnError", 3000), line("note", "schedule", "nightly", "ran 41s late", 36_000),
+            line("bad", "queue", "billing", "paused 3m02s, 24 waiting", 182),
+            line("bad", "queue", "webhooks", "6.4% failing: TimeoutError", 300),
+            line("warn", "workers", "", "w-07: no sign of life for 22s", 22),
+            line("warn", "queue", "thumbs", "oldest waits 12s", 12),
+            line("warn", "tasks", "", "5 dead letters in 1h, 4 of them ConnError", 3000),
+            line("note", "schedule", "nightly", "ran 41s late", 36_000),
         ],
         history=True,
     )  # fmt: skip
@@ -234,7 +244,9 @@ class FakeDaemon:
         seed = sum(map(ord, name or "")) + step
         scale = 0.05 if name else 1.0
         series = {
-            key: [value if key.startswith("p9") or key == "p50" else round(value * scale) for value in course(720, low, high, seed)][-limit:]
+            key: [value if key.startswith("p9") or key == "p50" else round(value * scale) for value in course(720, low, high, seed)][
+                -limit:
+            ]
             if self.scenario.history
             else [None] * limit
             for key, (low, high) in SERIES.items()
@@ -274,8 +286,8 @@ class Driven:
 
 @contextlib.asynccontextmanager
 async def driven(
-    where: Path, scenario: Scenario | None = None, *, size: tuple[int, int] = (120, 36), start: bool = True, environ: dict[str, str] | None = None,
-    **wanted: Any,
+    where: Path, scenario: Scenario | None = None, *, size: tuple[int, int] = (120, 36), start: bool = True,
+    environ: dict[str, str] | None = None, **wanted: Any,
 ) -> AsyncIterator[Driven]:  # fmt: skip
     """A monitor of the fake daemon in ``where``. ``wanted``: what a person prefers."""
     clock = HandClock()

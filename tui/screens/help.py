@@ -8,10 +8,10 @@ Promises: it lists all actions of that screen and all that are everywhere, with 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual.app import ComposeResult
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
@@ -35,7 +35,7 @@ MOVING = (
 class HelpScreen(ModalScreen[None]):
     """A page of help over the screen in front."""
 
-    BINDINGS = [Binding("escape,q,?,f1", "dismiss", "Close")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,?,f1", "dismiss", "Close")]
 
     @property
     def _monitor(self) -> MonitorApp:

@@ -83,12 +83,11 @@ class OverviewScreen(MonitorScreen):
     ACTIONS: ClassVar[tuple[Action, ...]] = (
         Action(
             id="overview.window", title="Window", help="Show 10 minutes, 2 hours, 12 hours or 5 days in the charts.", keys="w",
-            run=lambda context: context.screen.next_window(), says=lambda context: f"Window {context.screen.window}", screen="overview",
-            words=("window",), footer=20, group="Overview",
+            run=lambda context: context.screen.next_window(), screen="overview", words=("window",), footer=20, group="Overview",
         ),
         Action(
-            id="overview.mute", title="Mute 1h", help="Say nothing of this line of attention for an hour.", keys="m", run=_mute, writes=True,
-            screen="overview", applies=lambda context: context.screen.at_attention is not None, words=("mute",), footer=15, group="Overview",
+            id="overview.mute", title="Mute 1h", help="Say nothing of this line of attention for an hour.", keys="m", weight=1, run=_mute,
+            writes=True, screen="overview", applies=lambda context: context.screen.at_attention is not None, words=("mute",), footer=15, group="Overview",
         ),
     )  # fmt: skip
 
@@ -129,7 +128,7 @@ class OverviewScreen(MonitorScreen):
         glyphs, drawing = monitor.glyphs, monitor.drawing
         yield Figures(glyphs=glyphs, id="figures")
         with Horizontal(id="charts"):
-            yield Chart(drawing=drawing, writer=lambda value: short(value), glyphs=glyphs, id="throughput", classes="pane")
+            yield Chart(drawing=drawing, writer=short, glyphs=glyphs, id="throughput", classes="pane")
             yield Chart(drawing=drawing, writer=duration, glyphs=glyphs, id="latency", classes="pane")
         with Horizontal(id="lists"):
             yield PagedTable(self._queue_columns(), self._queues, glyphs=glyphs, id="queues", classes="pane")
@@ -150,7 +149,7 @@ class OverviewScreen(MonitorScreen):
             Column("running", "RUN", 6, lambda row: [(row["running"], "text")], right=True),
             Column("rate", "RATE", 7, lambda row: [(rate(row["rate"], minute=True), "text")], right=True),
             Column("fail", "FAIL", 6, share, right=True),
-            Column("p95", "RUN95", 7, lambda row: [(duration(row["p95"]), "dim")], right=True, shown_from=74),
+            Column("p95", "RUN95", 7, lambda row: [(duration(row["p95"]), "dim")], right=True, shown_from=140),
             Column("course", "2 MIN", 12, lambda row: [(spark(row["course"], 12, glyphs), "live")]),
         ]
 
@@ -168,7 +167,12 @@ class OverviewScreen(MonitorScreen):
         return age(self.monitor.clock.now_ms() - since) if isinstance(since, int) and since else ""
 
     def on_mount(self) -> None:
-        for id_, title in (("queues", "Queues"), ("attention", "Needs attention"), ("throughput", "Throughput tasks/s"), ("latency", "Latency")):
+        for id_, title in (
+            ("queues", "Queues"),
+            ("attention", "Needs attention"),
+            ("throughput", "Throughput tasks/s"),
+            ("latency", "Latency"),
+        ):
             self.query_one(f"#{id_}").border_title = title
         super().on_mount()
 
@@ -198,7 +202,7 @@ class OverviewScreen(MonitorScreen):
         history = self.monitor.known.history(None, 1) or History(1)
         wide = self.monitor.known.history(None, self.step_s) or History(self.step_s)
         done, failed, retried = (history.added_up(name, 60) for name in ("succeeded", "failed", "retried"))
-        ended = sum(value for value in (done, failed, retried) if value is not None)
+        ended = (done or 0) + (failed or 0) + (retried or 0)
         pending = [value for value in history.last("pending", 60) if value is not None]
         change = (pending[-1] - pending[0]) * 60 / max(len(pending) - 1, 1) if len(pending) > 10 else 0.0
         before = [value for value in history.last("succeeded", 120)[:60] if value is not None]
@@ -228,12 +232,14 @@ class OverviewScreen(MonitorScreen):
         number, ticks = BUCKETS[self.step_s], self.monitor.clock.ticks()
         parts = [history.last(name, number) for name in ("succeeded", "failed", "retried")]
         ended: list[float | None] = [
-            None if all(value is None for value in bucket) else sum(value or 0 for value in bucket) / self.step_s for bucket in zip(*parts, strict=True)
+            None if all(value is None for value in bucket) else sum(value or 0 for value in bucket) / self.step_s
+            for bucket in zip(*parts, strict=True)
         ]
         throughput, latency = self.query_one("#throughput", Chart), self.query_one("#latency", Chart)
         throughput.show([Series(ended, "live", name="ended")], until_ms=history.until, step_s=self.step_s, now_s=ticks)
         lines = [
-            Series(history.last(name, number), name, weight, name) for name, weight in (("p50", "thick"), ("p95", "thin"), ("p99", "dotted"))
+            Series(history.last(name, number), name, weight, name)
+            for name, weight in (("p50", "thick"), ("p95", "thin"), ("p99", "dotted"))
         ]
         latency.show(lines, until_ms=history.until, step_s=self.step_s, now_s=ticks)
         here = [value for value in ended if value is not None]
@@ -245,7 +251,9 @@ class OverviewScreen(MonitorScreen):
         latency.border_subtitle = "  ".join(f"{name} {duration(value)}" for name, value in newest.items()) if any(newest.values()) else ""
 
     def _list_queues(self) -> None:
-        rows = sorted((self._queue(row) for row in self.monitor.known.rows("queues", "queues")), key=lambda row: (-row["pending"], row["name"]))
+        rows = sorted(
+            (self._queue(row) for row in self.monitor.known.rows("queues", "queues")), key=lambda row: (-row["pending"], row["name"])
+        )
         self._queues.show(rows)
         table = self.query_one("#queues", PagedTable)
         table.border_title = f"Queues {len(rows):,}" if rows else "Queues"
@@ -281,7 +289,7 @@ class OverviewScreen(MonitorScreen):
             "running": f"{running:,}/{slots}" if slots else f"{running:,}",
             "rate": None if minute[0] is None else sum(value or 0 for value in minute) / 60,
             "fail": (parts[1] + parts[2]) / sum(parts) if sum(parts) else None, "p95": times[-1] if times else None,
-            "course": [value for value in history.last("pending", SPARK_BUCKETS)],
+            "course": history.last("pending", SPARK_BUCKETS),
         }  # fmt: skip
 
     def _list_attention(self) -> None:
@@ -308,7 +316,7 @@ class OverviewScreen(MonitorScreen):
     def status(self) -> Sequence[Piece]:
         known, glyphs, now = self.monitor.known, self.monitor.glyphs, self.monitor.clock.now_ms()
         loud = [row for row in known.rows("attention", "lines") if (row.get("muted_until") or 0) <= now]
-        bad, warn = (sum(row.get("weight") == weight for row in loud) for weight in ("bad", "warn"))
+        bad, warn = (len([row for row in loud if row.get("weight") == weight]) for weight in ("bad", "warn"))
         totals = known.totals
         if totals is None:
             return [Piece("waiting for the first figures", "$muted")]

@@ -32,7 +32,13 @@ if TYPE_CHECKING:
 def binding(action: Action) -> Binding:
     """The binding of an action; its id is what the key map of the settings file names."""
     return Binding(
-        action.keys, f"app.do({action.id!r})", action.title, show=bool(action.footer), tooltip=action.help, id=action.id, priority=action.priority
+        action.keys,
+        f"app.do({action.id!r})",
+        action.title,
+        show=bool(action.footer),
+        tooltip=action.help,
+        id=action.id,
+        priority=action.priority,
     )
 
 

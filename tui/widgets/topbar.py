@@ -73,10 +73,7 @@ def identity(view: View, width: int) -> tuple[list[Piece], list[Piece]]:
         left.append(Piece(f"  up {duration(view.uptime_ms // 1000 * 1000)}", "$muted"))
     if view.draining:
         left.append(Piece(f"  {view.glyphs.warn} draining", "bold $warn"))
-    if view.may_write:
-        role = Piece("read/write  " if wide else "RW  ", "$muted")
-    else:
-        role = Piece(" READ ONLY ", "bold reverse")
+    role = Piece("read/write  " if wide else "RW  ", "$muted") if view.may_write else Piece(" READ ONLY ", "bold reverse")
     version = str((view.standing.hello or {}).get("version", ""))
     right = [Piece(f"  v{version}", "$muted")] if wide and version else []
     return left, [*right, Piece(" "), role, Piece(f" {clock(view.now_ms)}Z ", "$muted")]
