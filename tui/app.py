@@ -16,7 +16,6 @@ from typing import Any, ClassVar
 from textual import events
 from textual.app import App
 from textual.filter import LineFilter
-from textual.screen import Screen
 from textual.widget import Widget
 
 from tq.errors import ConfigError, DaemonError, TqError
@@ -59,8 +58,14 @@ class MonitorApp(App[int], inherit_bindings=False):
     ENABLE_COMMAND_PALETTE = False
     MODES: ClassVar[dict[str, Any]] = {screen.title_id: screen for screen in SCREENS}
     DEFAULT_MODE = SCREENS[0].title_id
-    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-small"), (80, "-narrow"), (100, "-wide"), (140, "-huge")]
-    VERTICAL_BREAKPOINTS = [(0, "-flat"), (16, "-low"), (24, "-usual"), (34, "-tall")]
+    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012 - as Textual declares it
+        (0, "-tiny"),
+        (60, "-small"),
+        (80, "-narrow"),
+        (100, "-wide"),
+        (140, "-huge"),
+    ]
+    VERTICAL_BREAKPOINTS = [(0, "-flat"), (16, "-low"), (24, "-usual"), (34, "-tall")]  # noqa: RUF012 - as above
     registry = Registry([*SHELL, *screen_actions(SCREENS), *(action for screen in SCREENS for action in screen.ACTIONS)])
     BINDINGS: ClassVar[Any] = [binding(action) for action in registry if not action.screen and action.keys]
 
@@ -156,6 +161,15 @@ class MonitorApp(App[int], inherit_bindings=False):
     def front(self) -> MonitorScreen | None:
         """The screen in front, below any dialog."""
         return next((screen for screen in reversed(self.screen_stack) if isinstance(screen, MonitorScreen)), None)
+
+    @property
+    def on_a_page(self) -> bool:
+        """Whether what is in front was opened from a screen."""
+        return len([screen for screen in self.screen_stack if isinstance(screen, MonitorScreen)]) > 1
+
+    @property
+    def has_last(self) -> bool:
+        return bool(self._last)
 
     @property
     def may_write(self) -> bool:
@@ -306,8 +320,8 @@ class MonitorApp(App[int], inherit_bindings=False):
 
     async def confirm(self, question: Question) -> bool:
         """Ask; whether it was confirmed. For use inside an action."""
-        dialog: Screen[bool] = Confirm(question)
-        return bool(await self.push_screen_wait(dialog))
+        answer: bool = await self.push_screen_wait(Confirm(question))
+        return answer
 
     def toggle_freeze(self) -> None:
         """Hold everything as it is, or let it go on."""

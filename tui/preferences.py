@@ -22,7 +22,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from tq.config import tables
 from tq.errors import ConfigError
@@ -83,7 +83,7 @@ def _checked(where: str, found: Preferences, values: Mapping[str, Any]) -> Prefe
         if name in words and value not in words[name]:
             raise ConfigError(f"{where}: {name}: expected {' or '.join(words[name])}, got {value!r}.")
         if name == "keys":
-            keys: dict[str, object] = dict(value)
+            keys = cast("dict[str, object]", value)
             wrong = {key: one for key, one in keys.items() if not isinstance(one, str) or not one}
             if wrong:
                 raise ConfigError(f'{where}: keys: expected keys such as "ctrl+f" by ids of actions, got {wrong!r}.')

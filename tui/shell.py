@@ -35,12 +35,11 @@ def screen_actions(screens: Iterable[type[MonitorScreen]]) -> list[Action]:
 
 
 def _on_a_page(context: Context) -> bool:
-    return len(context.app.screen_stack) > 1
+    return bool(context.app.on_a_page)
 
 
 def _back(context: Context) -> None:
-    if _on_a_page(context):
-        context.app.pop_screen()
+    context.app.pop_screen()
 
 
 def _leave(context: Context) -> None:
@@ -99,7 +98,7 @@ SHELL = (
     ),
     Action(
         id="last", title="Last screen", help="The screen that was in front before this one.", keys="-",
-        run=lambda context: context.app.last_screen(), footer=0,
+        run=lambda context: context.app.last_screen(), applies=lambda context: bool(context.app.has_last), footer=0,
     ),
     Action(
         id="leave", title="Quit", help="Back from a page; on a screen, leave the monitor. The daemon goes on.", keys="q", run=_leave,

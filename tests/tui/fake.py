@@ -1,6 +1,6 @@
 """A daemon in the test's own process, and a clock turned by hand: what the monitor's tests run against.
 
-For: ``FakeDaemon`` (a Unix socket that speaks ``tq.wire`` from a ``Scenario``), ``HandClock``, ``text_of`` (the screen as text), ``driven``.
+For: ``FakeDaemon`` (a Unix socket that speaks ``tq.wire`` from a ``Scenario``), ``HandClock``, ``text_of``, ``driven``.
 Not for: what the real daemon answers; a flow runs the same questions against one.
 Runs in: pytest, on the loop of the test.
 Promises: no real time passes and nothing is random: the same scenario gives the same screen, to the cell.

@@ -87,7 +87,8 @@ class OverviewScreen(MonitorScreen):
         ),
         Action(
             id="overview.mute", title="Mute 1h", help="Say nothing of this line of attention for an hour.", keys="m", weight=1, run=_mute,
-            writes=True, screen="overview", applies=lambda context: context.screen.at_attention is not None, words=("mute",), footer=15, group="Overview",
+            writes=True, screen="overview", applies=lambda context: context.screen.at_attention is not None, words=("mute",), footer=15,
+            group="Overview",
         ),
     )  # fmt: skip
 
@@ -206,7 +207,8 @@ class OverviewScreen(MonitorScreen):
         pending = [value for value in history.last("pending", 60) if value is not None]
         change = (pending[-1] - pending[0]) * 60 / max(len(pending) - 1, 1) if len(pending) > 10 else 0.0
         before = [value for value in history.last("succeeded", 120)[:60] if value is not None]
-        more = (done or 0) / sum(before) - 1 if done is not None and len(before) == 60 and sum(before) else None
+        earlier = sum(before, 0.0) if len(before) == 60 else 0.0
+        more = done / earlier - 1 if done is not None and earlier else None
         glyphs, lost = self.monitor.glyphs, wide.added_up("failed", BUCKETS[self.step_s])
 
         def trend(value: float, text: str) -> str:

@@ -97,7 +97,11 @@ class Prompt(ModalScreen[None]):
         line = self.query_one(Input)
         if event.key == "escape":
             self.dismiss()
-        elif event.key in ("tab", "shift+tab") and self._choices:
+        elif event.key in ("tab", "shift+tab"):
+            if self._at < 0 or line.value != self._choices[self._at]:
+                self._offer(line.value)  # the last key may be ahead of the message that tells of it
+            if not self._choices:
+                return
             common = _common(self._choices)
             if self._at < 0 and len(common) > len(self._typed):
                 line.value = common

@@ -48,7 +48,7 @@ def connection(view: View) -> Piece:
     wait = max(standing.next_try - view.ticks, 0)
     soon = f", try in {round(wait)}s" if wait >= 0.5 else ", trying"
     found = {
-        Phase.STARTING: Piece(f"{glyphs.state('pending')} no daemon yet", "$warn"),
+        Phase.STARTING: Piece(f"{glyphs.state('pending')} {'no daemon yet' if standing.tries else 'connecting'}", "$warn"),
         Phase.SYNCING: Piece(f"{glyphs.state('retrying')} syncing {view.progress:.0%}", "$warn"),
         Phase.STALE: Piece(f"{glyphs.warn} stale {age((view.ticks - standing.heard_at) * 1000)}", "bold $warn"),
         Phase.DOWN: Piece(f"{glyphs.bad} down {since}{soon}", "bold $bad"),
