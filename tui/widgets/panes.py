@@ -220,7 +220,7 @@ class TextPane(ScrollView, can_focus=True):
                 break
             first, last = max(first, at), min(last, end)
             if last > first:
-                style = "cursor" if place == self._hit else "hit"
+                style = "here" if place == self._hit else "hit"
                 found += between(runs, at - start, first - start)
                 found.append(("".join([text for text, _ in between(runs, first - start, last - start)]), style))
                 at = last
