@@ -287,11 +287,11 @@ class PagedSource:
         old = None if place is None else self.entry(place)
         if place is None or old is None:
             return None
-        row = old.row if row is None else cleaned(row)
-        struck = row is old.row if self.matches is None else not self.matches(row)
-        return self._replaced(place, old, row, struck)
-
-    def _replaced(self, place: int, old: Entry, row: Row, struck: bool) -> Change | None:
+        if row is None:  # it was removed: what it was stays, struck
+            row, struck = old.row, True
+        else:
+            row = cleaned(row)
+            struck = self.matches is not None and not self.matches(row)
         if row == old.row and struck == old.struck:
             return None
         new = Entry(old.key, row, struck)

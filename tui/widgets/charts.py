@@ -170,12 +170,12 @@ def _ticked(line: list[Run], column: int, bar: str) -> list[Run]:
     for text, style in line:
         if at <= column < at + len(text):
             here = text[column - at]
-            found += [(text[: column - at], style), (bar if here == " " else here, "hit"), (text[column - at + 1 :], style)]
+            found += [(text[: column - at], style), (bar if here == " " else here, "here"), (text[column - at + 1 :], style)]
         else:
             found.append((text, style))
         at += len(text)
     if at <= column:
-        found += [(" " * (column - at), "text"), (bar, "hit")]
+        found += [(" " * (column - at), "text"), (bar, "here")]
     return [piece for piece in found if piece[0]]
 
 

@@ -18,9 +18,9 @@ from textual.widget import Widget
 from tui.formats import cells, clip
 
 STYLES = (
-    "text", "dim", "strong", "head", "axis", "cursor", "mark", "hit", "bad", "warn", "good", "note", "live", "key", "string", "number",
-    "literal", "code", "p50", "p95", "p99", "paused", "scheduled", "blocked", "pending", "running", "retrying", "succeeded", "failed",
-    "cancelled", "expired",
+    "text", "dim", "strong", "head", "axis", "cursor", "mark", "hit", "here", "bad", "warn", "good", "note", "live", "key", "string",
+    "number", "literal", "code", "p50", "p95", "p99", "paused", "scheduled", "blocked", "pending", "running", "retrying", "succeeded",
+    "failed", "cancelled", "expired",
 )  # fmt: skip
 """A run of text names one of these; a name that is none of them is drawn as "text"."""
 PAINTS = frozenset(f"paint--{name}" for name in STYLES)

@@ -312,12 +312,17 @@ class PagedTable(ScrollView, can_focus=True):
 
     # -- drawing ---------------------------------------------------------------------------------------------------
 
+    @property
+    def _width(self) -> int:
+        """Cells of a line, without the scroll bar."""
+        return self.scrollable_content_region.width
+
     def notify_style_update(self) -> None:
         super().notify_style_update()
         self.brush.forget()
 
     def render_line(self, y: int) -> Strip:
-        width = self.size.width
+        width = self._width
         if y == 0:
             return self._titles(width)
         place = self.scroll_offset.y + y - 1
@@ -398,7 +403,7 @@ class PagedTable(ScrollView, can_focus=True):
 
     def _layout(self) -> list[tuple[Column, int]]:
         """The columns there is room for, and their widths."""
-        width, screen = self.size.width, self.app.size.width
+        width, screen = self._width, self.app.size.width
         if self._widths is None or self._widths[0] != (width, screen):
             shown = [column for column in self._columns if column.shown_from <= screen]
             fixed = sum(column.width or column.least for column in shown) + len(shown) - 1 + GUTTER
@@ -436,7 +441,7 @@ class PagedTable(ScrollView, can_focus=True):
 
     def _sized(self) -> None:
         """There are others, or more. Textual itself looks at the scroll bar only where a widget is not as large as what holds it."""
-        self.virtual_size = Size(self.size.width, self._source.total + 1)
+        self.virtual_size = Size(0, self._source.total + 1)
         self._scroll_update(self.virtual_size)
 
     def _scroll(self, top: int) -> None:
