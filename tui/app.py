@@ -108,11 +108,7 @@ class MonitorApp(App[int], inherit_bindings=False):
             for action in self.registry.on(screen):
                 for key in self.keys_by_id.get(action.id, action.keys).split(","):
                     other = taken.setdefault(key.strip(), action.id)
-                    if (
-                        key.strip()
-                        and other != action.id
-                        and (action.screen == self.registry[other].screen or action.id in self.keys_by_id)
-                    ):
+                    if key.strip() and other != action.id:
                         raise ConfigError(f"[monitor.keys]: expected one action on {key.strip()!r}, got {other} and {action.id}.")
 
     # what Textual asks for

@@ -21,7 +21,7 @@ from tui.formats import age, clip, count, counted, duration, fit, percent, rate,
 from tui.paging import ListSource
 from tui.preferences import WINDOWS
 from tui.refresh import Want
-from tui.screens.screen import MonitorScreen
+from tui.screens.screen import MonitorScreen, entitle, explain
 from tui.state import Body, History
 from tui.widgets.bars import Line, Piece
 from tui.widgets.charts import Chart, Drawn
@@ -35,6 +35,7 @@ SPARK_STEP_S, SPARK_BUCKETS = 10, 12
 QUEUES_MOST = 40
 """Queues whose history is asked for: more are not seen at once."""
 MUTE_MS = 3_600_000
+WAITING = ("Waiting for the daemon's answer.", "dim")
 SIGNS = {"bad": "bad", "warn": "warn", "note": "note"}
 
 
@@ -167,16 +168,6 @@ class OverviewScreen(MonitorScreen):
     def _age(self, since: object) -> str:
         return age(self.monitor.clock.now_ms() - since) if isinstance(since, int) and since else ""
 
-    def on_mount(self) -> None:
-        for id_, title in (
-            ("queues", "Queues"),
-            ("attention", "Needs attention"),
-            ("throughput", "Throughput tasks/s"),
-            ("latency", "Latency"),
-        ):
-            self.query_one(f"#{id_}").border_title = title
-        super().on_mount()
-
     # what changed
 
     def apply(self, dirty: set[str]) -> None:
@@ -248,9 +239,11 @@ class OverviewScreen(MonitorScreen):
         topic = f"history:{self.step_s}"
         lacking = self.monitor.known.lacking.get(topic)
         now = f"{self.window}  now {rate(here[-1])}  peak {rate(max(here))}" if here else "no history" if lacking else "loading"
-        throughput.border_subtitle = now
+        entitle(throughput, "Throughput tasks/s", now)
         newest = {one.name: next((value for value in reversed(one.values) if value is not None), None) for one in lines}
-        latency.border_subtitle = "  ".join(f"{name} {duration(value)}" for name, value in newest.items()) if any(newest.values()) else ""
+        entitle(
+            latency, "Latency", "  ".join(f"{name} {duration(value)}" for name, value in newest.items()) if any(newest.values()) else ""
+        )
 
     def _list_queues(self) -> None:
         rows = sorted(
@@ -258,11 +251,11 @@ class OverviewScreen(MonitorScreen):
         )
         self._queues.show(rows)
         table = self.query_one("#queues", PagedTable)
-        table.border_title = f"Queues {len(rows):,}" if rows else "Queues"
+        entitle(table, f"Queues {len(rows):,}" if rows else "Queues")
         if self.monitor.known.get("queues") is None:
-            table.empty = ([("Waiting for the daemon's answer.", "dim")],)
+            explain(table, WAITING)
         else:
-            table.empty = ([("No queue has had a task yet.", "text")], [("tq add -- make all  sends the first.", "dim")])
+            explain(table, ("No queue has had a task yet.", "text"), ("tq add -- make all  sends the first.", "dim"))
         names = tuple(row["name"] for row in rows[:QUEUES_MOST])
         if set(names) != set(self._names):
             self._names = names
@@ -301,12 +294,11 @@ class OverviewScreen(MonitorScreen):
         self._lines.show(rows)
         loud = [row for row in rows if (row.get("muted_until") or 0) <= now]
         table = self.query_one("#attention", PagedTable)
-        table.border_title = f"Needs attention {len(loud)}" if loud else "Needs attention"
-        lacking = known.lacking.get("attention")
-        text = "This daemon does not say what needs attention." if lacking else "Nothing needs a look."
-        waiting = known.get("attention") is None and not lacking
-        table.empty = ([("Waiting for the daemon's answer." if waiting else text, "dim" if lacking or waiting else "good")],)
-        table.border_subtitle = "enter opens it, m mutes it 1h" if rows else ""
+        entitle(table, f"Needs attention {len(loud)}" if loud else "Needs attention", "enter opens it, m mutes it 1h" if rows else "")
+        if "attention" in known.lacking:
+            explain(table, ("This daemon does not say what does.", "dim"))
+        else:
+            explain(table, WAITING if known.get("attention") is None else ("Nothing needs a look.", "good"))
         glyphs = self.monitor.glyphs
         signs = {"bad": Piece(f"{glyphs.bad} ", "$bad"), "warn": Piece(f"{glyphs.warn} ", "$warn")}
         pieces: list[Piece] = [Piece(" ")]
