@@ -334,7 +334,7 @@ def lines_of(ids: dict[str, list[int]], texts: Sequence[str], rng: random.Random
         ["events", "--limit", word],
         *[["log", each] for each in over], ["log", over[2], "--follow"], ["log", word], ["log", over[0], "--timestamps", "--tail", "5"],
         ["send", over[0], word], ["send", word, word],
-        ["log", over[0], "--since", word], ["log", over[0], "--stderr", "--attempt", word], ["stats"], ["verify"], ["backup", other],
+        ["log", over[0], "--since", word], ["log", over[0], "--stderr", "--attempt", word], ["stats"], ["monitor"], ["top", "--ascii"], ["verify"], ["backup", other],
         ["backup", f"{place}/none/{word}/x"],
         ["--data-dir", f"{other}r", "restore", other], ["--data-dir", f"{other}r", "restore", other], ["restore", f"/none/{word}"],
         ["compact"], ["doctor"], ["config", "show"], ["config", "check"], ["man", f"{other}m"], ["man", f"/dev/null/{word}"],
