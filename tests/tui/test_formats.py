@@ -33,7 +33,9 @@ def test_no_duration_is_wider_than_eight_cells_and_no_age_than_seven(ms: int) ->
     assert len(formats.age(ms)) <= 7
 
 
-@pytest.mark.parametrize(("ms", "text"), [(None, "—"), (-5, "0s"), (999, "0s"), (25_000, "25s"), (480_000, "8m"), (3 * HOUR, "3h"), (48 * HOUR, "2d")])
+@pytest.mark.parametrize(
+    ("ms", "text"), [(None, "—"), (-5, "0s"), (999, "0s"), (25_000, "25s"), (480_000, "8m"), (3 * HOUR, "3h"), (48 * HOUR, "2d")]
+)
 def test_an_age_has_one_unit(ms: float | None, text: str) -> None:
     assert formats.age(ms) == text
 
@@ -108,7 +110,16 @@ def test_every_state_has_a_sign_of_one_cell_and_a_word_of_its_own(glyphs: format
 
 
 def test_the_ascii_signs_are_ascii() -> None:
-    everything = [*ASCII.states.values(), ASCII.sparks, ASCII.eighths, *ASCII.axis.values(), ASCII.cursor, ASCII.mark, ASCII.more, ASCII.dots]
+    everything = [
+        *ASCII.states.values(),
+        ASCII.sparks,
+        ASCII.eighths,
+        *ASCII.axis.values(),
+        ASCII.cursor,
+        ASCII.mark,
+        ASCII.more,
+        ASCII.dots,
+    ]
     assert "".join(everything).isascii()
 
 
