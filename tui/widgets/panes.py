@@ -157,6 +157,8 @@ class TextPane(ScrollView, can_focus=True):
     def _sized(self) -> None:
         self.virtual_size = Size(0, len(self._rows) + bool(self._foot()))
         self._scroll_update(self.virtual_size)  # see PagedTable
+        if self.wrap and self._flowed[0] != self._width:  # there is a scroll bar now, or none any more; after that it stays so
+            self._flow()
 
     def _scroll(self, top: int) -> None:
         self.scroll_to(y=top, animate=False, force=True)
