@@ -34,8 +34,8 @@ def test_a_value_reads_as_json() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(2**63 + 1, "9223372036854775809"), (-(2**53) - 1, "-9007199254740993"), (b"\xde\xad\x00", "0xdead00"), (0.1, "0.1"), ("a\n\"b\"\\", '"a\\n\\"b\\"\\\\"'),
-     (None, "null"), (float("nan"), "nan"), ("", '""'), ({}, "{}"), ({1: 2}, "{ 1: 2 }")],
+    [(2**63 + 1, "9223372036854775809"), (-(2**53) - 1, "-9007199254740993"), (b"\xde\xad\x00", "0xdead00"), (0.1, "0.1"),
+     ('a\n"b"\\', r'"a\n\"b\"\\"'), (None, "null"), (float("nan"), "nan"), ("", '""'), ({}, "{}"), ({1: 2}, "{ 1: 2 }")],
 )  # fmt: skip
 def test_values_are_shown_exactly(value: object, text: str) -> None:
     assert " ".join(line.strip() for line in json_of(value)) == text
@@ -77,8 +77,9 @@ def test_a_value_without_end_or_bottom_is_cut_and_says_so() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "secret"),
     [("password", "x", True), ("api_key", "x", True), ("apiKey", "x", True), ("accessToken", "x", True), ("DB_PASSWORD", "x", True),
-     ("AUTH", "x", True), ("pgpassword", b"x", True), ("dsn", 4, True), ("url", "postgres://bob:pw@host/db", True), ("url", "https://host/", False),
-     ("password", "", False), ("password", None, False), ("passed", 4, False), ("monkey", "x", False), ("author", "x", False), ("tokens", 4, True)],
+     ("AUTH", "x", True), ("pgpassword", b"x", True), ("dsn", 4, True), ("url", "postgres://bob:pw@host/db", True),
+     ("url", "https://host/", False), ("password", "", False), ("password", None, False), ("passed", 4, False), ("monkey", "x", False),
+     ("author", "x", False), ("tokens", 4, True)],
 )  # fmt: skip
 def test_what_looks_like_a_secret_is_known(key: str, value: object, secret: bool) -> None:
     assert documents.is_secret(key, value) is secret
@@ -194,7 +195,8 @@ def test_a_line_without_end_is_kept_to_its_first_characters() -> None:
 
 @pytest.mark.parametrize(
     ("text", "style"),
-    [("ERROR it broke", "bad"), ("2026 [WARN] slow", "warn"), ("INFO: ok", "note"), ("x DEBUG y", "dim"), ("terrors", "text"), ("a" * 90 + " ERROR", "text")],
+    [("ERROR it broke", "bad"), ("2026 [WARN] slow", "warn"), ("INFO: ok", "note"), ("x DEBUG y", "dim"), ("terrors", "text"),
+     ("a" * 90 + " ERROR", "text")],
 )  # fmt: skip
 def test_the_word_for_a_level_gives_the_line_its_style(text: str, style: str) -> None:
     assert documents.OutputLine(0, 1, text).runs()[-1] == (text, style)

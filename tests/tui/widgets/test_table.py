@@ -475,8 +475,9 @@ async def test_an_ascii_table_is_ascii() -> None:
 
 
 HOSTILE = [
-    "\x1b]52;c;aGFja2Vk\x07", "\x1b[31mred\x1b[0m", "\x9b31m", "[@click=app.quit]quit[/]", "[bold red]x[/]", "a\u202eb\u2066c", "\x00\x07\x08\x7f",
-    "日本語テキスト" * 9, "e\u0301\u0302\u0303" * 40, "\u0301", "👩\u200d👩\u200d👧" * 20, "❤\ufe0f" * 30, "x" * 10_000, "a\nb\tc\rd", "\ud800",
+    "\x1b]52;c;aGFja2Vk\x07", "\x1b[31mred\x1b[0m", "\x9b31m", "[@click=app.quit]quit[/]", "[bold red]x[/]", "a\u202eb\u2066c",
+    "\x00\x07\x08\x7f", "日本語テキスト" * 9, "e\u0301\u0302\u0303" * 40, "\u0301", "👩\u200d👩\u200d👧" * 20, "❤\ufe0f" * 30,
+    "x" * 10_000, "a\nb\tc\rd", "\ud800",
 ]  # fmt: skip
 
 
