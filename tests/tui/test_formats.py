@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -29,6 +29,7 @@ def test_a_duration_has_about_three_figures(ms: float | None, text: str) -> None
     assert formats.duration(ms) == text
 
 
+@settings(deadline=None)
 @given(st.integers(min_value=0, max_value=10**13))
 def test_no_duration_is_wider_than_eight_cells_and_no_age_than_seven(ms: int) -> None:
     assert len(formats.duration(ms)) <= 8
@@ -76,11 +77,13 @@ def test_an_axis_ends_at_a_round_number(value: float, above: float) -> None:
     assert formats.nice_above(value) == above
 
 
+@settings(deadline=None)
 @given(st.floats(min_value=1e-12, max_value=1e15))
 def test_the_end_of_an_axis_is_never_below_the_value_nor_twice_as_high(value: float) -> None:
     assert value <= formats.nice_above(value) < value * 2
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60), st.integers(0, 40), st.booleans())
 def test_what_is_fitted_is_exactly_as_wide_as_asked_for(text: str, width: int, right: bool) -> None:
     assert cell_len(formats.fit(formats.safe_text(text), width, right=right)) == width

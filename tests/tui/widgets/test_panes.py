@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from textual.pilot import Pilot
 
@@ -34,6 +34,7 @@ LINE = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(LINE, st.integers(2, 30))
 def test_a_wrapped_line_keeps_its_text_and_its_styles(line: list[tuple[str, str]], width: int) -> None:
     text = "".join(piece for piece, _ in line)
@@ -47,6 +48,7 @@ def test_a_wrapped_line_keeps_its_text_and_its_styles(line: list[tuple[str, str]
     assert [start for start, _ in rows] == [sum(len(piece) for _, row in rows[:at] for piece, _ in row) for at in range(len(rows))]
 
 
+@settings(deadline=None)
 @given(LINE, st.integers(0, 40), st.integers(0, 40))
 def test_the_pieces_between_two_places_are_the_text_between_them(line: list[tuple[str, str]], first: int, end: int) -> None:
     text = "".join(piece for piece, _ in line)
