@@ -44,8 +44,8 @@ AGAIN_S = 2.0
 ALWAYS = {"status": Want("status", every_s=5.0)}
 """Asked whatever screen is in front: line 1 tells it."""
 PLACES = {
-    "queue": "queues", "type": "tasks", "task": "tasks", "tasks": "dead", "workers": "workers", "worker": "workers", "schedule": "schedules",
-    "alert": "events", "store": "config", "clock": "events",
+    "queue": "queues", "type": "tasks", "task": "tasks", "tasks": "dead", "workers": "workers", "worker": "workers",
+    "schedule": "schedules", "alert": "events", "store": "config", "clock": "events",
 }  # fmt: skip
 """The screen that shows what a line of attention is about."""
 Undo = Callable[[], Awaitable[object]]
@@ -58,8 +58,14 @@ class MonitorApp(App[int], inherit_bindings=False):
     ENABLE_COMMAND_PALETTE = False
     MODES: ClassVar[dict[str, Any]] = {screen.title_id: screen for screen in SCREENS}
     DEFAULT_MODE = SCREENS[0].title_id
-    HORIZONTAL_BREAKPOINTS: ClassVar[Any] = [(0, "-tiny"), (60, "-small"), (80, "-narrow"), (100, "-wide"), (140, "-huge")]
-    VERTICAL_BREAKPOINTS: ClassVar[Any] = [(0, "-flat"), (16, "-low"), (24, "-usual"), (34, "-tall")]
+    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012 - as Textual declares it
+        (0, "-tiny"),
+        (60, "-small"),
+        (80, "-narrow"),
+        (100, "-wide"),
+        (140, "-huge"),
+    ]
+    VERTICAL_BREAKPOINTS = [(0, "-flat"), (16, "-low"), (24, "-usual"), (34, "-tall")]  # noqa: RUF012 - as above
     registry = Registry([*SHELL, *screen_actions(SCREENS), *(action for screen in SCREENS for action in screen.ACTIONS)])
     BINDINGS: ClassVar[Any] = [binding(action) for action in registry if not action.screen and action.keys]
 
@@ -102,7 +108,7 @@ class MonitorApp(App[int], inherit_bindings=False):
             for action in self.registry.on(screen):
                 for key in self.keys_by_id.get(action.id, action.keys).split(","):
                     other = taken.setdefault(key.strip(), action.id)
-                    if key.strip() and other != action.id and (action.screen == self.registry[other].screen or action.id in self.keys_by_id):
+                    if key.strip() and other != action.id:
                         raise ConfigError(f"[monitor.keys]: expected one action on {key.strip()!r}, got {other} and {action.id}.")
 
     # what Textual asks for
@@ -153,6 +159,15 @@ class MonitorApp(App[int], inherit_bindings=False):
         return next((screen for screen in reversed(self.screen_stack) if isinstance(screen, MonitorScreen)), None)
 
     @property
+    def on_a_page(self) -> bool:
+        """Whether what is in front was opened from a screen."""
+        return len([screen for screen in self.screen_stack if isinstance(screen, MonitorScreen)]) > 1
+
+    @property
+    def has_last(self) -> bool:
+        return bool(self._last)
+
+    @property
     def may_write(self) -> bool:
         return self.feed.may_write
 
@@ -200,7 +215,9 @@ class MonitorApp(App[int], inherit_bindings=False):
         if totals is None:
             return ""
         states = totals.get("states", {})
-        return "  ".join(f"{name} {short(states.get(name))}" for name in ("pending", "running", "retrying", "scheduled", "failed", "succeeded"))
+        return "  ".join(
+            f"{name} {short(states.get(name))}" for name in ("pending", "running", "retrying", "scheduled", "failed", "succeeded")
+        )
 
     def entered(self, screen: MonitorScreen) -> None:
         """A screen came to the front: ask for what it shows."""
@@ -299,7 +316,8 @@ class MonitorApp(App[int], inherit_bindings=False):
 
     async def confirm(self, question: Question) -> bool:
         """Ask; whether it was confirmed. For use inside an action."""
-        return bool(await self.push_screen_wait(Confirm(question)))
+        answer: bool = await self.push_screen_wait(Confirm(question))
+        return answer
 
     def toggle_freeze(self) -> None:
         """Hold everything as it is, or let it go on."""
@@ -361,4 +379,3 @@ class MonitorApp(App[int], inherit_bindings=False):
         self.refresh(repaint=True, layout=True)
         for widget in self.screen.query(Widget):
             widget.refresh()
-

@@ -120,9 +120,7 @@ class Feed:
         found: Body = body
         return found
 
-    def stream(
-        self, topics: Sequence[str], ids: Sequence[int] | None = None, *, offset: int = 0
-    ) -> AsyncGenerator[Body, None]:
+    def stream(self, topics: Sequence[str], ids: Sequence[int] | None = None, *, offset: int = 0) -> AsyncGenerator[Body, None]:
         """The events of a ``watch`` on a connection of its own, which ends with the iteration; DaemonNotRunning when the daemon goes."""
         return AsyncClient(self.data_dir).watch(topics, ids, offset=offset)
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from tq.config import tables
 from tq.errors import ConfigError
@@ -75,15 +75,18 @@ def _checked(where: str, found: Preferences, values: Mapping[str, Any]) -> Prefe
         kind = kinds.get(name)
         if kind is None:
             close = difflib.get_close_matches(name, kinds, 1)
-            raise ConfigError(f"{where}: expected one of {', '.join(kinds)}, got {name!r}." + (f" Did you mean {close[0]!r}?" if close else ""))
+            raise ConfigError(
+                f"{where}: expected one of {', '.join(kinds)}, got {name!r}." + (f" Did you mean {close[0]!r}?" if close else "")
+            )
         if not isinstance(value, kind) or value == "":
             raise ConfigError(f"{where}: {name}: expected {_KINDS[kind]}, got {value!r}.")
         if name in words and value not in words[name]:
             raise ConfigError(f"{where}: {name}: expected {' or '.join(words[name])}, got {value!r}.")
         if name == "keys":
-            wrong = {key: one for key, one in value.items() if not isinstance(one, str) or not one}
+            keys = cast("dict[str, object]", value)
+            wrong = {key: one for key, one in keys.items() if not isinstance(one, str) or not one}
             if wrong:
-                raise ConfigError(f"{where}: keys: expected keys such as \"ctrl+f\" by ids of actions, got {wrong!r}.")
+                raise ConfigError(f'{where}: keys: expected keys such as "ctrl+f" by ids of actions, got {wrong!r}.')
     return replace(found, **values)
 
 

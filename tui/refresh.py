@@ -106,7 +106,9 @@ class Refresher:
         """Seconds until the next question."""
         if not self._feed.standing.phase.connected:
             return 3600.0
-        waits = [self._due(topic, want) for topic, want in self._wants.items() if topic not in self._out and topic not in self._known.lacking]
+        waits = [
+            self._due(topic, want) for topic, want in self._wants.items() if topic not in self._out and topic not in self._known.lacking
+        ]
         return min(max(min(waits, default=float("inf")) - self._clock.ticks(), 0.0), 3600.0)
 
     async def _ask(self, topic: str, want: Want) -> None:

@@ -35,12 +35,11 @@ def screen_actions(screens: Iterable[type[MonitorScreen]]) -> list[Action]:
 
 
 def _on_a_page(context: Context) -> bool:
-    return len(context.app.screen_stack) > 1
+    return bool(context.app.on_a_page)
 
 
 def _back(context: Context) -> None:
-    if _on_a_page(context):
-        context.app.pop_screen()
+    context.app.pop_screen()
 
 
 def _leave(context: Context) -> None:
@@ -87,8 +86,8 @@ SHELL = (
     ),
     Action(
         id="freeze", title="Freeze", help="Hold everything on the screen as it is; once more lets it go on.", keys="Z",
-        run=lambda context: context.app.toggle_freeze(), says=lambda context: "Go on" if context.app.frozen else "Freeze", words=("freeze",),
-        footer=75,
+        run=lambda context: context.app.toggle_freeze(), says=lambda context: "Go on" if context.app.frozen else "Freeze",
+        words=("freeze",), footer=75,
     ),
     Action(
         id="undo", title="Undo", help="Take back what was just done, while the message about it stands.", keys="u",
@@ -99,7 +98,7 @@ SHELL = (
     ),
     Action(
         id="last", title="Last screen", help="The screen that was in front before this one.", keys="-",
-        run=lambda context: context.app.last_screen(), footer=0,
+        run=lambda context: context.app.last_screen(), applies=lambda context: bool(context.app.has_last), footer=0,
     ),
     Action(
         id="leave", title="Quit", help="Back from a page; on a screen, leave the monitor. The daemon goes on.", keys="q", run=_leave,
@@ -118,8 +117,8 @@ SHELL = (
         run=lambda context: context.app.feed.reconnect(), words=("reconnect",), footer=0,
     ),
     Action(
-        id="redraw", title="Redraw", help="Paint the whole screen again.", keys="ctrl+l", run=lambda context: context.app.redraw(), footer=0,
-        words=("redraw",),
+        id="redraw", title="Redraw", help="Paint the whole screen again.", keys="ctrl+l", run=lambda context: context.app.redraw(),
+        words=("redraw",), footer=0,
     ),
     Action(
         id="set", title="Set", help="Change a setting of the monitor until it ends: :set theme tq-light.", run=_set, words=("set",),
@@ -127,6 +126,6 @@ SHELL = (
     ),
     Action(
         id="daemon.start", title="Start the daemon", help="Start a daemon for this instance, as `tq daemon start` does.", run=_start,
-        applies=_cut_off, words=("start",), twin=lambda context: "tq daemon start", footer=0, weight=1,
+        applies=_cut_off, words=("start",), twin=lambda _: "tq daemon start", footer=0, weight=1,
     ),
 )  # fmt: skip

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tq.model import safe_text
+from tui.formats import cleaned
 
 Body = dict[str, Any]
 COUNTED = ("added", "succeeded", "failed", "retried")
@@ -23,17 +23,6 @@ SERIES = (*COUNTED, "pending", "running", "scheduled", "retrying", "dead", "p50"
 KEEP = 720
 """Buckets of a series that are kept."""
 RATE_OVER_MS = 10_000
-
-
-def clean(value: Any) -> Any:
-    """``value`` with every text in it, keys too, as it may meet a terminal. Bytes stay: they are cleaned when they become text."""
-    if isinstance(value, str):
-        return value if value.isprintable() else safe_text(value)
-    if isinstance(value, list):
-        return [clean(one) for one in value]
-    if isinstance(value, dict):
-        return {clean(key): clean(one) for key, one in value.items()}
-    return value
 
 
 @dataclass(slots=True)
@@ -89,7 +78,7 @@ class Known:
 
     def take(self, topic: str, body: Body, now_ms: int) -> None:
         """The newest answer about ``topic``."""
-        fresh = clean(body)
+        fresh = cleaned(body)
         self.taken[topic] = now_ms
         self.lacking.pop(topic, None)
         if topic == "totals":
@@ -109,7 +98,7 @@ class Known:
     def lacks(self, topic: str, why: str) -> None:
         """The daemon has no answer to this: say so once."""
         if topic not in self.lacking:
-            self.lacking[topic] = clean(why)
+            self.lacking[topic] = cleaned(why)
             self.dirty.add(topic)
 
     def begin_anew(self) -> None:
@@ -131,10 +120,10 @@ class Known:
         """The newest answer about ``topic``, cleaned; None if none has come."""
         return self._bodies.get(topic)
 
-    def rows(self, topic: str, key: str) -> list[Body]:
+    def rows(self, topic: str, key: str) -> Sequence[Body]:
         """The list under ``key`` of the newest answer; empty if none has come."""
         found = (self._bodies.get(topic) or {}).get(key)
-        return found if isinstance(found, list) else []
+        return found if isinstance(found, tuple) else ()
 
     def history(self, queue: str | None, step_s: int) -> History | None:
         return self._history.get((queue, step_s))

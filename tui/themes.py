@@ -19,9 +19,7 @@ from tui.formats import WORDS
 STATES = tuple(WORDS)
 
 
-def _states(
-    *, grey: str, pink: str, blue: str, amber: str, green: str, red: str, brown: str
-) -> dict[str, str]:
+def _states(*, grey: str, pink: str, blue: str, amber: str, green: str, red: str, brown: str) -> dict[str, str]:
     return {
         "state-scheduled": pink, "state-blocked": pink, "state-pending": grey, "state-running": blue, "state-retrying": amber,
         "state-succeeded": green, "state-failed": red, "state-cancelled": grey, "state-expired": brown,
@@ -39,7 +37,17 @@ _SIXTEEN = _states(
 
 
 def _theme(
-    name: str, states: dict[str, str], *, ground: str, text: str, surface: str, muted: str, rule: str, cursor: str, marked: str, dark: bool = True
+    name: str,
+    states: dict[str, str],
+    *,
+    ground: str,
+    text: str,
+    surface: str,
+    muted: str,
+    rule: str,
+    cursor: str,
+    marked: str,
+    dark: bool = True,
 ) -> Theme:
     return Theme(
         name=name, dark=dark, primary=states["state-running"], secondary=states["state-scheduled"], accent=states["state-running"],

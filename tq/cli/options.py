@@ -242,7 +242,9 @@ COMMANDS: dict[str, Command] = {
         ),
     ),
     "stats": Command("Counts, rates and run times.", options=(JSON,)),
-    "monitor": Command("A full-screen dashboard of the instance; where standard output is no terminal, what `tq stats` prints.", options=MONITOR),
+    "monitor": Command(
+        "A full-screen dashboard of the instance; where standard output is no terminal, what `tq stats` prints.", options=MONITOR,
+    ),
     "top": Command("The same as `tq monitor`.", options=MONITOR),
     "verify": Command("Check every record of the store; the daemon may run."),
     "backup": Command("Copy the store, also while the daemon runs.", "dest", "one"),

@@ -8,10 +8,10 @@ Promises: it lists all actions of that screen and all that are everywhere, with 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual.app import ComposeResult
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
@@ -35,7 +35,7 @@ MOVING = (
 class HelpScreen(ModalScreen[None]):
     """A page of help over the screen in front."""
 
-    BINDINGS = [Binding("escape,q,?,f1", "dismiss", "Close")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,?,f1", "dismiss", "Close")]
 
     @property
     def _monitor(self) -> MonitorApp:
@@ -65,13 +65,14 @@ class HelpScreen(ModalScreen[None]):
             parts += [(f"{name}\n", "bold $primary"), *(part for action in members for part in self._lines(action)), "\n"]
         parts += [("Moving about\n", "bold $primary")]
         for keys, words in MOVING:
-            parts += [(f"  {keys:18}", "bold"), f" {words}\n"]
-        parts += [
-            ("\nOther keys: ", "$muted"), ("[monitor.keys] in tq.toml, by the names in brackets above.", "$muted"),
-        ]  # fmt: skip
+            parts += [(f"  {keys:22}", "bold"), f" {words}\n"]
+        names = ", ".join(f"{shown_keys(self._keys(action))} {action.id}" for action in actions if action.keys)
+        parts += [("\nOther keys\n", "bold $primary"), "  In [monitor.keys] of tq.toml, by these names:\n", (f"  {names}\n", "$muted")]
         return Content.assemble(*parts)
 
+    def _keys(self, action: Action) -> str:
+        return shown_keys(self._monitor.keys_by_id.get(action.id, action.keys))
+
     def _lines(self, action: Action) -> list[Any]:
-        keys = shown_keys(self._monitor.keys_by_id.get(action.id, action.keys))
-        word = f" :{action.words[0]} {action.takes}".rstrip() if action.words else ""
-        return [(f"  {keys:18}", "bold"), f" {action.help}", (f"{word}  [{action.id}]\n", "$muted")]
+        word = f":{action.words[0]} {action.takes}".rstrip() if action.words else ""
+        return [(f"  {self._keys(action):8}", "bold"), (f"{word:15} ", "$muted"), f"{action.help}\n"]

@@ -21,7 +21,7 @@ from tui.formats import age, clip, count, counted, duration, fit, percent, rate,
 from tui.paging import ListSource
 from tui.preferences import WINDOWS
 from tui.refresh import Want
-from tui.screens.screen import MonitorScreen
+from tui.screens.screen import MonitorScreen, entitle, explain
 from tui.state import Body, History
 from tui.widgets.bars import Line, Piece
 from tui.widgets.charts import Chart, Drawn
@@ -35,6 +35,7 @@ SPARK_STEP_S, SPARK_BUCKETS = 10, 12
 QUEUES_MOST = 40
 """Queues whose history is asked for: more are not seen at once."""
 MUTE_MS = 3_600_000
+WAITING = ("Waiting for the daemon's answer.", "dim")
 SIGNS = {"bad": "bad", "warn": "warn", "note": "note"}
 
 
@@ -83,12 +84,12 @@ class OverviewScreen(MonitorScreen):
     ACTIONS: ClassVar[tuple[Action, ...]] = (
         Action(
             id="overview.window", title="Window", help="Show 10 minutes, 2 hours, 12 hours or 5 days in the charts.", keys="w",
-            run=lambda context: context.screen.next_window(), says=lambda context: f"Window {context.screen.window}", screen="overview",
-            words=("window",), footer=20, group="Overview",
+            run=lambda context: context.screen.next_window(), screen="overview", words=("window",), footer=20, group="Overview",
         ),
         Action(
-            id="overview.mute", title="Mute 1h", help="Say nothing of this line of attention for an hour.", keys="m", run=_mute, writes=True,
-            screen="overview", applies=lambda context: context.screen.at_attention is not None, words=("mute",), footer=15, group="Overview",
+            id="overview.mute", title="Mute 1h", help="Say nothing of this line of attention for an hour.", keys="m", weight=1, run=_mute,
+            writes=True, screen="overview", applies=lambda context: context.screen.at_attention is not None, words=("mute",), footer=15,
+            group="Overview",
         ),
     )  # fmt: skip
 
@@ -129,15 +130,11 @@ class OverviewScreen(MonitorScreen):
         glyphs, drawing = monitor.glyphs, monitor.drawing
         yield Figures(glyphs=glyphs, id="figures")
         with Horizontal(id="charts"):
-            yield Chart(drawing=drawing, writer=lambda value: short(value), glyphs=glyphs, id="throughput", classes="pane")
+            yield Chart(drawing=drawing, writer=short, glyphs=glyphs, id="throughput", classes="pane")
             yield Chart(drawing=drawing, writer=duration, glyphs=glyphs, id="latency", classes="pane")
         with Horizontal(id="lists"):
-            queues = PagedTable(self._queues, self._queue_columns(), glyphs=glyphs, id="queues", classes="pane")
-            queues.empty = ([("No queue has had a task yet.", "text")], [("tq add -- make all  sends the first.", "dim")])
-            yield queues
-            attention = PagedTable(self._lines, self._attention_columns(), glyphs=glyphs, flashes=False, id="attention", classes="pane")
-            attention.empty = ([("Nothing needs a look.", "good")],)
-            yield attention
+            yield PagedTable(self._queue_columns(), self._queues, glyphs=glyphs, id="queues", classes="pane")
+            yield PagedTable(self._attention_columns(), self._lines, glyphs=glyphs, flashes=False, id="attention", classes="pane")
         yield Line(id="worst")
 
     def _queue_columns(self) -> list[Column]:
@@ -150,11 +147,11 @@ class OverviewScreen(MonitorScreen):
         return [
             Column("name", "QUEUE", 0, lambda row: [(row["name"], "text")], least=10),
             Column("state", "STATE", 9, lambda row: [(row["state"], row["style"])]),
-            Column("pending", f"PEND {glyphs.falling}", 9, lambda row: [(count(row["pending"]), "text")], right=True),
-            Column("running", "RUN", 7, lambda row: [(row["running"], "text")], right=True),
+            Column("pending", f"PEND {glyphs.falling}", 8, lambda row: [(count(row["pending"]), "text")], right=True),
+            Column("running", "RUN", 6, lambda row: [(row["running"], "text")], right=True),
             Column("rate", "RATE", 7, lambda row: [(rate(row["rate"], minute=True), "text")], right=True),
             Column("fail", "FAIL", 6, share, right=True),
-            Column("p95", "RUN95", 7, lambda row: [(duration(row["p95"]), "dim")], right=True),
+            Column("p95", "RUN95", 7, lambda row: [(duration(row["p95"]), "dim")], right=True, shown_from=140),
             Column("course", "2 MIN", 12, lambda row: [(spark(row["course"], 12, glyphs), "live")]),
         ]
 
@@ -170,11 +167,6 @@ class OverviewScreen(MonitorScreen):
 
     def _age(self, since: object) -> str:
         return age(self.monitor.clock.now_ms() - since) if isinstance(since, int) and since else ""
-
-    def on_mount(self) -> None:
-        for id_, title in (("queues", "Queues"), ("attention", "Needs attention"), ("throughput", "Throughput tasks/s"), ("latency", "Latency")):
-            self.query_one(f"#{id_}").border_title = title
-        super().on_mount()
 
     # what changed
 
@@ -202,11 +194,12 @@ class OverviewScreen(MonitorScreen):
         history = self.monitor.known.history(None, 1) or History(1)
         wide = self.monitor.known.history(None, self.step_s) or History(self.step_s)
         done, failed, retried = (history.added_up(name, 60) for name in ("succeeded", "failed", "retried"))
-        ended = sum(value for value in (done, failed, retried) if value is not None)
+        ended = (done or 0) + (failed or 0) + (retried or 0)
         pending = [value for value in history.last("pending", 60) if value is not None]
         change = (pending[-1] - pending[0]) * 60 / max(len(pending) - 1, 1) if len(pending) > 10 else 0.0
         before = [value for value in history.last("succeeded", 120)[:60] if value is not None]
-        more = (done or 0) / sum(before) - 1 if done is not None and len(before) == 60 and sum(before) else None
+        earlier = sum(before, 0.0) if len(before) == 60 else 0.0
+        more = done / earlier - 1 if done is not None and earlier else None
         glyphs, lost = self.monitor.glyphs, wide.added_up("failed", BUCKETS[self.step_s])
 
         def trend(value: float, text: str) -> str:
@@ -232,27 +225,37 @@ class OverviewScreen(MonitorScreen):
         number, ticks = BUCKETS[self.step_s], self.monitor.clock.ticks()
         parts = [history.last(name, number) for name in ("succeeded", "failed", "retried")]
         ended: list[float | None] = [
-            None if all(value is None for value in bucket) else sum(value or 0 for value in bucket) / self.step_s for bucket in zip(*parts, strict=True)
+            None if all(value is None for value in bucket) else sum(value or 0 for value in bucket) / self.step_s
+            for bucket in zip(*parts, strict=True)
         ]
         throughput, latency = self.query_one("#throughput", Chart), self.query_one("#latency", Chart)
         throughput.show([Series(ended, "live", name="ended")], until_ms=history.until, step_s=self.step_s, now_s=ticks)
         lines = [
-            Series(history.last(name, number), name, weight, name) for name, weight in (("p50", "thick"), ("p95", "thin"), ("p99", "dotted"))
+            Series(history.last(name, number), name, weight, name)
+            for name, weight in (("p50", "thick"), ("p95", "thin"), ("p99", "dotted"))
         ]
         latency.show(lines, until_ms=history.until, step_s=self.step_s, now_s=ticks)
         here = [value for value in ended if value is not None]
         topic = f"history:{self.step_s}"
         lacking = self.monitor.known.lacking.get(topic)
         now = f"{self.window}  now {rate(here[-1])}  peak {rate(max(here))}" if here else "no history" if lacking else "loading"
-        throughput.border_subtitle = now
+        entitle(throughput, "Throughput tasks/s", now)
         newest = {one.name: next((value for value in reversed(one.values) if value is not None), None) for one in lines}
-        latency.border_subtitle = "  ".join(f"{name} {duration(value)}" for name, value in newest.items()) if any(newest.values()) else ""
+        entitle(
+            latency, "Latency", "  ".join(f"{name} {duration(value)}" for name, value in newest.items()) if any(newest.values()) else ""
+        )
 
     def _list_queues(self) -> None:
-        rows = sorted((self._queue(row) for row in self.monitor.known.rows("queues", "queues")), key=lambda row: (-row["pending"], row["name"]))
+        rows = sorted(
+            (self._queue(row) for row in self.monitor.known.rows("queues", "queues")), key=lambda row: (-row["pending"], row["name"])
+        )
         self._queues.show(rows)
         table = self.query_one("#queues", PagedTable)
-        table.border_title = f"Queues {len(rows):,}" if rows else "Queues"
+        entitle(table, f"Queues {len(rows):,}" if rows else "Queues")
+        if self.monitor.known.get("queues") is None:
+            explain(table, WAITING)
+        else:
+            explain(table, ("No queue has had a task yet.", "text"), ("tq add -- make all  sends the first.", "dim"))
         names = tuple(row["name"] for row in rows[:QUEUES_MOST])
         if set(names) != set(self._names):
             self._names = names
@@ -281,7 +284,7 @@ class OverviewScreen(MonitorScreen):
             "running": f"{running:,}/{slots}" if slots else f"{running:,}",
             "rate": None if minute[0] is None else sum(value or 0 for value in minute) / 60,
             "fail": (parts[1] + parts[2]) / sum(parts) if sum(parts) else None, "p95": times[-1] if times else None,
-            "course": [value for value in history.last("pending", SPARK_BUCKETS)],
+            "course": history.last("pending", SPARK_BUCKETS),
         }  # fmt: skip
 
     def _list_attention(self) -> None:
@@ -291,11 +294,11 @@ class OverviewScreen(MonitorScreen):
         self._lines.show(rows)
         loud = [row for row in rows if (row.get("muted_until") or 0) <= now]
         table = self.query_one("#attention", PagedTable)
-        table.border_title = f"Needs attention {len(loud)}" if loud else "Needs attention"
-        lacking = known.lacking.get("attention")
-        text = "This daemon does not say what needs attention." if lacking else "Nothing needs a look."
-        table.empty = ([(text, "note" if lacking else "good")],)
-        table.border_subtitle = "enter opens it, m mutes it 1h" if rows else ""
+        entitle(table, f"Needs attention {len(loud)}" if loud else "Needs attention", "enter opens it, m mutes it 1h" if rows else "")
+        if "attention" in known.lacking:
+            explain(table, ("This daemon does not say what does.", "dim"))
+        else:
+            explain(table, WAITING if known.get("attention") is None else ("Nothing needs a look.", "good"))
         glyphs = self.monitor.glyphs
         signs = {"bad": Piece(f"{glyphs.bad} ", "$bad"), "warn": Piece(f"{glyphs.warn} ", "$warn")}
         pieces: list[Piece] = [Piece(" ")]
@@ -307,7 +310,7 @@ class OverviewScreen(MonitorScreen):
     def status(self) -> Sequence[Piece]:
         known, glyphs, now = self.monitor.known, self.monitor.glyphs, self.monitor.clock.now_ms()
         loud = [row for row in known.rows("attention", "lines") if (row.get("muted_until") or 0) <= now]
-        bad, warn = (sum(row.get("weight") == weight for row in loud) for weight in ("bad", "warn"))
+        bad, warn = (len([row for row in loud if row.get("weight") == weight]) for weight in ("bad", "warn"))
         totals = known.totals
         if totals is None:
             return [Piece("waiting for the first figures", "$muted")]

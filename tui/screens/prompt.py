@@ -8,7 +8,6 @@ Promises: a line that is not understood stays, with what was expected above it; 
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, cast
 
 from textual import events
@@ -22,6 +21,13 @@ from tui.widgets.bars import Line, Piece
 
 if TYPE_CHECKING:
     from tui.app import MonitorApp
+
+
+def _common(choices: list[str]) -> str:
+    """What all of them begin with."""
+    first, last = min(choices), max(choices)
+    return first[: next((at for at, one in enumerate(first) if last[at : at + 1] != one), len(first))]
+
 
 SHOWN = 8
 """Choices that are shown above the line."""
@@ -91,8 +97,12 @@ class Prompt(ModalScreen[None]):
         line = self.query_one(Input)
         if event.key == "escape":
             self.dismiss()
-        elif event.key in ("tab", "shift+tab") and self._choices:
-            common = os.path.commonprefix(self._choices)
+        elif event.key in ("tab", "shift+tab"):
+            if self._at < 0 or line.value != self._choices[self._at]:
+                self._offer(line.value)  # the last key may be ahead of the message that tells of it
+            if not self._choices:
+                return
+            common = _common(self._choices)
             if self._at < 0 and len(common) > len(self._typed):
                 line.value = common
             else:

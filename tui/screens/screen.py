@@ -18,10 +18,12 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
 from textual.screen import Screen
+from textual.widget import Widget
 
 from tui.actions import Action, Context
 from tui.widgets import topbar
 from tui.widgets.bars import Line, Piece, key_pieces
+from tui.widgets.table import PagedTable
 from tui.widgets.toast import Toast, TooSmall
 
 if TYPE_CHECKING:
@@ -29,10 +31,30 @@ if TYPE_CHECKING:
     from tui.refresh import Want
 
 
+def entitle(widget: Widget, title: str, subtitle: str = "") -> None:
+    """Give a pane its titles, if they are others: to set one draws the whole pane again."""
+    if (widget.border_title, widget.border_subtitle) != (title, subtitle):
+        widget.border_title, widget.border_subtitle = title, subtitle
+
+
+def explain(table: PagedTable, *lines: tuple[str, str]) -> None:
+    """Say why a list is empty: lines of text, each with the name of its style."""
+    wanted = tuple([line] for line in lines)
+    if table.empty != wanted:
+        table.empty = wanted
+        table.refresh()
+
+
 def binding(action: Action) -> Binding:
     """The binding of an action; its id is what the key map of the settings file names."""
     return Binding(
-        action.keys, f"app.do({action.id!r})", action.title, show=bool(action.footer), tooltip=action.help, id=action.id, priority=action.priority
+        action.keys,
+        f"app.do({action.id!r})",
+        action.title,
+        show=bool(action.footer),
+        tooltip=action.help,
+        id=action.id,
+        priority=action.priority,
     )
 
 
@@ -120,6 +142,9 @@ class MonitorScreen(Screen[Any]):
     def place(self) -> str:
         """The screen of a digit that this one is, or belongs to."""
         return self.title_id
+
+    def on_descendant_focus(self) -> None:
+        self.lines()  # what can be done depends on what has the focus
 
     def on_resize(self) -> None:
         if self.is_mounted:

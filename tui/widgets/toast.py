@@ -52,5 +52,5 @@ class TooSmall(Widget, can_focus=False):
 
     def render(self) -> Content:
         columns, rows = self.app.size
-        notice = f"tq monitor needs {LEAST[0]}×{LEAST[1]}, this is {columns}×{rows}"
+        notice = f"tq monitor needs {LEAST[0]} by {LEAST[1]}, this is {columns} by {rows}"
         return Content.assemble((notice, "bold"), "\n", self._figures)

@@ -48,7 +48,7 @@ def connection(view: View) -> Piece:
     wait = max(standing.next_try - view.ticks, 0)
     soon = f", try in {round(wait)}s" if wait >= 0.5 else ", trying"
     found = {
-        Phase.STARTING: Piece(f"{glyphs.state('pending')} no daemon yet", "$warn"),
+        Phase.STARTING: Piece(f"{glyphs.state('pending')} {'no daemon yet' if standing.tries else 'connecting'}", "$warn"),
         Phase.SYNCING: Piece(f"{glyphs.state('retrying')} syncing {view.progress:.0%}", "$warn"),
         Phase.STALE: Piece(f"{glyphs.warn} stale {age((view.ticks - standing.heard_at) * 1000)}", "bold $warn"),
         Phase.DOWN: Piece(f"{glyphs.bad} down {since}{soon}", "bold $bad"),
@@ -73,10 +73,7 @@ def identity(view: View, width: int) -> tuple[list[Piece], list[Piece]]:
         left.append(Piece(f"  up {duration(view.uptime_ms // 1000 * 1000)}", "$muted"))
     if view.draining:
         left.append(Piece(f"  {view.glyphs.warn} draining", "bold $warn"))
-    if view.may_write:
-        role = Piece("read/write  " if wide else "RW  ", "$muted")
-    else:
-        role = Piece(" READ ONLY ", "bold reverse")
+    role = Piece("read/write  " if wide else "RW  ", "$muted") if view.may_write else Piece(" READ ONLY ", "bold reverse")
     version = str((view.standing.hello or {}).get("version", ""))
     right = [Piece(f"  v{version}", "$muted")] if wide and version else []
     return left, [*right, Piece(" "), role, Piece(f" {clock(view.now_ms)}Z ", "$muted")]
