@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -18,6 +18,7 @@ def text_of(lines: list[list[charts.Run]]) -> list[str]:
     return ["".join(text for text, _ in line) for line in lines]
 
 
+@settings(deadline=None)
 @given(VALUES, st.integers(1, 120), st.integers(1, 14), st.sampled_from(DRAWINGS), st.sampled_from(["fill", "thin", "thick", "dotted"]))
 def test_every_row_is_exactly_as_wide_as_asked_for(values: charts.Values, width: int, height: int, drawing: str, weight: str) -> None:
     glyphs = ASCII if drawing == PLAIN else UNICODE
