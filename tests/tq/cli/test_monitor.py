@@ -17,8 +17,9 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.mark.parametrize("name", ["monitor", "top"])
 def test_where_there_is_no_terminal_the_monitor_prints_the_statistics(fake: Any, run: Run, name: str) -> None:
     fake.verbs["stats"] = lambda _: {
-        "states": {"pending": 3}, "queue_length": 3, "running": 0, "completed": 0, "failed": 0, "avg_process_time": None, "success_rate": None,
-        "failure_rate": None, "p50": None, "p95": None, "p99": None, "workers": {"active": 0, "total": 2}, "utilisation": 0.0,
+        "states": {"pending": 3}, "queue_length": 3, "running": 0, "completed": 0, "failed": 0, "avg_process_time": None,
+        "success_rate": None, "failure_rate": None, "p50": None, "p95": None, "p99": None,
+        "workers": {"active": 0, "total": 2}, "utilisation": 0.0,
     }  # fmt: skip
     assert run(name, "--read-only", "--ascii", "--no-color", "--no-mouse", "--charts", "ascii") == run("stats")
 
