@@ -170,6 +170,14 @@ START = (
     Option("--foreground", "Stay in the foreground and log to stderr.", "flag"),
     Option("--reload", "For development: replace the workers when the application's files change.", "flag"),
 )
+MONITOR = (
+    Option("--read-only", "Show everything, change nothing; the daemon refuses what would.", "flag"),
+    Option("--theme", "tq-dark, tq-light, tq-contrast, tq-mono, tq-ansi, or one of Textual's own."),
+    Option("--charts", "How charts are drawn: block, braille or ascii."),
+    Option("--ascii", "Nothing but plain characters.", "flag"),
+    Option("--no-color", "No colours, as with NO_COLOR=1.", "flag"),
+    Option("--no-mouse", "Leave the mouse to the terminal.", "flag"),
+)
 
 COMMANDS: dict[str, Command] = {
     "enqueue": Command("Store a task, or many, and print its id.", options=(
@@ -242,6 +250,10 @@ COMMANDS: dict[str, Command] = {
         Option("--queue -q", "With --history, of this queue alone."),
         JSON,
     )),
+    "monitor": Command(
+        "A full-screen dashboard of the instance; where standard output is no terminal, what `tq stats` prints.", options=MONITOR,
+    ),
+    "top": Command("The same as `tq monitor`.", options=MONITOR),
     "verify": Command("Check every record of the store; the daemon may run."),
     "backup": Command("Copy the store, also while the daemon runs.", "dest", "one"),
     "restore": Command("Put a backup in the place of the store, which is kept; the daemon must be stopped.", "source", "one"),

@@ -1,0 +1,42 @@
+"""What the monitor's tests share: a place for the fake daemon, and dumps of screens that are kept as files.
+
+For: fixtures of tests/tui.
+Not for: the fake daemon itself (fake).
+Runs in: pytest.
+Promises: a dump that differs fails its test and shows both; ``UPDATE_DUMPS=1 pytest tests/tui`` writes them anew.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+DUMPS = Path(__file__).with_name("dumps")
+Same = Callable[[str, str], None]
+
+
+@pytest.fixture
+def where(data_dir: Path) -> Path:
+    """The data directory, always called the same, since the monitor shows its name."""
+    place = data_dir / "tq"
+    place.mkdir()
+    return place
+
+
+@pytest.fixture
+def same(where: Path) -> Same:
+    """``same("overview-normal-120", text)``: the screen is as the kept dump has it."""
+
+    def check(name: str, text: str) -> None:
+        text = text.replace(str(where), "/data/tq")
+        path = DUMPS / f"{name}.txt"
+        if os.environ.get("UPDATE_DUMPS"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, "utf-8")
+        assert path.exists(), f"no dump {name}: make it with UPDATE_DUMPS=1"
+        assert text == path.read_text("utf-8")
+
+    return check

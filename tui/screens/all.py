@@ -1,0 +1,14 @@
+"""The screens there are, in the order of their digits.
+
+For: the application: what it has as modes, and the second line of every screen.
+Not for: pages behind a screen, which that screen opens itself.
+Runs in: the monitor, on Textual.
+Promises: a screen that is not here is nowhere: no digit, no name, no key.
+"""
+
+from __future__ import annotations
+
+from tui.screens.overview import OverviewScreen
+from tui.screens.screen import MonitorScreen
+
+SCREENS: tuple[type[MonitorScreen], ...] = (OverviewScreen,)
