@@ -147,7 +147,7 @@ def _quoted(value: Any) -> str:
 def _scalar(value: Any) -> Line:
     """A value that has no parts, as JSON writes it where JSON can."""
     if isinstance(value, str):
-        return [(f'"{cut(value[: LINE_MOST + 1].translate(_ESCAPES))}"', "string"), *_rest(len(value) - LINE_MOST - 1, "character")]
+        return [(f'"{safe_text(value[:LINE_MOST].translate(_ESCAPES))}"', "string"), *_rest(len(value) - LINE_MOST, "character")]
     if value is None or isinstance(value, bool):
         return [({None: "null", True: "true", False: "false"}[value], "literal")]
     if isinstance(value, int | float):

@@ -218,16 +218,15 @@ def cells(text: str) -> int:
 
 
 def clip(text: str, width: int, more: str = "…") -> str:
-    """At most ``width`` cells of the text; ``more`` (one cell) is the last of them where something was cut off."""
+    """At most ``width`` cells of the text; ``more`` (one cell, or nothing) is the last of them where something was cut off."""
     if len(text) > 4 * width + 64:
         text = text[: 4 * width + 64]  # measuring a megabyte to show forty cells of it takes as long as all the rest
     if cells(text) <= width:
         return text
     if width <= 0:
         return ""
-    if text.isascii():
-        return text[: width - 1] + more
-    return split_text(text, width - 1)[0] + more
+    room = width - len(more)
+    return (text[:room] if text.isascii() else split_text(text, room)[0]) + more
 
 
 def fit(text: str, width: int, *, right: bool = False, more: str = "…") -> str:

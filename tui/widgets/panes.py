@@ -24,7 +24,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui.documents import JsonLine, JsonText, Line, OutputLine, OutputReader, text_lines, traceback_lines
-from tui.formats import UNICODE, Glyphs, cells, counted
+from tui.formats import ASCII, UNICODE, Glyphs, cells, counted
 from tui.widgets.painting import PAINTS, Brush, Runs
 
 LOG_LINES = 2000
@@ -88,6 +88,8 @@ class TextPane(ScrollView, can_focus=True):
         self.glyphs = glyphs
         self.brush = Brush(self)
         self.wrap = wrap
+        if glyphs is ASCII:
+            self.styles.scrollbar_size_vertical = 0  # Textual draws it with half blocks
         self.lines_rendered = 0
         self._lines: list[Runs] = []
         self._first = 0  # the number of the first line that is kept; a line keeps its number for ever
@@ -155,6 +157,8 @@ class TextPane(ScrollView, can_focus=True):
     def _sized(self) -> None:
         self.virtual_size = Size(0, len(self._rows) + bool(self._foot()))
         self._scroll_update(self.virtual_size)  # see PagedTable
+        if self.wrap and self._flowed[0] != self._width:  # there is a scroll bar now, or none any more; after that it stays so
+            self._flow()
 
     def _scroll(self, top: int) -> None:
         self.scroll_to(y=top, animate=False, force=True)

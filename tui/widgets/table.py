@@ -27,7 +27,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tq.errors import TqError
-from tui.formats import UNICODE, Glyphs, clip, fit
+from tui.formats import ASCII, UNICODE, Glyphs, cells, clip, fit
 from tui.paging import Change, Entry, Key, PagedSource, Row, Source
 from tui.widgets.painting import PAINTS, Brush, Run, Runs, fitted
 
@@ -158,6 +158,8 @@ class PagedTable(ScrollView, can_focus=True):
         """Lines of rows that were drawn so far, from the strips that are kept or anew."""
         self.strips_made = 0
         """Of these, those drawn anew."""
+        if glyphs is ASCII:
+            self.styles.scrollbar_size_vertical = 0  # Textual draws it with half blocks
         self._columns = tuple(columns)
         self._sorted_by: tuple[str, bool] | None = None
         self._source = source
@@ -165,6 +167,7 @@ class PagedTable(ScrollView, can_focus=True):
         self._key: Key | None = None
         self._clicked: Key | None = None
         self._range: _Mark | None = None
+        self._height = 0  # rows that were seen before the last change of size
         self._now_s = 0.0
         self._flashes: dict[Key, tuple[float, frozenset[str]]] = {}
         self._ticked: dict[Key, tuple[Runs, ...]] = {}
@@ -375,7 +378,7 @@ class PagedTable(ScrollView, can_focus=True):
             title = column.title
             if self._sorted_by is not None and self._sorted_by[0] == column.id:
                 sign = self.glyphs.falling if self._sorted_by[1] else self.glyphs.rising
-                title = f"{clip(title, its - 2)} {sign}" if its > 2 else sign
+                title = f"{title} {sign}" if cells(title) + 2 <= its else clip(title, max(0, its - 1), "") + sign
             runs.append((" " * bool(at) + fit(title, its, right=column.right), "head"))
         return self.brush.strip(runs, width)
 
@@ -428,9 +431,10 @@ class PagedTable(ScrollView, can_focus=True):
     def on_resize(self) -> None:
         self._sized()
         self._look()
-        top, end = self.window
-        if end > top and self._place >= end > self._place - 2:  # it was the last line, and the screen has become lower
-            self._scroll(self._place - (end - top) + 1)
+        top, height = self.scroll_offset.y, max(1, self.size.height - 1)
+        if top + height <= self._place < top + self._height:  # the cursor was seen, and the screen has become lower
+            self._scroll(self._place - height + 1)
+        self._height = height
         self._point()
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
