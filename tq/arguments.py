@@ -30,7 +30,7 @@ def arguments(verb: str, given: dict[str, Any], *needed: str, **kinds: type) -> 
         kind = kinds[name]
         if not isinstance(value, int | float if kind is float else kind) or (kind in (int, float) and isinstance(value, bool)):
             raise UsageError(f"{verb}: {name}: expected {kind.__name__}, got {brief(value)}.")
-        if kind is str and name not in ("where", "hold_probe") and not is_name(value):  # these have limits of their own
+        if kind is str and name not in ("where", "text", "hold_probe") and not is_name(value):  # these have limits of their own
             raise UsageError(f"{verb}: {name}: expected a name of 1 to {MAX_NAME} bytes, got {brief(value)}.")
     for name in needed:
         if name not in args:

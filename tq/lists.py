@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tq.answers import Page, error_answer, fitting
+from tq.answers import Page, answer, error_answer
 from tq.errors import Refused, StoreDamaged, TqError, UsageError
 from tq.model import Task
 from tq.query import Filter
@@ -30,6 +30,8 @@ AT_ONCE = 16
 """Of these, how many are being read: each of them may hold nearly an answer."""
 GROUPS = 500
 SAMPLE = 10
+MAY_DIFFER = 100
+"""By how many tasks a count may be wrong by the time it is acted upon, if that is no more than a tenth."""
 MOST_TOLD = 120
 QUEUES_TOLD = 3
 """Characters of an error's type and message, and queues of a group: whatever they hold, GROUPS of them fit a frame."""
@@ -40,10 +42,11 @@ Row = Callable[[Task], dict[str, Any]]
 
 
 class Reader(Protocol):
-    """What a list makes of the tasks it meets; ``take`` says whether it has enough."""
+    """What a list makes of the tasks it meets; ``take`` says whether it has enough. ``body`` is the answer's, or Refused; None: the
+    answer comes from elsewhere."""
 
     def take(self, task: Task, cursor: bytes) -> bool: ...
-    def body(self) -> dict[str, Any]: ...
+    def body(self) -> dict[str, Any] | None: ...
 
 
 class Tasks:
@@ -89,8 +92,25 @@ class Count:
                 self._some.append(task.id)
         return False
 
-    def body(self) -> dict[str, Any]:
+    def body(self) -> dict[str, Any] | None:
         return {"count": self._count, "some": self._some}
+
+
+class Expected(Count):
+    """Whether there are about as many as somebody has counted before: then ``go_on`` is called, which answers."""
+
+    def __init__(self, meant: Callable[[Task], bool], expected: int, go_on: Callable[[], None]) -> None:
+        super().__init__(meant)
+        self._expected, self._go_on = expected, go_on
+
+    def body(self) -> dict[str, Any] | None:
+        if abs(self._count - self._expected) > max(min(self._expected // 10, MAY_DIFFER), 1):
+            raise Refused(
+                f"expected about {self._expected:,} tasks that match, there are {self._count:,} by now. Nothing was changed: look again.",
+                count=self._count,
+            )
+        self._go_on()
+        return None
 
 
 _VARYING = re.compile(
@@ -198,11 +218,11 @@ class Lists:
             one = self._lists.popleft()
             conn, number = one.request.conn, one.request.number
             try:
-                if self._advance(one, until, now):
-                    yield conn, fitting(number, {"tasks": [], **one.reader.body()})
-                else:
+                if not self._advance(one, until, now):
                     self._lists.append(one)
-            except (StoreDamaged, struct.error, TypeError, ValueError) as error:
+                elif (body := one.reader.body()) is not None:
+                    yield conn, answer(number, body)
+            except (Refused, StoreDamaged, struct.error, TypeError, ValueError) as error:
                 known = isinstance(error, TqError)
                 yield (
                     conn,

@@ -56,12 +56,13 @@ from tq import wire
 from tq.app import App, Declared, Handler
 from tq.broker import Broker, Turn
 from tq.client import AsyncClient, Client, aio, blocking
-from tq.client.core import Body, Duration, decoded
+from tq.client.core import Body, Core, Duration, decoded
 from tq.client.link import Link
 from tq.context import Context, Stopped, run_here, running
 from tq.errors import ConfigError, TaskTimeout, UsageError
 from tq.middleware import AroundSend
 from tq.model import MAX_RESULT, Spec, duration_ms, pack, spec_of
+from tq.roles import allow
 from tq.store import Claimed, TypeInfo, Want
 from tq.store.memory import MemoryStore
 from tq.waiting import Request
@@ -106,13 +107,13 @@ class Fake:
         self._notes: defaultdict[int, list[tuple[int, int, bytes]]] = defaultdict(list)
         self.client: Client = self.connect()
 
-    def connect(self, around_send: Iterable[AroundSend] = (), wait_for_room: Duration = 0) -> Client:
+    def connect(self, around_send: Iterable[AroundSend] = (), wait_for_room: Duration = 0, read_only: bool = False) -> Client:
         """Another client: what ``tq.connect`` gives meanwhile."""
-        return _Client(self, around_send, wait_for_room)
+        return _Client(self, around_send, wait_for_room, read_only)
 
-    def aconnect(self, around_send: Iterable[AroundSend] = (), wait_for_room: Duration = 0) -> AsyncClient:
+    def aconnect(self, around_send: Iterable[AroundSend] = (), wait_for_room: Duration = 0, read_only: bool = False) -> AsyncClient:
         """Another client for event loops: what ``tq.aconnect`` gives meanwhile."""
-        return _AsyncClient(self, around_send, wait_for_room)
+        return _AsyncClient(self, around_send, wait_for_room, read_only)
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
@@ -199,9 +200,10 @@ class Fake:
         said = next((run.said for run in self._runs if run.id == task_id), None)
         return {"progress": said} if said is not None else {}
 
-    def request(self, link: int, data: bytes, nonce: bytes) -> None:
+    def request(self, link: int, data: bytes, core: Core) -> None:
         """Serve a frame of one of its clients; what there is to answer is in ``answers`` afterwards."""
         number, verb, args = wire.message(data[4:])
+        allow(verb, core.read_only)
         if verb == "wait":  # without the lock: what runs may ask for something on a thread of its own
             self.run_all()
         with self._lock:
@@ -216,7 +218,7 @@ class Fake:
                 )
             if verb == "wait":
                 self._answer_wait(args)
-            self._broker.submit(Request(link, number, verb, args, nonce))
+            self._broker.submit(Request(link, number, verb, args, core.nonce))
             self._settle_down()
 
     def _answer_wait(self, args: Body) -> None:
@@ -310,8 +312,8 @@ def _awaited(handler: Handler, run: _Run) -> Any:
 class _Link(Link):
     """A connection without a socket."""
 
-    def __init__(self, one: Fake) -> None:
-        super().__init__(_HERE, 0.0)
+    def __init__(self, one: Fake, read_only: bool) -> None:
+        super().__init__(_HERE, 0.0, Core(read_only=read_only))
         self._fake, self._conn = one, next(one._links)
 
     def open(self) -> None:
@@ -319,7 +321,7 @@ class _Link(Link):
 
     def _send(self, data: bytes) -> None:
         try:
-            self._fake.request(self._conn, data, self.core.nonce)
+            self._fake.request(self._conn, data, self.core)
         except BaseException:
             self.core.unanswered.clear()
             raise
@@ -332,24 +334,24 @@ class _Link(Link):
 
 
 class _Client(Client):
-    def __init__(self, one: Fake, around_send: Iterable[AroundSend], wait_for_room: Duration) -> None:
-        super().__init__(_HERE, around_send=around_send, wait_for_room=wait_for_room)
+    def __init__(self, one: Fake, around_send: Iterable[AroundSend], wait_for_room: Duration, read_only: bool) -> None:
+        super().__init__(_HERE, around_send=around_send, wait_for_room=wait_for_room, read_only=read_only)
         self._fake = one
 
     def _opened(self) -> Link:
-        return _Link(self._fake)
+        return _Link(self._fake, self._read_only)
 
 
 class _AsyncClient(AsyncClient):
-    def __init__(self, one: Fake, around_send: Iterable[AroundSend], wait_for_room: Duration) -> None:
-        super().__init__(_HERE, around_send=around_send, wait_for_room=wait_for_room)
+    def __init__(self, one: Fake, around_send: Iterable[AroundSend], wait_for_room: Duration, read_only: bool) -> None:
+        super().__init__(_HERE, around_send=around_send, wait_for_room=wait_for_room, read_only=read_only)
         self._fake, self._conn = one, next(one._links)
 
     async def _send(self, verb: str, args: Body) -> tuple[int, asyncio.Future[tuple[int, Any]]]:
         number, data = self._core.request(verb, args)
         future = self._waiting[number] = asyncio.get_running_loop().create_future()
         try:
-            self._fake.request(self._conn, data, self._core.nonce)
+            self._fake.request(self._conn, data, self._core)
         except BaseException:
             self._waiting.pop(number)
             self._core.unanswered.clear()

@@ -17,7 +17,8 @@ Error      ``[number, 1, [code, message, details]]``   nothing was changed, unle
 Event      ``[number, 2, body]``          pushed, for a ``watch``; more may follow until the connection ends.
 
 Requests may be pipelined: answers to the verbs of one connection that change something come in the order of
-the requests; ``wait``, ``claim`` with a wait, ``find`` and ``watch`` answer when they have something to say.
+the requests; ``wait``, ``claim`` with a wait, ``find``, what is asked of views and of filters, and ``watch`` answer when they have
+something to say.
 An answer to a verb that changes something means that the change is on disk.
 
 Values     Times are integer milliseconds since 1970 UTC (``_at``), durations milliseconds (``_ms``); 0 or nil: none.
@@ -26,8 +27,10 @@ Values     Times are integer milliseconds since 1970 UTC (``_at``), durations mi
 
 The first request of a connection is ``hello``; its answer need not be awaited.
 
-hello      {protocol: 1, client: text, nonce: 8 random bytes or nil}
-           -> {protocol, version, boot, pid, now, max_frame}
+hello      {protocol: 1, client: text, nonce: 8 random bytes or nil, read_only: bool}
+           -> {protocol, version, boot, pid, now, max_frame, role: "read-write" or "read-only"}
+           A connection that has said read_only stays so: verbs that may change something (``tq.roles``) are ``not_allowed`` on it,
+           their dry runs too.
            The nonce names this client's requests: after a lost answer, connect again with the same nonce and send
            the same ``enqueue`` with its old number and ``again: true``: it returns the same ids (for ten minutes).
 enqueue    {tasks: [[type, payload, options], ...], options, again: bool}  -> {ids: [...], existing: [places]}   all or nothing
@@ -66,9 +69,33 @@ why        {id}                                   -> {task, reasons: [[word, det
            expires {expires_at}
 wait       {ids: [...], timeout_ms, any: bool}    -> {tasks: [task or nil, ...], done: bool}   when all (any) are over
 
+Views: the tasks that match, in an order that stays as it is however they change, for who scrolls through a million of them. A view lives as
+long as its connection and is asked for: it is gone KEEP_MS of ``tq.views`` after the last question, or where a ninth is asked for on one
+connection, a sixty-fifth on all. Who asks for one that is gone is ``refused``, with details.gone.
+
+view       {where, states, queue, type, tenant, label, sort: "-id"} -> {view: number, sort, total, exact: bool}    at once if by id
+           sort: id, state, type, queue, priority, attempt, created, due, started, finished, run or wait, - before it: downwards; then by
+           id. Any other than id waits until all tasks were looked at, and is ``refused`` with details.too_much for more than 100,000.
+           total: how many match, exact false: at least so many, they are still counted, or more than any view holds
+page       {view, offset, limit: 1..200}          -> {rows: [row or nil, ...], offset, total, exact, done: bool}
+           As soon as these are found; an offset below 0 counts from the end, and waits for it. done: all are found.
+           row: [id, state, type, queue, priority, attempt, retries, created_at, due_at, started_at, finished_at, progress (0..1 or nil),
+           error (``Type: message``, 120 characters at most, or nil), label or nil, worker or nil, suspended: bool]; nil: the task is gone
+place      {view, id}                             -> {offset: number or nil}           where a task stands in the view, from 0
+rows       {ids: [...]}                           -> {rows: [row or nil, ...]}         as in ``page``
+news       {view}                                 -> {new: number}                     how many that came after the view was made match it
+
+complete   {text, at: column}                     -> {start, end, choices: [[text, note], ...]}    what may stand at that place of a filter
+           Columns count from 0, before the first character; a choice takes the place of what stands from start to end. At most 50, of
+           values those that most tasks have first, with how many that are (of labels and the like: of the newest 1,000 tasks).
+explain    {where}                                -> {terms: [[text, count or nil], ...]}   how many tasks each term alone matches
+           nil: after a second not all tasks were looked at
+
 Acting on tasks, each {ids: [...]} -> {outcomes: [word, ...]}, where an id that names no task is "unknown"; or, instead of
 ids, what ``find`` takes (where, states, queue, type, group; at least one) -> {chore: id}: work in slices that outlives the
 daemon and touches only what was there when it was asked for; or that with dry_run: true -> {count, some: [ids]}.
+cancel, retry, edit and remove take beside a filter ``expected``, what dry_run has counted: ``refused``, with details.count, if by now they
+are more or fewer by over a tenth or over 100 (one is always allowed). Counting comes first, so the answer may come behind later ones.
 
 cancel     {...}                                  "cancelled", "asked" (it runs, and was told to end) or "over"
 retry      {..., changes: {...}}                  "retried", "waiting", "running" or "taken" (another live task has its unique name)
@@ -91,6 +118,18 @@ input      {id, data: bytes, end: bool, rows, columns}    -> {outcome}     to th
 log        {id, offset, limit}                    -> {chunks: [[at, stream, bytes], ...], next: offset, end: bool}
            stream 1 is standard output, 2 standard error, 0 a note of tq's own (so many bytes were dropped).
 stats      {}                                     -> totals; see ``tq.stats.stats``
+history    {queue: name or nil, step_s: 1 | 10 | 60 | 600, limit: 720, until: ms or nil}
+           -> {step_s, until, series: {name: [value or nil, ...]}}
+           How it went, of all or of one queue: at most 720 buckets of step_s seconds that were over by ``until`` (nil: now), oldest
+           first; until in the answer is the end of the last (ms). The names: added, succeeded, failed (for good), retried: how many in
+           the bucket; pending, running, scheduled, retrying, dead: how many there were at its end; p50, p95, p99: run times in ms of
+           what ended in it, nil if nothing did. nil everywhere: no daemon ran, the queue was not yet, or it is not known any more: kept
+           are 10 minutes in steps of 1 s, 2 hours of 10 s, a day of 60 s, 30 days of 600 s, and of many busy queues less (``tq.history``).
+attention  {}                                     -> {lines: [{key, weight: "bad" | "warn" | "note", about: [kind, name], what, since,
+           muted_until: ms or 0}, ...]}   what somebody should look at, the weightiest first, what is muted last, at most 50; since (ms)
+           is when it began or was found, 0: not known; what: in words; kind: queue, type, schedule, alert, workers, tasks, store or
+           clock (the name of the last four is empty)
+mute       {key, for_ms: 60000..604800000}        -> {}                that line of attention, until then or the daemon's end
 queues     {}                                     -> {queues: [{name, ..., states, bytes}, ...]}   with the settings of ``set_queue``
            One that is held also has ``held``: {rules: [load, memory, probe: those that say so], why: in words, age_ms: since when known}.
            If a settings file declares queues also ``file``, its path, and in their rows ``declared``: {setting: value}, set at each start.
@@ -106,6 +145,7 @@ resources  {}                                     -> {resources: [{name, amount,
 set_resource   {name, amount: 0..1,000,000}       -> {new: bool}       what runs goes on, even if that is more; ``declared`` as above
 remove_resource  {name}                           -> {}                tasks that use it wait until it is there again
 events     {limit, before: number}                -> {events: [{number, at, who, what, target, before, after}, ...]}   newest first
+           or {limit, after: number}, those above it: oldest first.
            what people and the daemon did; before and after hold what changed. The end of a chore is one: what "chore_done",
            target its id, after {verb, seen, changed, left}.
 set_schedule   {name, new: bool, ...}             -> {}                new: none has that name yet; else what is absent stays

@@ -5,7 +5,7 @@ Not for: scrolling, searching and wrapping them (widgets.panes), fetching them (
 Runs in: the monitor; pure, without Textual or clock.
 Promises: this is where such data enters the monitor, and every piece has been through ``safe_text``; no line is longer than LINE_MOST
 characters and no document longer than LINES_MOST lines, and where something was left out a line says how much; whole numbers are shown
-exactly, bytes as hexadecimal digits, and what looks like a secret as dots until somebody asks for it.
+exactly, bytes as hexadecimal digits, and what looks like a secret as stars until somebody asks for it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ TEXT_MOST = 64 * 1024
 """Characters of a text; a pager shows all of it."""
 BYTES_MOST = 64
 DEPTH_MOST = 60
+MASK = "********"
 MANY = 100
 """Items from which on a list or map inside another is shown folded at first."""
 
@@ -127,11 +128,11 @@ class JsonText:
                 start += [(_quoted(key), "key"), (": ", "dim")]
                 if not self.show_secrets and is_secret(key, item):
                     self.secrets += 1
-                    yield JsonLine([*start, ("••••••••", "note"), ("," if at < last else "", "dim")], (*path, at))
+                    yield JsonLine([*start, (MASK, "note"), ("," if at < last else "", "dim")], (*path, at))
                     continue
             elif not self.show_secrets and isinstance(item, str) and is_secret("", item):
                 self.secrets += 1
-                yield JsonLine([*start, ("••••••••", "note"), ("," if at < last else "", "dim")], (*path, at))
+                yield JsonLine([*start, (MASK, "note"), ("," if at < last else "", "dim")], (*path, at))
                 continue
             yield from self._lines(item, (*path, at), start, "," if at < last else "")
         yield JsonLine([("  " * len(path) + closing + comma, "dim")], path)

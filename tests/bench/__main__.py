@@ -20,9 +20,9 @@ from tq.bench import machine
 BENCHES: dict[str, Bench] = {
     "end_to_end": speed.end_to_end, "drain": speed.drain, "one_client": speed.one_client, "many_clients": speed.many_clients,
     "pickup": speed.pickup, "one_worker": speed.one_worker, "commands": speed.commands, "store": scale.store, "queued": scale.queued,
-    "loaded": scale.loaded, "idle": steady.idle, "slots": steady.slots, "sleepers": steady.sleepers, "kills": steady.kills,
-    "outputs": outputs.outputs, "follow": outputs.follow, "starts": shells.starts, "trues": shells.trues,
-    "retries": life.retries, "million": life.million,
+    "loaded": scale.loaded, "views": scale.views, "idle": steady.idle, "slots": steady.slots,
+    "sleepers": steady.sleepers, "kills": steady.kills, "outputs": outputs.outputs,
+    "follow": outputs.follow, "starts": shells.starts, "trues": shells.trues, "retries": life.retries, "million": life.million,
 }  # fmt: skip
 
 

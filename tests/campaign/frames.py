@@ -32,7 +32,7 @@ from tq.daemon import Daemon
 from tq.errors import Refused
 from tq.loop import READ
 from tq.model import State
-from tq.store import TypeInfo
+from tq.store import Space, TypeInfo
 from tq.store.lmdb import LmdbStore
 from tq.store.memory import MemoryStore
 from tq.store.verify import verify
@@ -80,6 +80,9 @@ class _Memory(MemoryStore):
 
     def compact(self) -> tuple[int, int]:
         return 0, 0
+
+    def space(self) -> Space:
+        return Space(1 << 40, 1 << 26, 0, 1 << 20, 1 << 30)
 
 
 class House(Daemon):
@@ -228,6 +231,10 @@ def session(one: House) -> list[list[Any]]:
         ("get", {"ids": some}), ("find", {"where": "state:pending,failed age>1h -type:add", "limit": 10, "before": cursor}),
         ("find", {"states": ["pending", "running"], "queue": "post", "type": "mail", "group": None, "tenant": "t", "label": "a label"}),
         ("dead", {"where": "error:timeout", "states": ["failed"], "queue": "ext", "type": "x"}), ("peek", {"limit": 5, "queue": "default"}),
+        ("view", {"where": "type:add", "states": ["pending", "running"], "queue": "default", "type": "add", "sort": "-priority"}),
+        ("view", {}), ("page", {"view": 1, "offset": -2, "limit": 5}), ("place", {"view": 2, "id": first}), ("news", {"view": 2}),
+        ("rows", {"ids": some}), ("complete", {"text": "state:fa queue:", "at": 8}), ("explain", {"where": "type:add -label:x"}),
+        ("cancel", {"where": "label:none", "expected": 1}), ("events", {"limit": 5, "after": 1}),
         ("why", {"id": first}), ("wait", {"ids": some, "timeout_ms": 1000, "any": True}),
         ("cancel", {"ids": [first + 1]}), ("cancel", {"where": "label:none", "dry_run": True}),
         ("retry", {"ids": [first + 1], "changes": {"payload": b"\x05", "priority": 4}}), ("retry", {"where": "id:999",
@@ -244,7 +251,8 @@ def session(one: House) -> list[list[Any]]:
             "retries": 1, "timeout_ms": 500, "backoff": ["fixed", 1, 1.0, 1, False], "max_tasks": 1000, "max_bytes": 1 << 20,
             "keep_ms": 5000, "hold_load": 2.5, "hold_memory": 1 << 20, "hold_probe": "test -e go", "hold_every_ms": 1000,
             "routes": ["report.*"],
-        }), ("set_queue", {"name": "post", "unset": ["slots", "routes", "hold_load", "hold_memory", "hold_probe"], "paused": False}),
+        }), ("enqueue", {"tasks": [["mail", b"", None]]}), ("mute", {"key": "queue_paused:post", "for_ms": 60_000}),
+        ("set_queue", {"name": "post", "unset": ["slots", "routes", "hold_load", "hold_memory", "hold_probe"], "paused": False}),
         ("set_resource", {"name": "gpu", "amount": 3}), ("resources", {}), ("set_resource", {"name": "licence", "amount": 0}),
         ("enqueue", {"tasks": [["add", b"", {"slots": 2, "uses": {"gpu": 2}}]]}),
         ("edit", {"ids": [first + 5], "changes": {"slots": 1, "uses": {"gpu": 1}}}), ("remove_resource", {"name": "licence"}),
@@ -263,6 +271,7 @@ def session(one: House) -> list[list[Any]]:
         "task": ["mail", b"", None]}),
         ("schedules", {"after": "s", "limit": 5}), ("schedules", {"name": "s1"}), ("next_slots", {"name": "s1", "count": 3}),
         ("plan", {"for_ms": 7_200_000, "limit": 5}), ("alerts", {}),
+        ("history", {"queue": "post", "step_s": 10, "limit": 30, "until": START}), ("history", {"step_s": 1}), ("attention", {}),
         ("run_schedule", {"name": "s1"}), ("remove_schedule", {"name": "s2"}),
         ("release", {"claims": [claims[3]]}), ("watch", {"topics": ["ends", "totals"], "ids": [first], "hz": 4}),
         ("watch", {"topics": ["steps"], "ids": None}), ("watch", {"topics": ["output"], "ids": [first], "offset": 0}),

@@ -9,7 +9,7 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -76,9 +76,9 @@ def terminal() -> Iterator[tuple[int, int]]:
 
 
 @contextmanager
-def run_on(end: int, data_dir: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+def run_on(end: int, data_dir: Path, *command: str, entry: Sequence[str] = ENTRY) -> Iterator[subprocess.Popen[bytes]]:
     """``tq run --tty`` of a command there; killed where it is left."""
-    argv, env = [*ENTRY, "run", "--tty", "--", *command], unmeasured(TQ_DATA_DIR=str(data_dir))
+    argv, env = [*entry, "run", "--tty", "--", *command], unmeasured(TQ_DATA_DIR=str(data_dir))
     with subprocess.Popen(argv, env=env, stdin=end, stdout=end, stderr=end) as run:
         try:
             yield run
@@ -135,3 +135,30 @@ def test_run_on_a_terminal_can_be_left_while_its_task_waits_and_leaves_the_termi
         assert run.wait(20) == 128 + (signal.SIGINT if how == "Ctrl-C" else signal.SIGTERM)
         assert termios.tcgetattr(theirs) == before
     assert client.get(1)["state"] == "cancelled"
+
+
+TERMINATED_AT_ONCE = """
+import os, signal, sys, termios
+real, calls = termios.tcsetattr, []
+
+def tcsetattr(*args):
+    real(*args)
+    calls.append(args)
+    if len(calls) in (1, 2):  # it has just been set, and has just been set back
+        os.kill(os.getpid(), signal.SIGTERM)
+
+termios.tcsetattr = tcsetattr
+from tq.cli.fast import main
+main()
+"""
+
+
+def test_a_signal_at_the_moment_in_which_the_terminal_is_changed_leaves_it_as_it_was(
+    daemon: Callable[..., Any], client: Client, data_dir: Path, terminal: tuple[int, int]
+) -> None:
+    daemon(workers=1)
+    client.call("set_queue", {"name": "default", "paused": True})
+    before = termios.tcgetattr(terminal[1])
+    with run_on(terminal[1], data_dir, "cat", entry=(sys.executable, "-c", TERMINATED_AT_ONCE)) as run:
+        assert run.wait(20) == 128 + signal.SIGTERM
+        assert termios.tcgetattr(terminal[1]) == before

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import tq
-from tq import wire
+from tq import roles, wire
 from tq.config.settings import OPTIONS
 
 
@@ -50,6 +50,19 @@ def test_the_verbs_of_the_protocol_are_those_the_daemon_carries_out(root: Path) 
     assert len(broker) > 10
     assert len(daemon) > 5
     assert sorted(written) == sorted(broker + daemon)
+
+
+def test_every_verb_either_reads_or_may_change_something(root: Path) -> None:
+    text = (wire.__doc__ or "").split("The first request of a connection")[1].split("\nErrors ")[0]
+    written = re.findall(r"^([a-z][a-z_]*) +\{", text, re.MULTILINE)
+    assert roles.READING.isdisjoint(roles.WRITING)
+    assert set(written) == roles.READING | roles.WRITING
+
+
+def test_what_the_broker_carries_out_as_a_reading_verb_is_one(root: Path) -> None:
+    rooms = sorted((root / "tq" / "broker").glob("*.py"))
+    assert {verb for room in rooms for verb in keys_of(room, "self.reads")} <= roles.READING
+    assert {verb for room in rooms for verb in keys_of(room, "self.writes", "self._acts")} <= roles.WRITING
 
 
 def commands(group: Any, path: str = "tq") -> list[tuple[str, Any]]:

@@ -49,7 +49,8 @@ ENVIRONMENT = {
 }
 PURE = (
     "tq/lifecycle.py", "tq/model.py", "tq/wire.py", "tq/errors.py", "tq/store/__init__.py", "tq/store/schedule.py", "tq/instants.py",
-    "tq/query/__init__.py", "tq/query/terms.py", "tq/query/values.py", "tq/query/reading.py", "tq/query/matching.py",
+    "tq/query/__init__.py", "tq/query/terms.py", "tq/query/values.py", "tq/query/reading.py", "tq/query/matching.py", "tq/query/orders.py",
+    "tq/query/completing.py",
 )  # fmt: skip
 
 

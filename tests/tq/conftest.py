@@ -67,6 +67,7 @@ class FakeDaemon:
             "find": lambda args: {"tasks": [row(7)], "next": None},
             "peek": lambda args: {"tasks": [row(3, state="pending")]},
             "cancel": lambda args: {"outcomes": ["cancelled" if i <= 100 else "unknown" for i in args["ids"]]},
+            "attention": lambda args: {"lines": []},
             "status": lambda args: {"pid": 1, "version": "0", "started_at": 1},
         }
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

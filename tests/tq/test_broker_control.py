@@ -513,3 +513,81 @@ def test_two_full_queues_share_by_their_weights(d: Driver) -> None:
     while len(taken) < tasks * 10 // 8:
         taken += [task.header.queue for task in d.grant(1 + len(taken) % 37)]  # claims of all sizes
     assert 0.72 <= taken.count("heavy") / len(taken) <= 0.78
+
+
+# -- as many as were expected ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("there", "expected", "done"),
+    [
+        (0, 0, True), (1, 0, True), (2, 0, False), (5, 6, True), (5, 7, False), (20, 22, True), (20, 23, False), (30, 33, True),
+        (30, 27, False), (1200, 1100, True), (1200, 1099, False), (1200, 1300, True),
+    ],
+)  # fmt: skip
+def test_a_bulk_act_is_refused_where_by_now_far_more_or_fewer_match_than_were_expected(
+    d: Driver, there: int, expected: int, done: bool
+) -> None:
+    d.add(3, queue="other")
+    if there:
+        d.add(there)
+    number = d.submit("cancel", queue="default", expected=expected)
+    d.settle_down(1000)
+    if done:
+        assert d.answer(number) == {"chore": 1}
+        assert d.ask("view", states=["cancelled"])["total"] == there
+    else:
+        assert d.error(number)[0] == "refused"
+        assert d.error(number)[2] == {"count": there}
+        assert f"there are {there:,} by now. Nothing was changed" in d.error(number)[1]
+        assert d.ask("view", states=["cancelled"])["total"] == 0
+    assert d.ask("view", queue="other", states=["pending"])["total"] == 3
+
+
+@pytest.mark.parametrize("verb", ["cancel", "retry", "edit", "remove"])
+def test_expected_counts_what_the_verb_would_change_with_its_changes_and_for_groups(d: Driver, verb: str) -> None:
+    d.add(6, retries=0)
+    for _ in range(3):
+        fail(d)
+    (group,) = d.ask("dead")["groups"]
+    changes = {"changes": {"priority": 7}} if verb in ("retry", "edit") else {}
+    which: dict[str, Any] = {"group": group["group"]} if verb in ("retry", "remove") else {"queue": "default"}
+    number = d.submit(verb, **which, **changes, expected=3)
+    d.settle_down()
+    assert "chore" in d.answer(number)
+    (done,) = [one for one in d.ask("events")["events"] if one["what"] == "chore_done"]
+    assert done["after"]["changed"] == 3
+    number = d.submit(verb, **which, **changes, expected=99)
+    d.settle_down()
+    assert d.error(number)[0] == "refused"
+
+
+def test_expected_belongs_to_a_filter_and_not_to_a_dry_run(d: Driver) -> None:
+    d.add()
+    for args in ({"ids": [1], "expected": 1}, {"queue": "default", "dry_run": True, "expected": 1}, {"queue": "default", "expected": -1}):
+        assert d.refusal("cancel", **args)[0] == "usage"
+    assert "expected the arguments" in d.refusal("suspend", queue="default", expected=1)[1]
+    assert d.states(1) == ["pending"]
+
+
+def test_who_is_gone_before_all_are_counted_has_changed_nothing(d: Driver) -> None:
+    d.add(500)
+    d.tick_s = 0.001
+    d.submit("cancel", queue="default", expected=500)
+    d.turn()
+    d.broker.gone(1)
+    d.tick_s = 0.0
+    d.settle_down()
+    assert d.ask("view", states=["pending"])["total"] == 500
+
+
+def test_events_are_told_from_a_number_on(d: Driver) -> None:
+    d.add(3)
+    for task in (1, 2, 3):
+        d.ask("cancel", ids=[task])
+    newest = d.ask("events")["events"]
+    assert d.ask("events", after=0)["events"] == newest[::-1]
+    assert d.ask("events", after=newest[1]["number"])["events"] == newest[:1]
+    assert d.ask("events", after=newest[0]["number"])["events"] == []
+    assert "before or after" in d.refusal("events", after=1, before=2)[1]
+    assert d.refusal("events", after=-1)[0] == "usage"

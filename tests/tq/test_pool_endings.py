@@ -22,6 +22,8 @@ from tq.store import Claimed, Want
 
 TIMEOUT_MS, GRACE_MS, LATE_S = 400, 500, 0.2
 BAR_S = (TIMEOUT_MS + GRACE_MS) / 1000 + LATE_S
+NAP = f"4711.{os.getpid()}"
+"""Seconds, by which the sleepers of this process's tests are told from any other."""
 
 APP = """
 import asyncio, concurrent.futures, ctypes, os, signal, subprocess, sys, threading, time
@@ -64,8 +66,8 @@ def stops():
 
 @tq.task
 def forks(how, path):
-    script = {"child": "sleep 4711", "setsid": "setsid sleep 4711 & sleep 4711"}[how]
-    child = subprocess.Popen(["sh", "-c", "sleep 4711 & " + script])
+    script = {"child": "sleep NAP", "setsid": "setsid sleep NAP & sleep NAP"}[how]
+    child = subprocess.Popen(["sh", "-c", "sleep NAP & " + script])
     note(path, child.pid)
     while True:
         try:
@@ -75,7 +77,7 @@ def forks(how, path):
 
 @tq.task
 def leaves(path):
-    note(path, subprocess.Popen(["sleep", "4711"]).pid)
+    note(path, subprocess.Popen(["sleep", "NAP"]).pid)
     time.sleep(60)
 
 @tq.task
@@ -88,7 +90,7 @@ def leaves_a_thread():
 
 @tq.task
 def dies(path):
-    note(path, subprocess.Popen(["sleep", "4711"]).pid)
+    note(path, subprocess.Popen(["sleep", "NAP"]).pid)
     time.sleep(0.2)
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -159,7 +161,7 @@ def takes_term(path):
             while True: time.sleep(0.01)
         except tq.Stopped:
             note(path, "stopped")
-"""
+""".replace("NAP", NAP)
 
 
 @pytest.fixture(autouse=True)
@@ -186,7 +188,7 @@ def yard(data_dir: Path) -> Iterator[Callable[..., Any]]:
 def sleepers() -> list[int]:
     """Those that are still there when what was killed has had the time to go."""
     deadline = time.monotonic() + 1
-    while found := [one.pid for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["sleep", "4711"]]:
+    while found := [one.pid for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["sleep", NAP]]:
         if time.monotonic() > deadline:
             break
         time.sleep(0.01)
@@ -245,11 +247,11 @@ def test_what_a_function_started_is_ended_with_it(yard: Callable[..., Any], how:
     assert sleepers() == []
 
 
-@pytest.mark.parametrize("script", ["sleep 4711 & sleep 4711", "trap '' TERM; sleep 4711 & setsid sleep 4711 & sleep 4711; sleep 4711"])
+@pytest.mark.parametrize("script", ["sleep NAP & sleep NAP", "trap '' TERM; sleep NAP & setsid sleep NAP & sleep NAP; sleep NAP"])
 def test_what_a_command_started_is_ended_with_it(yard: Callable[..., Any], script: str) -> None:
     one = yard()
     pid = one.pool.workers[0].process.pid
-    (task,) = one.give("shell", "sh", "-c", script, timeout_ms=TIMEOUT_MS)
+    (task,) = one.give("shell", "sh", "-c", script.replace("NAP", NAP), timeout_ms=TIMEOUT_MS)
     one.until(lambda: len(sleepers()) == script.count("&") + 1, "all are there")
     ended, took = ends(one, task)
     assert ended == "timed_out"
@@ -260,7 +262,7 @@ def test_what_a_command_started_is_ended_with_it(yard: Callable[..., Any], scrip
 
 def test_a_stopped_command_in_a_stopped_worker_ends_too(yard: Callable[..., Any]) -> None:
     one = yard()
-    (task,) = one.give("shell", "sh", "-c", "setsid sleep 4711 & kill -STOP $PPID; kill -STOP $$", timeout_ms=TIMEOUT_MS)
+    (task,) = one.give("shell", "sh", "-c", f"setsid sleep {NAP} & kill -STOP $PPID; kill -STOP $$", timeout_ms=TIMEOUT_MS)
     ended, took = ends(one, task)
     assert ended == "timed_out"
     assert took < BAR_S
@@ -301,7 +303,7 @@ def test_a_command_that_is_stopped_leaves_helpers_of_functions_alone(yard: Calla
     one = yard()
     pid = one.pool.workers[0].process.pid
     assert one.results(*one.give("has_helped", "pow", 3)) == [0]
-    (late,) = one.give("shell", "sleep", "4711", timeout_ms=TIMEOUT_MS)
+    (late,) = one.give("shell", "sleep", NAP, timeout_ms=TIMEOUT_MS)
     assert ends(one, late)[0] == "timed_out"
     lives_on(one, pid)
     assert one.results(*one.give("has_helped", "pow", 4)) == [0]

@@ -41,11 +41,11 @@ Serve = Callable[["Connection", int, str, dict[str, Any]], None]
 class Connection:
     """One client. ``nonce`` names it across connections; ``id`` is never given twice in a daemon's life; ``who`` is its process.
 
-    ``reads`` is READ, or 0 once it has said its last word. ``held``: the bytes that it makes us keep. ``size``: those of
-    the request that is being served.
+    ``read_only``: it has said that it only reads. ``reads`` is READ, or 0 once it has said its last word. ``held``: the bytes
+    that it makes us keep. ``size``: those of the request that is being served.
     """
 
-    __slots__ = ("frames", "greeted", "held", "id", "nonce", "out", "reads", "size", "sock", "waits_to_write", "who")
+    __slots__ = ("frames", "greeted", "held", "id", "nonce", "out", "read_only", "reads", "size", "sock", "waits_to_write", "who")
 
     def __init__(self, number: int, sock: socket.socket, max_frame: int, who: str = "") -> None:
         self.id = number
@@ -54,6 +54,7 @@ class Connection:
         self.frames = wire.Frames(max_frame)
         self.nonce: bytes | None = None
         self.greeted = False
+        self.read_only = False
         self.held = 0
         self.size = 0
         self.out = bytearray()

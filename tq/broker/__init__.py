@@ -7,7 +7,8 @@ Promises: nothing is answered, handed out or published before the commit that ho
 settles come first, then each connection's requests in order, then what is due, a slice of chores, and claims last; a
 request that fails changes nothing and harms no neighbour. One turn is one commit; without changes there is none.
 
-``desk`` is what the verbs share; ``sending consumers control lines reading reasons plan resources schedules rules`` each hold some of them.
+``desk`` is what the verbs share; ``sending consumers control lines reading viewing filters reasons plan resources schedules rules
+attention`` each hold some of them.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ from typing import Any
 from tq import lifecycle
 from tq.answers import BAD_RESULT, DAEMON_DIED, LAPSED, answer, error_answer
 from tq.arguments import named
+from tq.broker.attention import Attention
 from tq.broker.consumers import Consumers
 from tq.broker.control import Control
 from tq.broker.desk import Desk, Hold, Said, Step, Turn, Undone, Verb
 from tq.broker.families import Families
+from tq.broker.filters import Filters
 from tq.broker.lines import Lines
 from tq.broker.plan import Plan
 from tq.broker.reading import Reading
@@ -35,6 +38,7 @@ from tq.broker.resources import Resources
 from tq.broker.rules import Rule, Rules
 from tq.broker.schedules import Schedules
 from tq.broker.sending import Sending
+from tq.broker.viewing import Viewing
 from tq.errors import Refused, StoreDamaged, StoreError, TqError
 from tq.intake import Defaults, Intake
 from tq.lifecycle import Outcome
@@ -81,8 +85,9 @@ class Broker:
         self._clock = clock  # seconds; only bounds slices of long work
         self.desk = desk = Desk(store, Intake(defaults, store.types, store.queues, store.resources), chance, clock)
         self._waiting = desk.waiting
-        self._lists = desk.lists
+        self._lists, self._views = desk.lists, desk.views
         self._inbox = Inbox()
+        desk.again = self._inbox.add
         self.full = self._inbox.full
         self._settles: list[Sequence[Any]] = []
         self._notes: list[Event] = []
@@ -102,9 +107,11 @@ class Broker:
         lines, schedules = self._lines, self._schedules
         self._reads: dict[str, Verb] = self._reading.reads | self._control.reads | lines.reads | schedules.reads
         self._rules = Rules(desk)
-        self._reads |= self._resources.reads | Reasons(desk).reads | Plan(desk).reads | self._rules.reads
+        self._attention = Attention(desk, self._rules)
+        self._reads |= self._resources.reads | Reasons(desk).reads | Plan(desk).reads | self._rules.reads | self._attention.reads
+        self._reads |= Viewing(desk).reads | Filters(desk).reads
         self._writes: dict[str, Verb] = sending.writes | self._consumers.writes | self._control.writes | lines.writes | schedules.writes
-        self._writes |= self._resources.writes
+        self._writes |= self._resources.writes | self._attention.writes
         self.verbs = frozenset(self._reads) | frozenset(self._writes)
 
     @property
@@ -161,11 +168,12 @@ class Broker:
         """A connection is closed: nobody waits there any more. What it asked to be changed before still is."""
         self._inbox.gone(conn, lambda one: one.verb in self._writes and one.verb != "claim")
         self._lists.gone(conn)
+        self._views.gone(conn)
         self._waiting.gone(conn)
 
     def holds(self, conn: int) -> bool:
         """Whether the connection has an answer or events to expect."""
-        return self._inbox.holds(conn) or self._lists.holds(conn) or self._waiting.holds(conn)
+        return self._inbox.holds(conn) or self._lists.holds(conn) or self._views.holds(conn) or self._waiting.holds(conn)
 
     @property
     def waiting(self) -> bool:
@@ -176,7 +184,7 @@ class Broker:
         """Whether ends that have come in must be stored now: somebody waits for them, or there is other work for a turn."""
         due = self.next_due
         return (
-            bool(self._inbox or self._lists or self.desk.followed)
+            bool(self._inbox or self._lists or self._views or self.desk.followed)
             or self._waiting.for_ends
             or self._store.ready()
             or bool(self._store.chores())
@@ -262,6 +270,8 @@ class Broker:
         elif ahead > CLOCK_AHEAD_MS:
             self._stepped(ahead)
         self.desk.now = now
+        self.desk.history.turn(now, self._store.tallies)
+        self._attention.saw()
         settles, self._settles = self._settles, []
         requests: list[Request] = []  # those that this turn takes
         if self.owed and self._wall >= self._again_at:
@@ -291,13 +301,17 @@ class Broker:
             self._stirred = turn.busy = True
         self._reading.publish(turn)
         turn.answers += self._lists.read_on(SLICE_S, now)
-        turn.busy = turn.busy or bool(self._lists)
+        self._views.forget_old(now)
+        turn.answers += self._views.read_on(SLICE_S)
+        turn.busy = turn.busy or bool(self._lists or self._views)
         return turn
 
     def _stepped(self, ms: int) -> None:
         """The clock was put forward, or back: nobody who waits or holds a lease is to notice."""
         _log.warning("the clock was put %s by %d s", "forward" if ms > 0 else "back", abs(ms) // 1000)
+        self.desk.stepped = (self._wall, ms)
         self._waiting.stepped(ms)
+        self._views.stepped(ms)
         self._store.stepped(ms)
 
     def _work(self, turn: Turn, settles: Sequence[Sequence[Any]], requests: list[Request], wants: Sequence[Want]) -> None:
@@ -443,7 +457,7 @@ class Broker:
         own = min((at for at in (self._store.next_due(), self._rules.next_due) if at is not None), default=None)
         if self.owed or self._again_at > self._wall:  # what could not be done a moment ago, timer or claim
             own = self._again_at
-        return min((at for at in (self._waiting.next_due, own) if at is not None), default=None)
+        return min((at for at in (self._waiting.next_due, self._views.next_due, own) if at is not None), default=None)
 
     def _come_due(self, turn: Turn) -> None:
         desk = self.desk

@@ -18,18 +18,22 @@ from functools import partial
 from typing import Any
 
 from tq import lifecycle
-from tq.arguments import arguments, filter_of, task_ids
+from tq.arguments import arguments, between, filter_of, task_ids
 from tq.broker.desk import Desk, Turn, Verb
 from tq.chores import APART
 from tq.errors import UsageError
-from tq.lists import Count, group_name, group_of
+from tq.lists import Count, Expected, group_name, group_of
 from tq.model import SHELL, WAITING, State, Task
+from tq.query import Filter
+from tq.query.matching import LAST_ID
 from tq.store import Chore, Event, Query, QueueFull
 from tq.waiting import Request
 
 Act = Callable[[Task, Mapping[str, Any], Turn], str]
 """Does it to one task: the outcome's word."""
 CHANGED = frozenset({"cancelled", "asked", "retried", "edited", "removed", "suspended", "resumed"})
+EXPECTING = frozenset({"cancel", "retry", "edit", "remove"})
+"""Verbs that may be told how many tasks they are expected to change."""
 FILTER: dict[str, type] = {"where": str, "queue": str, "type": str, "states": list, "group": str}
 
 
@@ -47,6 +51,7 @@ class Control:
         """One verb for ids, or for all that match: then its chore's id, or with ``dry_run`` how many they are."""
         verb, desk = request.verb, self._desk
         more: dict[str, type] = {"changes": dict} if verb in ("retry", "edit") else {}
+        more |= {"expected": int} if verb in EXPECTING else {}
         args = arguments(verb, request.args, ids=list, dry_run=bool, **FILTER, **more)
         changes = desk.intake.changes(args.pop("changes", None) or {}, desk.now)
         if verb == "edit" and not changes:
@@ -63,22 +68,34 @@ class Control:
                     desk.note(request, verb, str(task_id), None, {"outcome": outcomes[-1], **_shown(changes)})
             return {"outcomes": outcomes}
         if "ids" in args:
-            raise UsageError(f"{verb}: expected ids, or a filter, got both. Drop one.")
-        dry_run, group = args.pop("dry_run", False), args.pop("group", None)
+            raise UsageError(f"{verb}: expected ids, or a filter, got both, or what belongs to a filter. Drop one.")
+        dry_run, group, expected = args.pop("dry_run", False), args.pop("group", None), args.pop("expected", None)
+        if dry_run and expected is not None:
+            raise UsageError(f"{verb}: expected dry_run or expected, got both. Drop one.")
         if not args and group is None:
             raise UsageError(f"{verb}: expected ids, or a filter (queue, type, states, where), got nothing.")
         where = filter_of(args)
-        if dry_run:
-            desk.lists.check()
-            states = frozenset(State) if where.states is None else where.states
-            found = desk.store.find(Query(states & _OPEN_TO[verb], where.queue, where.type, limit=1 << 62, ids=where.ids_range))
-            turn.later.append(lambda: desk.lists.add(request, found, where, Count(partial(self._would, verb)), group))
+        if dry_run or expected is not None:
+            self._count(request, where, group, expected, turn)
             return None
         turn.busy = True
         kept = {**changes, **({"group": group} if group is not None else {})}
         chore = desk.chores.accept(verb, where, kept, desk.now)
         desk.note(request, verb, str(where) or "all", None, {"chore": chore, **_shown(changes)})
         return {"chore": chore}
+
+    def _count(self, request: Request, where: Filter, group: str | None, expected: int | None, turn: Turn) -> None:
+        """How many a verb would change: as the answer, or to carry it out if that is as ``expected``."""
+        desk, verb = self._desk, request.verb
+        reader: Count = Count(partial(self._would, verb))
+        if expected is not None:
+            as_if_nothing_were = request._replace(args={name: value for name, value in request.args.items() if name != "expected"})
+            expected = between(expected, 0, LAST_ID, "expected")
+            reader = Expected(partial(self._would, verb), expected, partial(desk.again, as_if_nothing_were))
+        desk.lists.check()
+        states = frozenset(State) if where.states is None else where.states
+        found = desk.store.find(Query(states & _OPEN_TO[verb], where.queue, where.type, limit=1 << 62, ids=where.ids_range))
+        turn.later.append(lambda: desk.lists.add(request, found, where, reader, group))
 
     def work(self, chores: Sequence[Chore], seconds: float, turn: Turn) -> None:
         """One slice of the chore whose turn it is."""

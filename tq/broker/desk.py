@@ -17,11 +17,13 @@ from tq import lifecycle
 from tq.answers import outcome_of
 from tq.chores import Chores
 from tq.errors import TqError
+from tq.history import History
 from tq.intake import Intake
 from tq.lifecycle import Transition
 from tq.lists import Lists
 from tq.model import State, Task
-from tq.store import Claimed, Event, Failure, Store, Want
+from tq.store import Claimed, Event, Failure, Space, Store, Want
+from tq.views import Views, line
 from tq.waiting import Request, Waiting
 
 _ID = itemgetter(0)
@@ -111,8 +113,12 @@ class Desk:
         self.clock = clock
         self.now = 0
         self.lists = Lists(clock)
+        self.views = Views(store, lambda task: line(task, self.live(task.id) if task.state is State.RUNNING else {}), clock)
         self.chores = Chores(store, clock)
         self.waiting = Waiting()
+        self.again: Callable[[Request], None] = lambda _: None
+        """Take a request once more, for the next turn: the broker's to do."""
+        self.history = History()
         self.followed: set[int] = set()
         """Tasks whose end the daemon wants to see in ``Turn.ended``."""
         self.blocking: set[int] = set()
@@ -132,6 +138,12 @@ class Desk:
         """This boot of the machine: the daemon's to say, 0 if nobody does."""
         self.lost: Callable[[], int] = lambda: 0
         """How many workers have died unasked since the start: the daemon's to say."""
+        self.suspected: Callable[[], Mapping[str, int]] = dict
+        """Types that are held back, and how many crashes in a row each has: the daemon's to say."""
+        self.space: Callable[[], Space | None] = lambda: None
+        """How much room the store has: the daemon's to say, None if nobody does."""
+        self.stepped: tuple[int, int] = (0, 0)
+        """When the clock was put forward or back last (ms), and by how many ms; 0: it was not, since the start."""
         self.held: Mapping[str, Hold] = {}
         """The queues that are held for now; see ``Broker.hold_queues``."""
         self.holds_changed: Callable[[str], None] = lambda _: None

@@ -1,6 +1,6 @@
 """Reading: everything that asks and changes nothing, now or when something has happened.
 
-For: ``get find dead peek wait watch stats events``; telling those who wait and watch.
+For: ``get find dead peek wait watch stats history events``; telling those who wait and watch.
 Not for: reading the store (store), doing it in slices (lists).
 Runs in: the daemon, inside the broker's turn; ``publish`` after its commit.
 Promises: a read sees the turn it stands in; what is told to waiters and watchers is committed; an event of the live
@@ -21,13 +21,17 @@ from tq.broker.control import FILTER
 from tq.broker.desk import Desk, Turn, Verb
 from tq.broker.steps import WORDS, describe
 from tq.errors import StoreDamaged, UsageError
+from tq.history import STEPS, WHOLE
 from tq.launch import shown
 from tq.lists import Groups, Next, Tasks
-from tq.model import SHELL, State, Task, environment_key, unpack
+from tq.model import SHELL, State, Task, brief, environment_key, unpack
+from tq.query.matching import LAST_ID
 from tq.stats import stats
 from tq.store import SCAN_MOST, Query
 from tq.waiting import Claim, Request, Wait
 
+BUCKETS_MOST = 720
+"""Of a history in one answer: some 40 KB."""
 LIVE_MOST = 512
 """Steps of one turn that a watcher is told one by one; the rest is a number."""
 
@@ -38,7 +42,7 @@ class Reading:
         self._event = 0  # of the live stream
         self.reads: dict[str, Verb] = {
             "get": self._get, "find": self._find, "dead": self._dead, "peek": self._peek, "wait": self._wait,
-            "watch": self._watch, "stats": self._stats, "events": self._events,
+            "watch": self._watch, "stats": self._stats, "history": self._history, "events": self._events,
         }  # fmt: skip
 
     # -- at once ---------------------------------------------------------------------------------------------------
@@ -65,12 +69,28 @@ class Reading:
         arguments(request.verb, request.args)
         return stats(self._desk.store.tallies(), *self._desk.slots())
 
+    def _history(self, request: Request, turn: Turn) -> dict[str, Any]:
+        """How the counts went, of all tasks or of a queue's."""
+        args = arguments(request.verb, request.args, "step_s", queue=str, step_s=int, limit=int, until=int)
+        step, queue, desk = args["step_s"], args.get("queue"), self._desk
+        if step not in STEPS:
+            raise UsageError(f"history: step_s: expected one of {', '.join(map(str, STEPS))} (seconds), got {step}.")
+        limit = between(args.get("limit", BUCKETS_MOST), 1, BUCKETS_MOST, "history: limit")
+        until = between(args.get("until", desk.now), 0, 1 << 62, "history: until")
+        if queue is not None and queue not in desk.history and queue not in desk.store.queues():
+            raise UsageError(f"history: queue: expected one that there is, got {brief(queue)}. `tq queue list` shows them.")
+        end, series = desk.history.series(WHOLE if queue is None else queue, step, limit, min(desk.now, until))
+        return {"step_s": step, "until": end, "series": series}
+
     def _events(self, request: Request, turn: Turn) -> dict[str, Any]:
-        """What operators and the system did, newest first."""
-        args = arguments(request.verb, request.args, limit=int, before=int)
-        limit = between(args.get("limit", 50), 1, SCAN_MOST, "limit")
+        """What operators and the system did, newest first, or oldest first from a number on."""
+        args = arguments(request.verb, request.args, limit=int, before=int, after=int)
+        limit, after, store = between(args.get("limit", 50), 1, SCAN_MOST, "limit"), args.get("after"), self._desk.store
+        if after is not None and "before" in args:
+            raise UsageError("events: expected before or after, got both. Drop one.")
         names = ("number", "at", "who", "what", "target", "before", "after")
-        return {"events": [dict(zip(names, one.row(), strict=True)) for one in self._desk.store.events(args.get("before"), limit)]}
+        found = store.events(args.get("before"), limit) if after is None else store.events_after(between(after, 0, LAST_ID, "after"), limit)
+        return {"events": [dict(zip(names, one.row(), strict=True)) for one in found]}
 
     # -- in slices -------------------------------------------------------------------------------------------------
 

@@ -162,17 +162,17 @@ def _of_command(
             taken.append(word)
         at += 1
     if waits is not None:
-        return _values(waits.key, name, data_dir)
+        return _values(waits.key, name, data_dir, current)
     if current.startswith("-") and not only_words:
-        flag, equals, _ = current.partition("=")
+        flag, equals, value = current.partition("=")
         if equals:
-            return _values(known[flag].key, name, data_dir) if flag in known else ("words", [])
+            return _values(known[flag].key, name, data_dir, value) if flag in known else ("words", [])
         return "words", [*((_long(option), option.help) for option in command.options), _HELP]
     if command.takes == "rest" or (command.takes == "named" and taken):
         return f"command {at}", []
     if command.takes == "none" or (command.takes in ("one", "optional") and taken):
         return "words", []
-    kind, found = _values(f"{command.argument} of {name}", name, data_dir)
+    kind, found = _values(f"{command.argument} of {name}", name, data_dir, current)
     return kind, [one for one in found if one[0] not in taken]
 
 
@@ -180,9 +180,15 @@ def _long(option: Option) -> str:
     return option.flags[0]
 
 
-def _values(key: str, name: str, data_dir: str | None) -> tuple[str, list[tuple[str, str]]]:
-    """What an option or, ``ARGUMENT of COMMAND``, an argument may be."""
+def _values(key: str, name: str, data_dir: str | None, typed: str) -> tuple[str, list[tuple[str, str]]]:
+    """What an option or, ``ARGUMENT of COMMAND``, an argument may be, of which this much is typed."""
     argument, _, _ = key.partition(" of ")
+    if argument in ("filter", "where"):
+        return "words", _of_filter(typed, data_dir)
+    if argument == "sort":
+        from tq.query.orders import SORTS
+
+        return "words", [(dash + field, "") for dash in ("", "-") for field in SORTS]
     if argument in _FILES:
         return "files", []
     if argument in _DIRS:
@@ -207,6 +213,12 @@ def _values(key: str, name: str, data_dir: str | None) -> tuple[str, list[tuple[
     if argument in ("id", "ids", "which", "task_id", "id_and_text"):
         return "words", _tasks(_STATES.get(name), data_dir)
     return "words", []
+
+
+def _of_filter(typed: str, data_dir: str | None) -> list[tuple[str, str]]:
+    """How a word of a filter may go on."""
+    body = _ask(data_dir, "complete", {"text": typed, "at": len(typed)})
+    return _plain([(typed[: body["start"]] + text, note) for text, note in body["choices"]])
 
 
 def _known(noun: str, data_dir: str | None) -> list[tuple[str, str]]:
@@ -266,7 +278,8 @@ _tq() {
     case $kind in
         words)
             compopt -o nosort 2>/dev/null
-            for line in "${lines[@]:1}"; do COMPREPLY+=("${line%%$'\t'*}"); done ;;
+            for line in "${lines[@]:1}"; do COMPREPLY+=("${line%%$'\t'*}"); done
+            [[ ${COMPREPLY[*]} == *: ]] && compopt -o nospace 2>/dev/null ;;
         files) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "${cur#=}") ;;
         dirs) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -d -- "${cur#=}") ;;
         command\ *)
@@ -281,7 +294,7 @@ complete -F _tq tq
 # zsh completion of tq; `tq completion zsh` prints it
 _tq() {
     local line kind n
-    local -a lines found told
+    local -a lines found told more
     lines=("${(@f)$(command tq __complete zsh "${(@Q)words[2,CURRENT]}" 2>/dev/null)}")
     kind=$lines[1]
     case $kind in
@@ -291,7 +304,8 @@ _tq() {
                 found+=("${line%%$'\t'*}")
                 told+=("${line%%$'\t'*}  ${line#*$'\t'}")
             done
-            (( $#found )) && compadd -V tq -l -d told -a found ;;
+            [[ "$found" == *: ]] && more=(-S '')
+            (( $#found )) && compadd $more -V tq -l -d told -a found ;;
         files) [[ -prefix --*= ]] && compset -P '*='; _files ;;
         dirs) [[ -prefix --*= ]] && compset -P '*='; _files -/ ;;
         command\ *)

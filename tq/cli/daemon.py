@@ -77,11 +77,12 @@ def daemon_log_level(client: Client, values: dict[str, Any]) -> int:
 
 
 def daemon_status(client: Client, values: dict[str, Any]) -> int:
-    status = client.status()
+    status, lines = client.status(), client.attention()
     if values["json"]:
+        told = [{**line, "since": instant(line["since"]), "muted_until": instant(line["muted_until"])} for line in lines]
         raised = {name: instant(at) for name, at in status.get("alerts", {}).items()}
         held = {name: held_object(hold) for name, hold in status.get("held", {}).items()}
-        print(json_line(plain({**status, "started_at": instant(status["started_at"]), "alerts": raised, "held": held})))
+        print(json_line(plain({**status, "started_at": instant(status["started_at"]), "alerts": raised, "held": held, "attention": told})))
         return 0
     uptime = datetime.now(UTC).timestamp() - status["started_at"] / 1000
     print(f"running  pid {status['pid']}  version {clean(status['version'])}  since {instant(status['started_at'])}  up {seconds(uptime)}")
@@ -93,7 +94,11 @@ def daemon_status(client: Client, values: dict[str, Any]) -> int:
         print(f"  {'alert':<12} {clean(name)} is raised since {instant(raised_at)}")
     for name, hold in status.get("held", {}).items():
         print(f"  {'held':<12} queue {clean(name)}: {held_words(hold)}")
+    for line in lines:
+        if not line["muted_until"] and line["about"][0] != "alert" and not line["key"].startswith("queue_held:"):  # those are told above
+            print(f"  {_WEIGHTS[line['weight']]:<12} {clean(' '.join(filter(None, line['about'])))}: {clean(line['what'])}")
     return 0
 
 
+_WEIGHTS = {"bad": "wrong", "warn": "warning", "note": "note"}
 _APART = ("pid", "version", "started_at", "boot", "workers", "options", "alerts", "held")

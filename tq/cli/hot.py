@@ -293,6 +293,10 @@ def cancel(call: Call, values: dict[str, Any]) -> int:
 
 
 def stats(call: Call, values: dict[str, Any]) -> int:
+    if values.get("history") is not None or values.get("queue") is not None:
+        from tq.cli.past import history
+
+        return history(call, values)
     from tq.cli.render import json_line, stats_words
 
     body = call("stats", {})

@@ -200,7 +200,11 @@ COMMANDS: dict[str, Command] = {
         "Tasks, newest first. A filter is words such as state:failed,retrying queue:mail type:report.* priority>=2 age>1h run>30s "
         'error:timeout created>-1d label:"night run" meta.branch:main id:17..42, or a bare word to be found; `NOT` or `-` before one '
         "turns it round, `OR` and brackets join. Quote it: tq list 'state:failed age>1h'. `python -m pydoc tq.query` has all of it.",
-        "filter", "any", (Option("--where -w", "The filter, as other commands take it."), STATE, QUEUE, TYPE, LABEL, TENANT, LIMIT, JSON),
+        "filter", "any", (
+            Option("--where -w", "The filter, as other commands take it."), STATE, QUEUE, TYPE, LABEL, TENANT,
+            Option("--sort", "By id, state, type, queue, priority, attempt, created, due, started, finished, run, wait; -run: downwards."),
+            LIMIT, JSON,
+        ),
     ),
     "peek": Command("The next tasks to run, in order, and why each goes first.", options=(QUEUE, LIMIT, JSON)),
     "why": Command("Why a task is where it is, in one sentence, and what would help.", "id", "one", (JSON,)),
@@ -239,7 +243,11 @@ COMMANDS: dict[str, Command] = {
             Option("--eof", "That was all: its input ends.", "flag"),
         ),
     ),
-    "stats": Command("Counts, rates and run times.", options=(JSON,)),
+    "stats": Command("Counts, rates and run times; with --history how they went.", options=(
+        Option("--history", "A line for each step of so long a time, up to 30 days: 10m, 2h, 1d. In UTC."),
+        Option("--queue -q", "With --history, of this queue alone."),
+        JSON,
+    )),
     "monitor": Command("The instance on the whole screen; where standard output is no terminal, what `tq stats` prints.", options=MONITOR),
     "top": Command("The same as `tq monitor`.", options=MONITOR),
     "verify": Command("Check every record of the store; the daemon may run."),

@@ -89,14 +89,22 @@ class Passing:
     def __enter__(self) -> Self:
         if self._tty and os.isatty(0):
             self._before = termios.tcgetattr(0)
-            raw = termios.tcgetattr(0)
-            raw[0] &= ~(termios.ICRNL | termios.IXON | termios.BRKINT | termios.INPCK | termios.ISTRIP)
-            raw[3] &= ~(termios.ECHO | termios.ICANON | termios.IEXTEN | termios.ISIG)
-            signal.signal(signal.SIGHUP, self._die)
-            termios.tcsetattr(0, termios.TCSADRAIN, raw)
-            signal.signal(signal.SIGWINCH, lambda *_: os.eventfd_write(self._wake, 1))
-        self._thread.start()
+        try:
+            if self._before is not None:
+                self._give_each_key()
+            self._thread.start()
+        except BaseException:  # a signal's, too: who has not entered does not leave
+            self.__exit__(None, None, None)
+            raise
         return self
+
+    def _give_each_key(self) -> None:
+        raw = termios.tcgetattr(0)
+        raw[0] &= ~(termios.ICRNL | termios.IXON | termios.BRKINT | termios.INPCK | termios.ISTRIP)
+        raw[3] &= ~(termios.ECHO | termios.ICANON | termios.IEXTEN | termios.ISIG)
+        signal.signal(signal.SIGHUP, self._die)
+        termios.tcsetattr(0, termios.TCSADRAIN, raw)
+        signal.signal(signal.SIGWINCH, lambda *_: os.eventfd_write(self._wake, 1))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._over.set()
@@ -104,7 +112,11 @@ class Passing:
         if self._before is not None:
             for number in (signal.SIGWINCH, signal.SIGHUP):
                 signal.signal(number, signal.SIG_DFL)
-            termios.tcsetattr(0, termios.TCSADRAIN, self._before)
+            try:
+                termios.tcsetattr(0, termios.TCSADRAIN, self._before)
+            except BaseException:  # one more signal, while a slow terminal takes what was written
+                termios.tcsetattr(0, termios.TCSANOW, self._before)
+                raise
 
     def _die(self, number: int, _frame: object) -> None:
         """Die of a signal, with the terminal as it was."""

@@ -42,6 +42,7 @@ from tq.cli.send import Passing
 from tq.client import Client, format_error
 from tq.client.acting import READ_WITHIN
 from tq.errors import NoSuchTask, TqError, UsageError
+from tq.query.orders import order_of
 from tq.query.terms import NAMES
 
 _TERM = re.compile(r"([a-z_]+)(?:\.[^:=<>!]+)?(?:[:=<>]|!=)")
@@ -199,17 +200,17 @@ def exit_words(code: int) -> str:
         return f"exit code {code}"
 
 
-def print_rows(pages: Iterable[list[dict[str, Any]]], as_json: bool) -> None:
-    """Tasks in a table, or an object a line as they come."""
+def print_rows(pages: Iterable[list[dict[str, Any]]], as_json: bool) -> bool:
+    """Tasks in a table, or an object a line as they come; False: a person is told that there are none."""
     if as_json:
         for page in pages:
             for row in page:
                 print(json_line(task_object(row)))
-        return
+        return True
     rows = [row for page in pages for row in page]
     if not rows:
         hot.say("no tasks")
-        return
+        return False
     why = "why" in rows[0]
     cells = [
         (row["id"], row["state"], row["type"], row["queue"], row["priority"], *([row["why"]] if why else []), row["attempt"],
@@ -219,6 +220,7 @@ def print_rows(pages: Iterable[list[dict[str, Any]]], as_json: bool) -> None:
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     head = ("id", "state", "type", "queue", "prio", *(["goes by"] if why else []), "runs", "created", "took", "what")
     print(table(head, cells, width))
+    return True
 
 
 def _brief(row: dict[str, Any]) -> str:
@@ -234,8 +236,19 @@ def list_tasks(client: Client, values: dict[str, Any]) -> int:
     words = " ".join(values["filter"] or [])
     where = f"({values['where']}) ({words})" if words and values["where"] else words
     which = chosen(values, "queue", "type", "label", "tenant", where=where)
-    print_rows(pages(client, which, 50 if values["limit"] is None else whole("--limit", values["limit"])), values["json"])
+    limit = 50 if values["limit"] is None else whole("--limit", values["limit"])
+    order = None if values["sort"] is None else str(order_of(values["sort"], "--sort"))
+    found = pages(client, which, limit) if order is None else pages_by(client, which, order, limit)
+    if not print_rows(found, values["json"]) and which.get("where"):
+        _say_what_terms_match(client, which["where"])
     return 0
+
+
+def _say_what_terms_match(client: Client, where: str) -> None:
+    """Which word of a filter of several leaves nothing over."""
+    terms = client.explain(where)
+    if len(terms) > 1:
+        hot.say("; ".join(f"{clean(text)} alone: {'not counted' if count is None else f'{count:,}'}" for text, count in terms))
 
 
 def _no_option_meant_as_filter(values: dict[str, Any]) -> None:
@@ -256,6 +269,19 @@ def pages(client: Client, which: dict[str, Any], left: int) -> Iterator[list[dic
         left -= len(body["tasks"])
         before = body["next"]
         if before is None or not body["tasks"]:
+            return
+
+
+def pages_by(client: Client, which: dict[str, Any], order: str, most: int) -> Iterator[list[dict[str, Any]]]:
+    """The first ``most`` tasks that match in an order of ``tq.query.orders``, page by page."""
+    view, at = client.call("view", {**which, "sort": order}, READ_WITHIN)["view"], 0
+    while at < most:
+        rows = client.call("page", {"view": view, "offset": at, "limit": min(most - at, 100)}, READ_WITHIN)["rows"]
+        ids = [row[0] for row in rows if row is not None]
+        if ids:
+            yield [row for row in client.call("get", {"ids": ids})["tasks"] if row is not None]
+        at += len(rows)
+        if not rows:
             return
 
 

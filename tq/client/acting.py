@@ -176,9 +176,11 @@ def not_both(settings: Body) -> None:
         raise UsageError(f"expected {both} to be either set or unset, got both. Drop one.")
 
 
-def act_args(which: Mapping[str, Any], changes: Mapping[str, Any]) -> Body:
-    """The arguments of a verb that acts on tasks: ``{"ids": [...]}`` or a filter, and the changes if there are any."""
-    return {**which_args(which), **({"changes": wire_changes(changes)} if changes else {})}
+def act_args(which: Mapping[str, Any], changes: Mapping[str, Any], expected: int | None = None) -> Body:
+    """The arguments of a verb that acts on tasks: ``{"ids": [...]}`` or a filter, the changes if there are any, and how many tasks are
+    expected if that is known."""
+    found = which_args(which)
+    return {**found, **({"changes": wire_changes(changes)} if changes else {}), **({} if expected is None else {"expected": expected})}
 
 
 def pauses() -> Iterator[float]:

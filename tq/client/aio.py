@@ -68,6 +68,7 @@ from tq.client.core import (
 )
 from tq.client.link import not_running, socket_path
 from tq.client.schedules import AsyncScheduleVerbs
+from tq.client.views import AsyncViewVerbs
 from tq.errors import DaemonError, DaemonNotRunning, NoSuchTask, Refused, TqError
 from tq.model import duration_ms
 
@@ -79,18 +80,18 @@ T = TypeVar("T")
 _Sent = tuple[int, asyncio.Future[tuple[int, Any]]]
 
 
-class AsyncClient(AsyncScheduleVerbs):
+class AsyncClient(AsyncScheduleVerbs, AsyncViewVerbs):
     """As ``tq.client.Client``, awaited; see there for what each verb gives and raises. Use it in an ``async with``."""
 
     def __init__(
         self, data_dir: str | Path, *, autostart: bool = False, timeout: float = ANSWER_WITHIN,
-        around_send: Iterable[AroundSend] = (), wait_for_room: Duration = 0,
+        around_send: Iterable[AroundSend] = (), wait_for_room: Duration = 0, read_only: bool = False,
     ) -> None:  # fmt: skip
         self.data_dir, self.timeout, self.autostart, self.wait_for_room = str(data_dir), timeout, autostart, wait_for_room
         self._around = tuple(around_send)
         self.path = socket_path(self.data_dir)
         self._met = False
-        self._core = Core()
+        self._core = Core(read_only=read_only)
         self._waiting: dict[int, asyncio.Future[tuple[int, Any]]] = {}
         self._connecting = asyncio.Lock()
         self._writer: asyncio.StreamWriter | None = None
@@ -362,7 +363,7 @@ class AsyncClient(AsyncScheduleVerbs):
     ) -> AsyncGenerator[Body, None]:
         """As the blocking one, from the first step of the iteration on."""
         reader, writer = await self._open()
-        core = Core()
+        core = Core(read_only=self._core.read_only)
         try:
             number, request = core.request("watch", watch_args(topics, ids, hz, offset))
             core.unanswered.clear()
@@ -385,11 +386,20 @@ class AsyncClient(AsyncScheduleVerbs):
     async def why(self, task_id: int) -> Sequence[tuple[str, Body]]:
         return [(word, details) for word, details in (await self.call("why", {"id": task_id}))["reasons"]]
 
-    async def events(self, limit: int = 50, before: int | None = None) -> Sequence[Body]:
-        return cast("Sequence[Body]", (await self.call("events", {"limit": limit, "before": before}))["events"])
+    async def events(self, limit: int = 50, before: int | None = None, after: int | None = None) -> Sequence[Body]:
+        return cast("Sequence[Body]", (await self.call("events", {"limit": limit, "before": before, "after": after}))["events"])
 
     async def stats(self) -> Body:
         return await self.call("stats")
+
+    async def history(self, step_s: int, queue: str | None = None, limit: int = 720, until: int | None = None) -> Body:
+        return await self.call("history", {"step_s": step_s, "queue": queue, "limit": limit, "until": until})
+
+    async def attention(self) -> Sequence[Body]:
+        return cast("Sequence[Body]", (await self.call("attention"))["lines"])
+
+    async def mute(self, key: str, duration: Duration) -> None:
+        await self.call("mute", {"key": key, "for_ms": duration_ms(duration)})
 
     async def queues(self) -> Sequence[Body]:
         return cast("Sequence[Body]", (await self.call("queues"))["queues"])
@@ -423,8 +433,8 @@ class AsyncClient(AsyncScheduleVerbs):
     async def resume(self, ids: Ids) -> Sequence[str]:
         return cast("Sequence[str]", (await self.call("resume", {"ids": ids_of(ids)}))["outcomes"])
 
-    async def start_chore(self, verb: Act, which: Which, **changes: Unpack[Changes]) -> int:
-        return cast(int, (await self.call(verb, act_args(which, changes)))["chore"])
+    async def start_chore(self, verb: Act, which: Which, expected: int | None = None, **changes: Unpack[Changes]) -> int:
+        return cast(int, (await self.call(verb, act_args(which, changes, expected), READ_WITHIN))["chore"])
 
     async def dry_run(self, verb: Act, which: Which, **changes: Unpack[Changes]) -> tuple[int, Sequence[int]]:
         body = await self.call(verb, {**act_args(which, changes), "dry_run": True}, READ_WITHIN)
@@ -525,14 +535,16 @@ def aconnect(
     *,
     around_send: Iterable[AroundSend] = (),
     wait_for_room: Duration = 0,
+    read_only: bool = False,
 ) -> AsyncClient:
     """An asyncio client of the daemon of ``data_dir``, as ``tq.connect``: ``async with tq.aconnect() as q``."""
     from tq.config import data_dir_of
 
     if _instead is not None:
-        return _instead(around_send=around_send, wait_for_room=wait_for_room)
+        return _instead(around_send=around_send, wait_for_room=wait_for_room, read_only=read_only)
     wanted = os.environ.get("TQ_AUTOSTART") == "1" if autostart is None else autostart
-    return AsyncClient(data_dir_of(data_dir), autostart=wanted, around_send=around_send, wait_for_room=wait_for_room)
+    more: dict[str, Any] = {"around_send": around_send, "wait_for_room": wait_for_room, "read_only": read_only}
+    return AsyncClient(data_dir_of(data_dir), autostart=wanted, **more)
 
 
 _defaults: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str | None, AsyncClient]] = WeakKeyDictionary()

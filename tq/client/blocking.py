@@ -41,6 +41,7 @@ from tq.client.core import (
     FRAMES_IN_FLIGHT,
     WAIT_SLICE,
     Body,
+    Core,
     Duration,
     Ids,
     Lost,
@@ -66,6 +67,7 @@ from tq.client.core import (
 from tq.client.handle import Handle
 from tq.client.link import Link, socket_path
 from tq.client.schedules import ScheduleVerbs
+from tq.client.views import ViewVerbs
 from tq.errors import DaemonError, DaemonNotRunning, NoSuchTask, Refused, TqError
 from tq.model import duration_ms
 
@@ -78,22 +80,22 @@ Found = list[Body | None]
 """Rows of tasks; None stands where there is no such task."""
 
 
-class Client(ScheduleVerbs):
+class Client(ScheduleVerbs, ViewVerbs):
     """A client of one daemon, by its data directory; see ``connect``. Close it, or use it in a ``with``.
 
     Methods raise DaemonNotRunning if nobody answers, DaemonError after ``timeout`` seconds without an answer, and
     the errors that the daemon answers with. ``around_send`` are functions around each task it sends (``tq.middleware``);
-    ``wait_for_room`` is for how long tasks that are refused for now are sent again, where they do not say. Tasks are maps as
-    ``tq.model.Task.row`` makes them, payload and result decoded.
+    ``wait_for_room`` is for how long tasks that are refused for now are sent again, where they do not say. One that is ``read_only``
+    gets NotAllowed for whatever would change something. Tasks are maps as ``tq.model.Task.row`` makes them, payload and result decoded.
     """
 
     def __init__(
         self, data_dir: str | Path, *, autostart: bool = False, started: Callable[[int], None] | None = None,
-        timeout: float = ANSWER_WITHIN, around_send: Iterable[AroundSend] = (), wait_for_room: Duration = 0,
+        timeout: float = ANSWER_WITHIN, around_send: Iterable[AroundSend] = (), wait_for_room: Duration = 0, read_only: bool = False,
     ) -> None:  # fmt: skip
         self.data_dir, self.timeout, self.wait_for_room = str(data_dir), timeout, wait_for_room
         self._around = tuple(around_send)
-        self._autostart, self._started, self._met = autostart, started, False
+        self._autostart, self._started, self._met, self._read_only = autostart, started, False, read_only
         self.path = socket_path(self.data_dir)
         self._idle: deque[Link] = deque()
         self._pid = os.getpid()
@@ -121,7 +123,7 @@ class Client(ScheduleVerbs):
             return self._opened()
 
     def _opened(self) -> Link:
-        link = Link(self.path, self.timeout, patience=BACK_WITHIN if self._autostart else 0.0)
+        link = Link(self.path, self.timeout, Core(read_only=self._read_only), BACK_WITHIN if self._autostart else 0.0)
         try:
             if self._met:
                 link.open_again()
@@ -379,12 +381,28 @@ class Client(ScheduleVerbs):
         """Why a task is where it is: words of ``tq.wire`` with their details, the most telling first. NoSuchTask if there is none."""
         return [(word, details) for word, details in self.call("why", {"id": task_id})["reasons"]]
 
-    def events(self, limit: int = 50, before: int | None = None) -> Sequence[Body]:
-        """What operators and the daemon did, newest first: number, at (ms), who, what, target, before, after. ``before``: a number."""
-        return cast("Sequence[Body]", self.call("events", {"limit": limit, "before": before})["events"])
+    def events(self, limit: int = 50, before: int | None = None, after: int | None = None) -> Sequence[Body]:
+        """What operators and the daemon did, newest first: number, at (ms), who, what, target, before, after. ``before``: a number; so is
+        ``after``, from which on they are given oldest first."""
+        return cast("Sequence[Body]", self.call("events", {"limit": limit, "before": before, "after": after})["events"])
 
     def stats(self) -> Body:
         return self.call("stats")
+
+    def history(self, step_s: int, queue: str | None = None, limit: int = 720, until: int | None = None) -> Body:
+        """How the counts went, of all or of a queue: ``step_s`` (1, 10, 60 or 600: kept are 10 minutes, 2 hours, a day, 30 days),
+        ``until`` (ms, the end of the last bucket) and ``series``, as ``tq.wire`` has it; of the last ``limit`` buckets, or of those that
+        were over by ``until`` (ms). UsageError: there is no such queue."""
+        return self.call("history", {"step_s": step_s, "queue": queue, "limit": limit, "until": until})
+
+    def attention(self) -> Sequence[Body]:
+        """What somebody should look at, the weightiest first: key, weight (bad, warn, note), about [kind, name], what, since and
+        muted_until (ms, 0: none)."""
+        return cast("Sequence[Body]", self.call("attention")["lines"])
+
+    def mute(self, key: str, duration: Duration) -> None:
+        """Take the weight from a line of ``attention`` for a minute to seven days, or until the daemon ends. UsageError: there is none."""
+        self.call("mute", {"key": key, "for_ms": duration_ms(duration)})
 
     def queues(self) -> Sequence[Body]:
         return cast("Sequence[Body]", self.call("queues")["queues"])
@@ -426,9 +444,10 @@ class Client(ScheduleVerbs):
         """Let suspended commands go on. For each id: resumed, not_suspended, over, function, or unknown."""
         return cast("Sequence[str]", self.call("resume", {"ids": ids_of(ids)})["outcomes"])
 
-    def start_chore(self, verb: Act, which: Which, **changes: Unpack[Changes]) -> int:
-        """Do ``verb`` to all tasks that match, however many: the id of the chore that does it in the daemon. See ``wait_chore``."""
-        return cast(int, self.call(verb, act_args(which, changes))["chore"])
+    def start_chore(self, verb: Act, which: Which, expected: int | None = None, **changes: Unpack[Changes]) -> int:
+        """Do ``verb`` to all tasks that match, however many: the id of the chore that does it in the daemon. See ``wait_chore``.
+        ``expected``: Refused if there are by now more or fewer than ``dry_run`` said, by over a tenth or over 100."""
+        return cast(int, self.call(verb, act_args(which, changes, expected), READ_WITHIN)["chore"])
 
     def dry_run(self, verb: Act, which: Which, **changes: Unpack[Changes]) -> tuple[int, Sequence[int]]:
         """How many tasks such a chore would change now, and the ids of some."""
@@ -504,7 +523,7 @@ class Client(ScheduleVerbs):
 
 def connect(
     data_dir: str | Path | None = None, autostart: bool | None = None, started: Callable[[int], None] | None = None, *,
-    around_send: Iterable[AroundSend] = (), wait_for_room: Duration = 0,
+    around_send: Iterable[AroundSend] = (), wait_for_room: Duration = 0, read_only: bool = False,
 ) -> Client:  # fmt: skip
     """A client of the daemon of ``data_dir`` (None: TQ_DATA_DIR, else the default). Connects at the first call.
 
@@ -514,9 +533,10 @@ def connect(
     from tq.config import data_dir_of
 
     if _instead is not None:
-        return _instead(around_send=around_send, wait_for_room=wait_for_room)
+        return _instead(around_send=around_send, wait_for_room=wait_for_room, read_only=read_only)
     wanted = os.environ.get("TQ_AUTOSTART") == "1" if autostart is None else autostart
-    return Client(data_dir_of(data_dir), autostart=wanted, started=started, around_send=around_send, wait_for_room=wait_for_room)
+    more: dict[str, Any] = {"around_send": around_send, "wait_for_room": wait_for_room, "read_only": read_only}
+    return Client(data_dir_of(data_dir), autostart=wanted, started=started, **more)
 
 
 _defaults: dict[str | None, Client] = {}
@@ -529,7 +549,7 @@ _instead: Callable[..., Client] | None = None
 def stand_in(make: Callable[..., Client] | None) -> Callable[..., Client] | None:
     """From now on ``connect`` and ``default`` give what this makes (None: clients of daemons again); what stood in before.
 
-    For tests of programs that enqueue: see ``tq.testing``. ``make`` takes ``around_send`` and ``wait_for_room``.
+    For tests of programs that enqueue: see ``tq.testing``. ``make`` takes ``around_send``, ``wait_for_room`` and ``read_only``.
     """
     global _instead
     before, _instead = _instead, make

@@ -8,7 +8,7 @@ has room for the socket's name; everything it refuses is a ConfigError that says
 
 The data directory of an instance, first that is given: ``--data-dir``, ``TQ_DATA_DIR``, ``$XDG_STATE_HOME/tq``, for root
 ``/var/lib/tq``, else ``~/.local/state/tq``. It holds ``lock``, ``tq.sock``, ``store/``, ``logs/`` (output of tasks),
-``run/`` (pages shared with workers), ``daemon.log`` and, if somebody wrote one, ``tq.toml``.
+``run/`` (pages shared with workers), ``daemon.log``, ``history.bin`` (how it went, for charts) and, if somebody wrote one, ``tq.toml``.
 """
 
 from __future__ import annotations

@@ -36,6 +36,7 @@ from tq.config import data_dir_of, load_settings, prepare_data_dir
 from tq.config.settings import OPTIONS, Settings
 from tq.daemon.declaring import declare
 from tq.daemon.holds import Holds
+from tq.daemon.keeping import Keeper
 from tq.daemon.reload import Watcher
 from tq.daemon.supervised import Supervisor
 from tq.daemon.sweeping import FIRST_MS, Sweeper
@@ -157,9 +158,12 @@ class Daemon(Verbs):
         broker.desk.slots = lambda: pool.slots
         broker.desk.live = self._live
         broker.desk.sight, broker.desk.mean, broker.desk.lost = self._sight, pool.mean, lambda: pool.lost
+        broker.desk.suspected, broker.desk.space = pool.suspected, store.space
         broker.desk.hold = lambda verb, task_id: pool.suspend(task_id) if verb == "suspend" else pool.resume(task_id)
         self._sweeper = Sweeper(logs, settings.keep_logs, self._running, self._is_over, time.monotonic, self._swept)
         self._holding = Holds(self._loop, broker, store, where, os.environ)
+        self._keeper = Keeper(where, broker.desk.history, store.tallies, log.event)
+        self._keeper.load()
         self._watchdog = Watchdog(self._log, self._give_up)
         self._kill_at = math.inf
         self._gather_until = 0
@@ -250,7 +254,9 @@ class Daemon(Verbs):
             self._holding.look(ticks_ms(), now)
             if turn.busy or not self._gathers(now):
                 turn = self._turn(now)
+                self._keeper.work(ticks_ms())
         self._turn(now_ms())
+        self._keeper.close()
         self._log.event("daemon_stopped", pid=os.getpid())
         self.close()
         return 0

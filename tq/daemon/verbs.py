@@ -30,6 +30,7 @@ from tq.errors import ConfigError, NoSuchTask, ProtocolError, Refused, TqError, 
 from tq.log import Log
 from tq.model import SHELL, State, Task, brief
 from tq.pool import Pool
+from tq.roles import READ_ONLY, READ_WRITE, allow
 from tq.store import TypeInfo
 from tq.store.lmdb import LmdbStore
 from tq.waiting import Request
@@ -90,6 +91,7 @@ class Verbs:
             if verb == "watch" and isinstance(topics, list) and "output" in topics:
                 own = self._follow
             if own is not None:
+                allow(verb, connection.read_only)
                 body = own(connection, number, args)
                 if body is not None:
                     self._send(connection.id, wire.frame([number, wire.ANSWER, body]))
@@ -99,6 +101,7 @@ class Verbs:
                 close = difflib.get_close_matches(verb[:80], known, 1)
                 hint = f" Did you mean {close[0]!r}?" if close else ""
                 raise ProtocolError(f"expected a verb ({', '.join(known)}), got {verb!r:.80}.{hint}")
+            allow(verb, connection.read_only)
             if self._draining and verb in ("enqueue", "claim"):
                 raise Refused("the daemon is stopping and takes no new work. Try again when it runs again.", retry_after=5.0)
             self._broker.submit(Request(connection.id, number, verb, args, connection.nonce, connection.who, connection.size))
@@ -132,10 +135,13 @@ class Verbs:
         nonce = args.get("nonce")
         if nonce is not None and not (isinstance(nonce, bytes) and len(nonce) == 8):
             raise ProtocolError("hello: nonce: expected 8 bytes or nil.")
+        if not isinstance(args.get("read_only"), bool | None):
+            raise ProtocolError(f"hello: read_only: expected true or false, got {args['read_only']!r:.40}.")
         connection.nonce, connection.greeted = nonce, True
+        connection.read_only = connection.read_only or args.get("read_only") is True  # what reads only does so for good
         return {
             "protocol": wire.PROTOCOL, "version": __version__, "boot": self._boot, "pid": os.getpid(), "now": now_ms(),
-            "max_frame": self._settings.max_frame,
+            "max_frame": self._settings.max_frame, "role": READ_ONLY if connection.read_only else READ_WRITE,
         }  # fmt: skip
 
     # -- the process -----------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ IMPORT_WITHIN = 60.0
 LOG_TAIL = 64 << 10
 ENTRY = re.compile(rb"\btq\.cli\b|-m tq\b")
 """What a script that starts this tq has in it."""
-PRIVATE = ("lock", "tq.sock", "store", "logs", "run", "daemon.log", "daemon.out", "store/data.mdb", "store/lock.mdb")
+PRIVATE = ("lock", "tq.sock", "store", "logs", "run", "daemon.log", "daemon.out", "history.bin", "store/data.mdb", "store/lock.mdb")
 
 
 class Scene:

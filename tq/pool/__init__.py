@@ -242,6 +242,10 @@ class Pool(Crew):
             return 0, 0
         return self._suspects.crashes.get(kind, 0), max(self._suspects.try_at - self._now, 0)
 
+    def suspected(self) -> dict[str, int]:
+        """The types that are held back, and the crashes in a row of each."""
+        return {kind: self._suspects.crashes.get(kind, 0) for kind in self._suspects.types}
+
     def mean(self, kind: str) -> float | None:
         """How long a task of a type ran lately, in ms; None if none was seen."""
         return self._costs.mean(kind)

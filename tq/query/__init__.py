@@ -1,7 +1,7 @@
 """Filters: which tasks, in one line of text: ``state:failed queue:mail age>1h -type:report.*``.
 
 For: every command and verb that acts on or shows the tasks that match.
-Not for: finding them (stores, lists, chores), the order or the columns of a list, reading payloads and results.
+Not for: finding them (stores, lists, chores), the order (``tq.query.orders``) or the columns of a list, reading payloads and results.
 Runs in: the daemon, on the thread of its loop, for a million tasks in slices; the ``tq`` command and the monitor.
 Promises: pure: the present and the zone are arguments; a text is a filter or a UsageError with the column, what was
 expected and what came; ``str`` of a filter is a text that means the same anywhere, its instants in UTC; what a filter
@@ -45,7 +45,7 @@ from tq.errors import UsageError
 from tq.model import State, duration_ms, state_named
 from tq.query.matching import LAST_ID, Test, ids_of, names_of, states_of, test_of
 from tq.query.reading import MAX_DEPTH, MAX_TEXT, Reader, joined
-from tq.query.terms import Node, Span, Term, Text, depth_of, terms_of, text_of
+from tq.query.terms import Node, Span, Term, Text, depth_of, fields_of, terms_of, text_of
 
 MAX_TERMS = 128
 
@@ -58,7 +58,8 @@ class Filter:
 
     What follows holds for every task that matches (None: nothing is known): ``states`` it may be in (none at all: no
     task matches), its ``queue``, its ``type``, and ``ids_range``, the smallest and the greatest id (the first above the
-    second: no task matches).
+    second: no task matches). ``only_states``: every task in ``states`` matches. ``fields`` are the names of what it looks at, in
+    them "" for a bare word.
     """
 
     root: Node | None
@@ -68,12 +69,16 @@ class Filter:
     queue: str | None = field(init=False, repr=False, compare=False)
     type: str | None = field(init=False, repr=False, compare=False)
     ids_range: tuple[int, int] | None = field(init=False, repr=False, compare=False)
+    only_states: bool = field(init=False, repr=False, compare=False)
+    fields: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _check(self.root)
-        states, ids = states_of(self.root)[0], ids_of(self.root)
+        (states, all_of), ids = states_of(self.root), ids_of(self.root)
         found = {"queue": names_of(self.root, "queue"), "type": names_of(self.root, "type")}
         object.__setattr__(self, "matches", test_of(self.root))
+        object.__setattr__(self, "only_states", states == all_of)
+        object.__setattr__(self, "fields", frozenset() if self.root is None else fields_of(self.root))
         object.__setattr__(self, "states", None if len(states) == len(State) else states)
         object.__setattr__(self, "ids_range", None if ids == (0, LAST_ID) else ids)
         for name, names in found.items():

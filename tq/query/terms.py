@@ -242,3 +242,25 @@ def terms_of(node: Node) -> int:
     if isinstance(node, Term):
         return 1
     return terms_of(node.part) if isinstance(node, Not) else sum(terms_of(part) for part in node.parts)
+
+
+def fields_of(node: Node) -> frozenset[str]:
+    """The names of the fields that it looks at; a bare word's is empty."""
+    if isinstance(node, Term):
+        return frozenset({node.field})
+    if isinstance(node, Not):
+        return fields_of(node.part)
+    return frozenset().union(*map(fields_of, node.parts))
+
+
+def leaves_of(node: Node) -> list[Node]:
+    """Its terms from the left to the right, each with the NOT that stands before it alone."""
+    if isinstance(node, Term) or (isinstance(node, Not) and isinstance(node.part, Term)):
+        return [node]
+    parts = (node.part,) if isinstance(node, Not) else node.parts
+    return [leaf for part in parts for leaf in leaves_of(part)]
+
+
+def written(text: str) -> str:
+    """A text as a value that means just that."""
+    return _value("text", ":", Text(text))

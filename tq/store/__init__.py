@@ -264,6 +264,17 @@ class InUse(NamedTuple):
     kept: Mapping[str | tuple[str], int]
 
 
+class Space(NamedTuple):
+    """How much room there is, in bytes: ``free`` on the disk, ``least`` of which new tasks do not get; ``live`` of records, which may
+    grow to ``most``, less ``reserve`` for new tasks."""
+
+    free: int
+    least: int
+    live: int
+    reserve: int
+    most: int
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How much a queue may hold, and how long what is over is kept; ages in ms, counts in tasks."""
@@ -463,6 +474,10 @@ class Store(Protocol):
         """Tasks that match, each with the cursor behind it; None marks a place where the reader may be left for
         another turn, since the iterator holds no transaction across it."""
 
+    def walk(self, states: frozenset[State] | None, first: int, last: int, *, oldest: bool = False) -> Iterator[Sequence[int]]:
+        """The ids, from the ``first`` to the ``last``, of tasks in ``states`` (None: any), newest first or ``oldest`` first, without
+        reading the rest of them; some hundreds at a time, or none, and after each the reader may be left for another turn."""
+
     def peek(self, limit: int, queue: str | None = None) -> list[Peeked]:
         """The next tasks a claim would take, in that order; nothing changes, and none of them is read."""
 
@@ -471,6 +486,9 @@ class Store(Protocol):
 
     def oldest(self, queue: str | None, type: str | None) -> int:  # noqa: A002
         """Since when the one waits that is ready longest, of a queue and a type (None: of any); 0 if none is ready."""
+
+    def oldest_of_each(self) -> dict[str, int]:
+        """The same of each queue in which one is ready."""
 
     def coming(self, after: tuple[int, int], until: int, limit: int) -> tuple[list[tuple[int, int]], tuple[int, int] | None]:
         """Tasks that come due up to ``until``, (instant, id) in order, behind ``after`` ((0, 0): all), and with what to go on (None: no
@@ -484,6 +502,9 @@ class Store(Protocol):
 
     def events(self, before: int | None, limit: int) -> list[Event]:
         """Events, newest first, those numbered below ``before``."""
+
+    def events_after(self, number: int, limit: int) -> list[Event]:
+        """Events numbered above ``number``, oldest first."""
 
     def held(self) -> list[Held]: ...
     def tallies(self) -> list[Tally]: ...

@@ -107,6 +107,7 @@ class HotPath(Children):
         tally.states[State.BLOCKED if blocked else State.SCHEDULED] += waits
         tally.states[_PENDING] += len(run) - waits
         tally.bytes += size
+        tally.added += len(run)
         load[0] += len(run)
         load[1] += size
         self._id, self._seq = task_id, seq

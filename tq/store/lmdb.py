@@ -22,7 +22,7 @@ import lmdb
 from tq.errors import Refused, StoreDamaged, StoreError
 from tq.lifecycle import Transition
 from tq.model import SHELL, Spec, State, Status, Task
-from tq.store import SCAN_MOST, Limits, arriving
+from tq.store import SCAN_MOST, Limits, Space, arriving
 from tq.store.compaction import Sizes, compact_copy, size_of
 from tq.store.environments import let_go
 from tq.store.files import COPIED, MAP_SIZE, OLD, open_store, put_in_place
@@ -140,6 +140,11 @@ class LmdbStore(Loading):
             except lmdb.Error as error:
                 _log.warning("the next start takes this store for a copy again: %s", error)
             self.copied = False
+
+    def space(self) -> Space:
+        """How much room there is; a look at the file system and at the size of each database."""
+        with self._view() as txn:
+            return self._room.space(txn)
 
     def compact(self) -> Sizes:
         """Between two turns: put a compact copy in the place of the file; takes as long as it takes to copy what is live.

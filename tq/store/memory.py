@@ -187,6 +187,7 @@ class MemoryStore(Recorded, Ahead, Stock, Commands):
             mem.tallies.setdefault((spec.header.queue, spec.header.type), Tally(spec.header.queue, spec.header.type)),
         )
         tally.states[new.state] += 1
+        tally.added += was is None
         if new.state.final:
             tally.kept[new.state is State.FAILED] += _size(spec, new)
             keep_ms = self._contents.queue(header.queue).keep_ms
@@ -504,6 +505,13 @@ class MemoryStore(Recorded, Ahead, Stock, Commands):
         for task_id in sorted(self._contents.specs, reverse=not query.oldest):
             if last is None or (task_id > last if query.oldest else task_id < last):
                 yield task_id, pack(task_id)
+
+    def walk(self, states: frozenset[State] | None, first: int, last: int, *, oldest: bool = False) -> Iterator[Sequence[int]]:
+        ids = sorted((one for one in self._contents.specs if first <= one <= last), reverse=not oldest)
+        for at in range(0, len(ids), SCAN_MOST):
+            statuses = self._contents.statuses
+            some = ids[at : at + SCAN_MOST]
+            yield [one for one in some if one in statuses and (states is None or statuses[one].state in states)]
 
     def sent(self, request: RequestId) -> Sequence[int] | None:
         at, ids = self._contents.requests.get((request.nonce, request.number), (0, None))

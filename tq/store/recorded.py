@@ -69,6 +69,9 @@ class Recorded:
     def events(self, before: int | None, limit: int) -> list[Event]:
         return [event for event in reversed(self._contents.events) if before is None or event.number < before][:limit]
 
+    def events_after(self, number: int, limit: int) -> list[Event]:
+        return [event for event in self._contents.events if event.number > number][:limit]
+
     def types(self) -> dict[str, TypeInfo]:
         return dict(self._contents.types)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 
 from tq.store import SCAN_MOST, Chore, Event, QueueInfo, Resource, Schedule, TypeInfo, checked
 from tq.store.keys import SLOT, TIMER, U64, opened, sealed
@@ -110,3 +111,10 @@ class Registry(Lookup):
                 found.append(Event(*opened(cursor.value(), "an event")))
                 more = cursor.prev()
         return found
+
+    def events_after(self, number: int, limit: int) -> list[Event]:
+        with self._view() as txn:
+            cursor = txn.cursor(self._db["events"])
+            if not cursor.set_range(U64.pack(number + 1)):
+                return []
+            return [Event(*opened(record, "an event")) for record in islice(cursor.iternext(keys=False), limit)]

@@ -22,7 +22,7 @@ import lmdb
 
 from tq.errors import PayloadError, Refused, StoreError
 from tq.model import MAX_HEADER, Header
-from tq.store import Draft, Limits, NoRoom, admit, bounds
+from tq.store import Draft, Limits, NoRoom, Space, admit, bounds
 from tq.store.files import Dbs
 from tq.store.lanes import Line
 from tq.store.names import is_named
@@ -138,6 +138,10 @@ class Room:
     def _free_bytes(self) -> int:
         found = os.statvfs(self._path)
         return found.f_bavail * found.f_frsize
+
+    def space(self, txn: Any) -> Space:
+        """How much there is now."""
+        return Space(self._free_bytes(), DISK_RESERVE, live_bytes(txn, self._dbs), map_reserve(self._map_size), self._map_size)
 
     def look(self, txn: Any, now: int) -> None:
         """Find out how much there is left, unless that was done a moment ago and was plenty."""

@@ -205,6 +205,9 @@ class Ahead:
         )
         return min((mem.statuses[spec.id].ready_at for spec in ready if type in (None, spec.header.type)), default=0)
 
+    def oldest_of_each(self) -> dict[str, int]:
+        return {name: since for name in self._contents.ready if (since := self.oldest(name, None))}
+
     def coming(self, after: tuple[int, int], until: int, limit: int) -> tuple[list[tuple[int, int]], tuple[int, int] | None]:
         timers = self._contents.timers
         found = [(at, task_id) for at, kind, task_id in timers if kind == "due" and after < (at, task_id) and at <= until]

@@ -21,7 +21,8 @@ class Tally:
     ``states`` has one number per State; ``bytes`` are those of live tasks' payloads; ``succeeded``, ``failed`` and
     ``retried`` count ends and failed attempts that will be retried; ``run_ms`` is the sum of run times of ``runs``
     finished runs and ``times`` their histogram (see ``bucket_of``); ``kept`` has the bytes of the specifications and
-    statuses of what is over: of all but the failed, and of the failed.
+    statuses of what is over: of all but the failed, and of the failed. ``added`` counts tasks that have come since the store was
+    opened or, after a turn that was given up, since then; it is stored nowhere.
     """
 
     queue: str
@@ -35,6 +36,7 @@ class Tally:
     run_ms: int = 0
     times: dict[int, int] = field(default_factory=dict)
     kept: list[int] = field(default_factory=lambda: [0, 0])
+    added: int = field(default=0, compare=False)
 
     def ran(self, ms: int, runs: int = 1) -> None:
         """Count ``runs`` of ``ms`` each; a clock that stepped back makes it 0."""

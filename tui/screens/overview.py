@@ -172,7 +172,7 @@ class OverviewScreen(MonitorScreen):
 
     def apply(self, dirty: set[str]) -> None:
         histories = any(topic.startswith("history") for topic in dirty)
-        if dirty & {"all", "totals", "tick"} or histories:
+        if dirty & {"all", "totals"} or histories:
             self.query_one(Figures).show(self._figures())
         if "all" in dirty or histories:
             self._charts()

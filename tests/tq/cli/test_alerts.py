@@ -59,6 +59,27 @@ def test_without_rules_it_says_how_one_is_made(fake: Any, run: Run) -> None:
     assert "[alerts.NAME]" in err
 
 
+def test_the_daemons_status_says_what_needs_a_look_but_not_what_is_muted_or_said_already(fake: Any, run: Run) -> None:
+    def line(key: str, weight: str, kind: str, name: str, muted_until: int = 0) -> dict[str, Any]:
+        return {"key": key, "weight": weight, "about": [kind, name], "what": f"so {EVIL}", "since": AT, "muted_until": muted_until}
+
+    lines = [
+        line("queue_paused:m", "warn", "queue", EVIL), line("workers_none", "bad", "workers", ""),
+        line("clock_stepped", "note", "clock", ""),
+        line("alert:a", "bad", "alert", "a"), line("queue_held:q", "warn", "queue", "q"), line("tasks_dead", "warn", "tasks", "", AT),
+    ]  # fmt: skip
+    fake.verbs["status"] = lambda _: {"pid": 1, "version": "0", "started_at": 1, "options": {}}
+    fake.verbs["attention"] = lambda _: {"lines": lines}
+    said = run("daemon", "status")[1].splitlines()[1:]
+    shown = EVIL.encode("unicode_escape").decode()
+    expected = (("warning", f"queue {shown}"), ("wrong", "workers"), ("note", "clock"))
+    assert said == [f"  {word:<12} {about}: so {shown}" for word, about in expected]
+    told = json.loads(run("daemon", "status", "--json")[1])["attention"]
+    assert [one["key"] for one in told] == [one["key"] for one in lines]
+    at = "2030-01-01T00:00:00.000Z"
+    assert (told[0]["since"], told[0]["muted_until"], told[-1]["muted_until"]) == (at, None, at)
+
+
 def test_the_daemons_status_names_what_is_raised(fake: Any, run: Run) -> None:
     status = {"pid": 7, "version": "1", "started_at": AT, "options": {}, "workers": {}, "boot": "x", "alerts": {EVIL: AT}}
     fake.verbs["status"] = lambda _: status

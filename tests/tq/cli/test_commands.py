@@ -355,6 +355,33 @@ def test_list_sends_its_filters_and_reads_page_after_page(fake: Any, run: Run, t
     assert "expected a state" in err
 
 
+def test_list_in_another_order_shows_whole_tasks_in_that_of_a_view(fake: Any, run: Run, task_row: Any) -> None:
+    ids = [*range(150, 0, -1)]
+    fake.verbs["view"] = lambda _: {"view": 4, "sort": "-run", "total": 150, "exact": True}
+    fake.verbs["page"] = lambda args: {"rows": [[one, "failed"] for one in ids[args["offset"] :][: args["limit"]]] if args["offset"] else [
+        None, *[[one, "failed"] for one in ids[1:100]]]}  # fmt: skip
+    fake.verbs["get"] = lambda args: {"tasks": [task_row(one) if one != 77 else None for one in args["ids"]]}
+    code, out, _ = run("list", "queue:mail", "--sort", "-run", "-s", "dead", "-n", "120", "--json")
+    assert code == 0
+    assert [json.loads(line)["id"] for line in out.splitlines()] == [one for one in ids[1:120] if one != 77]
+    assert fake.asked("view") == [{"where": "queue:mail", "states": ["failed"], "sort": "-run"}]
+    assert fake.asked("page") == [{"view": 4, "offset": 0, "limit": 100}, {"view": 4, "offset": 100, "limit": 20}]
+    assert not fake.asked("find")
+    ids.clear()
+    fake.verbs["page"] = lambda _: {"rows": []}
+    assert run("list", "--sort", "wait") == (0, "", "no tasks\n")
+
+
+def test_an_empty_list_tells_what_each_term_of_its_filter_matches_alone(fake: Any, run: Run) -> None:
+    fake.verbs["find"] = lambda _: {"tasks": [], "next": None}
+    fake.verbs["explain"] = lambda _: {"terms": [["state:failed", 37], ["label:'\x1b[31m'", None]]}
+    told = "no tasks\nstate:failed alone: 37; label:'\\x1b[31m' alone: not counted\n"
+    assert run("list", "state:failed label:x") == (0, "", told)
+    assert run("list", "state:failed label:x", "--json") == (0, "", "")
+    fake.verbs["explain"] = lambda _: {"terms": [["state:failed", 0]]}
+    assert run("list", "state:failed") == (0, "", "no tasks\n")
+
+
 def test_list_takes_a_filter_in_words_beside_its_options(fake: Any, run: Run) -> None:
     assert run("list", "state:failed", "age>1h", "-q", "mail", "-n", "3", "--json")[0] == 0
     assert fake.asked("find") == [{"where": "state:failed age>1h", "queue": "mail", "limit": 3}]

@@ -127,6 +127,20 @@ def test_ids_queues_types_and_workers_are_those_of_the_daemon(offer: Offer, fake
     assert offer("worker", "drain", "") == ["words", "w1"]
 
 
+def test_a_filter_goes_on_as_the_daemon_says(offer: Offer, fake: Any) -> None:
+    choices = [["state:", "where it stands"], ["started>", "when"], ["state;reboot", ""]]
+    fake.verbs["complete"] = lambda args: {"start": 0, "end": 2, "choices": choices}
+    assert offer("list", "st") == ["words", "state:"]  # the others a shell would not take for one word
+    assert offer("cancel", "--where", "st") == ["words", "state:"]
+    assert offer("cancel", "--where=st") == ["words", "--where=state:"]
+    assert fake.asked("complete") == [{"text": "st", "at": 2}] * 3
+    fake.verbs["complete"] = lambda args: {"start": 13, "end": 15, "choices": [["succeeded", "7"]]}
+    assert offer("list", "queue:x", "state:failed,su") == ["words", "state:failed,succeeded"]
+    assert offer("list", "state", ":", "failed,su", shell="bash") == ["words", "failed,succeeded"]  # as bash cuts it
+    assert offer("list", "--sort", "p") == ["words", "priority"]
+    assert "-run" in offer("list", "--sort", "")
+
+
 def test_what_tasks_say_of_themselves_is_one_clean_line(fake: Any, task_row: Any, data_dir: Path, capfd: Any, monkeypatch: Any) -> None:
     monkeypatch.setenv("TQ_DATA_DIR", str(data_dir))
     command = pack({"argv": ["make", "all\x1b[31m\n\t\u202e" + "x" * 100]})

@@ -23,6 +23,7 @@ from tq.cli import app, fast, hot, options, perform
 from tq.cli.options import _PRIORITIES, COMMANDS, duration
 from tq.config import data_dir_of
 from tq.errors import UsageError
+from tq.history import COUNTS, GAUGES, TIMES
 from tq.model import PRIORITIES, duration_ms
 
 NOW_MS, HOUR_MS = 1_763_726_400_000, 3_600_000  # 2025-11-21T12:00:00Z, a Friday
@@ -95,6 +96,7 @@ class _Recorder:
             "cancel": {"outcomes": ["cancelled" for _ in ids]},
             "get": {"tasks": [None for _ in ids]},
             "wait": {"tasks": [None for _ in ids], "done": True},
+            "history": {"until": 0, "series": {name: [None] * args.get("limit", 0) for name in (*COUNTS, *GAUGES, *TIMES)}},
         }
         return answers.get(verb, {"states": {}, "workers": {"active": 0, "total": 0}} | dict.fromkeys(_FIGURES))
 

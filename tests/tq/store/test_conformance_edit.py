@@ -203,6 +203,17 @@ def test_events_are_numbered_and_told_newest_first(store):
     assert store.note("again").number == 4
 
 
+def test_events_are_told_from_a_number_on_oldest_first(store):
+    store.reopen(Limits(keep_events=4))
+    noted = [store.note(str(number)) for number in range(6)]
+    assert store.raw.events_after(0, 10) == noted[2:]
+    assert store.raw.events_after(4, 1) == [noted[4]]
+    assert store.raw.events_after(6, 10) == store.raw.events_after(99, 10) == store.raw.events_after(0, 0) == []
+    with store.turn() as raw:
+        raw.note(Event(0, store.now, "tq", "seven", "x"))
+        assert [event.number for event in raw.events_after(5, 10)] == [6, 7]
+
+
 def test_events_are_read_in_the_turn_that_notes_them_and_gone_with_it(store):
     first = store.note("one")
     with store.turn() as raw:

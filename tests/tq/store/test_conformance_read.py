@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tq.model import State
-from tq.store import Query, lookup
+from tq.store import Query, lookup, memory
 
 PENDING, RUNNING, SUCCEEDED, FAILED = State.PENDING, State.RUNNING, State.SUCCEEDED, State.FAILED
 ERROR = {"type": "ValueError", "message": "no"}
@@ -245,3 +245,61 @@ def test_only_the_ids_that_are_asked_for_are_found_whatever_else_is_asked(store,
             assert found == expected
     some = [cursor for _, cursor in store.page(limit=2, oldest=True, states=states, ids=(2, 11))]
     assert store.ids(limit=99, oldest=True, before=some[-1], states=states, ids=(2, 11)) == [i for i in every if 2 <= i <= 11][2:]
+
+
+# -- walk --------------------------------------------------------------------------------------------------------
+
+
+def walked(store, states=None, first=1, last=1 << 62, **how):
+    return [task_id for ids in store.raw.walk(states, first, last, **how) for task_id in ids]
+
+
+def test_a_walk_gives_every_id_newest_or_oldest_first(mixed):
+    everything = mixed.ids()
+    assert walked(mixed) == everything
+    assert walked(mixed, oldest=True) == everything[::-1]
+    mixed.remove(everything[3], everything[0], everything[-1])
+    assert walked(mixed) == mixed.ids() != everything
+    assert walked(mixed, oldest=True) == mixed.ids()[::-1]
+
+
+@pytest.mark.parametrize("bounds", [(5, 9), (9, 5), (1, 1), (0, 3), (15, 1 << 62), (1 << 61, 1 << 62)])
+@pytest.mark.parametrize("oldest", [False, True])
+def test_a_walk_stays_between_its_ends(mixed, bounds, oldest):
+    expected = [one for one in mixed.ids() if bounds[0] <= one <= bounds[1]]
+    assert walked(mixed, None, *bounds, oldest=oldest) == expected[:: -1 if oldest else 1]
+    assert walked(mixed, frozenset(State), *bounds, oldest=oldest) == expected[:: -1 if oldest else 1]
+
+
+@pytest.mark.parametrize("few", [lookup.FEW, 0])
+@pytest.mark.parametrize("state", State)
+def test_a_walk_gives_those_in_a_state_be_they_few_or_many(mixed, monkeypatch, state, few):
+    monkeypatch.setattr(lookup, "FEW", few)
+    both = frozenset({state, FAILED})
+    expected = [task.id for task in mixed.raw.get(mixed.ids()) if task.state in both]
+    assert walked(mixed, both) == expected
+    assert walked(mixed, both, oldest=True) == expected[::-1]
+    assert walked(mixed, frozenset({state})) == [one for one in expected if mixed.state(one) is state]
+    assert walked(mixed, frozenset()) == []
+
+
+def test_a_walk_in_the_turn_sees_what_the_turn_wrote(mixed):
+    before = mixed.ids()
+    with mixed.turn() as raw:
+        (fresh,) = raw.enqueue([mixed.draft()])
+        assert walked(mixed) == [fresh, *before]
+        raise mixed.lost
+    assert walked(mixed) == before
+
+
+@pytest.mark.parametrize("oldest", [False, True])
+def test_a_walk_that_is_left_alone_holds_nothing_and_goes_on_past_what_was_removed(store, monkeypatch, oldest):
+    monkeypatch.setattr(lookup, "WALK", 7)
+    monkeypatch.setattr(memory, "SCAN_MOST", 7)
+    ids = store.add(40)
+    walks = [store.raw.walk(None, 1, 1 << 62, oldest=oldest) for _ in range(300)]  # LMDB has 126 places for readers
+    firsts = [list(next(walk)) for walk in walks]
+    assert firsts == [ids[:7] if oldest else ids[:-8:-1]] * 300
+    store.remove(*ids[5:35])
+    rest = [one for some in walks[0] for one in some]
+    assert rest == (ids[35:] if oldest else ids[4::-1])
