@@ -70,8 +70,8 @@ why        {id}                                   -> {task, reasons: [[word, det
 wait       {ids: [...], timeout_ms, any: bool}    -> {tasks: [task or nil, ...], done: bool}   when all (any) are over
 
 Views: the tasks that match, in an order that stays as it is however they change, for who scrolls through a million of them. A view lives as
-long as its connection and is asked for: it is gone KEEP_MS of ``tq.views`` after the last question, or where a ninth is asked for on one
-connection, a sixty-fifth on all. Who asks for one that is gone is ``refused``, with details.gone.
+long as its connection and is asked for: it is gone five minutes after the last question, or where a ninth is asked for on one
+connection, a sixty-fifth on all, or all together hold 20,000,000 tasks. Who asks for one that is gone is ``refused``, with details.gone.
 
 view       {where, states, queue, type, tenant, label, sort: "-id"} -> {view: number, sort, total, exact: bool}    at once if by id
            sort: id, state, type, queue, priority, attempt, created, due, started, finished, run or wait, - before it: downwards; then by

@@ -283,6 +283,16 @@ def test_a_walk_gives_those_in_a_state_be_they_few_or_many(mixed, monkeypatch, s
     assert walked(mixed, frozenset()) == []
 
 
+def test_a_header_is_known_without_the_rest_of_its_task(mixed):
+    ids = [0, *mixed.ids(), 9999]
+    expected = [None if task is None else task.spec.header for task in mixed.raw.get(ids)]
+    assert mixed.raw.headers(ids) == expected
+    assert expected[0] is expected[-1] is None
+    with mixed.turn() as raw:
+        (fresh,) = raw.enqueue([mixed.draft(queue="fresh")])
+        assert raw.headers([fresh])[0].queue == "fresh"
+
+
 def test_a_walk_in_the_turn_sees_what_the_turn_wrote(mixed):
     before = mixed.ids()
     with mixed.turn() as raw:
