@@ -13,8 +13,8 @@ from tq.query.terms import FIELDS, TEXTS
 
 NOW = 1_700_000_000_000
 PIECES = [
-    "state:", "label:", "age>", "id:1..", "a", ",", " ", "(", ")", "-", '"', "'", "\\", "AND ", "NOT", "meta.", "tag:", "..", ":", "é", "\n",
-    "\x1b",
+    "state:", "label:", "age>", "id:1..", "a", ",", " ", "(", ")", "-", '"', "'", "\\", "AND ", "NOT", "meta.", "tag:", "..", ":", "é",
+    "\n", "\x1b",
 ]  # fmt: skip
 texts = st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=12).map("".join)
 
