@@ -19,6 +19,7 @@ import struct
 import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import msgpack
 
@@ -337,14 +338,14 @@ class History:
         if self._second >= 0:
             self._note(self._changed(tallies))
         self.changed = False
-        lines = []
+        lines: list[list[Any]] = []
         for name, line in self._lines.items():
-            rows = []
+            parts: list[Any] = []  # of each grain what is over, not copied twice, and the bucket that is not
             for grain in (line.grains[step] for step in PACKED):
-                mended = grain.bucket != -1 and len(grain) and grain.number(len(grain) - 1) == grain.bucket
-                done = bytes(grain.rows[: -ROW.size] if mended else grain.rows)
-                rows.append(done + (line.row(grain) if grain.bucket != -1 else b""))
-            lines.append([name, *rows])
+                live = grain.bucket != -1
+                mended = live and len(grain) and grain.number(len(grain) - 1) == grain.bucket
+                parts += [memoryview(grain.rows)[: -ROW.size] if mended else grain.rows, line.row(grain) if live else b""]
+            lines.append([name, *parts])
         body: bytes = msgpack.packb([self._runs, lines])
         return body
 
@@ -359,9 +360,9 @@ class History:
             body = zlib.decompressobj().decompress(data[at:], _BODY_MOST)
             runs, lines = msgpack.unpackb(body, raw=False)
             self._runs = [[int(first), int(last)] for first, last in runs][-RUNS_MOST:]
-            for name, *rows in lines[: self._queues_most + 1]:
+            for name, *parts in lines[: self._queues_most + 1]:
                 gauges = self._gauges.setdefault(str(name), [0] * len(GAUGES))
-                self._lines[name] = _Line(gauges, rows)
+                self._lines[name] = _Line(gauges, [done + live for done, live in zip(parts[::2], parts[1::2], strict=True)])
             if any(len(grain.rows) % ROW.size for line in self._lines.values() for grain in line.grains.values()):
                 raise ValueError("a row is not whole")
         except (zlib.error, ValueError, TypeError, msgpack.UnpackException) as error:
