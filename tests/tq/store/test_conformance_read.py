@@ -194,6 +194,21 @@ def test_poison_counts_as_a_failure(store):
     assert store.tally().failed == 1
 
 
+def test_a_tally_counts_what_came_and_nothing_that_comes_back(store):
+    def added():
+        return {(tally.queue, tally.type): tally.added for tally in store.raw.tallies()}
+
+    first, *_ = store.enqueue(
+        [store.draft("t", queue="a"), store.draft("t", queue="a", due_at=store.now + 5000), store.draft("u", queue="b")]
+    )
+    assert added() == {("a", "t"): 2, ("b", "u"): 1}
+    (claimed,) = store.claim(1, queues=frozenset({"a"}))
+    store.settle(claimed, "released")
+    store.enqueue([store.draft("t", queue="a")])
+    assert first == claimed.id
+    assert added() == {("a", "t"): 3, ("b", "u"): 1}
+
+
 def test_there_is_one_tally_for_each_queue_and_type(store):
     store.enqueue([store.draft(kind, queue=queue) for kind, queue in (("a", "x"), ("a", "y"), ("b", "x"), ("a", "x"))])
     counted = {(tally.queue, tally.type): tally.states[PENDING] for tally in store.raw.tallies()}
