@@ -198,9 +198,7 @@ def test_a_tally_counts_what_came_and_nothing_that_comes_back(store):
     def added():
         return {(tally.queue, tally.type): tally.added for tally in store.raw.tallies()}
 
-    first, *_ = store.enqueue(
-        [store.draft("t", queue="a"), store.draft("t", queue="a", due_at=store.now + 5000), store.draft("u", queue="b")]
-    )
+    first, *_ = store.enqueue([store.draft("t", queue="a"), store.draft("t", queue="a", due_in=5000), store.draft("u", queue="b")])
     assert added() == {("a", "t"): 2, ("b", "u"): 1}
     (claimed,) = store.claim(1, queues=frozenset({"a"}))
     store.settle(claimed, "released")
