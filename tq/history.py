@@ -5,8 +5,9 @@ Not for: files (daemon.keeping), what is to be looked at (broker.attention), tot
 Runs in: the daemon, on the thread of its loop.
 Promises: nothing is due by time alone: a second in which nothing happened costs nothing, then or when it is read; what a turn did
 counts for the second of that turn, whenever it is looked at; percentiles are within 19 %, as those of ``stats``; memory is bounded by
-ROWS_MOST rows, 11 MiB, whatever there is: beyond it the longest series of a queue forgets its older quarter, and the 400
-queues that are known are those where something happened last. Beside that a tally's counts are kept once more, to see what changed.
+ROWS_MOST rows, 7 MiB, and 10 MiB in all with 400 queues that are always busy: beyond it the longest series of a queue forgets its older
+quarter, and the 400 queues that are known are those where something happened last. The counts of a tally are kept once more, to see
+what has changed: a second in which 1,000 of 1,000 did costs some 10 ms, and one in which 1 of 10 did a tenth of one.
 
 A series is rows of ROW, one for each bucket in which something changed, for each of STEPS: a bucket without a row had no ends, and
 what stood before it. Of time for which no daemon answers (``_runs``) there is nothing. Kept across restarts are the steps of 60 s and
@@ -257,7 +258,7 @@ class History:
         line = self._lines.get(name)
         gauges = self._gauges.setdefault(name, [0] * len(GAUGES))
         if line is None:
-            if len(self._lines) > self._queues_most:  # the whole is one more
+            if len(self._lines) > self._queues_most and name != WHOLE:  # which is one more
                 gone = next(stale, None)
                 if gone is None:
                     return None  # as many others have changed in this very second

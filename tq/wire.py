@@ -127,8 +127,8 @@ history    {queue: name or nil, step_s: 1 | 10 | 60 | 600, limit: 720, until: ms
            are 10 minutes in steps of 1 s, 2 hours of 10 s, a day of 60 s, 30 days of 600 s, and of many busy queues less (``tq.history``).
 attention  {}                                     -> {lines: [{key, weight: "bad" | "warn" | "note", about: [kind, name], what, since,
            muted_until: ms or 0}, ...]}   what somebody should look at, the weightiest first, what is muted last, at most 50; since (ms)
-           is when it began or was found, 0: not known; what: in words; kind: queue, type, schedule, alert, workers, tasks, store or
-           clock (the name of the last four is empty)
+           is when it began, or somebody first asked; what: in words; kind: queue, type, schedule, alert, workers, tasks, store or
+           clock (the name of the last four is empty); see ``tq.broker.attention``
 mute       {key, for_ms: 60000..604800000}        -> {}                that line of attention, until then or the daemon's end
 queues     {}                                     -> {queues: [{name, ..., states, bytes}, ...]}   with the settings of ``set_queue``
            One that is held also has ``held``: {rules: [load, memory, probe: those that say so], why: in words, age_ms: since when known}.
