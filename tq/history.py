@@ -5,8 +5,9 @@ Not for: files (daemon.keeping), what is to be looked at (broker.attention), tot
 Runs in: the daemon, on the thread of its loop.
 Promises: nothing is due by time alone: a second in which nothing happened costs nothing, then or when it is read; what a turn did
 counts for the second of that turn, whenever it is looked at; percentiles are within 19 %, as those of ``stats``; memory is bounded by
-ROWS_MOST rows, 11 MiB, whatever there is: beyond it the longest series of a queue forgets its older quarter, and the 400
-queues that are known are those where something happened last. Beside that a tally's counts are kept once more, to see what changed.
+ROWS_MOST rows, 7 MiB, and 10 MiB in all with 400 queues that are always busy: beyond it the longest series of a queue forgets its older
+quarter, and the 400 queues that are known are those where something happened last. The counts of a tally are kept once more, to see
+what has changed: a second in which 1,000 of 1,000 did costs some 10 ms, and one in which 1 of 10 did a tenth of one.
 
 A series is rows of ROW, one for each bucket in which something changed, for each of STEPS: a bucket without a row had no ends, and
 what stood before it. Of time for which no daemon answers (``_runs``) there is nothing. Kept across restarts are the steps of 60 s and
@@ -19,6 +20,7 @@ import struct
 import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import msgpack
 
@@ -256,7 +258,7 @@ class History:
         line = self._lines.get(name)
         gauges = self._gauges.setdefault(name, [0] * len(GAUGES))
         if line is None:
-            if len(self._lines) > self._queues_most:  # the whole is one more
+            if len(self._lines) > self._queues_most and name != WHOLE:  # which is one more
                 gone = next(stale, None)
                 if gone is None:
                     return None  # as many others have changed in this very second
@@ -337,14 +339,14 @@ class History:
         if self._second >= 0:
             self._note(self._changed(tallies))
         self.changed = False
-        lines = []
+        lines: list[list[Any]] = []
         for name, line in self._lines.items():
-            rows = []
+            parts: list[Any] = []  # of each grain what is over, not copied twice, and the bucket that is not
             for grain in (line.grains[step] for step in PACKED):
-                mended = grain.bucket != -1 and len(grain) and grain.number(len(grain) - 1) == grain.bucket
-                done = bytes(grain.rows[: -ROW.size] if mended else grain.rows)
-                rows.append(done + (line.row(grain) if grain.bucket != -1 else b""))
-            lines.append([name, *rows])
+                live = grain.bucket != -1
+                mended = live and len(grain) and grain.number(len(grain) - 1) == grain.bucket
+                parts += [memoryview(grain.rows)[: -ROW.size] if mended else grain.rows, line.row(grain) if live else b""]
+            lines.append([name, *parts])
         body: bytes = msgpack.packb([self._runs, lines])
         return body
 
@@ -359,9 +361,9 @@ class History:
             body = zlib.decompressobj().decompress(data[at:], _BODY_MOST)
             runs, lines = msgpack.unpackb(body, raw=False)
             self._runs = [[int(first), int(last)] for first, last in runs][-RUNS_MOST:]
-            for name, *rows in lines[: self._queues_most + 1]:
+            for name, *parts in lines[: self._queues_most + 1]:
                 gauges = self._gauges.setdefault(str(name), [0] * len(GAUGES))
-                self._lines[name] = _Line(gauges, rows)
+                self._lines[name] = _Line(gauges, [done + live for done, live in zip(parts[::2], parts[1::2], strict=True)])
             if any(len(grain.rows) % ROW.size for line in self._lines.values() for grain in line.grains.values()):
                 raise ValueError("a row is not whole")
         except (zlib.error, ValueError, TypeError, msgpack.UnpackException) as error:

@@ -17,7 +17,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import merge
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any, NamedTuple
 
 from tq.answers import answer, error_answer
@@ -45,6 +45,10 @@ TALLIES_MOST = 1000
 """Pairs of queue and type that are looked at for that: some ten milliseconds."""
 READ_EACH = 32
 """Tasks that are read between two looks at the clock."""
+HEADERS_EACH = 100
+"""The same of tasks of which only the header is read."""
+KINDS_MOST = 4096
+"""Kinds of tasks for which is remembered whether they match."""
 RUN = 1000
 """Tasks that are sorted at once; such runs are then merged in slices."""
 NEWS_AGAIN = 1000
@@ -91,6 +95,17 @@ def tasks_of(store: Store, ids: Sequence[int]) -> list[Task]:
             _log.error("task %d is passed over: %s", ids[0], error)
             return []
         return [task for one in ids for task in tasks_of(store, [one])]
+
+
+def states_in(store: Store, ids: Sequence[int]) -> list[State | None]:
+    """Where each of these tasks stands; one that cannot be read is passed over, and the log says so."""
+    try:
+        return store.states(ids)
+    except StoreDamaged as error:
+        if len(ids) == 1:
+            _log.error("task %d is passed over: %s", ids[0], error)
+            return [None]
+        return [state for one in ids for state in states_in(store, [one])]
 
 
 class Ask(NamedTuple):
@@ -341,8 +356,31 @@ class Views:
         if view.where.root is None or view.where.only_states:
             yield from self._walk(view, first, last, oldest=oldest)
             return
+        if view.where.only_headers:
+            yield from self._by_header(view, first, last, oldest=oldest)
+            return
         for tasks in self._matching(view, first, last, oldest=oldest):
             yield [task.id for task in tasks]
+
+    def _by_header(self, view: View, first: int, last: int, *, oldest: bool) -> Iterator[list[int]]:
+        """The same, where each kind of task has to be looked at but once: a queue has few of them and many tasks."""
+        store, matches = self._store, view.where.matches
+        known: dict[tuple[bytes, State | None], bool] = {}
+        look = "state" in view.where.fields
+        for every in self._walk(view, first, last, oldest=oldest):
+            for at in range(0, len(every), HEADERS_EACH):
+                ids = every[at : at + HEADERS_EACH]
+                found: list[int] = []
+                for one, header, state in zip(ids, store.headers(ids), states_in(store, ids) if look else repeat(None), strict=False):
+                    if header is None or (look and state is None):
+                        continue
+                    kind = header.packed, state
+                    if kind not in known:
+                        known = known if len(known) < KINDS_MOST else {}
+                        known[kind] = matches(Task(Spec(one, header, b"", 0), Status(State.PENDING if state is None else state)), view.now)
+                    if known[kind]:
+                        found.append(one)
+                yield found
 
     def _fill(self, view: View) -> Iterator[None]:
         known = None if "state" in view.where.fields else view.known  # where each stands may change meanwhile

@@ -70,8 +70,8 @@ why        {id}                                   -> {task, reasons: [[word, det
 wait       {ids: [...], timeout_ms, any: bool}    -> {tasks: [task or nil, ...], done: bool}   when all (any) are over
 
 Views: the tasks that match, in an order that stays as it is however they change, for who scrolls through a million of them. A view lives as
-long as its connection and is asked for: it is gone KEEP_MS of ``tq.views`` after the last question, or where a ninth is asked for on one
-connection, a sixty-fifth on all. Who asks for one that is gone is ``refused``, with details.gone.
+long as its connection and is asked for: it is gone five minutes after the last question, or where a ninth is asked for on one
+connection, a sixty-fifth on all, or all together hold 20,000,000 tasks. Who asks for one that is gone is ``refused``, with details.gone.
 
 view       {where, states, queue, type, tenant, label, sort: "-id"} -> {view: number, sort, total, exact: bool}    at once if by id
            sort: id, state, type, queue, priority, attempt, created, due, started, finished, run or wait, - before it: downwards; then by
@@ -127,8 +127,8 @@ history    {queue: name or nil, step_s: 1 | 10 | 60 | 600, limit: 720, until: ms
            are 10 minutes in steps of 1 s, 2 hours of 10 s, a day of 60 s, 30 days of 600 s, and of many busy queues less (``tq.history``).
 attention  {}                                     -> {lines: [{key, weight: "bad" | "warn" | "note", about: [kind, name], what, since,
            muted_until: ms or 0}, ...]}   what somebody should look at, the weightiest first, what is muted last, at most 50; since (ms)
-           is when it began or was found, 0: not known; what: in words; kind: queue, type, schedule, alert, workers, tasks, store or
-           clock (the name of the last four is empty)
+           is when it began, or somebody first asked; what: in words; kind: queue, type, schedule, alert, workers, tasks, store or
+           clock (the name of the last four is empty); see ``tq.broker.attention``
 mute       {key, for_ms: 60000..604800000}        -> {}                that line of attention, until then or the daemon's end
 queues     {}                                     -> {queues: [{name, ..., states, bytes}, ...]}   with the settings of ``set_queue``
            One that is held also has ``held``: {rules: [load, memory, probe: those that say so], why: in words, age_ms: since when known}.

@@ -79,8 +79,13 @@ def boards(where: Path, chance: random.Random) -> None:
         (where / "run" / f"{name}.board").write_bytes(chance.randbytes(chance.choice((0, 100, 41_024))))
 
 
+def another_past(where: Path, chance: random.Random) -> None:
+    """A history of another program, cut short, or empty."""
+    (where / "history.bin").write_bytes(b"tq history 1\n"[: chance.randrange(14)] + chance.randbytes(chance.choice((0, 5, 5000))))
+
+
 RUBBISH: tuple[Callable[[Path, random.Random], None], ...] = (
-    dead_socket, foreign_socket, half_socket, lock_of_another, half_store, half_compaction, boards,
+    dead_socket, foreign_socket, half_socket, lock_of_another, half_store, half_compaction, boards, another_past,
 )  # fmt: skip
 
 

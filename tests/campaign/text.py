@@ -320,7 +320,7 @@ def lines_of(ids: dict[str, list[int]], texts: Sequence[str], rng: random.Random
         word],
         *[["status", each] for each in some], ["status", word], *[["show", each] for each in some], *[["show", each] for each in over],
         ["show", word], ["list", "--limit", "500"], ["list", "--state", "failed", "--queue", name], ["list", "--state", word], ["peek"],
-        ["list", "--sort", word], ["list", "--sort", "-type", "--limit", "500"], ["list", f"label:{told_name(word)} priority:0 state:expired"],
+        ["list", "--sort", word], ["list", "--sort", "-type", "--limit", "500"], ["list", f"label:{name} priority:0 state:expired"],
         ["peek", "--queue", name],
         *[["why", each] for each in some], ["why", word], *[["result", each] for each in over], ["result", word], ["wait", *over], ["wait",
         word],

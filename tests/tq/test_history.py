@@ -265,7 +265,7 @@ def test_what_is_damaged_or_foreign_is_left_out_whole(harm: str) -> None:
         data[-5] ^= 1
     harmed: dict[str, Any] = {
         "cut": data[:-1], "flip": data, "foreign": b"\x7fELF" + data, "older": data.replace(b"history 1", b"history 0"), "empty": b"",
-        "body": sealed(b"\xc1"), "rows": sealed(module.msgpack.packb([[[1, 2]], [["", b"xyz", b""]]])),
+        "body": sealed(b"\xc1"), "rows": sealed(module.msgpack.packb([[[1, 2]], [["", b"xyz", b"", b"", b""]]])),
     }  # fmt: skip
     later = History()
     with pytest.raises(ValueError, match=r"^(it|its) "):

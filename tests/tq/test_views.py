@@ -51,6 +51,14 @@ class Counted:
             self.walked += len(ids[at : at + 100])
             yield [one for one in ids[at : at + 100] if states is None or self.tasks[one].state in states]
 
+    def headers(self, ids: Sequence[int]) -> list[Header | None]:
+        return [None if (task := self.tasks.get(one)) is None else task.spec.header for one in ids]
+
+    def states(self, ids: Sequence[int]) -> list[State | None]:
+        if self.damaged & set(ids):
+            raise StoreDamaged("a record fails its checksum")
+        return [None if (task := self.tasks.get(one)) is None else task.state for one in ids]
+
     def get(self, ids: Sequence[int]) -> list[Task | None]:
         if self.damaged & set(ids):
             raise StoreDamaged("a record fails its checksum")
@@ -125,7 +133,7 @@ def test_the_first_page_is_there_long_before_all_is_found_and_no_task_is_read_th
 
 def test_a_slice_ends_soon_after_its_time_however_much_there_is_to_find() -> None:
     desk = Desk(10_000)
-    desk.open(parse("label:none"))
+    desk.open(parse("error:none"))
     before = desk.seconds
     desk.slice(steps=10)
     assert desk.seconds - before < 20 * STEP_S
@@ -135,7 +143,7 @@ def test_a_slice_ends_soon_after_its_time_however_much_there_is_to_find() -> Non
 def test_views_take_turns_and_what_is_there_is_answered_first() -> None:
     desk = Desk(2000)
     ready = desk.made()
-    slow = [desk.open(parse("label:none"), conn=2), desk.open(parse("label:no"), conn=3)]
+    slow = [desk.open(parse("error:none"), conn=2), desk.open(parse("error:no"), conn=3)]
     page = desk.ask(ready, "page", 1000, 200)
     desk.slice(steps=5)
     assert page in desk.told
@@ -146,7 +154,7 @@ def test_views_take_turns_and_what_is_there_is_answered_first() -> None:
 
 def test_a_page_is_answered_when_it_is_reached_and_from_the_end_when_all_is_found() -> None:
     desk = Desk(5000)
-    desk.open(parse("-label:x"))
+    desk.open(parse("age>=0s"))
     late, end = desk.ask(1, "page", 4000, 10), desk.ask(1, "page", -3, 200)
     desk.slice()
     assert late not in desk.told
@@ -193,7 +201,7 @@ def test_a_view_stays_as_it_was_made_and_a_task_that_is_gone_leaves_its_place() 
 @pytest.mark.parametrize("sort", ["id", "-id"])
 def test_a_place_is_told_as_soon_as_the_scan_has_passed_it(sort: str) -> None:
     desk = Desk(5000)
-    desk.open(parse("-label:x"), sort)
+    desk.open(parse("age>=0s"), sort)
     near, far = (4990, 10) if sort == "-id" else (11, 4991)
     places = [desk.ask(1, "place", near), desk.ask(1, "place", far)]
     while places[0] not in desk.told:
@@ -229,7 +237,7 @@ def test_every_order_is_that_of_its_values_then_of_ids_and_what_has_none_comes_l
 def test_too_many_tasks_for_an_order_are_refused_in_words_that_say_which_orders_remain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(views, "SORT_MOST", 500)
     desk = Desk(600)
-    known, counted = desk.open(sort="run"), desk.open(parse("label:x OR -label:x"), sort="-run")
+    known, counted = desk.open(sort="run"), desk.open(parse("error:x OR age>=0s"), sort="-run")
     desk.slice(steps=1)
     assert desk.store.walked == 0  # of the first nothing is even looked at
     desk.all()
@@ -250,6 +258,40 @@ def test_what_is_no_order_is_refused_with_those_there_are() -> None:
     assert str(order_of("-done")) == "-finished"
 
 
+def test_a_filter_of_names_and_states_reads_no_task_and_looks_at_each_kind_once() -> None:
+    desk = Desk(0)
+    headers = [Header(kind, queue, label=label) for kind in "ab" for queue in "xy" for label in (None, "l", "m")]
+    for task_id in range(1, 2001):
+        spec = Spec(task_id, headers[task_id % 12], b"", 0)
+        desk.store.tasks[task_id] = Task(spec, Status(State(task_id // 12 % 9)))
+    for text in (
+        "label:l",
+        "-label:* type:a",
+        "queue:x state:failed OR type:b label:m",
+        "-(state:running,pending queue:y)",
+        "priority:1 label:z",
+    ):
+        where = parse(text)
+        assert where.only_headers, text
+        asked: list[Task] = []
+        test = where.matches
+        object.__setattr__(where, "matches", lambda task, now, test=test, asked=asked: asked.append(task) or test(task, now))
+        view = desk.made(where)
+        expected = [one for one in sorted(desk.store.tasks, reverse=True) if test(desk.store.tasks[one], 0)]
+        assert list(desk.views._views[view].ids) == expected, text
+        assert len(asked) <= 12 * 9 * 2  # by tallies, and by kind
+    assert desk.store.read == []
+    for text in ("label:l age>1h", "x", "id:1", "error:y", "started:*"):
+        assert not parse(text).only_headers, text
+
+
+def test_kinds_of_tasks_without_end_are_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(views, "KINDS_MOST", 10)
+    desk = Desk(0)
+    desk.store.tasks = {one: Task(Spec(one, Header("t", key=f"k{one}"), b"", 0), Status(State.PENDING)) for one in range(1, 301)}
+    assert desk.said(desk.made(parse("key:k*7")), "page", 0, 200)["total"] == 30
+
+
 def test_news_are_what_came_since_and_matches() -> None:
     desk = Desk(10)
     view = desk.made(parse("state:pending"))
@@ -267,7 +309,7 @@ def test_news_are_what_came_since_and_matches() -> None:
 def test_of_many_news_only_the_newest_are_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(views, "NEWS_AGAIN", 50)
     desk = Desk(10)
-    view = desk.made(parse("-label:x"))
+    view = desk.made(parse("age>=0s"))
     desk.store.tasks |= {one: task_of(one) for one in range(11, 111)}
     assert desk.said(view, "news") == {"new": 100}
     desk.store.read.clear()
@@ -281,7 +323,7 @@ def test_a_view_is_its_connections_alone_and_gone_with_it() -> None:
     view = desk.made(conn=1)
     assert desk.said(view, "page", conn=2)[1] == "refused"
     assert desk.said(view, "page", conn=2)[3] == {"gone": True}
-    waits = desk.open(parse("-label:x"), conn=1)
+    waits = desk.open(parse("age>=0s"), conn=1)
     assert desk.views.holds(1)
     desk.views.gone(1)
     assert not desk.views.holds(1)
@@ -306,7 +348,7 @@ def test_of_too_many_views_the_one_asked_for_least_recently_goes() -> None:
 
 def test_a_view_that_is_dropped_tells_who_waits_for_it() -> None:
     desk = Desk(5000)
-    desk.open(parse("-label:x"))
+    desk.open(parse("age>=0s"))
     waits = desk.ask(1, "page", 4900, 10)
     for _ in range(MOST_EACH):
         desk.open()
@@ -330,7 +372,7 @@ def test_a_view_is_forgotten_some_minutes_after_the_last_question_whatever_the_c
 
 def test_questions_that_wait_are_bounded() -> None:
     desk = Desk(5000)
-    desk.open(parse("-label:x"))
+    desk.open(parse("age>=0s"))
     asked = [desk.ask(1, "page", -1, 1) for _ in range(ASKS_MOST + 5)]
     desk.all()
     refused = [desk.told[one] for one in asked if isinstance(desk.told[one], tuple)]
@@ -359,7 +401,7 @@ def test_ids_are_bounded_older_views_give_way_and_the_last_one_is_cut(monkeypatc
 def test_a_damaged_task_is_passed_over_and_harms_no_other(caplog: pytest.LogCaptureFixture) -> None:
     desk = Desk(100)
     desk.store.damaged = {50}
-    view = desk.made(parse("-label:x"))
+    view = desk.made(parse("age>=0s"))
     assert desk.said(view, "page", 0, 200)["total"] == 99
     assert desk.views.rows([49, 50, 51])[1] is None
     assert [row[0] for row in desk.views.rows([49, 51]) if row] == [49, 51]

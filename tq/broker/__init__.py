@@ -302,7 +302,8 @@ class Broker:
         self._reading.publish(turn)
         turn.answers += self._lists.read_on(SLICE_S, now)
         self._views.forget_old(now)
-        turn.answers += self._views.read_on(SLICE_S)
+        if self._views:
+            turn.answers += self._views.read_on(SLICE_S)
         turn.busy = turn.busy or bool(self._lists or self._views)
         return turn
 

@@ -45,7 +45,7 @@ from tq.errors import UsageError
 from tq.model import State, duration_ms, state_named
 from tq.query.matching import LAST_ID, Test, ids_of, names_of, states_of, test_of
 from tq.query.reading import MAX_DEPTH, MAX_TEXT, Reader, joined
-from tq.query.terms import Node, Span, Term, Text, depth_of, fields_of, terms_of, text_of
+from tq.query.terms import OF_HEADERS, Node, Span, Term, Text, depth_of, fields_of, terms_of, text_of
 
 MAX_TERMS = 128
 
@@ -58,7 +58,8 @@ class Filter:
 
     What follows holds for every task that matches (None: nothing is known): ``states`` it may be in (none at all: no
     task matches), its ``queue``, its ``type``, and ``ids_range``, the smallest and the greatest id (the first above the
-    second: no task matches). ``only_states``: every task in ``states`` matches. ``fields`` are the names of what it looks at, in
+    second: no task matches). ``only_states``: every task in ``states`` matches; ``only_headers``: of a task
+    only its state and its header have a say. ``fields`` are the names of what it looks at, in
     them "" for a bare word.
     """
 
@@ -70,6 +71,7 @@ class Filter:
     type: str | None = field(init=False, repr=False, compare=False)
     ids_range: tuple[int, int] | None = field(init=False, repr=False, compare=False)
     only_states: bool = field(init=False, repr=False, compare=False)
+    only_headers: bool = field(init=False, repr=False, compare=False)
     fields: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -78,7 +80,9 @@ class Filter:
         found = {"queue": names_of(self.root, "queue"), "type": names_of(self.root, "type")}
         object.__setattr__(self, "matches", test_of(self.root))
         object.__setattr__(self, "only_states", states == all_of)
-        object.__setattr__(self, "fields", frozenset() if self.root is None else fields_of(self.root))
+        fields = frozenset() if self.root is None else fields_of(self.root)
+        object.__setattr__(self, "fields", fields)
+        object.__setattr__(self, "only_headers", all(one in OF_HEADERS or one == "state" or one.startswith("meta.") for one in fields))
         object.__setattr__(self, "states", None if len(states) == len(State) else states)
         object.__setattr__(self, "ids_range", None if ids == (0, LAST_ID) else ids)
         for name, names in found.items():

@@ -149,6 +149,8 @@ FIELDS: dict[str, Field] = {
     "wait": Field("duration", _wait),
     "run": Field("duration", _run),
 }
+OF_HEADERS = frozenset({"queue", "type", "priority", "label", "tenant", "flow", "correlation", "key", "unique", "parent"})
+"""Fields, and ``meta`` beside them, of which a task's header has all there is to know."""
 NAMES = {name: name for name in FIELDS} | {other: name for name, about in FIELDS.items() for other in about.also}
 
 

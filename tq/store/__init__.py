@@ -478,6 +478,10 @@ class Store(Protocol):
         """The ids, from the ``first`` to the ``last``, of tasks in ``states`` (None: any), newest first or ``oldest`` first, without
         reading the rest of them; some hundreds at a time, or none, and after each the reader may be left for another turn."""
 
+    def headers(self, ids: Sequence[int]) -> list[Header | None]:
+        """What tasks have in common with others of their kind, without reading the rest of them; None: there is none, or it cannot be
+        read. Whether a record is sound is not looked at."""
+
     def peek(self, limit: int, queue: str | None = None) -> list[Peeked]:
         """The next tasks a claim would take, in that order; nothing changes, and none of them is read."""
 

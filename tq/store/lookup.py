@@ -20,7 +20,7 @@ from typing import Any
 import lmdb
 
 from tq.errors import StoreDamaged
-from tq.model import Spec, State, Status, Task, slots_in, spec_of, status_from, status_of
+from tq.model import HEAD, Header, Spec, State, Status, Task, header_of, slots_in, spec_of, status_from, status_of
 from tq.store import (
     SCAN_MOST,
     Chore,
@@ -40,7 +40,7 @@ from tq.store import (
 )
 from tq.store.environments import environment, inputs_of
 from tq.store.files import Dbs, unreadable
-from tq.store.keys import DUE, PAIR, READY, TIMER, U64, Run
+from tq.store.keys import DUE, MALFORMED, PAIR, READY, TIMER, U64, Run
 from tq.store.lanes import Lanes, joined
 from tq.store.leases import Leases
 from tq.store.names import Names
@@ -206,6 +206,21 @@ class Lookup:
                 return
             first, last = (ids[-1] + 1, last) if oldest else (first, ids[-1] - 1)
             yield ids if states is None else self._those_in(ids, states)
+
+    def headers(self, ids: Sequence[int]) -> list[Header | None]:
+        with self._view() as txn:
+            get, tasks = txn.get, self._db["tasks"]
+            return [self._header(one, get(U64.pack(one), db=tasks)) for one in ids]
+
+    def _header(self, task_id: int, record: bytes | None) -> Header | None:
+        if record is None:
+            return None
+        try:
+            start = HEAD.size
+            return header_of(record[start : start + HEAD.unpack_from(record)[5]])
+        except MALFORMED as error:
+            _log.error("task %d is passed over: its record cannot be read (%s)", task_id, type(error).__name__)
+            return None
 
     def _those_in(self, ids: Sequence[int], states: frozenset[State] | None) -> list[int]:
         """Those of these tasks that are in ``states`` now; one of which that cannot be said is passed over, and the log says so."""

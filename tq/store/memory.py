@@ -513,6 +513,9 @@ class MemoryStore(Recorded, Ahead, Stock, Commands):
             some = ids[at : at + SCAN_MOST]
             yield [one for one in some if one in statuses and (states is None or statuses[one].state in states)]
 
+    def headers(self, ids: Sequence[int]) -> list[Header | None]:
+        return [None if (spec := self._contents.specs.get(one)) is None else spec.header for one in ids]
+
     def sent(self, request: RequestId) -> Sequence[int] | None:
         at, ids = self._contents.requests.get((request.nonce, request.number), (0, None))
         return ids if at >= self._latest - self._limits.keep_requests_ms else None

@@ -132,18 +132,18 @@ def test_what_could_mean_more_than_was_meant_is_refused_before_anything_is_asked
 
 
 def test_a_dry_run_prints_the_count_and_names_some(fake: Any, run: Run) -> None:
-    fake.verbs["retry"] = lambda _: {"tasks": [], "count": 1234, "some": [9, 8, 7]}
+    fake.verbs["retry"] = lambda _: {"count": 1234, "some": [9, 8, 7]}
     code, out, err = run("retry", "--state", "failed", "--dry-run")
     assert (code, out, err) == (0, "1234\n", "1,234 tasks would be retried, among them 9, 8, 7\n")
     assert fake.asked("retry") == [{"states": ["failed"], "dry_run": True}]
 
 
 def test_a_dry_run_of_ids_changes_nothing_either(fake: Any, run: Run) -> None:
-    fake.verbs["cancel"] = lambda args: {"tasks": [], "count": 1, "some": [int(args["where"][3:].split(",")[0])]}
+    fake.verbs["cancel"] = lambda args: {"count": 1, "some": [int(args["where"][3:].split(",")[0])]}
     code, out, err = run("cancel", "--dry-run", *map(str, range(1, 101)))
     assert (code, out, err) == (0, "2\n", "2 tasks would be cancelled: 1, 91\n")
     assert all(args["dry_run"] and "ids" not in args for args in fake.asked("cancel"))
-    fake.verbs["edit"] = lambda _: {"tasks": [], "count": 0, "some": []}
+    fake.verbs["edit"] = lambda _: {"count": 0, "some": []}
     assert run("edit", "5", "-p", "3", "--dry-run") == (0, "0\n", "0 tasks would be changed\n")
 
 

@@ -108,6 +108,7 @@ def test_a_line_is_what_its_queue_gives_were_it_open_and_had_it_slots(store):
 
 def test_the_oldest_of_a_queue_and_a_type_is_known(store):
     assert store.raw.oldest(None, None) == 0
+    assert store.raw.oldest_of_each() == {}
     began = store.now
     for number, (queue, kind) in enumerate([("a", "t"), ("b", "t"), ("a", "u"), ("a", "t")]):
         store.now = began + number
@@ -115,9 +116,12 @@ def test_the_oldest_of_a_queue_and_a_type_is_known(store):
     store.put_queue("a", paused=True)
     asked = [(None, None), ("b", None), ("a", "u"), (None, "u"), ("b", "u"), ("c", None)]
     assert [store.raw.oldest(*one) for one in asked] == [began, began + 1, began + 2, began + 2, 0, 0]
+    assert store.raw.oldest_of_each() == {"a": began, "b": began + 1}
     store.put_queue("a")
     store.claim(1, queues=frozenset({"a"}), types=frozenset({"t"}))
     assert store.raw.oldest("a", "t") == began + 3
+    store.claim(1, queues=frozenset({"b"}))
+    assert store.raw.oldest_of_each() == {"a": began + 2}
 
 
 @pytest.mark.parametrize("page", [1, 3, 500])

@@ -194,6 +194,19 @@ def test_poison_counts_as_a_failure(store):
     assert store.tally().failed == 1
 
 
+def test_a_tally_counts_what_came_and_nothing_that_comes_back(store):
+    def added():
+        return {(tally.queue, tally.type): tally.added for tally in store.raw.tallies()}
+
+    first, *_ = store.enqueue([store.draft("t", queue="a"), store.draft("t", queue="a", due_in=5000), store.draft("u", queue="b")])
+    assert added() == {("a", "t"): 2, ("b", "u"): 1}
+    (claimed,) = store.claim(1, queues=frozenset({"a"}))
+    store.settle(claimed, "released")
+    store.enqueue([store.draft("t", queue="a")])
+    assert first == claimed.id
+    assert added() == {("a", "t"): 3, ("b", "u"): 1}
+
+
 def test_there_is_one_tally_for_each_queue_and_type(store):
     store.enqueue([store.draft(kind, queue=queue) for kind, queue in (("a", "x"), ("a", "y"), ("b", "x"), ("a", "x"))])
     counted = {(tally.queue, tally.type): tally.states[PENDING] for tally in store.raw.tallies()}
@@ -281,6 +294,16 @@ def test_a_walk_gives_those_in_a_state_be_they_few_or_many(mixed, monkeypatch, s
     assert walked(mixed, both, oldest=True) == expected[::-1]
     assert walked(mixed, frozenset({state})) == [one for one in expected if mixed.state(one) is state]
     assert walked(mixed, frozenset()) == []
+
+
+def test_a_header_is_known_without_the_rest_of_its_task(mixed):
+    ids = [0, *mixed.ids(), 9999]
+    expected = [None if task is None else task.spec.header for task in mixed.raw.get(ids)]
+    assert mixed.raw.headers(ids) == expected
+    assert expected[0] is expected[-1] is None
+    with mixed.turn() as raw:
+        (fresh,) = raw.enqueue([mixed.draft(queue="fresh")])
+        assert raw.headers([fresh])[0].queue == "fresh"
 
 
 def test_a_walk_in_the_turn_sees_what_the_turn_wrote(mixed):

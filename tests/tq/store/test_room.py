@@ -196,3 +196,18 @@ def test_a_disk_that_others_fill_lets_what_is_kept_go_first(turns: Turns, monkey
     monkeypatch.setattr(rooms.Room, "_ready_bytes", lambda _: 4096)
     assert turns.short()
     assert turns.retain() == 3
+
+
+def test_the_store_says_how_much_room_there_is(tmp_path: Path) -> None:
+    one = Turns(tmp_path)
+    before = one.store.space()
+    one.add(100, 2000)
+    space = one.store.space()
+    assert (space.least, space.reserve, space.most) == (DISK_RESERVE, map_reserve(4 * MIB), 4 * MIB)
+    assert 100 * 2000 < space.live - before.live < 3 * 100 * 2000  # a page each
+    found = os.statvfs(tmp_path)
+    assert abs(space.free - found.f_bavail * found.f_frsize) < 1 << 32
+    one.store.begin(one.now)  # in a turn, too
+    assert one.store.space().live == space.live
+    one.store.abort()
+    one.store.close()
