@@ -39,6 +39,7 @@ from tui.widgets.topbar import Place, View
 
 FLUSH_S = 0.25
 TOAST_S, UNDO_S = 5.0, 10.0
+TICK_S = 1.0
 AGAIN_S = 2.0
 """Within so many seconds a second ctrl+c ends the monitor."""
 ALWAYS = {"status": Want("status", every_s=5.0)}
@@ -87,7 +88,7 @@ class MonitorApp(App[int], inherit_bindings=False):
         self._plain = PlainCharacters() if wanted.ascii else None
         self._frozen: float | None = None
         self._blurred = False
-        self._second = -1
+        self._painted = -TICK_S
         self._toast_until = 0.0
         self._undo: Undo | None = None
         self._asked_to_quit = -AGAIN_S
@@ -246,24 +247,23 @@ class MonitorApp(App[int], inherit_bindings=False):
 
     def flush_now(self) -> None:
         """Let the screen in front repaint what changed since the last time."""
-        second = int(self.clock.ticks())
-        ticked, self._second = second != self._second, second
-        if self._toast_until and self.clock.ticks() >= self._toast_until:
+        now = self.clock.ticks()
+        if self._toast_until and now >= self._toast_until:
             self.say("")
-        if isinstance(self.screen, Confirm) and ticked:
+        due = now - self._painted >= TICK_S
+        if isinstance(self.screen, Confirm) and due:
             self.screen.repaint()
         front = self.front
-        if front is None or not front.is_mounted or (self._blurred and not ticked):
+        still = self._frozen is not None or self._blurred or not self.known.dirty
+        if front is None or not front.is_mounted or (still and not due):
             return
+        # Ages tick along with what has come, if anything has, so that a second costs one repaint and not two.
+        ticked, self._painted = int(now) != int(self._painted), now
         if self._frozen is not None:
-            if ticked:
-                front.lines()
+            front.lines()
             return
         dirty, self.known.dirty = self.known.dirty, set()
-        if ticked:
-            dirty.add("tick")
-        if dirty:
-            front.flush(dirty)
+        front.flush({*dirty, "tick"} if ticked else dirty)
 
     # what actions ask for
 

@@ -37,13 +37,15 @@ class History:
     def length(self) -> int:
         return max(map(len, self.series.values()), default=0)
 
-    def merge(self, until: int, series: Mapping[str, Sequence[float | None]]) -> None:
-        """Take in newer buckets; those that were there already are replaced, a gap between is a gap."""
+    def merge(self, until: int, series: Mapping[str, Sequence[float | None]]) -> bool:
+        """Take in newer buckets; those that were there already are replaced, a gap between is a gap. Whether any value is another one."""
         step_ms = self.step_s * 1000
+        before = self.series
         if until < self.until or not self.series:  # the clock stepped, or there was nothing
             self.series = {name: list(values)[-KEEP:] for name, values in series.items()}
         else:
             shift = (until - self.until) // step_ms
+            self.series = dict(before)
             for name, values in series.items():
                 old = self.series.get(name, [])
                 overlap = max(len(values) - shift, 0)
@@ -51,6 +53,7 @@ class History:
                 gap: list[float | None] = [None] * max(shift - len(values), 0)
                 self.series[name] = [*kept, *gap, *values][-KEEP:]
         self.until = until
+        return self.series != before
 
     def last(self, name: str, count: int) -> list[float | None]:
         """The newest ``count`` values, filled with None in front."""
@@ -90,10 +93,11 @@ class Known:
     def take_history(self, topic: str, queue: str | None, body: Body, now_ms: int) -> None:
         """Newer buckets of ``queue``, or of all."""
         step = int(body["step_s"])
-        self._history.setdefault((queue, step), History(step)).merge(int(body["until"]), body["series"])
+        history = self._history.setdefault((queue, step), History(step))
+        if history.merge(int(body["until"]), body["series"]):
+            self.dirty.add(topic)
         self.taken[topic] = now_ms
         self.lacking.pop(topic, None)
-        self.dirty.add(topic)
 
     def lacks(self, topic: str, why: str) -> None:
         """The daemon has no answer to this: say so once."""

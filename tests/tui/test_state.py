@@ -107,3 +107,13 @@ def test_runs_that_end_each_second_are_told_from_the_totals() -> None:
     assert known.ended_per_s(NOW + 29_000) == pytest.approx(214, rel=0.01)
     known.take("totals", {"completed": 0, "failed": 0, "retried": 0}, NOW + 30_000)
     assert known.ended_per_s(NOW + 30_000) == 0.0
+
+
+def test_history_in_which_nothing_is_another_value_is_no_news() -> None:
+    known = Known()
+    known.take_history("h", None, answer(10, [0.0] * 720), NOW)
+    known.dirty = set()
+    known.take_history("h", None, answer(11, [0.0, 0.0]), NOW)
+    assert known.dirty == set()
+    known.take_history("h", None, answer(12, [0.0, 1.0]), NOW)
+    assert known.dirty == {"h"}
