@@ -236,6 +236,8 @@ class MonitorApp(App[int], inherit_bindings=False):
 
     def _heard(self, topic: str, body: Body) -> None:
         self.known.take(topic, body, self.clock.now_ms())
+        if topic == "totals":
+            self.refresher.stirred()
 
     def _stands(self) -> None:
         self.known.dirty.add("standing")

@@ -18,6 +18,10 @@ from tui.clock import until_woken
 from tui.feed import Feed, Phase
 from tui.state import Body, Known
 
+QUIET_AFTER_S = 5.0
+QUIET_PACE = 3.0
+"""So much slower is asked when no task has moved for so long: what else may change, settings and what needs a look, can wait."""
+
 
 @dataclass(frozen=True, slots=True)
 class Want:
@@ -42,6 +46,7 @@ class Refresher:
         self._left: set[str] = set()
         self._wake = asyncio.Event()
         self._greeting: Body | None = None
+        self._stirred = self._clock.ticks()
 
     def want(self, wants: Mapping[str, Want]) -> None:
         """From now on these questions, by topic; the same question goes on at its pace."""
@@ -55,6 +60,16 @@ class Refresher:
         for topic in topics or tuple(self._wants):
             self._asked.pop(topic, None)
         self._wake.set()
+
+    def stirred(self) -> None:
+        """Tasks have moved: from now on, and until they rest, questions are asked at their own pace."""
+        quiet, self._stirred = self._quiet, self._clock.ticks()
+        if quiet:
+            self._wake.set()
+
+    @property
+    def _quiet(self) -> bool:
+        return self._clock.ticks() - self._stirred >= QUIET_AFTER_S
 
     def wake(self) -> None:
         """The connection stands differently: look again."""
@@ -100,7 +115,7 @@ class Refresher:
         asked = self._asked.get(topic)
         if asked is None:
             return 0.0
-        return asked + want.every_s * self.pace if self.pace else float("inf")
+        return asked + want.every_s * self.pace * (QUIET_PACE if self._quiet else 1.0) if self.pace else float("inf")
 
     def _next(self) -> float:
         """Seconds until the next question."""

@@ -55,8 +55,25 @@ async def test_a_question_is_asked_at_once_and_then_at_its_pace(where: Path) -> 
         assert one.count("queues") == 1
         await one.clock.advance(1.9)
         assert one.count("queues") == 1
-        await one.clock.advance(4.2)
-        assert one.count("queues") == 4
+        await one.clock.advance(2.2)
+        assert one.count("queues") == 3
+
+
+async def test_while_no_task_moves_it_asks_less_and_at_once_when_one_does(where: Path) -> None:
+    async with asked(where) as one:
+        one.refresher.want({"queues": Want("queues")})
+        await one.clock.advance(6.0)
+        before = one.count("queues")
+        await one.clock.advance(30.0)
+        assert one.count("queues") - before == 10
+        while one.count("queues") == before + 10:
+            await one.clock.advance(0.5)
+        before = one.count("queues")
+        await one.clock.advance(2.0)
+        assert one.count("queues") == before
+        one.refresher.stirred()
+        await settle()
+        assert one.count("queues") == before + 1
 
 
 async def test_what_nobody_sees_any_more_is_asked_no_more(where: Path) -> None:
@@ -108,12 +125,12 @@ async def test_slower_asks_less_and_frozen_asks_nothing(where: Path) -> None:
     async with asked(where) as one:
         one.refresher.want({"queues": Want("queues")})
         one.refresher.pace = 4.0
-        await one.clock.advance(8.5)
-        assert one.count("queues") == 3
+        await one.clock.advance(4.5)
+        assert one.count("queues") == 2
         one.refresher.pace = 0.0
         one.refresher.wake()
         await one.clock.advance(60.0)
-        assert one.count("queues") == 3
+        assert one.count("queues") == 2
 
 
 async def test_again_asks_at_once(where: Path) -> None:
