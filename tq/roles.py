@@ -16,7 +16,8 @@ from tq.errors import NotAllowed
 READ_WRITE, READ_ONLY = "read-write", "read-only"
 
 READING = frozenset({
-    "hello", "get", "find", "dead", "peek", "why", "wait", "chores", "log", "stats", "history", "attention", "queues", "types", "resources",
+    "hello", "get", "find", "view", "page", "place", "rows", "news", "complete", "explain", "dead", "peek", "why", "wait", "chores", "log",
+    "stats", "history", "attention", "queues", "types", "resources",
     "events", "schedules", "alerts", "plan", "next_slots", "workers", "status", "watch",
 })  # fmt: skip
 """Verbs that change nothing."""

@@ -300,6 +300,8 @@ class MonitorApp(App[int], inherit_bindings=False):
         for screen in self.screen_stack:
             for toast in screen.query(Toast):
                 toast.say(str(cleaned(shown)), style)
+        if self.front is not None and self.front.is_mounted:
+            self.front.lines()  # whether something can be undone is on the keys line
 
     @property
     def can_undo(self) -> bool:

@@ -13,6 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import pytest_textual_snapshot
+
+pytest_textual_snapshot.SVGImageExtension.file_extension = "svg"  # which it calls otherwise with the newest syrupy
 
 DUMPS = Path(__file__).with_name("dumps")
 Same = Callable[[str, str], None]

@@ -97,7 +97,8 @@ def test_a_screens_own_actions_come_first_and_anothers_not_at_all() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "shown"), [("ctrl+p", "^p"), ("question_mark", "?"), ("escape", "esc"), ("Z", "Z"), ("shift+tab", "shift+tab"), ("f1", "f1"), ("+", "+")]
+    ("key", "shown"),
+    [("ctrl+p", "^p"), ("question_mark", "?"), ("escape", "esc"), ("Z", "Z"), ("shift+tab", "shift+tab"), ("f1", "f1"), ("+", "+")],
 )  # fmt: skip
 def test_keys_are_written_as_people_read_them(key: str, shown: str) -> None:
     assert shown_key(key) == shown

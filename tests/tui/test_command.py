@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -35,7 +36,8 @@ def context(screen: str = "tasks", *, may_write: bool = True) -> Context:
 @pytest.mark.parametrize(
     ("line", "id_", "words"),
     [
-        ("quit", "quit", ""), (":quit", "quit", ""), ("  q mail ", "queue", "mail"), ("pa why not", "pause", "why not"), ("pause", "pause", ""),
+        ("quit", "quit", ""), (":quit", "quit", ""), ("  q mail ", "queue", "mail"), ("pa why not", "pause", "why not"),
+        ("pause", "pause", ""),
         ("42000", "row", "42000"), ("50%", "row", "50%"), ("12.5%", "row", "12.5%"),
     ],
 )  # fmt: skip
@@ -52,9 +54,8 @@ def test_a_line_is_an_action_and_what_stands_behind_its_word(line: str, id_: str
     ],
 )  # fmt: skip
 def test_what_is_not_understood_is_said_with_what_is_near(line: str, says: str) -> None:
-    with pytest.raises(ValueError, match=".") as refused:
+    with pytest.raises(ValueError, match=re.escape(says)):
         read(line, ACTIONS, context())
-    assert says in str(refused.value)
 
 
 def test_a_place_needs_a_list() -> None:

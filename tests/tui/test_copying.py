@@ -13,6 +13,14 @@ from tui.copying import OSC_52_MOST, copy_out, osc_52
 pytestmark = pytest.mark.asyncio
 
 
+def taken(path: str) -> tuple[str, int]:
+    """What the file has, and its mode; it is gone then."""
+    file = Path(path)
+    found = file.read_text("utf-8"), file.stat().st_mode & 0o777
+    file.unlink()
+    return found
+
+
 async def test_the_terminal_is_asked_in_its_own_words() -> None:
     written: list[str] = []
     said = await copy_out("héllo", {"TERM": "xterm"}, written.append)
@@ -32,13 +40,8 @@ async def test_what_is_too_long_goes_to_a_file_that_only_its_owner_reads() -> No
     assert osc_52(text, tmux=False) is None
     written: list[str] = []
     said = await copy_out(text, {"TERM": "xterm"}, written.append)
-    path = Path(said.rpartition(" ")[2])
-    try:
-        assert written == []
-        assert path.read_text() == text
-        assert path.stat().st_mode & 0o077 == 0
-    finally:
-        path.unlink()
+    assert written == []
+    assert taken(said.rpartition(" ")[2]) == (text, 0o600)
 
 
 async def test_a_tool_of_the_desktop_goes_first_and_one_that_fails_is_no_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

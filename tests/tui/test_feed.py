@@ -215,18 +215,12 @@ async def test_reconnect_makes_the_connection_anew(where: Path) -> None:
 
 async def test_a_stream_is_a_watch_on_a_connection_of_its_own(where: Path) -> None:
     async with followed(where) as one:
-        found: list[Any] = []
-
-        async def read() -> None:
-            async for event in one.feed.stream(["steps"]):
-                found.append(event["number"])
-
-        task = asyncio.create_task(read())
+        stream = one.feed.stream(["steps"])
+        first = asyncio.create_task(anext(stream))
         await settle()
         one.daemon.push("steps", {"number": 7})
-        await settle()
-        assert found == [7]
+        assert (await first)["number"] == 7
         assert len(one.daemon.asked_for("hello")) == 2
         await one.daemon.stop()
         with pytest.raises(DaemonNotRunning):
-            await task
+            await anext(stream)

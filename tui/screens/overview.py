@@ -152,7 +152,7 @@ class OverviewScreen(MonitorScreen):
             Column("rate", "RATE", 7, lambda row: [(rate(row["rate"], minute=True), "text")], right=True),
             Column("fail", "FAIL", 6, share, right=True),
             Column("p95", "RUN95", 7, lambda row: [(duration(row["p95"]), "dim")], right=True, shown_from=140),
-            Column("course", "2 MIN", 12, lambda row: [(spark(row["course"], 12, glyphs), "live")]),
+            Column("course", "2 MIN", 12, lambda row: [(spark(row["course"], 12, glyphs), "live")], shown_from=70),
         ]
 
     def _attention_columns(self) -> list[Column]:
@@ -172,7 +172,7 @@ class OverviewScreen(MonitorScreen):
 
     def apply(self, dirty: set[str]) -> None:
         histories = any(topic.startswith("history") for topic in dirty)
-        if dirty & {"all", "totals", "tick"} or histories:
+        if dirty & {"all", "totals"} or histories:
             self.query_one(Figures).show(self._figures())
         if "all" in dirty or histories:
             self._charts()

@@ -103,7 +103,7 @@ class MonitorScreen(Screen[Any]):
     def compose(self) -> ComposeResult:
         yield Line(id="top")
         yield Line(id="places")
-        yield Line(id="banner")
+        yield Line(id="banner", keeps_right=True)
         with Vertical(id="body"):
             yield from self.body()
         yield Line(id="status")
@@ -128,10 +128,10 @@ class MonitorScreen(Screen[Any]):
         view = monitor.view()
         self.query_one("#top", Line).show(*topbar.identity(view, width))
         self.query_one("#places", Line).show(topbar.places(self.place, monitor.places(), width))
-        text = topbar.banner(view)
+        text, keys = topbar.banner(view)
         line = self.query_one("#banner", Line)
         line.display = bool(text)
-        line.show([Piece(f" {text}", "bold reverse")])
+        line.show([Piece(f" {text}", "bold reverse")], [Piece(f"  {keys} ", "bold reverse")])
         self.set_class(not view.standing.phase.connected and bool(view.standing.heard_ms), "-cut-off")
         self.query_one("#status", Line).show([Piece(" "), *monitor.jobs(), *self.status()])
         context = Context(monitor, self)

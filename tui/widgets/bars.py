@@ -28,12 +28,14 @@ class Piece(NamedTuple):
 
 
 class Line(Widget, can_focus=False):
-    """One line: pieces from the left, pieces at the right end; the right ones go before the left ones are cut."""
+    """One line: pieces from the left, pieces at the right end."""
 
     ALLOW_SELECT = False
 
-    def __init__(self, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002 - as Textual names it
-        super().__init__(id=id, classes=classes)
+    def __init__(self, id: str | None = None, *, keeps_right: bool = False) -> None:  # noqa: A002 - as Textual names it
+        """``keeps_right``: where there is no room for all, the left is cut before the right end goes."""
+        super().__init__(id=id)
+        self._keeps_right = keeps_right
         self._left: tuple[Piece, ...] = ()
         self._right: tuple[Piece, ...] = ()
         self._drawn: list[tuple[int, int, str]] = []
@@ -48,7 +50,7 @@ class Line(Widget, can_focus=False):
     def render(self) -> Content:
         width = self.size.width
         left, right = list(self._left), list(self._right)
-        while right and _cells(left) + _cells(right) > width:
+        while right and not self._keeps_right and _cells(left) + _cells(right) > width:
             right.pop(0)
         room = width - _cells(right)
         self._drawn, at, parts = [], 0, []

@@ -102,20 +102,20 @@ def places(here: str, all_places: Iterable[Place], width: int) -> list[Piece]:
     return found
 
 
-def banner(view: View) -> str:
-    """What a person who is cut off is told; "" while nothing is wrong."""
+def banner(view: View) -> tuple[str, str]:
+    """What a person who is cut off is told, and the keys that help; both "" while nothing is wrong."""
     standing = view.standing
     shown = f" Showing {clock(standing.heard_ms)}Z." if standing.heard_ms else ""
-    start = "  :start starts it" if view.can_start else ""
+    keys = "^r Now  :start starts it  q Quit" if view.can_start else "^r Now  q Quit"
     if standing.phase is Phase.STARTING:
-        return f"No daemon answers at {view.path} yet ({standing.why}). Looking each second.{start}  q Quit" if standing.tries else ""
+        return (f"No daemon answers at {view.path} yet ({standing.why}). Looking each second.", keys) if standing.tries else ("", "")
     if standing.phase is Phase.DOWN:
-        steps = " ".join(f"{seconds:g}" for seconds in BACKOFF_S)
-        return f"The daemon does not answer ({standing.why}).{shown} Trying again after {steps} 8 8 ... s.  ^r Now{start}  q Quit"
+        steps = " ".join(f"{seconds:g}" for seconds in (*BACKOFF_S, BACKOFF_S[-1], BACKOFF_S[-1]))
+        return f"The daemon does not answer ({standing.why}).{shown} Trying again after {steps} ... s.", keys
     if standing.phase is Phase.FORBIDDEN:
-        return f"Not allowed to use {view.path}: {standing.why}{shown} Run the monitor as the user of the daemon.  q Quit"
+        return f"Not allowed to use {view.path}: {standing.why}{shown} Run the monitor as the user of the daemon.", "^r Now  q Quit"
     if standing.phase is Phase.INCOMPATIBLE:
-        return f"The daemon speaks another protocol: {standing.why}{shown}  q Quit"
+        return f"The daemon speaks another protocol: {standing.why}{shown}", "^r Now  q Quit"
     if standing.phase is Phase.STALE and view.ticks - standing.heard_at >= BANNER_AFTER_S:
-        return f"The daemon is connected and silent.{shown} It may be stopped or very busy: tq daemon status.  ^r Reconnect  q Quit"
-    return ""
+        return f"The daemon is connected and silent.{shown} It may be stopped, or very busy: tq daemon status.", "^r Reconnect  q Quit"
+    return "", ""

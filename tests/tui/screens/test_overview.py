@@ -35,7 +35,7 @@ async def test_empty_it_says_how_to_begin(where: Path, same: Same, size: tuple[i
 @sizes
 async def test_loading_it_says_that_it_waits(where: Path, same: Same, size: tuple[int, int]) -> None:
     async with driven(where, busy(), size=size, start=False) as monitor:
-        monitor.daemon.errors |= {verb: ("refused", "later") for verb in ("queues", "history", "attention", "status")}
+        monitor.daemon.errors |= dict.fromkeys(("queues", "history", "attention", "status"), ("refused", "later"))
         await monitor.daemon.start()
         same(f"overview-loading-{size[0]}", await monitor.shows(1.5))
 
