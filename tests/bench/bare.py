@@ -17,6 +17,7 @@ import os
 import select
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -32,8 +33,9 @@ import msgpack
 from tests.bench.bars import ROOT
 from tq.model import HEAD
 from tq.store.files import open_store
-from tq.store.keys import COUNTERS, ENDED, HISTORY, PAIR, READY, U64
+from tq.store.keys import ENDED, HISTORY, PAIR, READY, U64
 
+COUNTERS = struct.Struct(">QQQQ")
 WORKERS = 2
 AHEAD = 512
 RECORD = 64

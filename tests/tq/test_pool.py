@@ -39,6 +39,10 @@ def slow(seconds):
     return "slept"
 
 @tq.task
+def gate(path):
+    while not os.path.exists(path): time.sleep(0.005)
+
+@tq.task
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -166,7 +170,7 @@ def test_results_come_back_once_each_and_the_pool_learns_what_a_type_costs(yard:
     one = yard()
     assert one.pool.slots == (0, 1)
     (want,) = one.pool.wants(now_ms())
-    assert (want.limit, want.types) == (LOOKAHEAD, frozenset({"shell", "quick", "slow", "die", "leave_a_child", "boom"}))
+    assert (want.limit, want.types) == (LOOKAHEAD, frozenset({"shell", "quick", "slow", "gate", "die", "leave_a_child", "boom"}))
     assert "quick" not in want.costs
     ids = one.give("quick", 7, count=50)
     assert one.pool.slots == (1, 1)
@@ -345,7 +349,7 @@ def test_a_check_imports_the_application_again_and_leaves_the_workers_alone(yard
     one = yard()
     pid = first(one).process.pid
     for text, types, says in (
-        (APP + "\n@tq.task\ndef fresh(): ...\n", {"quick", "slow", "die", "leave_a_child", "boom", "fresh"}, None),
+        (APP + "\n@tq.task\ndef fresh(): ...\n", {"quick", "slow", "gate", "die", "leave_a_child", "boom", "fresh"}, None),
         ("import nothing_here\n", set(), "nothing_here"),
         ("import os; os._exit(4)\n", set(), "exit code 4 before its hello"),
     ):  # fmt: skip

@@ -87,27 +87,29 @@ def shop_with(data_dir: Path, store: Any) -> Iterator[Callable[..., Shop]]:
 
 
 @pytest.mark.parametrize(("workers", "slots"), [(3, 1), (1, 3)])
-def test_a_heavy_task_leaves_so_many_slots_empty(shop_with: Any, store: Any, workers: int, slots: int) -> None:
+def test_a_heavy_task_leaves_so_many_slots_empty(shop_with: Any, store: Any, tmp_path: Path, workers: int, slots: int) -> None:
     shop = shop_with(workers=workers, slots=slots)
-    (heavy,) = shop.add(1, "slow", 0.4, needs=HEAVY)
+    (heavy,) = shop.add(1, "gate", str(tmp_path / "open"), needs=HEAVY)
     light = shop.add(4, "slow", 0.05)
     shop.until(lambda: len(store.held()) == 2, "one beside the heavy one")
     assert {one.id for one in store.held()} == {heavy, light[0]}
     assert shop.pool.slots == (3, 3)
     shop.until(lambda: set(light) <= shop.rows.keys(), "the light ones")
     assert heavy not in shop.rows  # they went one by one beside it
+    (tmp_path / "open").touch()
     assert shop.results(heavy, *light) == [0] * 5
     assert store.in_use().workers == 0
 
 
-def test_a_heavy_task_waits_for_slots_while_others_go_and_then_has_them_alone(shop_with: Any, store: Any) -> None:
+def test_a_heavy_task_waits_for_slots_while_others_go_and_then_has_them_alone(shop_with: Any, store: Any, tmp_path: Path) -> None:
     shop = shop_with(workers=2)
-    (long,) = shop.add(1, "slow", 0.4)
+    (long,) = shop.add(1, "gate", str(tmp_path / "open"))
     shop.until(store.held, "it runs")
     heavy = shop.add(2, "slow", 0.1, needs=HEAVY)
     (light,) = shop.add(1, "slow", 0.05)
     shop.until(lambda: light in shop.rows, "the light one goes before")
     assert long not in shop.rows
+    (tmp_path / "open").touch()
     shop.results(*heavy)
     first, second = (shop.rows[task_id] for task_id in heavy)
     assert second[3] >= first[4] - 5  # one after the other: each takes both

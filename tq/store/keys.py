@@ -17,7 +17,7 @@ Promises: keys are big-endian, so their order is the index.
     environments  key (16 bytes)                  a command's environment, packed; the key is its hash
                   key | id u64                    the name of the task's input (tq.spool), or nothing; the task has that environment
     tallies   number u32                          a Tally's row and CRC; at COUNTED, beside them in one page: the last id, seq,
-                                                  batch and chore given
+                                                  batch and chore given, and CRC
     requests  minute u32 | nonce | number u64     first id u64 | how many u64, or LISTED and each id u64; and CRC of key and all
     types, queues, chores, events, schedules      rows (tq.store) and CRC, by name or number
     resources name                                [name, amount] and CRC
@@ -50,7 +50,7 @@ RUNG = struct.Struct(">IB")
 TIMER = struct.Struct(">QBQ")
 HISTORY = struct.Struct(">BQQ")
 ENDED = struct.Struct(">IBI")
-COUNTERS = struct.Struct(">QQQQ")
+_COUNTERS = struct.Struct(">QQQQ")
 COUNTED = b"\xff\xff\xff\xff"
 REQUEST = struct.Struct(">I8sQ")
 LISTED = b"\x01"
@@ -93,6 +93,21 @@ def opened(record: bytes, what: str) -> list[Any]:
     """The row of a small record; StoreDamaged, which says what it was, if it is not as it was written."""
     row: list[Any] = unpack(unseal(record, what))
     return row
+
+
+def counters_record(*given: int) -> bytes:
+    """The record of the last id, sequence, batch and chore given."""
+    return seal(_COUNTERS.pack(*given))
+
+
+def counters_of(record: bytes | None) -> tuple[int, int, int, int]:
+    """The last id, sequence, batch and chore given; of a store that has given none, zeros. StoreDamaged; struct.error."""
+    if record is None:
+        return 0, 0, 0, 0
+    if len(record) != _COUNTERS.size:  # those of older stores have no checksum
+        record = unseal(record, "the counters")
+    ids, seq, batch, chore = _COUNTERS.unpack(record)
+    return ids, seq, batch, chore
 
 
 def lane_row(key: tuple[str, str, str | None, str | None, Needs]) -> list[Any]:

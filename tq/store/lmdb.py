@@ -28,7 +28,6 @@ from tq.store.environments import let_go
 from tq.store.files import COPIED, MAP_SIZE, OLD, open_store, put_in_place
 from tq.store.keys import (
     COUNTED,
-    COUNTERS,
     DUE,
     ENDED,
     EXPIRE,
@@ -43,6 +42,7 @@ from tq.store.keys import (
     TIMER,
     U32,
     U64,
+    counters_record,
     sealed,
 )
 from tq.store.loading import Loading
@@ -103,7 +103,7 @@ class LmdbStore(Loading):
             for number, tally in self._dirty.items():
                 txn.put(U32.pack(number), sealed(tally.row()), db=db["tallies"])
             self._dirty.clear()
-            txn.put(COUNTED, COUNTERS.pack(self._id, self._seq, self._batch, self._chore), db=db["tallies"])
+            txn.put(COUNTED, counters_record(self._id, self._seq, self._batch, self._chore), db=db["tallies"])
             if len(self._empty) > EMPTY_LANES_KEPT:
                 self._drop_lanes()
             self._read_next_timer(txn)

@@ -19,7 +19,7 @@ from tq.model import State, spec_of, status_row
 from tq.store import Chore, Resource, Schedule, Tally, TypeInfo, queue_of
 from tq.store.again import Again
 from tq.store.files import COPIED, unreadable
-from tq.store.keys import COUNTED, COUNTERS, MALFORMED, PAIR, READY, RUNG, TIMER, U32, U64, Batch, Run, lane_key, opened
+from tq.store.keys import COUNTED, MALFORMED, PAIR, READY, RUNG, TIMER, U32, U64, Batch, Run, counters_of, lane_key, opened
 from tq.store.lanes import Lane, Lanes
 from tq.store.leases import Leases
 from tq.store.needs import hold
@@ -74,9 +74,7 @@ class Loading(Again):
     def _fill(self) -> None:
         with self._env.begin() as txn:
             self.copied = txn.get(COPIED, db=self._db["meta"]) is not None
-            counters = txn.get(COUNTED, db=self._db["tallies"])
-            if counters:
-                self._id, self._seq, self._batch, self._chore = COUNTERS.unpack(counters)
+            self._id, self._seq, self._batch, self._chore = counters_of(txn.get(COUNTED, db=self._db["tallies"]))
             for key, value in txn.cursor(self._db["queues"]):
                 self._lanes.line(key.decode()).info = queue_of(opened(value, "a queue"))
             for _, value in txn.cursor(self._db["resources"]):

@@ -22,7 +22,7 @@ import lmdb
 from tq.errors import ConfigError, Refused, StoreDamaged, StoreError, TqError
 from tq.output import newest
 from tq.store.files import COPIED, COPY, Lock, end_switch, open_store, put_in_place, sync_directory
-from tq.store.keys import COUNTED, COUNTERS
+from tq.store.keys import COUNTED, counters_of, counters_record
 from tq.store.room import DISK_RESERVE
 from tq.store.verify import broken_pages, broken_records
 
@@ -110,9 +110,8 @@ def _go_on_counting(fresh: Path, data_dir: Path) -> int:
     env, dbs = open_store(fresh)
     try:
         with env.begin(write=True) as txn:
-            counters = txn.get(COUNTED, db=dbs["tallies"])
-            last, *others = COUNTERS.unpack(counters) if counters else (0, 0, 0, 0)
-            txn.put(COUNTED, COUNTERS.pack(max(last, given), *others), db=dbs["tallies"])
+            last, *others = counters_of(txn.get(COUNTED, db=dbs["tallies"]))
+            txn.put(COUNTED, counters_record(max(last, given), *others), db=dbs["tallies"])
             txn.put(COPIED, b"", db=dbs["meta"])
             tasks = int(txn.stat(dbs["tasks"])["entries"])
     finally:
@@ -130,9 +129,8 @@ def _last_id(path: Path) -> int:
         return 0
     try:
         with env.begin() as txn:
-            counters = txn.get(COUNTED, db=dbs["tallies"])
-            return int(COUNTERS.unpack(counters)[0]) if counters else 0
-    except (lmdb.Error, struct.error):
+            return counters_of(txn.get(COUNTED, db=dbs["tallies"]))[0]
+    except (lmdb.Error, struct.error, StoreDamaged):
         return 0
     finally:
         env.close()

@@ -17,7 +17,7 @@ from tq.model import State
 from tq.store import Event
 from tq.store.compaction import size_of
 from tq.store.files import open_store
-from tq.store.keys import COUNTED, COUNTERS, HISTORY, opened
+from tq.store.keys import COUNTED, HISTORY, counters_of, opened
 from tq.store.room import live_bytes
 
 BINDING = lmdb.__version__
@@ -42,7 +42,7 @@ def survey(data_dir: Path) -> Survey:
     env, dbs = open_store(path, readonly=True)
     try:
         with env.begin() as txn:
-            counters = txn.get(COUNTED, db=dbs["tallies"])
+            last_id, *_ = counters_of(txn.get(COUNTED, db=dbs["tallies"]))
             live, tasks = live_bytes(txn, dbs), int(txn.stat(dbs["tasks"])["entries"])
             events, ended = txn.cursor(dbs["events"]), txn.cursor(dbs["history"])
             newest = Event(*opened(events.value(), "an event")).at if events.last() else 0
@@ -54,4 +54,4 @@ def survey(data_dir: Path) -> Survey:
     finally:
         env.close()
     readers = tuple(int(line.split()[0]) for line in lines if line.split()[:1] and line.split()[0].isdigit())
-    return Survey(size_of(path), live, tasks, COUNTERS.unpack(counters)[0] if counters else 0, newest, readers)
+    return Survey(size_of(path), live, tasks, last_id, newest, readers)

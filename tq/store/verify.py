@@ -26,7 +26,6 @@ from tq.store import RELEASE, Chore, Event, KeyRef, Resource, Schedule, Tally, T
 from tq.store.files import Dbs, Lock, open_store
 from tq.store.keys import (
     COUNTED,
-    COUNTERS,
     DUE,
     ENDED,
     EXPIRE,
@@ -41,6 +40,7 @@ from tq.store.keys import (
     TIMER,
     U32,
     U64,
+    counters_of,
     lane_key,
     name_key,
     opened,
@@ -179,7 +179,7 @@ class _Check:
 
     def _read_counters(self) -> None:
         record = self._txn.get(COUNTED, db=self._db["tallies"])
-        counters = self._read("the counters", COUNTERS.unpack, record) if record is not None else None
+        counters = self._read("the counters", counters_of, record) if record is not None else None
         if counters is not None:
             self._last_id, self._last_seq, self._last_batch, self._last_chore = counters
 

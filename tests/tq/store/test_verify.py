@@ -20,7 +20,6 @@ from tq.store import Chore, Draft, Event, KeyRef, Limits, QueueInfo, RequestId, 
 from tq.store.files import Lock, open_store
 from tq.store.keys import (
     COUNTED,
-    COUNTERS,
     DUE,
     ENDED,
     EXPIRE,
@@ -32,6 +31,8 @@ from tq.store.keys import (
     TIMER,
     U32,
     U64,
+    counters_of,
+    counters_record,
     name_key,
     opened,
     sealed,
@@ -291,8 +292,14 @@ def _wrong_histogram(s: Surgeon) -> None:
 
 
 def _counters_behind(s: Surgeon) -> None:
-    ids, _, batches, chores = COUNTERS.unpack(s.get("tallies", COUNTED))
-    s.put("tallies", COUNTED, COUNTERS.pack(ids - 1, 1, batches, chores))
+    ids, _, batches, chores = counters_of(s.get("tallies", COUNTED))
+    s.put("tallies", COUNTED, counters_record(ids - 1, 1, batches, chores))
+
+
+def _bit_in_the_counters(s: Surgeon) -> None:
+    record = bytearray(s.get("tallies", COUNTED))
+    record[0] ^= 0x40  # ids go on from far above
+    s.put("tallies", COUNTED, bytes(record))
 
 
 def _sequence_given_twice(s: Surgeon) -> None:
@@ -424,6 +431,7 @@ DAMAGE: list[tuple[Callable[[Surgeon], None], str]] = [
     (_lost_tally, "queue 'blocked', type 't': it has tasks but no tally"),
     (_wrong_histogram, "expected a histogram of its 50 runs"),
     (_counters_behind, "task 11: expected an id up to the counter's 10"),
+    (_bit_in_the_counters, "the counters: the record fails its checksum"),
     (_sequence_given_twice, "task 4: its sequence 1 was given to another task too"),
     (_request_for_ids_never_given, "expected ids up to 11, got 5 from 990 on"),
     (_chore_under_another_number, "expected a record of that name"),
