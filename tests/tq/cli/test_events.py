@@ -40,7 +40,7 @@ def test_what_was_done_is_shown_with_who_to_what_and_from_what_to_what(fake: Any
         assert words in out
     assert "\x1b" not in out + run("events", "--json")[1]
     assert [json.loads(line)["at"] for line in run("events", "--json")[1].splitlines()] == ["2023-11-14T22:13:20.000Z"] * 2
-    assert fake.asked("events")[0] == {"limit": 2, "before": None}
+    assert fake.asked("events")[0] == {"limit": 2, "before": None, "after": None}
 
 
 @pytest.mark.parametrize(
