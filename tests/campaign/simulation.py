@@ -31,6 +31,7 @@ import tq.board
 import tq.broker
 import tq.child
 import tq.daemon
+import tq.daemon.keeping
 import tq.daemon.verbs
 import tq.pool.crew
 import tq.store.room
@@ -63,12 +64,31 @@ class Planned(Exception):
 
 
 class InMemory(MemoryStore):
-    """The store in memory, with what a daemon asks of a directory: it was not restored from a backup."""
+    """The store in memory, with what a daemon asks of a directory: it was not restored from a backup, and nobody knows its room."""
 
     copied = False
 
     def adopt(self) -> None:
         """Nothing to forget."""
+
+    def space(self) -> None:
+        return None
+
+
+class AtOnce:
+    """A thread whose work is done when it has been started: this machine has one alone."""
+
+    def __init__(self, target: Callable[..., None], args: tuple[Any, ...], **_: object) -> None:
+        self._work = partial(target, *args)
+
+    def start(self) -> None:
+        self._work()
+
+    def join(self, _within_s: float) -> None:
+        """It is over."""
+
+    def is_alive(self) -> bool:
+        return False
 
 
 class Watch(logging.Handler):
@@ -423,6 +443,7 @@ class World:
                 "random": machine.chance, "Holds": partial(Holds, sight=self.sight),
             }),
             (tq.daemon.verbs, {"now_ms": machine.wall, "ticks_ms": machine.now}),
+            (tq.daemon.keeping, {"threading": SimpleNamespace(Thread=AtOnce)}),
             (tq.api.unix.UnixDoor, {"_listen": lambda _: self.listen()}),
             (tq.api.unix, {"_open_spare": _nothing}),
             (tq.pool.crew, {
