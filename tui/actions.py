@@ -51,6 +51,8 @@ class Action:
     help: str
     keys: str = ""
     run: Run
+    by: str = ""
+    """Its key where the list or pane with the focus binds that itself: ``enter``."""
     screen: str = ""
     """The screen that it belongs to; "" is everywhere."""
     weight: int = 0

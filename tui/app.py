@@ -27,7 +27,7 @@ from tui.formats import ASCII, UNICODE, cleaned, counted, short
 from tui.plain import PlainCharacters
 from tui.preferences import Preferences
 from tui.refresh import Refresher, Want
-from tui.screens.all import SCREENS
+from tui.screens.all import PAGES, SCREENS
 from tui.screens.screen import MonitorScreen, binding
 from tui.shell import SHELL, screen_actions
 from tui.state import Body, Known
@@ -46,7 +46,7 @@ ALWAYS = {"status": Want("status", every_s=5.0)}
 """Asked whatever screen is in front: line 1 tells it."""
 PLACES = {
     "queue": "queues", "type": "tasks", "task": "tasks", "tasks": "dead", "workers": "workers", "worker": "workers",
-    "schedule": "schedules", "alert": "events", "store": "config", "clock": "events",
+    "schedule": "schedules", "alert": "events", "store": "config", "clock": "events", "filter": "tasks",
 }  # fmt: skip
 """The screen that shows what a line of attention is about."""
 Undo = Callable[[], Awaitable[object]]
@@ -67,7 +67,7 @@ class MonitorApp(App[int], inherit_bindings=False):
         (140, "-huge"),
     ]
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (16, "-low"), (24, "-usual"), (34, "-tall")]  # noqa: RUF012 - as above
-    registry = Registry([*SHELL, *screen_actions(SCREENS), *(action for screen in SCREENS for action in screen.ACTIONS)])
+    registry = Registry([*SHELL, *screen_actions(SCREENS), *(action for screen in (*SCREENS, *PAGES) for action in screen.ACTIONS)])
     BINDINGS: ClassVar[Any] = [binding(action) for action in registry if not action.screen and action.keys]
 
     def __init__(
@@ -104,7 +104,7 @@ class MonitorApp(App[int], inherit_bindings=False):
         for id_ in self.keys_by_id:
             if id_ not in self.registry:
                 raise ConfigError(f"[monitor.keys]: expected the id of an action, got {id_!r}. The help (?) has them all.")
-        for screen in ("", *(one.title_id for one in SCREENS)):
+        for screen in ("", *(one.title_id for one in (*SCREENS, *PAGES))):
             taken: dict[str, str] = {}
             for action in self.registry.on(screen):
                 for key in self.keys_by_id.get(action.id, action.keys).split(","):
@@ -222,8 +222,8 @@ class MonitorApp(App[int], inherit_bindings=False):
 
     def entered(self, screen: MonitorScreen) -> None:
         """A screen came to the front: ask for what it shows."""
-        if screen.title_id != self._here:
-            self._last, self._here = self._here, screen.title_id
+        if screen.place != self._here:
+            self._last, self._here = self._here, screen.place
         self.refresher.want({**ALWAYS, **screen.wants()})
         screen.flush({"all"})
 

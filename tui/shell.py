@@ -38,8 +38,15 @@ def _on_a_page(context: Context) -> bool:
     return bool(context.app.on_a_page)
 
 
+def _can_go_back(context: Context) -> bool:
+    return _on_a_page(context) or bool(context.screen is not None and context.screen.can_step_back)
+
+
 def _back(context: Context) -> None:
-    context.app.pop_screen()
+    if context.screen.can_step_back:
+        context.screen.step_back()
+    else:
+        context.app.pop_screen()
 
 
 def _leave(context: Context) -> None:
@@ -94,7 +101,8 @@ SHELL = (
         run=lambda context: context.app.undo(), applies=lambda context: bool(context.app.can_undo), words=("undo",), footer=5,
     ),
     Action(
-        id="back", title="Back", help="Back to where this page was opened.", keys="escape", run=_back, applies=_on_a_page, footer=6,
+        id="back", title="Back", help="Back from a page; on a list, away with marks, then with its filter.", keys="escape",
+        run=_back, applies=_can_go_back, footer=6, words=("back",),
     ),
     Action(
         id="last", title="Last screen", help="The screen that was in front before this one.", keys="-",

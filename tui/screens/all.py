@@ -10,5 +10,9 @@ from __future__ import annotations
 
 from tui.screens.overview import OverviewScreen
 from tui.screens.screen import MonitorScreen
+from tui.screens.task import TaskPage
+from tui.screens.tasks import TasksScreen
 
-SCREENS: tuple[type[MonitorScreen], ...] = (OverviewScreen,)
+SCREENS: tuple[type[MonitorScreen], ...] = (OverviewScreen, TasksScreen)
+PAGES: tuple[type[MonitorScreen], ...] = (TaskPage,)
+"""What a screen opens over itself; their actions are in the registry, too."""

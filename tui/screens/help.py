@@ -71,7 +71,7 @@ class HelpScreen(ModalScreen[None]):
         return Content.assemble(*parts)
 
     def _keys(self, action: Action) -> str:
-        return shown_keys(self._monitor.keys_by_id.get(action.id, action.keys))
+        return action.by or shown_keys(self._monitor.keys_by_id.get(action.id, action.keys))
 
     def _lines(self, action: Action) -> list[Any]:
         word = f":{action.words[0]} {action.takes}".rstrip() if action.words else ""

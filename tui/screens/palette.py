@@ -32,7 +32,7 @@ class ActionProvider(Provider):
         return [(action.title_in(context), action, "") for action in found] + themes
 
     def _help(self, action: Action) -> str:
-        keys = shown_keys(cast("MonitorApp", self.app).keys_by_id.get(action.id, action.keys))
+        keys = action.by or shown_keys(cast("MonitorApp", self.app).keys_by_id.get(action.id, action.keys))
         return f"{keys}  {action.help}" if keys else action.help
 
     async def discover(self) -> Hits:

@@ -98,6 +98,14 @@ class MonitorScreen(Screen[Any]):
         """Put the cursor on a queue, a task, ... ; False if it is not here."""
         return False
 
+    @property
+    def can_step_back(self) -> bool:
+        """Whether escape has something to undo on the screen itself, as a filter."""
+        return False
+
+    def step_back(self) -> None:
+        """Undo that."""
+
     # the lines
 
     def compose(self) -> ComposeResult:

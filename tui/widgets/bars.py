@@ -81,12 +81,12 @@ def _cells(pieces: Sequence[Piece]) -> int:
 
 def key_pieces(actions: Iterable[Action], context: Context, keymap: dict[str, str], width: int) -> list[Piece]:
     """The keys line: the most important actions that can be done now, as many as fit."""
-    wanted = sorted((action for action in actions if action.footer and action.keys), key=lambda action: action.footer)
+    wanted = sorted((action for action in actions if action.footer and (action.keys or action.by)), key=lambda action: action.footer)
     pieces, room = [Piece(" ")], width - 1
     for action in wanted:
         if not action.available(context):
             continue
-        key = shown_key(keymap.get(action.id, action.keys).split(",")[0].strip())
+        key = action.by or shown_key(keymap.get(action.id, action.keys).split(",")[0].strip())
         text = action.short or action.title
         size = cells(key) + 1 + cells(text) + 2
         if size - 2 > room:

@@ -395,7 +395,7 @@ class PagedTable(ScrollView, can_focus=True):
 
     def _below(self, line: int, width: int) -> Strip:
         """The ground below the last row; where there are no rows at all, why."""
-        if self._source.total == 0 and self._source.exact and line - 1 in range(len(self.empty)):
+        if self._source.total == 0 and line - 1 in range(len(self.empty)):
             return self.brush.strip([(" " * GUTTER, "text"), *self.empty[line - 1]], width)
         return self.brush.strip((), width)
 
