@@ -279,11 +279,15 @@ class MonitorApp(App[int], inherit_bindings=False):
         if not action.available(context):
             self.say(f"{action.title.rstrip('…')} is not possible here and now.", "$warn")
             return
-        self.run_worker(self._carried_out(action, context, told), group="actions", exit_on_error=False)
-
-    async def _carried_out(self, action: Action, context: Context, told: bool) -> None:
         try:
-            found = action.run(context)
+            found = action.run(context)  # at once: the next key may be meant for what this has changed
+        except (TqError, ValueError) as error:
+            self.say(str(error), "$bad")
+            return
+        self.run_worker(self._carried_out(action, context, found, told), group="actions", exit_on_error=False)
+
+    async def _carried_out(self, action: Action, context: Context, found: Awaitable[None] | None, told: bool) -> None:
+        try:
             if found is not None:
                 await found
             if told and action.twin is not None and self._undo is None:

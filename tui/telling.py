@@ -40,9 +40,10 @@ class Attempt:
 def attempts_of(task: Task) -> list[Attempt]:
     """All runs that are known, oldest first; the daemon keeps the last of them apart from those before it."""
     found = [Attempt(*row) for row in task.get("attempts") or ()]
-    last = int(task.get("attempt") or 0)
+    last, state = int(task.get("attempt") or 0), str(task["state"])
+    if state == "running" and (not last or last in [one.number for one in found]):
+        last += 1  # a run that goes on is counted when it is over
     if last and task.get("started_at") and last not in [one.number for one in found]:
-        state = str(task["state"])
         over = int(task.get("finished_at") or 0) if state != "running" else 0
         error = task.get("error") if isinstance(task.get("error"), dict) else None
         outcome = "running" if state == "running" else state
@@ -67,7 +68,8 @@ def name_of(task: Task) -> str:
 
 def tries(task: Task) -> str:
     """The attempt it is at, and how many there may be: ``2/5``."""
-    return f"{task.get('attempt') or 0}/{(task.get('retries') or 0) + 1}"
+    runs = attempts_of(task)
+    return f"{runs[-1].number if runs else task.get('attempt') or 0}/{(task.get('retries') or 0) + 1}"
 
 
 def bar(ms: float, longest: float, width: int, glyphs: Glyphs) -> str:
@@ -141,7 +143,8 @@ def facts(task: Task, now: int, glyphs: Glyphs, zone: tzinfo | None = UTC) -> li
         ("queue", f"{task.get('queue')}   priority {task.get('priority')}"),
         ("type", str(task.get("type"))),
         ("label", str(task.get("label") or "")),
-        ("tries", f"{tries(task)}   failures {task.get('failures') or 0}" + (f"   {policy}" if task.get("retries") and kind else "")),
+        ("tries", f"{tries(task)}   failures {task.get('failures') or 0}"),
+        ("backoff", policy if task.get("retries") and kind else ""),
         ("times", f"waited {duration(max(0, (started or now) - ready))}   ran {duration(ran) if runs else NOTHING}"),
         ("worker", str(task.get("worker") or "")),
         ("exit", "" if task.get("exit_code") is None else str(task["exit_code"])),

@@ -235,7 +235,7 @@ class TaskPage(MonitorScreen):
             if before is not None and task is not None and before.get(name) == task.get(name):
                 kept.add(name)
         self._filled &= kept
-        self._fill()
+        self.call_after_refresh(self._fill)
 
     def apply(self, dirty: set[str]) -> None:
         if dirty & {"all", "totals", "standing"}:

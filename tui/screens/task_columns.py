@@ -47,13 +47,13 @@ def columns_of(screen: MonitorScreen) -> list[Column]:
         return [(f"+{duration(ahead)}" if ahead > 0 else "", "dim")]
 
     return [
-        Column("id", "ID", 10, lambda row: [(str(row[ID]), "dim")]),
+        Column("id", "ID", 9, lambda row: [(str(row[ID]), "dim")]),
         Column("state", "STATE", 9, state),
-        Column("type", "NAME", 16, lambda row: [(row[LABEL] if row[LABEL] and row[TYPE] == "shell" else row[TYPE], "text")]),
-        Column("queue", "QUEUE", 9, lambda row: [(row[QUEUE], "text")]),
+        Column("type", "NAME", 12, lambda row: [(row[LABEL] if row[LABEL] and row[TYPE] == "shell" else row[TYPE], "text")]),
+        Column("queue", "QUEUE", 8, lambda row: [(row[QUEUE], "text")]),
         Column("priority", "P", 1, lambda row: [(str(row[PRIORITY]), "dim")], right=True, shown_from=SIDE_FROM),
         Column("attempt", "TRY", 4, lambda row: [(f"{row[ATTEMPT]}/{row[RETRIES] + 1}", "text")], right=True),
-        Column("created", "AGE", 5, lambda row: [(age(now() - row[CREATED]), "dim")], right=True, ticks=True),
+        Column("created", "AGE", 4, lambda row: [(age(now() - row[CREATED]), "dim")], right=True, ticks=True),
         Column("due", "DUE", 7, due, right=True, ticks=True),
         Column("run", "RUN", 6, run, right=True, ticks=True),
         Column("worker", "WORKER", 8, lambda row: [(row[WORKER] or "", "dim")], sorts=False),

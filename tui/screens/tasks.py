@@ -17,6 +17,7 @@ from typing import Any
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal
+from textual.widgets import Input
 
 from tq.errors import TqError, UsageError
 from tq.model import STATES, priority_of
@@ -56,11 +57,9 @@ _COPIES = (
 
 
 def _on(context: Context) -> bool:
-    return bool(context.screen is not None and context.screen.title_id == "tasks" and context.screen.meant is not None)
-
-
-def _new(context: Context) -> bool:
-    return bool(context.screen is not None and context.screen.new)
+    """Whether there is a task to act on, and nobody is typing a filter."""
+    screen = context.screen
+    return bool(screen is not None and screen.title_id == "tasks" and not screen.typing and screen.meant is not None)
 
 
 def _says(verb: str) -> Any:
@@ -103,7 +102,8 @@ class TasksScreen(MonitorScreen):
         _tasks("open", "Open", "Everything about the task under the cursor.", _do("open"), by="enter", words=("open",),
                applies=_on, footer=10),
         _tasks("filter", "Filter", "Filter the list: a part of a name, or fields such as state:failed age<1h.", _do("filter", words=True),
-               keys="slash", words=("filter",), takes="[TEXT]", footer=12),
+               keys="slash", words=("filter",), takes="[TEXT]", footer=12, priority=True,
+               applies=lambda context: not context.screen.typing),
         _tasks("retry", "Retry", "Run what is over again, counting from zero.", _do("act", acting.RETRY), keys="r", words=("retry",),
                applies=_on, writes=True, weight=2, says=_says("Retry"), twin=_twin("retry"), footer=14),
         _tasks("cancel", "Cancel", "Cancel what waits; ask what runs to end.", _do("act", acting.CANCEL), keys="c", words=("cancel",),
@@ -159,6 +159,8 @@ class TasksScreen(MonitorScreen):
         self._history: list[str] = []
         self._greeting: object = None
         self._problem = ""
+        self._opening = False
+        self._open_then = False  # enter came before the list that it is about
         self._hints: tuple[str, ...] = ()
         self._follow = False
         self.new = 0
@@ -216,13 +218,16 @@ class TasksScreen(MonitorScreen):
         )
 
     def _open(self) -> None:
+        self._opening = True
         self.run_worker(self._opened(), group="open", exclusive=True, exit_on_error=False)
 
     async def _opened(self) -> None:
         try:
             await self._source.open(self._asked)
             self._problem, self.new = "", 0
+            self._opening = False
         except TqError as error:
+            self._opening = False
             self._problem = str(cleaned(error.message))
             if error.details.get("too_much") and self._sort.removeprefix("-") != "id":
                 self.monitor.say(error.message, "$warn")
@@ -233,6 +238,9 @@ class TasksScreen(MonitorScreen):
         self._sign_order()
         self._say_empty()
         self.lines()
+        if self._open_then:
+            self._open_then = False
+            self.open()
         if not self._source.total and self._source.exact and self._filter.root is not None and not self._problem:
             with suppress(TqError):
                 terms = (await self.monitor.call("explain", {"where": str(self._filter)}))["terms"]
@@ -401,12 +409,14 @@ class TasksScreen(MonitorScreen):
         self.sort_by(event.column if same else f"-{event.column}")
 
     def on_paged_table_opened(self, event: PagedTable.Opened) -> None:
-        if isinstance(event.key, int):
+        if self._opening:
+            self._open_then = True
+        elif isinstance(event.key, int):
             self.monitor.push_screen(TaskPage(event.key, self))
 
     def on_filter_bar_applied(self, event: FilterBar.Applied) -> None:
         if event.done:
-            self.table.focus()
+            self.set_focus(self.table)
         try:
             found = self._read(event.text)
         except UsageError:
@@ -420,9 +430,14 @@ class TasksScreen(MonitorScreen):
     # what a person does
 
     @property
+    def typing(self) -> bool:
+        """Whether the filter line has the focus."""
+        return isinstance(self.focused, Input)
+
+    @property
     def meant(self) -> Meant | None:
-        """Which tasks a verb is about."""
-        if not self.is_mounted:
+        """Which tasks a verb is about; None while another list is on its way, since nobody has seen what is in it."""
+        if not self.is_mounted or self._opening:
             return None
         table = self.table
         if table.all_marked:

@@ -92,6 +92,6 @@ def key_pieces(actions: Iterable[Action], context: Context, keymap: dict[str, st
         if size - 2 > room:
             break
         run = f"app.do({action.id!r})"
-        pieces += [Piece(key, "bold $primary", run), Piece(f" {text}  ", "", run)]
+        pieces += [Piece(key, "bold $primary", run), Piece(f" {text}", "", run), Piece("  ")]
         room -= size
     return pieces

@@ -134,6 +134,10 @@ class Write(ModalScreen[str | None]):
     """A text of many lines; ctrl+s gives it, escape nothing. What was changed is not thrown away by one escape."""
 
     AUTO_FOCUS = "#written"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+s", "send", "Send", priority=True),
+        Binding("escape", "leave", "Close", priority=True),  # before the text takes it
+    ]
 
     def __init__(self, title: str, text: str, check: Check) -> None:
         super().__init__()
@@ -150,26 +154,19 @@ class Write(ModalScreen[str | None]):
         box.border_title, box.border_subtitle = self._title, "^s Send  esc Close"
         self.query_one(TextArea).cursor_blink = False
 
-    async def on_event(self, event: events.Event) -> None:
-        if isinstance(event, events.Key) and event.key in ("ctrl+s", "escape"):  # before the text takes them
-            event.stop()
-            event.prevent_default()
-            self._ended(event.key)
-            return
-        await super().on_event(event)
-
-    def _ended(self, key: str) -> None:
-        area, line = self.query_one(TextArea), self.query_one("#expected", Line)
-        if key == "escape":
-            if area.text != self._text and not self._warned:
-                self._warned = True
-                line.show([Piece("It was changed: esc once more throws that away, ^s sends it.", "bold $warn")])
-                return
+    def action_leave(self) -> None:
+        area = self.query_one(TextArea)
+        if area.text == self._text or self._warned:
             self.dismiss(None)
             return
+        self._warned = True
+        self.query_one("#expected", Line).show([Piece("It was changed: esc once more throws that away, ^s sends it.", "bold $warn")])
+
+    def action_send(self) -> None:
+        text = self.query_one(TextArea).text
         try:
-            self._check(area.text)
+            self._check(text)
         except ValueError as error:
-            line.show([Piece(str(error), "bold $bad")])
+            self.query_one("#expected", Line).show([Piece(str(error), "bold $bad")])
             return
-        self.dismiss(area.text)
+        self.dismiss(text)
