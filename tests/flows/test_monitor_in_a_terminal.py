@@ -33,7 +33,9 @@ class Terminal:
         self._run("new-session", "-d", "-x", str(width), "-y", str(height), line, env=env)
 
     def _run(self, *argv: str, env: dict[str, str] | None = None) -> str:
-        return subprocess.run([*self._tmux, *argv], env=env or dict(os.environ), capture_output=True, text=True, check=True, timeout=30).stdout
+        return subprocess.run(
+            [*self._tmux, *argv], env=env or dict(os.environ), capture_output=True, text=True, check=True, timeout=30
+        ).stdout
 
     @property
     def text(self) -> str:

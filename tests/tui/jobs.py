@@ -29,20 +29,23 @@ ERROR = {
 def task(number: int, state: str = "pending", kind: str = "hook.push", queue: str = "webhooks", **more: Any) -> Body:
     """A task as ``get`` gives it; one that ran has the attempts that its state needs."""
     created = START_MS - 60_000 + number * 10
-    ran = state in ("running", "retrying", "succeeded", "failed")
+    ran, failing = state in ("running", "retrying", "succeeded", "failed"), state in ("failed", "retrying")
     found: Body = {
-        "id": number, "type": kind, "queue": queue, "state": state, "priority": 5, "payload": pack({"url": "https://a.example", "n": 2**60}),
-        "attempt": 2 if state in ("failed", "retrying") else int(ran), "failures": 2 if state in ("failed", "retrying") else 0, "crashes": 0,
-        "interrupts": 0, "claim": 1, "retries": 4, "timeout_ms": 30_000, "backoff": ["exponential", 8000, 2.0, 600_000, True], "once": False,
+        "id": number, "type": kind, "queue": queue, "state": state, "priority": 5,
+        "payload": pack({"url": "https://a.example", "n": 2**60}),
+        "attempt": 2 if failing else int(ran), "failures": 2 if failing else 0, "crashes": 0,
+        "interrupts": 0, "claim": 1, "retries": 4, "timeout_ms": 30_000, "backoff": ["exponential", 8000, 2.0, 600_000, True],
+        "once": False,
         "created_at": created, "due_at": START_MS + 240_000 if state in ("scheduled", "retrying") else 0, "ready_at": 0,
-        "started_at": START_MS - 20_000 if ran else 0, "finished_at": START_MS - 5000 if state in ("succeeded", "failed", "retrying") else 0,
+        "started_at": START_MS - 20_000 if ran else 0,
+        "finished_at": START_MS - 5000 if state in ("succeeded", "failed", "retrying") else 0,
         "expires_at": 0, "worker": "w-03" if ran else "", "progress": [0.62, "5/8 files"] if state == "running" else None,
-        "result": pack({"ok": True}) if state == "succeeded" else None, "error": ERROR if state in ("failed", "retrying") else None,
+        "result": pack({"ok": True}) if state == "succeeded" else None, "error": ERROR if failing else None,
         "exit_code": None, "cancel_asked": False, "output": ran, "label": None, "meta": {"tenant": "acme"}, "tenant": None, "flow": None,
         "correlation_id": None, "parents": [], "parents_any": [], "waits": 0, "retry_for_ms": 0, "deadline_ms": 0, "key": None,
         "unique": None, "slots": 1, "uses": {}, "attempts": [],
     }  # fmt: skip
-    if state in ("failed", "retrying"):
+    if failing:
         found["attempts"] = [[1, START_MS - 50_000, START_MS - 30_000, "failed", "w-01", ERROR, None]]
     return found | more
 
@@ -101,7 +104,7 @@ class Jobs:
                 good = good and (one.get(name) == value if sign else word in one["type"] or word == "id>0")
             if good:
                 found.append(one["id"])
-        return sorted(found, reverse=not str(args.get("sort", "-id")) == "id")
+        return sorted(found, reverse=str(args.get("sort", "-id")) != "id")
 
     def _view(self, args: Body) -> Body:
         self._number += 1

@@ -37,14 +37,9 @@ def test_options_go_before_the_file(where: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-<<<<<<< HEAD
         ("monitor = 3\n", "monitor"), ('[monitor]\nthem = "x"\n', "Did you mean 'theme'"),
         ('[monitor]\nmouse = "no"\n', "mouse: expected true or false"), ('[monitor]\nwindow = "1h"\n', "window: expected 10m"),
         ('[monitor]\ncharts = "pie"\n', "charts: expected braille or block or ascii"),
-=======
-        ("monitor = 3\n", "monitor"), ('[monitor]\nthem = "x"\n', "Did you mean 'theme'"), ('[monitor]\nmouse = "no"\n', "mouse: expected true or false"),
-        ('[monitor]\ncharts = "pie"\n', "charts: expected braille or block or ascii"), ('[monitor]\nwindow = "1h"\n', "window: expected 10m"),
->>>>>>> 520767c (Tests of the list and the page of tasks; keys typed fast reach what they are meant for)
         ("[monitor.keys]\nfreeze = 3\n", "keys: expected keys such as"), ('[monitor]\ntheme = ""\n', "theme: expected a text"),
     ],
 )  # fmt: skip

@@ -89,7 +89,7 @@ class FilterBar(Vertical):
         """Type from here on."""
         self._before = self._counts
         field = self.query_one(Input)
-        field.focus()
+        self.screen.set_focus(field)  # at once: the next key is its first letter
         field.cursor_position = len(field.value)
         self._settle_soon()
 
