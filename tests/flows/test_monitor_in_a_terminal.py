@@ -81,7 +81,7 @@ def test_a_newcomer_finds_why_one_task_failed_and_retries_it_in_eight_keys(
     daemon(app=app)
     client.enqueue_many([("noop", None)] * 50)
     missing = tmp_path / "invoice-7.txt"
-    client.add(["cat", str(missing)], label="invoice-7", retries=0)
+    invoice = client.enqueue("shell", {"argv": ["cat", str(missing)]}, label="invoice-7", retries=0).id
     client.enqueue_many([("noop", None)] * 50)
     shell = terminal(*size)
     pressed = 0
@@ -104,7 +104,9 @@ def test_a_newcomer_finds_why_one_task_failed_and_retries_it_in_eight_keys(
     press("r")
     shell.shows("1 task retried.")
     assert pressed == 8
-    wait_until(lambda: [row["state"] for row in client.find("invoice").tasks] == ["succeeded"], 30, "the retried task's success")
+    (row,) = client.wait([invoice], 30)
+    assert row is not None
+    assert row["state"] == "succeeded"
     shell.shows("done")
 
 

@@ -87,7 +87,7 @@ class TaskPage(MonitorScreen):
               words=("priority",), takes="[0-9]", applies=lambda c: _there(c) and not c.screen.over, writes=True, footer=18),
         _task("move", "Move", "Move it into another queue, if it waits.", _do("move", words=True), keys="m", words=("move",),
               takes="[QUEUE]", applies=lambda c: _there(c) and not c.screen.over, writes=True, footer=20),
-        _task("copy", "Copy", "Copy its id.", _do("copy", "id"), keys="y", applies=_there, words=("copy",), footer=22),
+        _task("copy", "Copy", "Copy the id of the task.", _do("copy", "id"), keys="y", applies=_there, words=("copy",), footer=22),
         _task("copy_menu", "Copy more", "Choose what to copy: its traceback, payload, all of it.", _do("copy_menu"), keys="Y",
               applies=_there, words=("yank",), footer=0),
         _task("pane", "Next pane", "The next pane: timeline, facts, traceback, payload, result, log, audit, raw.",
