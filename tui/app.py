@@ -284,14 +284,20 @@ class MonitorApp(App[int], inherit_bindings=False):
         except (TqError, ValueError) as error:
             self.say(str(error), "$bad")
             return
-        self.run_worker(self._carried_out(action, context, found, told), group="actions", exit_on_error=False)
+        if found is not None:
+            self.run_worker(self._carried_out(action, context, found, told), group="actions", exit_on_error=False)
+        elif told:
+            self._tell_twin(action, context)
 
-    async def _carried_out(self, action: Action, context: Context, found: Awaitable[None] | None, told: bool) -> None:
+    def _tell_twin(self, action: Action, context: Context) -> None:
+        if action.twin is not None and self._undo is None:
+            self.say(f"Done, as by: {action.twin(context)}")
+
+    async def _carried_out(self, action: Action, context: Context, found: Awaitable[None], told: bool) -> None:
         try:
-            if found is not None:
-                await found
-            if told and action.twin is not None and self._undo is None:
-                self.say(f"Done, as by: {action.twin(context)}")
+            await found
+            if told:
+                self._tell_twin(action, context)
         except DaemonError as error:
             self.say(error.message, "$bad")
             self.feed.poke()
