@@ -97,7 +97,7 @@ SHELL = (
         id="back", title="Back", help="Back to where this page was opened.", keys="escape", run=_back, applies=_on_a_page, footer=6,
     ),
     Action(
-        id="last", title="Last screen", help="The screen that was in front before this one.", keys="-",
+        id="last", title="Last screen", help="The screen that was in front before this one.", keys="backspace",
         run=lambda context: context.app.last_screen(), applies=lambda context: bool(context.app.has_last), footer=0,
     ),
     Action(

@@ -8,7 +8,9 @@ Promises: a screen that is not here is nowhere: no digit, no name, no key.
 
 from __future__ import annotations
 
+from tui.screens.dead import DeadScreen
 from tui.screens.overview import OverviewScreen
+from tui.screens.queues import QueuesScreen
 from tui.screens.screen import MonitorScreen
 
-SCREENS: tuple[type[MonitorScreen], ...] = (OverviewScreen,)
+SCREENS: tuple[type[MonitorScreen], ...] = (OverviewScreen, QueuesScreen, DeadScreen)
