@@ -64,7 +64,8 @@ def lines_of(group: Body, tasks: Sequence[Body], now_ms: int) -> list[list[Run]]
     queues = ", ".join(group.get("queues") or ())
     lines: list[list[Run]] = [
         [("type    ", "head"), (str(group.get("type") or "several"), "strong"), ("   queues ", "head"), (queues, "text")],
-        [("first   ", "head"), since("first_at"), ("   last ", "head"), since("last_at")],
+        [("first   ", "head"), since("first_at")],
+        [("last    ", "head"), since("last_at")],
         [("error   ", "head"), (row_of(group)["error"], "failed")],
     ]
     for at, task in enumerate(tasks):
