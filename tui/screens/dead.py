@@ -150,8 +150,8 @@ class DeadScreen(DeadActs):
         if not self.is_mounted:
             return ()
         groups, table = self._groups, self.table
-        keys = groups if table.all_marked else [str(key) for key in table.chosen]
-        return [groups[key] for key in keys if key in groups and groups[key].get("group") is not None]
+        chosen = set(table.chosen)
+        return [group for key, group in groups.items() if group.get("group") is not None and (table.all_marked or key in chosen)]
 
     @property
     def _here(self) -> Body | None:
@@ -225,7 +225,7 @@ class DeadScreen(DeadActs):
     def status(self) -> Sequence[Piece]:
         rows, table = self.monitor.known.rows("dead", "groups"), self.table
         if self.monitor.known.get("dead") is None:
-            return [Piece("waiting for the dead letters", "$muted")]
+            return [Piece("" if "dead" in self.monitor.known.lacking else "waiting for the dead letters", "$muted")]
         total = sum(int(group["count"]) for group in rows)
         marked = len(rows) if table.all_marked else len(table.marks & set(self._groups))
         tasks = sum(int(group["count"]) for group in self.chosen)
@@ -273,4 +273,7 @@ class DeadScreen(DeadActs):
         self.sort(event.column)
 
     def on_paged_table_opened(self) -> None:
-        self.query_one(TracebackPane).focus()
+        if "tasks" in self.monitor.MODES:
+            self.monitor.action_do("dead.tasks")
+        else:
+            self.query_one(TracebackPane).focus()

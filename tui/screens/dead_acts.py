@@ -14,6 +14,7 @@ from typing import Any
 
 from tq.errors import TqError
 from tq.model import duration_ms
+from tq.query.terms import written
 from tui.actions import Action, Context
 from tui.formats import age, clip, counted
 from tui.screens.exporting import create, export
@@ -23,9 +24,17 @@ from tui.state import Body
 from tui.widgets.confirm import Question
 from tui.widgets.form import Field, Form
 
-PAGE = 500
+PAGE, PARTS = 500, 6
 SPREAD_MOST, STEPS = 10_000, 60
 """Tasks that are spread, and the most instants at which some of them come."""
+
+
+def filter_of(group: Body) -> str:
+    """A filter for the tasks of a group: of its message what does not vary from task to task."""
+    error = f"{group.get('error') or 'Error'}: {group.get('message') or ''}"
+    parts = [part for part in error.split("#") if len(part.strip()) > 1][:PARTS]
+    kind = [f"type:{written(group['type'])}"] if group.get("type") else []
+    return " ".join(["state:failed", *kind, *(f"error:{written(part)}" for part in parts)])
 
 
 class DeadActs(MonitorScreen):
@@ -130,6 +139,10 @@ class DeadActs(MonitorScreen):
             chores = await self._each("remove", groups)
             monitor.say(f"Discarding {counted(number, 'task')} (chore {', '.join(map(str, chores))}).")
 
+    def tasks(self) -> None:
+        """Show the group's tasks where tasks are listed."""
+        self.monitor.open_place("filter", filter_of(self.chosen[0]))
+
     async def export(self, words: str = "") -> None:
         """Write the groups' tasks to a file; without ``words`` its name is asked for."""
         monitor, groups = self.monitor, list(self.chosen)
@@ -175,6 +188,10 @@ def _some(context: Context) -> bool:
     return bool(context.screen.chosen)
 
 
+def _has_tasks(context: Context) -> bool:
+    return len(context.screen.chosen) == 1 and "tasks" in context.app.MODES
+
+
 def _number(context: Context) -> str:
     return f"{sum(int(group['count']) for group in context.screen.chosen):,}"
 
@@ -195,6 +212,11 @@ ACTIONS = (
         id="dead.export", title="Export", help="Write all of the group, or of the marked ones, to a file: NDJSON, or CSV by its ending.",
         keys="x", run=lambda context: context.screen.export(context.words), screen="dead", applies=_some, words=("export",),
         takes="[FILE]", footer=14, group="Dead",
+    ),
+    Action(
+        id="dead.tasks", title="Tasks of the group", help="Show the tasks of the group, as a filter, on the screen of the tasks.", keys="t",
+        run=lambda context: context.screen.tasks(), screen="dead", applies=_has_tasks, words=("show-tasks",), footer=13, short="Tasks",
+        group="Dead",
     ),
     Action(
         id="dead.copy", title="Copy the error", help="Copy the error of the newest task of the group, with its traceback.", keys="y",

@@ -15,6 +15,7 @@ from typing import Any
 
 from tq.errors import TqError
 from tq.model import WAITING, safe_text
+from tq.query.terms import written
 from tui.actions import Action, Context
 from tui.formats import cleaned, counted
 from tui.screens.queue_settings import SETTINGS, back_to, changes_of, texts_of
@@ -135,6 +136,10 @@ class QueueActs(MonitorScreen):
 
         await self.monitor.push_screen_wait(Form("Settings", f"{row['name']}: an empty line is the default", fields, "Set", save))
 
+    def tasks(self) -> None:
+        """Show the queue's tasks where tasks are listed."""
+        self.monitor.open_place("filter", f"queue:{written(self.names[0])}")
+
     async def purge(self) -> None:
         """Cancel and forget all that waits in the queue, once its name was typed."""
         monitor, name = self.monitor, (await self._now())[0]["name"]
@@ -172,6 +177,10 @@ def _one(context: Context) -> bool:
     return len(context.screen.names) == 1
 
 
+def _has_tasks(context: Context) -> bool:
+    return _one(context) and "tasks" in context.app.MODES
+
+
 def _listed(context: Context) -> bool:
     return bool(context.screen.lists)
 
@@ -205,6 +214,11 @@ ACTIONS = (
         id="queues.edit", title="Edit limits", help="All settings of the queue in a form: limits, defaults of its tasks, holds.", keys="e",
         run=lambda context: context.screen.edit(), screen="queues", writes=True, applies=_one, words=("edit",),
         footer=14, short="Edit", group="Queues",
+    ),
+    Action(
+        id="queues.tasks", title="Tasks of it", help="Show the tasks of the queue on the screen of the tasks.", keys="t",
+        run=lambda context: context.screen.tasks(), screen="queues", applies=_has_tasks, words=("show-tasks",), footer=16, short="Tasks",
+        group="Queues",
     ),
     Action(
         id="queues.purge", title="Purge…", help="Cancel and forget all tasks that wait in the queue; its name is to be typed.", keys="X",

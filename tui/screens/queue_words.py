@@ -19,6 +19,8 @@ from tui.state import Body, History
 
 STEP_S, BUCKETS = 10, 30
 """Of a queue's history: five minutes."""
+WIDE = 100
+"""Cells from which on there is room for an empty line."""
 MINUTE = 60 // STEP_S
 ENDS = ("succeeded", "failed", "retried")
 Run = tuple[str, str]
@@ -104,14 +106,16 @@ def lines_of(row: Body, course: Course, more: More, glyphs: Glyphs, now_ms: int,
     states = row.get("states") or {}
     lines: list[Line] = [_standing(row, states, glyphs)]
     lines += _stopped(row, glyphs, now_ms)
-    lines.append(_times(course, more, now_ms))
+    lines.append(_times(course))
     room = max(min(60, (width - 40) // 2), 8)
     here = [value for value in course.ended if value is not None]
     lines.append([
         ("pending ", "head"), (spark(course.pending, room, glyphs), "pending"), (f" {short(states.get('pending'))}", "strong"),
         ("   done/s ", "head"), (spark(course.ended, room, glyphs), "live"), (f" {rate(here[-1] if here else None)}", "strong"),
     ])  # fmt: skip
-    lines.append([])
+    if more.next is not None:
+        lines.append(_next(more.next, now_ms))
+    lines += [[]] if width >= WIDE else []
     lines += _settings(row, more, width)
     lines += _errors(more, glyphs, width)
     if more.types:
@@ -149,15 +153,17 @@ def _stopped(row: Body, glyphs: Glyphs, now_ms: int) -> list[Line]:
     return lines
 
 
-def _times(course: Course, more: More, now_ms: int) -> Line:
+def _times(course: Course) -> Line:
     found: Line = [("run     ", "head")]
     for name, value in (("p50", course.p50), ("p95", course.p95), ("p99", course.p99)):
         found += [(f"{name} ", name), (f"{duration(value)}  ", "text")]
     found += [("   failing ", "head"), (percent(course.failing), fail_style(course.failing))]
-    if more.next is not None:
-        since = int(more.next.get("ready_at") or more.next.get("created_at") or now_ms)
-        found += [("   next ", "head"), (f"{more.next['id']} {more.next['type']}", "text"), (f", waits {duration(now_ms - since)}", "warn")]
     return found
+
+
+def _next(task: Body, now_ms: int) -> Line:
+    since = int(task.get("ready_at") or task.get("created_at") or now_ms)
+    return [("next    ", "head"), (f"{task['id']} {task['type']}", "text"), (f", waits {age(now_ms - since)}", "warn")]
 
 
 def _settings(row: Body, more: More, width: int) -> list[Line]:

@@ -181,10 +181,9 @@ class QueuesScreen(OfQueues):
         if not self.is_mounted:
             return ()
         table = self.table
-        if table.all_marked:
-            entries = [self._source.entry(place) for place in range(self._source.total)]
-            return [str(entry.key) for entry in entries if entry is not None]
-        return [str(name) for name in table.chosen if self._source.find(name) is not None]
+        entries = [self._source.entry(place) for place in range(self._source.total)]
+        chosen = set(table.chosen)
+        return [str(entry.key) for entry in entries if entry is not None and (table.all_marked or entry.key in chosen)]
 
     @property
     def seen(self) -> Sequence[str]:
@@ -229,7 +228,7 @@ class QueuesScreen(OfQueues):
     def status(self) -> Sequence[Piece]:
         rows = self.monitor.known.rows("queues", "queues")
         if self.monitor.known.get("queues") is None:
-            return [Piece("waiting for the queues", "$muted")]
+            return [Piece("" if "queues" in self.monitor.known.lacking else "waiting for the queues", "$muted")]
         glyphs, table = self.monitor.glyphs, self.table
         marked = len(rows) if table.all_marked else len(table.marks)
         pending = sum(int((row.get("states") or {}).get("pending") or 0) for row in rows)

@@ -58,7 +58,7 @@ class Form(ModalScreen[bool]):
             with VerticalScroll(id="form-fields", can_focus=False):
                 for at, field in enumerate(self._fields):
                     with Horizontal(classes="form-row"):
-                        label = Line(classes="form-label")
+                        label = Line()
                         label.show([Piece(field.label.ljust(LABEL), "bold")])
                         yield label
                         yield Input(field.text, id=f"field-{at}", compact=True, select_on_focus=False)
