@@ -132,7 +132,7 @@ class DeadScreen(DeadActs):
             Column("count", "COUNT", 7, lambda row: [(count(row["count"]), "strong")], right=True),
             Column("error", "ERROR", 0, lambda row: [(row["error"], "failed")], least=16),
             Column("type", "TYPE", 14, lambda row: [(row["type"], "text")]),
-            Column("queues", "QUEUES", 12, lambda row: [(row["queues"], "text")], sorts=False),
+            Column("queues", "QUEUES", 12, lambda row: [(row["queues"], "text")], shown_from=70, sorts=False),
             Column("first", "FIRST", 12, lambda row: [(day(row["first"]), "dim")], shown_from=100),
             Column("last", "LAST", 8, lambda row: [(f"{age(now() - row['last'])} ago", "text")], right=True, ticks=True),
         ]

@@ -168,8 +168,10 @@ class QueuesScreen(OfQueues):
             Column("failed", "DEAD", 7, number("failed", "failed"), right=True, shown_from=100),
             Column("rate", "RATE", 7, lambda row: [(rate(row["rate"], minute=True), "text")], right=True, sorts=False),
             Column("p95", "RUN95", 7, lambda row: [(duration(row["p95"]), "text")], right=True, sorts=False),
-            Column("fail", "FAIL", 6, lambda row: [(percent(row["fail"]), fail_style(row["fail"]))], right=True, sorts=False),
-            Column("course", "5 MIN", 10, lambda row: [(spark(row["course"], 10, glyphs), "live")], sorts=False),
+            Column(
+                "fail", "FAIL", 6, lambda row: [(percent(row["fail"]), fail_style(row["fail"]))], right=True, sorts=False, shown_from=66
+            ),
+            Column("course", "5 MIN", 10, lambda row: [(spark(row["course"], 10, glyphs), "live")], sorts=False, shown_from=80),
         ]
 
     @property
