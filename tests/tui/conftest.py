@@ -54,7 +54,7 @@ def shown_tasks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     shown: list[tuple[str, str]] = []
 
     class Tasks(MonitorScreen):
-        title_id = "tasks"
+        title_id = "stand-in"
 
         def show_item(self, kind: str, name: str) -> bool:
             shown.append((kind, name))
