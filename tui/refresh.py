@@ -32,6 +32,10 @@ class Want:
     every_s: float = 1.0
     queue: str | None = None
     """Of whose history, if the verb is ``history``; None: of all."""
+    of: Callable[[], object] | None = field(default=None, compare=False)
+    """What the answer depends on, such as the totals that the daemon pushes. While it is as it was when last asked, the question is
+    asked in ``rest_s`` seconds only."""
+    rest_s: float = 10.0
 
 
 class Refresher:
@@ -42,6 +46,7 @@ class Refresher:
         self._feed, self._known, self._clock = feed, known, feed.clock
         self._wants: dict[str, Want] = {}
         self._asked: dict[str, float] = {}
+        self._stood: dict[str, object] = {}
         self._out: dict[str, asyncio.Task[None]] = {}
         self._left: set[str] = set()
         self._wake = asyncio.Event()
@@ -64,7 +69,7 @@ class Refresher:
     def stirred(self) -> None:
         """Tasks have moved: from now on, and until they rest, questions are asked at their own pace."""
         quiet, self._stirred = self._quiet, self._clock.ticks()
-        if quiet:
+        if quiet or any(want.of is not None for want in self._wants.values()):
             self._wake.set()
 
     @property
@@ -106,6 +111,7 @@ class Refresher:
                 continue
             if now >= self._due(topic, want):
                 self._asked[topic] = now
+                self._stood[topic] = want.of() if want.of is not None else None
                 self._out[topic] = asyncio.create_task(self._ask(topic, want), name=f"tq-monitor-{topic}")
         self._left &= self._wants.keys()
         if not self._left and standing.phase is Phase.SYNCING:
@@ -115,7 +121,13 @@ class Refresher:
         asked = self._asked.get(topic)
         if asked is None:
             return 0.0
-        return asked + want.every_s * self.pace * (QUIET_PACE if self._quiet else 1.0) if self.pace else float("inf")
+        if not self.pace:
+            return float("inf")
+        if want.of is not None:
+            every = want.rest_s if want.of() == self._stood.get(topic) else want.every_s
+        else:
+            every = want.every_s * (QUIET_PACE if self._quiet else 1.0)
+        return asked + every * self.pace
 
     def _next(self) -> float:
         """Seconds until the next question."""

@@ -105,7 +105,7 @@ SHELL = (
         run=_back, applies=_can_go_back, footer=6, words=("back",),
     ),
     Action(
-        id="last", title="Last screen", help="The screen that was in front before this one.", keys="-",
+        id="last", title="Last screen", help="The screen that was in front before this one.", keys="backspace",
         run=lambda context: context.app.last_screen(), applies=lambda context: bool(context.app.has_last), footer=0,
     ),
     Action(

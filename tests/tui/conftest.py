@@ -43,3 +43,22 @@ def same(where: Path) -> Same:
         assert text == path.read_text("utf-8")
 
     return check
+
+
+@pytest.fixture
+def shown_tasks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What a list of tasks is asked to show: a stand-in for its screen, for those that lead there."""
+    from tui.app import MonitorApp
+    from tui.screens.screen import MonitorScreen
+
+    shown: list[tuple[str, str]] = []
+
+    class Tasks(MonitorScreen):
+        title_id = "stand-in"
+
+        def show_item(self, kind: str, name: str) -> bool:
+            shown.append((kind, name))
+            return True
+
+    monkeypatch.setitem(MonitorApp.MODES, "tasks", Tasks)
+    return shown

@@ -140,3 +140,33 @@ async def test_again_asks_at_once(where: Path) -> None:
         one.refresher.again("queues")
         await settle()
         assert one.count("queues") == 2
+
+
+async def test_what_depends_on_something_is_asked_seldom_while_that_stands_still(where: Path) -> None:
+    async with asked(where) as one:
+        stands = [1]
+        one.refresher.want({"queues": Want("queues", every_s=1.0, of=lambda: stands[0], rest_s=10.0)})
+        await settle()
+        await one.clock.advance(9.5)
+        assert one.count("queues") == 1
+        stands[0] = 2
+        one.refresher.wake()
+        await settle()
+        assert one.count("queues") == 2
+        one.refresher.wake()
+        await one.clock.advance(9.0)
+        assert one.count("queues") == 2
+        await one.clock.advance(1.5)
+        assert one.count("queues") == 3
+
+
+async def test_what_changes_all_the_time_is_asked_at_its_pace_and_no_faster(where: Path) -> None:
+    async with asked(where) as one:
+        stands = [0]
+        one.refresher.want({"queues": Want("queues", every_s=1.0, of=lambda: stands[0], rest_s=10.0)})
+        await settle()
+        for _ in range(20):
+            stands[0] += 1
+            one.refresher.wake()
+            await one.clock.advance(0.25)
+        assert one.count("queues") in (5, 6)

@@ -8,11 +8,13 @@ Promises: a screen that is not here is nowhere: no digit, no name, no key.
 
 from __future__ import annotations
 
+from tui.screens.dead import DeadScreen
 from tui.screens.overview import OverviewScreen
+from tui.screens.queues import QueuesScreen
 from tui.screens.screen import MonitorScreen
 from tui.screens.task import TaskPage
 from tui.screens.tasks import TasksScreen
 
-SCREENS: tuple[type[MonitorScreen], ...] = (OverviewScreen, TasksScreen)
+SCREENS: tuple[type[MonitorScreen], ...] = (OverviewScreen, QueuesScreen, TasksScreen, DeadScreen)
 PAGES: tuple[type[MonitorScreen], ...] = (TaskPage,)
 """What a screen opens over itself; their actions are in the registry, too."""

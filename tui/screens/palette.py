@@ -27,7 +27,7 @@ class ActionProvider(Provider):
         monitor = cast("MonitorApp", self.app)
         context = monitor.context()
         here = context.screen.title_id if context.screen is not None else ""
-        found = [action for action in monitor.registry.on(here) if action.available(context) and not action.takes]
+        found = [action for action in monitor.registry.on(here) if action.available(context) and action.takes[:1] in ("", "[")]
         themes = [("Theme: " + name, monitor.registry["set"], f"theme {name}") for name in sorted(monitor.available_themes)]
         return [(action.title_in(context), action, "") for action in found] + themes
 

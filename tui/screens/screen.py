@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
+from textual.content import Content
 from textual.screen import Screen
 from textual.widget import Widget
 
@@ -32,9 +33,10 @@ if TYPE_CHECKING:
 
 
 def entitle(widget: Widget, title: str, subtitle: str = "") -> None:
-    """Give a pane its titles, if they are others: to set one draws the whole pane again."""
-    if (widget.border_title, widget.border_subtitle) != (title, subtitle):
-        widget.border_title, widget.border_subtitle = title, subtitle
+    """Give a pane its titles, if they are others: to set one draws the whole pane again. They are shown as they are, never parsed."""
+    titles = Content(title), Content(subtitle)
+    if (widget.border_title or "", widget.border_subtitle or "") != tuple([one.markup for one in titles]):
+        widget.border_title, widget.border_subtitle = titles
 
 
 def explain(table: PagedTable, *lines: tuple[str, str]) -> None:

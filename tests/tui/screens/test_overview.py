@@ -146,7 +146,7 @@ async def test_a_line_of_attention_opens_what_it_is_about(where: Path) -> None:
         attention = monitor.app.screen.query_one("#attention", PagedTable)
         attention.focus()
         await monitor.press("j", "enter")
-        queues = monitor.app.screen.query_one("#queues", PagedTable)
+        queues = monitor.app.screen.query_one("#queue-list", PagedTable)
         assert queues.has_focus
         assert queues.cursor_key == "webhooks"
 
