@@ -21,6 +21,8 @@ from tui.state import Body, Known
 QUIET_AFTER_S = 5.0
 QUIET_PACE = 3.0
 """So much slower is asked when no task has moved for so long: what else may change, settings and what needs a look, can wait."""
+SOON_S = 1.0
+"""How soon after the last time a question is asked again for which something has happened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Refresher:
         self._asked: dict[str, float] = {}
         self._out: dict[str, asyncio.Task[None]] = {}
         self._left: set[str] = set()
+        self._soon: set[str] = set()
         self._wake = asyncio.Event()
         self._greeting: Body | None = None
         self._stirred = self._clock.ticks()
@@ -53,6 +56,7 @@ class Refresher:
         for topic in [topic for topic, one in self._wants.items() if wants.get(topic) != one and not callable(one.args)]:
             self._asked.pop(topic, None)
         self._wants = dict(wants)
+        self._soon &= self._wants.keys()
         self._wake.set()
 
     def again(self, *topics: str) -> None:
@@ -70,6 +74,12 @@ class Refresher:
     @property
     def _quiet(self) -> bool:
         return self._clock.ticks() - self._stirred >= QUIET_AFTER_S
+
+    def soon(self, *topics: str) -> None:
+        """Something has happened that may bear on these: ask a second after the last time, however seldom they are asked else."""
+        if not self._soon.issuperset(topics):
+            self._soon.update(topics)
+            self._wake.set()
 
     def wake(self) -> None:
         """The connection stands differently: look again."""
@@ -106,6 +116,7 @@ class Refresher:
                 continue
             if now >= self._due(topic, want):
                 self._asked[topic] = now
+                self._soon.discard(topic)
                 self._out[topic] = asyncio.create_task(self._ask(topic, want), name=f"tq-monitor-{topic}")
         self._left &= self._wants.keys()
         if not self._left and standing.phase is Phase.SYNCING:
@@ -115,7 +126,11 @@ class Refresher:
         asked = self._asked.get(topic)
         if asked is None:
             return 0.0
-        return asked + want.every_s * self.pace * (QUIET_PACE if self._quiet else 1.0) if self.pace else float("inf")
+        if not self.pace:
+            return float("inf")
+        if topic in self._soon:
+            return asked + min(want.every_s, SOON_S) * self.pace
+        return asked + want.every_s * self.pace * (QUIET_PACE if self._quiet else 1.0)
 
     def _next(self) -> float:
         """Seconds until the next question."""

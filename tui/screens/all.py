@@ -8,7 +8,10 @@ Promises: a screen that is not here is nowhere: no digit, no name, no key.
 
 from __future__ import annotations
 
+from tui.screens.events import EventsScreen
 from tui.screens.overview import OverviewScreen
+from tui.screens.schedules import SchedulesScreen
 from tui.screens.screen import MonitorScreen
+from tui.screens.workers import WorkersScreen
 
-SCREENS: tuple[type[MonitorScreen], ...] = (OverviewScreen,)
+SCREENS: tuple[type[MonitorScreen], ...] = (OverviewScreen, WorkersScreen, SchedulesScreen, EventsScreen)
