@@ -56,8 +56,10 @@ ACTIONS = (
         run=_filtered, screen="events", words=("filter",), takes="[WORDS]", footer=0, group=GROUP,
     ),
     Action(
-        id="events.audit", title="Audit only", short="Audit", help="Show only what people did, or all again.", keys="a",
-        run=lambda context: context.screen.toggle_audit(), says=lambda context: "All" if context.screen.events_here.people else "Audit only",
+        id="events.audit", title="Audit only", short="Audit", keys="a",
+        help="Show only what people did, or all again.",
+        run=lambda context: context.screen.toggle_audit(),
+        says=lambda context: "All" if context.screen.events_here.people else "Audit only",
         screen="events", words=("audit",), footer=20, group=GROUP,
     ),
     Action(
@@ -210,7 +212,8 @@ class EventsScreen(ListScreen):
             zone = self.monitor.zone
             at = f"{day(row['at'], zone)[:-6]} {clock(row['at'], zone, millis=True)}"
             lines = [
-                [(row["what"], "strong"), ("  ", "text"), (row["target"], "text"), ("   at ", "dim"), (at, "text"), ("   by ", "dim"), (row["who"], "text")],
+                [(f"{row['what']}  ", "strong"), (row["target"], "text"), ("   at ", "dim"), (at, "text"), ("   by ", "dim"),
+                 (row["who"], "text")],
                 *[[("  ", "text"), (text, "text")] for text in self._changes(row)],
             ]  # fmt: skip
         pane.show_lines(lines)

@@ -74,6 +74,8 @@ class ListScreen(MonitorScreen):
 
     LIST: ClassVar[str]
     TOPIC: ClassVar[str]
+    KEY: ClassVar[str] = "name"
+    """What names a row."""
     ORDERS: ClassVar[Orders] = {}
     STIRS: ClassVar[tuple[str, ...]] = ()
     """Topics that are asked for again soon after something happened."""
@@ -100,6 +102,11 @@ class ListScreen(MonitorScreen):
         entries = [table.source.entry(place) for place in range(table.source.total)]
         rows = [entry.row for entry in entries if entry is not None and (table.all_marked or entry.key in table.marks)]
         return rows or ([self.here] if self.here is not None else [])
+
+    @property
+    def chosen_names(self) -> list[str]:
+        """Their names."""
+        return [str(row[self.KEY]) for row in self.chosen]
 
     def ordered(self, rows: Iterable[Body]) -> list[Body]:
         """The rows in the order that was chosen."""

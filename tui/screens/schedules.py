@@ -10,7 +10,7 @@ reckoned are not drawn as if somebody had.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from textual.app import ComposeResult
@@ -52,8 +52,15 @@ def _named(rows: Sequence[Body]) -> str:
     return f"schedule {rows[0]['name']}" if len(rows) == 1 else counted(len(rows), "schedule")
 
 
-def _twin(verb: str) -> Any:
-    return lambda context: f"tq schedule {verb} {context.words or ' '.join(row['name'] for row in context.screen.chosen)}"
+def _twin(verb: str) -> Callable[[Context], str]:
+    def twin(context: Context) -> str:
+        return "; ".join(f"tq schedule {verb} {name}" for name in ([context.words] if context.words else context.screen.chosen_names))
+
+    return twin
+
+
+def _puts(paused: bool | None) -> Callable[[Context], Any]:
+    return lambda context: context.screen.pause(context.words, paused)
 
 
 def _paused(context: Context) -> str:
@@ -80,9 +87,16 @@ ACTIONS = (
     Action(
         id="schedules.pause", title="Pause or resume", keys="p",
         help="Pause the schedule, or those marked; if they are paused, resume them.",
-        run=lambda context: context.screen.pause(context.words), says=_paused, writes=True, screen="schedules", words=("pause", "resume"),
-        takes="[NAME]", choices=_names, applies=has_row, twin=_twin("pause"), footer=16,
-        group=GROUP,
+        run=_puts(None), says=_paused, writes=True, screen="schedules", words=("toggle",), takes="[NAME]", choices=_names,
+        applies=has_row, footer=16, group=GROUP,
+    ),
+    Action(
+        id="schedules.off", title="Pause", help="Pause the schedule, or those marked; u takes it back.", run=_puts(True), writes=True,
+        screen="schedules", words=("pause",), takes="[NAME]", choices=_names, applies=has_row, twin=_twin("pause"), footer=0, group=GROUP,
+    ),
+    Action(
+        id="schedules.on", title="Resume", help="Resume the schedule, or those marked; u takes it back.", run=_puts(False), writes=True,
+        screen="schedules", words=("resume",), takes="[NAME]", choices=_names, applies=has_row, twin=_twin("resume"), footer=0, group=GROUP,
     ),
     Action(
         id="schedules.remove", title="Remove…", help="Remove the schedule, or those marked, for good; their tasks stay. It asks first.",
@@ -433,7 +447,7 @@ class SchedulesScreen(ListScreen):
         """Send the task of a schedule now."""
         rows, monitor = self._about(name), self.monitor
         question = Question(
-            "Trigger now", f"{_named(rows)} sends its task now, whatever goes on" if len(rows) == 1 else f"{_named(rows)} send their tasks now",
+            "Trigger now", f"{_named(rows)} {'sends its task' if len(rows) == 1 else 'send their tasks'} now, whatever goes on",
             f"Trigger {len(rows)}", 2 if len(rows) > 1 else 1, facts=(("schedules", ", ".join(row["name"] for row in rows)),),
         )  # fmt: skip
         if await monitor.confirm(question):
@@ -441,19 +455,22 @@ class SchedulesScreen(ListScreen):
             monitor.say(f"Sent: task {', '.join(ids)}")
             self._again(rows)
 
-    async def pause(self, name: str) -> None:
-        """Pause, or, if all of them are paused, resume; ``u`` takes it back."""
+    async def pause(self, name: str, paused: bool | None) -> None:
+        """Pause or resume; None: resume if all of them are paused, else pause. ``u`` takes it back."""
         rows, monitor = self._about(name), self.monitor
-        paused = not all(row["paused"] for row in rows)
-        changed = [row for row in rows if row["paused"] != paused]
+        value = not all(row["paused"] for row in rows) if paused is None else paused
+        changed = [row for row in rows if row["paused"] != value]
+        if not changed:
+            monitor.say(f"{'Paused' if value else 'Not paused'} already: {_named(rows)}")
+            return
 
-        async def put(value: bool) -> None:
+        async def put(paused: bool) -> None:
             for row in changed:
-                await monitor.call("set_schedule", {"name": row["name"], "paused": value})
+                await monitor.call("set_schedule", {"name": row["name"], "paused": paused})
             self._again(changed)
 
-        await put(paused)
-        monitor.say(f"{'Paused' if paused else 'Resumed'}: {_named(changed)}", undo=lambda: put(not paused))
+        await put(value)
+        monitor.say(f"{'Paused' if value else 'Resumed'}: {_named(changed)}", undo=lambda: put(not value))
 
     async def drop(self, name: str) -> None:
         """Remove schedules; the name, or of several their number, is typed first."""

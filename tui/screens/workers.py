@@ -9,7 +9,7 @@ Promises: before a worker ends, the number of tasks that run in it is told; what
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from textual.app import ComposeResult
@@ -62,8 +62,11 @@ def _may_scale(context: Context) -> bool:
     return isinstance(context.screen, WorkersScreen) and context.screen.options.get("min_workers") is not None
 
 
-def _twin(verb: str) -> Any:
-    return lambda context: f"tq worker {verb} {context.words or ' '.join(row['id'] for row in context.screen.chosen)}"
+def _twin(verb: str) -> Callable[[Context], str]:
+    def twin(context: Context) -> str:
+        return "; ".join(f"tq worker {verb} {name}" for name in ([context.words] if context.words else context.screen.chosen_names))
+
+    return twin
 
 
 ACTIONS = (
@@ -73,12 +76,14 @@ ACTIONS = (
         screen="workers", words=("open",), applies=has_row, footer=10, group=GROUP,
     ),
     Action(
-        id="workers.drain", title="Drain…", help="Let the worker, or those marked, finish what runs in them and go. It asks first.", keys="d",
+        id="workers.drain", title="Drain…", keys="d",
+        help="Let the worker, or those marked, finish what runs in them and go. It asks first.",
         run=lambda context: context.screen.drain(context.words), weight=2, writes=True, screen="workers", words=("drain",),
         takes="[NAME]", choices=lambda context: context.screen.names, applies=has_row, twin=_twin("drain"), footer=15, group=GROUP,
     ),
     Action(
-        id="workers.restart", title="Restart…", help="Replace the worker, or those marked, by fresh ones when they have finished. It asks first.",
+        id="workers.restart", title="Restart…",
+        help="Replace the worker, or those marked, by fresh ones when they have finished. It asks first.",
         keys="R", run=lambda context: context.screen.restart(context.words), weight=2, writes=True, screen="workers", words=("restart",),
         takes="[NAME]", choices=lambda context: context.screen.names, applies=has_row, twin=_twin("restart"), footer=20, group=GROUP,
     ),
@@ -107,7 +112,7 @@ class WorkersScreen(ListScreen):
     title_id = "workers"
     name_long, name_short, number = "Workers", "Work", "4"
     LIST, TOPIC, AUTO_FOCUS = "worker-list", "workers", "#worker-list"
-    STIRS = ("workers", "workers:tasks")
+    STIRS, KEY = ("workers", "workers:tasks"), "id"
     ACTIONS = ACTIONS
     ORDERS: ClassVar[Orders] = {
         "id": lambda row: row["id"],
@@ -207,12 +212,13 @@ class WorkersScreen(ListScreen):
         types = Counter(task.type for task in running)
         first = next(iter(types), f"task {row['tasks'][0]}" if row["tasks"] else "")
         more = len(row["tasks"]) - (types[first] or 1)
-        times = f" {'x' if glyphs.live == '*' else '×'}{types[first]}" if types[first] > 1 else ""
+        times = f" x{types[first]}" if types[first] > 1 else ""
         state = row["state"]
         return {
-            "id": row["id"], "state": state, "word": f"{signs.get(state, '?')} {words.get(state, state)}", "style": STYLES.get(state, "warn"),
-            "pid": row["pid"], "cpu": round(row["cpu"]), "rss": row["rss"] >> 20 << 20, "tasks": tuple(row["tasks"]), "ahead": row["ahead"],
-            "done": row["done"], "slots": max(int(self.options.get("slots") or 1), len(row["tasks"])),
+            "id": row["id"], "state": state, "word": f"{signs.get(state, '?')} {words.get(state, state)}",
+            "style": STYLES.get(state, "warn"), "pid": row["pid"], "cpu": round(row["cpu"]), "rss": row["rss"] >> 20 << 20,
+            "tasks": tuple(row["tasks"]), "ahead": row["ahead"], "done": row["done"],
+            "slots": max(int(self.options.get("slots") or 1), len(row["tasks"])),
             "task": first + times + (f" +{more}" if more > 0 else ""), "beat": max(at - row["last_heartbeat"], 0) // 1000,
             "since": min((task.started_at for task in running if task.started_at), default=0),
             "course": tuple(rss for _, rss in list(self._courses.get(row["id"], ()))[-5:]),
@@ -265,7 +271,7 @@ class WorkersScreen(ListScreen):
             rows.append({
                 "place": place + 1, "id": id_, "type": task.type if task else "" if id_ else self.monitor.glyphs.nothing,
                 "since": task.started_at if task else 0, "progress": task.progress if task else None,
-                "known": task is not None and task.progress is not None, "suspended": task is not None and task.suspended,
+                "suspended": task is not None and task.suspended,
             })  # fmt: skip
         self._slots.show(rows)
         entitle(table, f"{here['id']} slots" if here else "Slots", "enter opens the task" if here and here["tasks"] else "")
@@ -286,7 +292,7 @@ class WorkersScreen(ListScreen):
             [("rss   ", "dim"), (spark([rss for _, rss in course], 20, glyphs), "live"), (f" {size(here['rss'])}", "text")],
             [("host  ", "dim"), (row["hostname"], "text"), ("   pid ", "dim"), (str(row["pid"]), "text"), ("   up ", "dim"),
              (duration(max(up, 0)), "text")],
-            [("state ", "dim"), (here["word"], here["style"]), ("   done ", "dim"), (count(row["done"]), "text"), ("   handed out behind ", "dim"),
+            [("state ", "dim"), (here["word"], here["style"]), ("   done ", "dim"), (count(row["done"]), "text"), ("   ahead ", "dim"),
              (count(row["ahead"]), "text")],
         ])  # fmt: skip
 
@@ -377,9 +383,8 @@ class WorkersScreen(ListScreen):
             facts=(("workers", ", ".join(row["id"] for row in rows)), ("after", "none takes their place: there will be fewer")),
         )  # fmt: skip
         if await monitor.confirm(question):
-            for row in rows:
-                sizes = await monitor.call("drain_worker", {"id": row["id"]})
-            monitor.say(f"Draining; workers from now on: {_sizes(sizes)}")
+            sizes = [await monitor.call("drain_worker", {"id": row["id"]}) for row in rows]
+            monitor.say(f"Draining; workers from now on: {_sizes(sizes[-1])}")
             monitor.refresher.again("workers", "status")
 
     async def restart(self, name: str) -> None:
