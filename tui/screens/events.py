@@ -147,6 +147,8 @@ class EventsScreen(ListScreen):
         arrow = "->" if self.monitor.glyphs is ASCII else "→"
         found = []
         for key in dict.fromkeys([*before, *after]):
+            if key not in before and after[key] in (None, "", 0, False, ()):
+                continue  # nobody said so: it is what it is if nothing is said
             was = f"{self._value(key, before[key])} {arrow} " if key in before else ""
             name = str(key).removesuffix("_ms").removesuffix("_at").replace("_", " ")
             found.append(f"{name} {was}{self._value(key, after[key]) if key in after else 'gone'}")
@@ -161,7 +163,7 @@ class EventsScreen(ListScreen):
             return counted(len(value), "byte")
         if isinstance(value, int) and str(key).endswith("_ms"):
             return duration(value)
-        if isinstance(value, int) and (str(key).endswith("_at") or key == "until"):
+        if isinstance(value, int) and (str(key).endswith("_at") or key in ("at", "until")):
             return day(value, self.monitor.zone) if value else "none"
         return cut(", ".join(map(str, value)) if isinstance(value, tuple) else str(value), 400)
 

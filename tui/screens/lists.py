@@ -40,6 +40,7 @@ class Brief:
     finished_at: int
     progress: float | None
     error: str
+    label: str
     suspended: bool
 
 
@@ -48,7 +49,9 @@ def briefs(rows: Iterable[Any]) -> dict[int, Brief]:
     found = {}
     for row in rows:
         if row is not None:
-            found[row[0]] = Brief(row[0], row[1], row[2], row[3], row[5], row[9], row[10], row[11], row[12] or "", bool(row[15]))
+            found[row[0]] = Brief(
+                row[0], row[1], row[2], row[3], row[5], row[9], row[10], row[11], row[12] or "", row[13] or "", bool(row[15])
+            )
     return found
 
 
@@ -130,6 +133,10 @@ class ListScreen(MonitorScreen):
         self.order = (name, falling)
         self.table.sorted_by(name, falling)
         self.flush({"all"})
+
+    def on_mount(self) -> None:
+        if self.ORDERS:
+            self.table.sorted_by(*self.order)
 
     def told(self, dirty: set[str]) -> None:
         """What each screen does first: ask again, tell the time, show what is no longer sure as such."""

@@ -85,7 +85,7 @@ ACTIONS = (
         takes="[NAME]", choices=_names, applies=has_row, twin=_twin("run"), footer=15, group=GROUP,
     ),
     Action(
-        id="schedules.pause", title="Pause or resume", keys="p",
+        id="schedules.pause", title="Pause or resume", short="Pause/Resume", keys="p",
         help="Pause the schedule, or those marked; if they are paused, resume them.",
         run=_puts(None), says=_paused, writes=True, screen="schedules", words=("toggle",), takes="[NAME]", choices=_names,
         applies=has_row, footer=16, group=GROUP,
@@ -153,7 +153,7 @@ class SchedulesScreen(ListScreen):
         return [
             Column("name", "NAME", 0, lambda row: [(row["name"], "strong")], least=10),
             Column("state", "STATE", 7, lambda row: [(row["word"], row["style"])]),
-            Column("rule", "RULE", 18, lambda row: [(row["rule"], "text")], sorts=False),
+            Column("rule", "RULE", 15, lambda row: [(row["rule"], "text")], sorts=False),
             Column("zone", "ZONE", 14, lambda row: [(row["zone"], "dim")], shown_from=100, sorts=False),
             Column("next", "NEXT", 17, self._next, ticks=True),
             Column("last", "LAST", 8, lambda row: row["last"], right=True),
@@ -163,7 +163,7 @@ class SchedulesScreen(ListScreen):
 
     def _run_columns(self) -> list[Column]:
         return [
-            Column("slot", "SLOT", 12, lambda row: [(self._day(row["slot"]) if row["slot"] else "by hand", "text")]),
+            Column("slot", "SLOT", 12, lambda row: [(self._instant(row["slot"]) if row["slot"] else "by hand", "text")]),
             Column("state", "STATE", 8, lambda row: [(row["word"], row["style"])]),
             Column("took", "TOOK", 7, self._took, right=True, ticks=True),
             Column("id", "TASK", 8, lambda row: [(str(row["id"]), "dim")], right=True),
@@ -178,17 +178,17 @@ class SchedulesScreen(ListScreen):
     def _instant(self, ms: int) -> str:
         """Of the next day the time alone, else the day as well."""
         near = abs(ms - self.monitor.clock.now_ms()) < DAY_MS
-        return clock(ms, self.monitor.zone)[:5] if near else self._day(ms)
+        return clock(ms, self.monitor.zone) if near else self._day(ms)
 
     def _next(self, row: Body) -> list[Run]:
         if row["paused"]:
             return [("paused", "paused")]
         if not row["next_at"]:
             return [("at boot" if row["rule"] == REBOOT else "no more", "dim")]
-        left = (row["next_at"] - self.monitor.clock.now_ms()) // 1000 * 1000
+        left = row["next_at"] - self.monitor.clock.now_ms()
         if left >= DAY_MS:
-            return [(self._day(row["next_at"]), "text"), (f" {duration(left)}", "dim")]
-        return [(clock(row["next_at"], self.monitor.zone)[:5], "text"), (f" ({duration(max(left, 0))})", "dim")]
+            return [(self._day(row["next_at"]), "text"), (f" {_left(left)}", "dim")]
+        return [(clock(row["next_at"], self.monitor.zone)[:5], "text"), (f" ({_left(left)})", "dim")]
 
     def _drift(self, row: Body) -> list[Run]:
         if row["drift"] is None:
@@ -335,7 +335,7 @@ class SchedulesScreen(ListScreen):
         ]
         found: list[Runs] = [[("task     ", "dim"), (str(row["type"]), "strong"), (f"   {'   '.join(more)}" if more else "", "text")]]
         slots = (self.monitor.known.get(f"slots:{row['name']}") or {}).get("slots") or ()
-        nexts = f" {self.monitor.glyphs.note} ".join(self._day(begins) for _, begins in slots[:3])
+        nexts = f" {self.monitor.glyphs.note} ".join(self._instant(begins) for _, begins in slots[:3])
         found.append([("next     ", "dim"), (nexts or NOTHING, "text")])
         words = [f"overlap {row['overlap']}", f"misfire {row['misfire']}"]
         words += [f"jitter {_span(row['jitter_ms'])}"] if row["jitter_ms"] else []
@@ -365,7 +365,8 @@ class SchedulesScreen(ListScreen):
         since = int(clock(now, zone)[3:5]) * 60_000 + now % 60_000  # this hour, by the clock that is shown
         start = now - since
         room = max(width - 24 * each - 1, 0)
-        lines: list[Runs] = [[("".join(clock(start + hour * HOUR_MS, zone)[:2].ljust(each) for hour in range(24)), "head")]]
+        hours = range(0, 24, 4 // each)
+        lines: list[Runs] = [[("".join(clock(start + hour * HOUR_MS, zone)[:2].ljust(4) for hour in hours), "head")]]
         names = [name for name in self._looked if known.get(f"slots:{name}") is not None]
         for name in names[: max(height - 1, 0)]:
             body = known.get(f"slots:{name}") or {}
@@ -401,7 +402,7 @@ class SchedulesScreen(ListScreen):
         rows = self.monitor.known.rows("schedules", "schedules")
         on = [row for row in rows if not row["paused"]]
         due = min((row for row in on if row["next_at"]), key=lambda row: row["next_at"], default=None)
-        left = duration(max(due["next_at"] - self.monitor.clock.now_ms(), 0) // 1000 * 1000) if due else ""
+        left = _left(due["next_at"] - self.monitor.clock.now_ms()) if due else ""
         table, glyphs = self.table, self.monitor.glyphs
         marked = len(self.chosen) if table.marks or table.all_marked else 0
         marks = [Piece(f"{marked} marked   ", "bold")] if marked else []
@@ -499,6 +500,11 @@ class SchedulesScreen(ListScreen):
 
     def show_item(self, kind: str, name: str) -> bool:
         return kind == "schedule" and self.seek(name)
+
+
+def _left(ms: int) -> str:
+    """How long until then, in whole seconds: ``17s``, ``2m53s``."""
+    return duration(ms // 1000 * 1000) if ms >= 60_000 else f"{max(ms, 0) // 1000}s"
 
 
 def _span(ms: int) -> str:

@@ -179,9 +179,8 @@ class WorkersScreen(ListScreen):
         def progress(row: Body) -> list[Run]:
             if row["suspended"]:
                 return [(f"{glyphs.paused} suspended", "paused")]
-            return (
-                [(gauge(row["progress"], 8, glyphs, empty=False), "live"), (f" {percent(row['progress'])}", "dim")] if row["known"] else []
-            )
+            share = row["progress"]
+            return [] if share is None else [(gauge(share, 7, glyphs, empty=False), "live"), (f" {percent(share)}", "dim")]
 
         return [
             Column("place", "SLOT", 4, lambda row: [(str(row["place"]), "dim")], right=True),
@@ -269,7 +268,7 @@ class WorkersScreen(ListScreen):
             id_ = here["tasks"][place] if here is not None and place < len(here["tasks"]) else 0
             task = tasks.get(id_)
             rows.append({
-                "place": place + 1, "id": id_, "type": task.type if task else "" if id_ else self.monitor.glyphs.nothing,
+                "place": place + 1, "id": id_, "type": f"{task.type}  {task.label}".rstrip() if task else "" if id_ else self.monitor.glyphs.nothing,
                 "since": task.started_at if task else 0, "progress": task.progress if task else None,
                 "suspended": task is not None and task.suspended,
             })  # fmt: skip
@@ -287,9 +286,9 @@ class WorkersScreen(ListScreen):
         course = self._courses.get(row["id"], deque())
         up = (self.monitor.known.taken.get("workers", 0) - row["started_at"]) // 1000 * 1000
         card.show([
-            [("cpu   ", "dim"), (spark([cpu for cpu, _ in course], 20, glyphs, 100.0), "live"), (f" {here['cpu']}% of a core", "text"),
+            [("cpu   ", "dim"), (spark([cpu for cpu, _ in course], 14, glyphs, 100.0), "live"), (f" {here['cpu']}% of a core", "text"),
              (f"   {duration(row['cpu_s'] * 1000)} in all", "dim")],
-            [("rss   ", "dim"), (spark([rss for _, rss in course], 20, glyphs), "live"), (f" {size(here['rss'])}", "text")],
+            [("rss   ", "dim"), (spark([rss for _, rss in course], 14, glyphs), "live"), (f" {size(here['rss'])}", "text")],
             [("host  ", "dim"), (row["hostname"], "text"), ("   pid ", "dim"), (str(row["pid"]), "text"), ("   up ", "dim"),
              (duration(max(up, 0)), "text")],
             [("state ", "dim"), (here["word"], here["style"]), ("   done ", "dim"), (count(row["done"]), "text"), ("   ahead ", "dim"),
@@ -379,7 +378,7 @@ class WorkersScreen(ListScreen):
         """Let workers finish what runs in them and go."""
         rows, monitor = self._about(name), self.monitor
         question = Question(
-            "Drain workers", f"{_named(rows)} will finish and go: {_tasks_in(rows)}".capitalize(), f"Drain {len(rows)}", 2,
+            "Drain workers", f"{_named(rows)} will finish and go: {_tasks_in(rows)}", f"Drain {len(rows)}", 2,
             facts=(("workers", ", ".join(row["id"] for row in rows)), ("after", "none takes their place: there will be fewer")),
         )  # fmt: skip
         if await monitor.confirm(question):
@@ -391,7 +390,7 @@ class WorkersScreen(ListScreen):
         """Replace workers by fresh ones, one after the other."""
         rows, monitor = self._about(name), self.monitor
         question = Question(
-            "Restart workers", f"{_named(rows)} will finish and be replaced: {_tasks_in(rows)}".capitalize(), f"Restart {len(rows)}", 2,
+            "Restart workers", f"{_named(rows)} will finish and be replaced: {_tasks_in(rows)}", f"Restart {len(rows)}", 2,
             facts=(("workers", ", ".join(row["id"] for row in rows)), ("how", "one after the other, if the application imports")),
         )  # fmt: skip
         if await monitor.confirm(question):
