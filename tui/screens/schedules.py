@@ -410,10 +410,8 @@ class SchedulesScreen(ListScreen):
         words = f"{counted(len(rows), 'schedule')}{more}   {len(on)} on"
         words += f"   next {clip(due['name'], 24)} in {left}" if due else ""
         sign = glyphs.falling if self.order[1] else glyphs.rising
-        return [
-            *marks,
-            Piece(f"{words}   sort {self.order[0]} {sign}   {'UTC' if self.monitor.zone is not None else 'local time'}", "$muted"),
-        ]
+        zone = "times in UTC (T: local)" if self.monitor.zone is not None else "local times (T: UTC)"
+        return [*marks, Piece(f"{words}   sort {self.order[0]} {sign}   {zone}", "$muted")]
 
     # what a person does
 

@@ -267,8 +267,9 @@ class WorkersScreen(ListScreen):
         for place in range(here["slots"] if here is not None else 0):
             id_ = here["tasks"][place] if here is not None and place < len(here["tasks"]) else 0
             task = tasks.get(id_)
+            nothing = "" if id_ else self.monitor.glyphs.nothing
             rows.append({
-                "place": place + 1, "id": id_, "type": f"{task.type}  {task.label}".rstrip() if task else "" if id_ else self.monitor.glyphs.nothing,
+                "place": place + 1, "id": id_, "type": f"{task.type}  {task.label}".rstrip() if task else nothing,
                 "since": task.started_at if task else 0, "progress": task.progress if task else None,
                 "suspended": task is not None and task.suspended,
             })  # fmt: skip
