@@ -54,7 +54,7 @@ class EventLog(ListSource):
 
     @property
     def exact(self) -> bool:
-        return self.complete or len(self._events) >= KEEP_MOST
+        return self.complete or not self._events or len(self._events) >= KEEP_MOST
 
     @property
     def loaded(self) -> int:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
+from textual.content import Content
 from textual.screen import Screen
 from textual.widget import Widget
 
@@ -33,9 +34,10 @@ if TYPE_CHECKING:
 
 
 def entitle(widget: Widget, title: str, subtitle: str = "") -> None:
-    """Give a pane its titles, if they are others: to set one draws the whole pane again."""
-    if (widget.border_title, widget.border_subtitle) != (title, subtitle):
-        widget.border_title, widget.border_subtitle = title, subtitle
+    """Give a pane its titles, if they are others: to set one draws the whole pane again. They are texts: Textual reads markup in a str."""
+    fresh = (Content(title), Content(subtitle))
+    if (widget.border_title or "", widget.border_subtitle or "") != (fresh[0].markup, fresh[1].markup):
+        widget.border_title, widget.border_subtitle = fresh  # it takes Content, and gives back markup
 
 
 def explain(table: PagedTable, *lines: tuple[str, str]) -> None:

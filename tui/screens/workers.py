@@ -354,7 +354,7 @@ class WorkersScreen(ListScreen):
     def open(self, table: PagedTable | None = None) -> None:
         """From the list to the slots; from a slot to its task."""
         slots = self.query_one("#worker-slots", PagedTable)
-        if (table or self.focused) is not slots:
+        if (table or self.focused) is not slots and self.query_one("#worker-panels").display:
             slots.focus()
         elif isinstance(slots.cursor_row, dict) and slots.cursor_row["id"]:
             self.monitor.open_place("task", str(slots.cursor_row["id"]))
