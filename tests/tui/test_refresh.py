@@ -148,7 +148,7 @@ async def test_what_was_stirred_is_asked_for_a_second_after_the_last_time_and_on
         await settle()
         await one.clock.advance(10.0)
         assert one.count("queues") == 1
-        for _ in range(8):
+        for _ in range(7):
             one.refresher.stir("queues", "of no screen")
             await one.clock.advance(0.25)
         assert one.count("queues") == 3

@@ -221,8 +221,8 @@ class EventsScreen(ListScreen):
         pane.show_lines(lines)
 
     def status(self) -> Sequence[Piece]:
-        if self.monitor.known.get("events") is None:
-            return [Piece("waiting for the events", "$muted")]
+        if unknown := self.unknown():
+            return unknown
         log, table = self.events_here, self.table
         chosen = bool(log.words or log.people)
         words = f"{count(log.total)} of {counted(log.loaded, 'event')} match" if chosen else counted(log.loaded, "event")

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from tui.actions import Action, Context
 from tui.screens.screen import MonitorScreen, explain
 from tui.state import Body
+from tui.widgets.bars import Piece
 from tui.widgets.charts import Drawn
 from tui.widgets.painting import Run, Runs
 from tui.widgets.panes import TextPane
@@ -158,6 +159,13 @@ class ListScreen(MonitorScreen):
             explain(self.table, (WAITING if self.monitor.feed.standing.phase.connected else ABSENT, "dim"))
         else:
             explain(self.table, *empty)
+
+    def unknown(self) -> Sequence[Piece]:
+        """What the status line says while nothing is known; nothing once something is."""
+        known = self.monitor.known
+        if self.TOPIC in known.lacking:
+            return [Piece(f"this daemon does not tell of its {self.TOPIC}", "$muted")]
+        return [] if known.get(self.TOPIC) is not None else [Piece(f"waiting for the {self.TOPIC}", "$muted")]
 
     def seek(self, key: str) -> bool:
         """Put the cursor on this row; while nothing is known yet, as soon as it is. False: it is not here."""

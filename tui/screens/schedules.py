@@ -396,9 +396,9 @@ class SchedulesScreen(ListScreen):
         return [("".join(signs), "dim" if paused else "live")]
 
     def status(self) -> Sequence[Piece]:
-        body = self.monitor.known.get("schedules")
-        if body is None:
-            return [Piece("waiting for the schedules", "$muted")]
+        if unknown := self.unknown():
+            return unknown
+        body = self.monitor.known.get("schedules") or {}
         rows = self.monitor.known.rows("schedules", "schedules")
         on = [row for row in rows if not row["paused"]]
         due = min((row for row in on if row["next_at"]), key=lambda row: row["next_at"], default=None)
@@ -455,13 +455,12 @@ class SchedulesScreen(ListScreen):
             self._again(rows)
 
     async def pause(self, name: str, paused: bool | None) -> None:
-        """Pause or resume; None: resume if all of them are paused, else pause. ``u`` takes it back."""
+        """Pause or resume; None: resume if all of them are paused, else pause. ``u`` takes it back. ValueError: they are so already."""
         rows, monitor = self._about(name), self.monitor
         value = not all(row["paused"] for row in rows) if paused is None else paused
         changed = [row for row in rows if row["paused"] != value]
         if not changed:
-            monitor.say(f"{'Paused' if value else 'Not paused'} already: {_named(rows)}")
-            return
+            raise ValueError(f"{_named(rows)}: {'paused' if value else 'not paused'} already")
 
         async def put(paused: bool) -> None:
             for row in changed:

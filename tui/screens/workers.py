@@ -191,7 +191,9 @@ class WorkersScreen(ListScreen):
         ]
 
     def _since(self, ms: int) -> str:
-        return duration((self.monitor.clock.now_ms() - ms) // 100 * 100 if self.monitor.clock.now_ms() > ms else 0) if ms else ""
+        standing = self.monitor.feed.standing  # what runs while nobody answers, nobody knows
+        now = self.monitor.clock.now_ms() if standing.phase.connected else standing.heard_ms
+        return duration(max(now - ms, 0) // 100 * 100) if ms else ""
 
     # what is known
 
@@ -306,6 +308,9 @@ class WorkersScreen(ListScreen):
             bar = gauge(number / max(by_queue[0][1], 1), 8, glyphs, empty=False).rstrip()
             queues += [(f"{name} ", "text"), (bar, "live"), (f" {number:,}   ", "dim")]
         entitle(card, "All workers")
+        if self.monitor.known.get("workers") is None:
+            card.show(())
+            return
         card.show([
             [("cpu ", "dim"), (f"{sum(row['cpu'] for row in rows)}%", "text"), (" of a core   rss ", "dim"),
              (size(sum(row["rss"] for row in rows)), "text"), ("   slots ", "dim"), (f"{running:,}/{slots:,} ", "text"),
@@ -334,8 +339,8 @@ class WorkersScreen(ListScreen):
             self._show_process(known.rows("workers", "workers"))
 
     def status(self) -> Sequence[Piece]:
-        if self.monitor.known.get("workers") is None:
-            return [Piece("waiting for the workers", "$muted")]
+        if unknown := self.unknown():
+            return unknown
         low, high = self.options.get("min_workers"), self.options.get("max_workers")
         sizes = "" if low is None else f"   {low} wanted" if low == high else f"   {low} to {high}, as the work needs"
         table, glyphs = self.table, self.monitor.glyphs

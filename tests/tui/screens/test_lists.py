@@ -147,7 +147,8 @@ async def test_a_second_without_news_draws_no_row_again_but_those_with_an_age(wh
     for one in crew.schedules:
         one["paused"] = True
     async with at(where, SCREENS[screen], crew) as (monitor, _):
-        await monitor.shows(40)
+        for _ in range(8):
+            await monitor.shows(5)
         table = monitor.app.screen.query_one(monitor.app.screen.AUTO_FOCUS)
         before = table.lines_rendered
         for _ in range(10):

@@ -146,7 +146,8 @@ async def test_only_the_row_that_changed_is_drawn_again(where: Path) -> None:
     crew = Crew()
     crew.workers = [{**one, "tasks": []} for one in crew.workers]
     async with at(where, "4", crew) as (monitor, _):
-        await monitor.shows(40)
+        for _ in range(8):
+            await monitor.shows(5)
         table = screen_of(monitor).table
         before = table.lines_rendered
         crew.workers[3]["done"] += 1
