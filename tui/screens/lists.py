@@ -143,7 +143,7 @@ class ListScreen(MonitorScreen):
         """What each screen does first: ask again, tell the time, show what is no longer sure as such."""
         monitor = self.monitor
         if "totals" in dirty:
-            monitor.refresher.stir(*self.STIRS)
+            monitor.refresher.soon(*self.STIRS)
         seconds, cut_off = monitor.clock.ticks(), not monitor.feed.standing.phase.connected
         for table in self.query(PagedTable):
             table.tick(seconds)

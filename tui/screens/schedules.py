@@ -274,7 +274,7 @@ class SchedulesScreen(ListScreen):
 
     def _changed(self, rows: Sequence[Body]) -> None:
         """What the list says of a run or a rule tells when to ask for the rest again."""
-        stir = self.monitor.refresher.stir
+        soon = self.monitor.refresher.soon
         before, self._signs = self._signs, {}
         for row in rows:
             last = row.get("last") or {}
@@ -283,9 +283,9 @@ class SchedulesScreen(ListScreen):
             runs, rules = before.get(row["name"], sign)
             self._signs[row["name"]] = sign
             if runs != sign[0]:
-                stir(f"schedule:{row['name']}", "schedules:tasks")
+                soon(f"schedule:{row['name']}", "schedules:tasks")
             if rules != sign[1]:
-                stir(f"schedule:{row['name']}", f"slots:{row['name']}")
+                soon(f"schedule:{row['name']}", f"slots:{row['name']}")
 
     def _look(self) -> None:
         """Ask for the runs and slots of those that are seen."""
@@ -297,7 +297,7 @@ class SchedulesScreen(ListScreen):
             self._looked, self._ids = names, ids
             self.monitor.wants_changed()
             if fresh:
-                self.monitor.refresher.stir("schedules:tasks")
+                self.monitor.refresher.soon("schedules:tasks")
 
     def on_paged_table_cursor_moved(self, event: PagedTable.CursorMoved) -> None:
         if event.table.id == self.LIST:

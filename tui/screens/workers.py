@@ -261,7 +261,7 @@ class WorkersScreen(ListScreen):
             self._ids = ids
             self.monitor.wants_changed()
             if fresh:
-                self.monitor.refresher.stir("workers:tasks")
+                self.monitor.refresher.soon("workers:tasks")
 
     def _show_slots(self, tasks: Mapping[int, Brief]) -> None:
         here, table = self.here, self.query_one("#worker-slots", PagedTable)

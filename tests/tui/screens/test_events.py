@@ -34,12 +34,12 @@ async def test_it_follows_until_somebody_moves_and_then_holds_still(where: Path)
         table = screen_of(monitor).table
         assert "following" in await monitor.shows()
         crew.events.append(event(2_001, "stopped", "daemon"))
-        assert "stopped" in await monitor.shows(3)
+        assert "stopped" in await monitor.shows(7)
         assert table.cursor_key == 2_001
         text = await monitor.press("j")
         assert "holding still" in text
         crew.events.append(event(2_002, "resumed", "late"))
-        await monitor.shows(3)
+        await monitor.shows(7)
         assert table.cursor_key == 2_000
         assert table.cursor_place == 2
         text = await monitor.press("F")
@@ -137,8 +137,8 @@ async def test_another_daemon_begins_the_list_anew(where: Path) -> None:
         monitor.daemon.boot = "b2"
         crew.events = [event(7, "restored", "store")]
         await monitor.daemon.start()
-        await monitor.shows(3)
-        text = await monitor.shows(3)
+        await monitor.shows(7)
+        text = await monitor.shows(7)
         assert "restored" in text
         assert screen_of(monitor).events_here.loaded == 1
 
@@ -148,6 +148,6 @@ async def test_an_alert_leads_to_its_events(where: Path) -> None:
     crew.events.append(event(2_001, "alert_raised", "alert backlog", "tq"))
     async with at(where, "1", crew) as (monitor, _):
         monitor.app.open_place("alert", "backlog")
-        text = await monitor.shows(3)
+        text = await monitor.shows(7)
         assert "alert_raised" in text
         assert screen_of(monitor).events_here.total == 1

@@ -135,7 +135,7 @@ async def test_a_cursor_stays_with_its_row_when_others_come_before_it(where: Pat
         crew.workers = [{**crew.workers[0], "id": "w0"}, *crew.workers]
         crew.schedules = [*crew.schedules, {**crew.schedules[1], "name": "a-new-one", "next_at": 1}]
         crew.events = [*crew.events, {**crew.events[-1], "number": 2_001}]
-        await monitor.shows(11)
+        await monitor.shows(31)
         assert table.cursor_key == key
         assert table.cursor_place == place + 1
 
@@ -148,7 +148,7 @@ async def test_a_second_without_news_draws_no_row_again_but_those_with_an_age(wh
         one["paused"] = True
     async with at(where, SCREENS[screen], crew) as (monitor, _):
         for _ in range(8):
-            await monitor.shows(5)
+            await monitor.shows(16)
         table = monitor.app.screen.query_one(monitor.app.screen.AUTO_FOCUS)
         before = table.lines_rendered
         for _ in range(10):

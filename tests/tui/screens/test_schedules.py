@@ -144,7 +144,7 @@ async def test_a_run_that_ended_asks_for_its_schedule_again_and_for_no_other(whe
         await monitor.shows(2)
         before = len([one for one in monitor.daemon.asked_for("schedules") if "name" in one])
         crew.schedules[1]["last"] = {**crew.schedules[1]["last"], "id": 521}
-        await monitor.shows(12)
+        await monitor.shows(32)
         after = [one["name"] for one in monitor.daemon.asked_for("schedules") if "name" in one][before:]
         assert after == ["gc"]
 

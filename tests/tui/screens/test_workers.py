@@ -92,7 +92,7 @@ async def test_one_more_and_one_less_and_taken_back(where: Path) -> None:
         assert "Workers from now on: 4 to 9, as the work needs" in text
         await monitor.press("u")
         assert crew.sizes == {"min": 4, "max": 8}
-        await monitor.shows(6)
+        await monitor.shows(16)
         await monitor.press("underscore")
         assert crew.sizes == {"min": 4, "max": 7}
 
@@ -135,7 +135,7 @@ async def test_a_worker_that_is_gone_leaves_the_list_and_its_marks_do_no_harm(wh
     async with at(where, "4") as (monitor, crew):
         await monitor.press("space")
         crew.workers = crew.workers[1:]
-        text = await monitor.shows(6)
+        text = await monitor.shows(16)
         assert " w1 " not in text
         await monitor.press("d")
         await agree(monitor)
@@ -147,11 +147,11 @@ async def test_only_the_row_that_changed_is_drawn_again(where: Path) -> None:
     crew.workers = [{**one, "tasks": []} for one in crew.workers]
     async with at(where, "4", crew) as (monitor, _):
         for _ in range(8):
-            await monitor.shows(5)
+            await monitor.shows(16)
         table = screen_of(monitor).table
         before = table.lines_rendered
         crew.workers[3]["done"] += 1
-        await monitor.shows(6)
+        await monitor.shows(16)
         assert table.lines_rendered - before == 1
 
 
