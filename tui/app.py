@@ -193,7 +193,7 @@ class MonitorApp(App[int], inherit_bindings=False):
             now_ms=now, ticks=self.clock.ticks(), may_write=self.may_write, read_only=self.wanted.read_only,
             rate=self.known.ended_per_s(now), progress=self.refresher.progress,
             uptime_ms=now - started if isinstance(started, int) and started else None, draining=bool(status.get("draining")),
-            frozen_since=self._frozen, blurred=self._blurred, can_start=not self.wanted.read_only,
+            frozen_since=self._frozen, blurred=self._blurred, can_start=not self.wanted.read_only, zone=self.zone,
         )  # fmt: skip
 
     def places(self) -> list[Place]:
@@ -388,6 +388,12 @@ class MonitorApp(App[int], inherit_bindings=False):
     def set_theme(self, name: str) -> None:
         """ConfigError says which there are."""
         self.theme = self._theme_of(name)
+
+    def toggle_zone(self) -> None:
+        """Times by this machine's clock, or by UTC again."""
+        self.zone = None if self.zone is UTC else UTC
+        if (front := self.front) is not None:
+            front.flush({"all"})
 
     def redraw(self) -> None:
         self.refresh(repaint=True, layout=True)

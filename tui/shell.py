@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from datetime import UTC
 from typing import TYPE_CHECKING
 
 from tq.client.start import start_if_needed
@@ -119,6 +120,11 @@ SHELL = (
     Action(
         id="interrupt", title="Interrupt", help="Copies what is selected; else pressed twice it leaves the monitor.", keys="ctrl+c",
         run=lambda context: context.app.interrupt(), footer=0,
+    ),
+    Action(
+        id="zone", title="UTC/local", help="Show times by this machine's clock, or by UTC again, on every screen.", keys="T",
+        run=lambda context: context.app.toggle_zone(), says=lambda context: "Local time" if context.app.zone is UTC else "UTC",
+        words=("zone",), footer=0,
     ),
     Action(
         id="reconnect", title="Reconnect", help="Make the connection anew and ask for everything again.", keys="ctrl+r",

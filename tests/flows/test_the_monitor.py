@@ -99,3 +99,33 @@ def test_read_only_without_colours_in_plain_characters_it_shows_the_same(
     until(lambda: "esc Close" not in terminal.text(), 10, "the help's end")  # what follows an escape at once would be alt and a key
     terminal.keys(":", "quit", "Enter")
     terminal.sees("left with 0")
+
+
+@pytest.mark.timeout(180)
+def test_workers_schedules_and_events_are_a_real_daemons_and_are_steered(
+    daemon: Callable[..., Daemon], terminal: Terminal, tq: Any, until: Callable[..., Any]
+) -> None:
+    daemon(workers=1)
+    assert tq("add", "-q", "mail", "--", "sleep", "60").returncode == 0
+    assert tq("schedule", "add", "nightly", "--cron", "0 2 * * *", "--tz", "Europe/Berlin", "--", "true").returncode == 0
+    assert tq("schedule", "run", "nightly").returncode == 0
+    assert tq("queue", "pause", "mail").returncode == 0
+    terminal.keys(f"{MONITOR}; echo left with $?", "Enter")
+    terminal.sees("● live", "[1 Overview]")
+    terminal.keys("4")
+    terminal.sees("[4 Workers]", "● busy", "1/1", "shell", "1 wanted", "w1 slots")
+    terminal.keys("+")
+    terminal.sees("Workers from now on: 2", "2 wanted")
+    terminal.keys("u")
+    terminal.sees("Taken back.", "1 wanted")
+    terminal.keys("d")
+    terminal.sees("worker w1 will finish and go: 1 task runs there now")
+    until(lambda: terminal.keys("Escape") or "will finish" not in terminal.text(), 10, "the dialog's end")  # it is deaf for a moment
+    terminal.keys("5")
+    terminal.sees("[5 Schedules]", "nightly", "0 2 * * *", "Europe/Berlin", "by hand", "✓ done", "Next 24 h", "■")
+    terminal.keys("p")
+    terminal.sees("Paused: schedule nightly", "‖ off")
+    terminal.keys("7")
+    terminal.sees("[7 Events]", "● audit", "schedule nightly", "paused no → yes", "added_schedule")
+    terminal.keys("q")
+    terminal.sees("left with 0")

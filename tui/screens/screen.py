@@ -12,6 +12,7 @@ A screen gives: ``ACTIONS``, ``wants`` (its questions), ``body`` (its widgets), 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, tzinfo
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual.app import ComposeResult
@@ -69,6 +70,7 @@ class MonitorScreen(Screen[Any]):
     number: ClassVar[str] = ""
     ACTIONS: ClassVar[tuple[Action, ...]] = ()
     AUTO_FOCUS = ""
+    _zone: tzinfo | None = UTC
 
     def __init_subclass__(cls, **rest: Any) -> None:
         cls.BINDINGS = [binding(action) for action in cls.__dict__.get("ACTIONS", ()) if action.keys]
@@ -129,6 +131,11 @@ class MonitorScreen(Screen[Any]):
 
     def flush(self, dirty: set[str]) -> None:
         """Repaint lines and body; the application calls this at most four times a second."""
+        if self._zone is not self.monitor.zone:
+            self._zone = self.monitor.zone
+            for table in self.query(PagedTable):  # rows that are the same read differently
+                table.brush.forget()
+                table.refresh()
         self.lines()
         self.apply(dirty)
 

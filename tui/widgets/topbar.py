@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, tzinfo
 
 from tui.feed import BACKOFF_S, BANNER_AFTER_S, Phase, Standing
 from tui.formats import Glyphs, age, clock, duration, rate
@@ -39,6 +40,12 @@ class View:
     frozen_since: float | None = None
     blurred: bool = False
     can_start: bool = True
+    zone: tzinfo | None = UTC
+    """Whose times are shown; None: this machine's."""
+
+    def time(self, ms: int) -> str:
+        """``14:32:07Z``; without the Z by this machine's clock."""
+        return clock(ms, self.zone) + ("Z" if self.zone is UTC else "")
 
 
 def connection(view: View) -> Piece:
@@ -76,7 +83,7 @@ def identity(view: View, width: int) -> tuple[list[Piece], list[Piece]]:
     role = Piece("read/write  " if wide else "RW  ", "$muted") if view.may_write else Piece(" READ ONLY ", "bold reverse")
     version = str((view.standing.hello or {}).get("version", ""))
     right = [Piece(f"  v{version}", "$muted")] if wide and version else []
-    return left, [*right, Piece(" "), role, Piece(f" {clock(view.now_ms)}Z ", "$muted")]
+    return left, [*right, Piece(" "), role, Piece(f" {view.time(view.now_ms)} ", "$muted")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +112,7 @@ def places(here: str, all_places: Iterable[Place], width: int) -> list[Piece]:
 def banner(view: View) -> tuple[str, str]:
     """What a person who is cut off is told, and the keys that help; both "" while nothing is wrong."""
     standing = view.standing
-    shown = f" Showing {clock(standing.heard_ms)}Z." if standing.heard_ms else ""
+    shown = f" Showing {view.time(standing.heard_ms)}." if standing.heard_ms else ""
     keys = "^r Now  :start starts it  q Quit" if view.can_start else "^r Now  q Quit"
     if standing.phase is Phase.STARTING:
         return (f"No daemon answers at {view.path} yet ({standing.why}). Looking each second.", keys) if standing.tries else ("", "")
