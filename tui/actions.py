@@ -128,7 +128,7 @@ class Registry:
 _SHOWN = {
     "question_mark": "?", "colon": ":", "slash": "/", "full_stop": ".", "comma": ",", "minus": "-", "plus": "+", "less_than_sign": "<",
     "greater_than_sign": ">", "left_square_bracket": "[", "right_square_bracket": "]", "exclamation_mark": "!", "escape": "esc",
-    "pageup": "pgup", "pagedown": "pgdn", "underscore": "_",
+    "pageup": "pgup", "pagedown": "pgdn",
 }  # fmt: skip
 
 

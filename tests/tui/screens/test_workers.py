@@ -58,10 +58,11 @@ async def test_drain_names_how_many_tasks_run_and_blind_enters_drain_nothing(whe
         text = await monitor.press("d")
         assert "worker w1 will finish and go: 3 tasks run there now" in text
         await monitor.press(*["enter"] * 5)
+        assert isinstance(monitor.app.screen, Confirm)  # it was deaf
         await monitor.shows(1)
-        await monitor.press("d", *["enter"] * 5)
+        await monitor.press("enter")
+        assert not isinstance(monitor.app.screen, Confirm)
         assert not monitor.daemon.asked_for("drain_worker")
-        await monitor.press("escape")
         await monitor.press("d")
         text = await agree(monitor)
         assert monitor.daemon.asked_for("drain_worker") == [{"id": "w1"}]
@@ -93,7 +94,7 @@ async def test_one_more_and_one_less_and_taken_back(where: Path) -> None:
         await monitor.press("u")
         assert crew.sizes == {"min": 4, "max": 8}
         await monitor.shows(16)
-        await monitor.press("underscore")
+        await monitor.press("minus")
         assert crew.sizes == {"min": 4, "max": 7}
 
 
@@ -101,7 +102,7 @@ async def test_one_less_of_one_is_one(where: Path) -> None:
     crew = Crew()
     crew.sizes = {"min": 1, "max": 1}
     async with at(where, "4", crew) as (monitor, _):
-        await monitor.press("underscore")
+        await monitor.press("minus")
         assert crew.sizes == {"min": 1, "max": 1}
         await monitor.press("plus")
         assert crew.sizes == {"min": 2, "max": 2}
