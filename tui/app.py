@@ -9,6 +9,7 @@ nothing is painted but the seconds.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, tzinfo
 from typing import Any, ClassVar
@@ -38,6 +39,8 @@ from tui.widgets.toast import Toast
 from tui.widgets.topbar import Place, View
 
 FLUSH_S = 0.25
+PASSED = 32
+"""Keys that may be on their way through a screen at a time."""
 TOAST_S, UNDO_S = 5.0, 10.0
 TICK_S = 1.0
 AGAIN_S = 2.0
@@ -97,6 +100,8 @@ class MonitorApp(App[int], inherit_bindings=False):
         self._here = ""
         self.keys_by_id = dict(wanted.keys)
         self.typed: list[str] = []
+        self.passed: deque[tuple[events.Key, MonitorScreen]] = deque(maxlen=PASSED)
+        """The last keys that nothing on a screen took, and the screen."""
         self._check_keys()
 
     def _check_keys(self) -> None:
@@ -144,8 +149,12 @@ class MonitorApp(App[int], inherit_bindings=False):
         self.feed.poke()
         self.refresher.wake()
 
-    def on_key(self, _: events.Key) -> None:
+    def on_key(self, event: events.Key) -> None:
         self.feed.poke()  # somebody is there: try now
+        screen = next((screen for key, screen in self.passed if key is event), self.screen)
+        if screen is not self.screen:  # typed ahead of what the key before it has opened: give it to that
+            event.prevent_default()
+            self.post_message(events.Key(event.key, event.character))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "do" and parameters:

@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 
 import pytest
+from textual import events
 
 from tests.tui.conftest import Same
 from tests.tui.fake import Driven, busy, driven, totals
@@ -344,3 +345,14 @@ async def test_no_word_of_a_task_steers_the_terminal_or_becomes_a_link(where: Pa
             if segment.style is not None
         ]
         assert not [style for style in styles if style.link or "@click" in style.meta]
+
+
+async def test_keys_typed_at_once_reach_what_the_first_of_them_opens(where: Path) -> None:
+    async with driven(where, busy()) as monitor:
+        await monitor.shows(1)
+        for key in (*":hel", "enter"):
+            monitor.app.post_message(events.Key("colon" if key == ":" else key, key if len(key) == 1 else "\r"))
+        for _ in range(5):
+            await monitor.pilot.pause()
+            await monitor.shows()
+        assert isinstance(monitor.app.screen, HelpScreen)

@@ -55,7 +55,7 @@ class Prompt(ModalScreen[None]):
                 colon = Line(id="colon")
                 colon.show([Piece(":", "bold $primary")])
                 yield colon
-                yield Input(id="command", compact=True)
+                yield Input(id="command", compact=True, select_on_focus=False)
 
     def on_mount(self) -> None:
         self.query_one(Input).cursor_blink = False
@@ -80,16 +80,20 @@ class Prompt(ModalScreen[None]):
             self._offer(event.value)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
+        self._take(event.value)
+
+    def _take(self, text: str) -> None:
+        """Carry out the line, or say what was expected."""
         monitor = self._monitor
-        if not event.value.strip():
+        if not text.strip():
             self.dismiss()
             return
         try:
-            action, words = read(event.value, monitor.registry, monitor.context())
+            action, words = read(text, monitor.registry, monitor.context())
         except ValueError as error:
             self.query_one("#choices", Line).show([Piece(f" {error}", "bold $bad")])
             return
-        monitor.typed.append(event.value)
+        monitor.typed.append(text)
         self.dismiss()
         self.app.call_later(monitor.carry_out, action, words, told=True)
 
@@ -112,6 +116,11 @@ class Prompt(ModalScreen[None]):
             line.cursor_position = len(line.value)
         elif event.key in ("up", "down"):
             self._earlier(-1 if event.key == "up" else 1)
+        elif event.key == "enter":  # this and the next: whoever types fast is ahead of the focus
+            self._take(line.value)
+        elif event.is_printable and event.character:
+            line.value += event.character
+            line.cursor_position = len(line.value)
         else:
             return
         event.stop()

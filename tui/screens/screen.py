@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, tzinfo
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
@@ -162,6 +163,9 @@ class MonitorScreen(Screen[Any]):
 
     def on_descendant_focus(self) -> None:
         self.lines()  # what can be done depends on what has the focus
+
+    def on_key(self, event: events.Key) -> None:
+        self.monitor.passed.append((event, self))  # the application sees to it that the key is not lost if another is in front by then
 
     def on_resize(self) -> None:
         if self.is_mounted:
