@@ -31,10 +31,11 @@ def test_a_wheel_has_the_package_the_command_and_the_demos_handlers_and_nothing_
         metadata = archive.read(next(name for name in names if name.endswith("METADATA"))).decode()
         script = archive.read(next(name for name in names if name.endswith(".data/scripts/tq")))
     assert "tq/examples/demo_tasks.py" in names
-    assert {name.split("/")[0].split("-")[0] for name in names} == {"tq"}
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"tq", "tui"}
+    assert "tui/monitor.tcss" in names
     assert script.startswith(b"#!python\n")
     needed = re.findall(r"^Requires-Dist: ([\w-]+)(?!.*extra ==).*$", metadata, re.MULTILINE)
-    assert sorted(needed) == ["cronsim", "lmdb", "msgpack", "psutil", "pydantic", "rich", "typer", "tzdata"]
+    assert sorted(needed) == ["cronsim", "lmdb", "msgpack", "psutil", "pydantic", "rich", "textual", "typer", "tzdata"]
     assert "License-Expression: MIT" in metadata
 
 

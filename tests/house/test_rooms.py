@@ -32,6 +32,7 @@ CLOCK = {
     "tq/demo": "shows how long things took",
     "tq/bench": "measures",
     "tq/testing": "starts its clock at the present",
+    "tui/clock": "is the monitor's clock, which its tests turn by hand",
 }
 CHANCE = {"tq/daemon": "makes the chance of every turn", "tq/bench": "mixes its workload"}
 ENVIRONMENT = {
@@ -157,14 +158,15 @@ def test_a_state_is_only_given_by_the_table_and_the_stores(modules: list[Module]
     assert found == []
 
 
-def test_the_tests_of_a_room_lie_where_the_room_lies(root: Path) -> None:
-    """tests/tq mirrors tq: the folder of a test file is a package of tq, and at its top the file is named for a room."""
+@pytest.mark.parametrize("package", ["tq", "tui"])
+def test_the_tests_of_a_room_lie_where_the_room_lies(root: Path, package: str) -> None:
+    """tests/tq mirrors tq: the folder of a test file is a package of tq, and at its top the file is named for a room. So does tests/tui."""
     homeless = []
-    for path in (root / "tests" / "tq").rglob("test_*.py"):
-        below = path.relative_to(root / "tests" / "tq")
+    for path in (root / "tests" / package).rglob("test_*.py"):
+        below = path.relative_to(root / "tests" / package)
         name = path.stem.removeprefix("test_")
-        rooms = {room.stem for room in (root / "tq").iterdir()}
-        if not (root / "tq" / below.parent).is_dir() or (below.parent == Path() and not any(name.startswith(room) for room in rooms)):
+        rooms = {room.stem for room in (root / package).iterdir()}
+        if not (root / package / below.parent).is_dir() or (below.parent == Path() and not any(name.startswith(room) for room in rooms)):
             homeless.append(str(below))
     assert homeless == []
 

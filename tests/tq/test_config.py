@@ -270,7 +270,8 @@ def test_tables_name_the_same_settings_with_durations_and_sizes_in_words(data_di
         ("[workers]\nlevel = 3", r"It belongs into \[logging\]"),
         ("[worker]\ncount = 3", r"Did you mean the table \[workers\]"),
         ("[queue.mail]\nslots = 3", r"Did you mean the table \[queues\]"),
-        ("[monitor]\nx = 3", "expected a setting, got 'monitor'"),
+        ("[monitr]\nx = 3", r"Did you mean the table \[monitor\]"),
+        ("monitor = 3", "expected a setting, got 'monitor'"),
         ("[queues]\nslots = 3", r"expected tables such as \[queues\.mail\], got slots = 3"),
         ("workers = 2\n[workers]\ncount = 3", "expected TOML, got: Cannot overwrite"),  # which TOML itself refuses
         ("slots = 2\n[workers]\nslots = 3", "expected slots once"),

@@ -161,15 +161,19 @@ SERVICE = (
 )
 START = (
     Option("--app", "The module with the handlers: package.module, module:app or path/file.py."),
-    Option("--workers", "Worker processes (default: one for each CPU)."),
-    Option("--min-workers", "The fewest, if their number is to follow the work."),
-    Option("--max-workers", "The most, if their number is to follow the work."),
-    Option("--slots", "Tasks at a time in each worker (default 1)."),
+    Option("--workers", "Worker processes (default: one for each CPU)."), Option("--slots", "Tasks at a time in each worker (default 1)."),
+    Option("--min-workers", "The fewest, if their number is to follow the work."), Option("--max-workers", "The most, in that case."),
     Option("--log-level", "debug, info, warning or error."),
     Option("--grace", "How long running tasks may go on when it stops (default 25s)."),
     Option("--foreground", "Stay in the foreground and log to stderr.", "flag"),
     Option("--reload", "For development: replace the workers when the application's files change.", "flag"),
-)
+)  # fmt: skip
+MONITOR = (
+    Option("--read-only", "Show everything, change nothing; the daemon refuses what would.", "flag"),
+    Option("--theme", "tq-dark, tq-light, tq-contrast, tq-mono, tq-ansi, or one of Textual's own."),
+    Option("--charts", "block, braille or ascii."), Option("--ascii", "Nothing but plain characters.", "flag"),
+    Option("--no-color", "No colours, as with NO_COLOR=1.", "flag"), Option("--no-mouse", "Leave the mouse to the terminal.", "flag"),
+)  # fmt: skip
 
 COMMANDS: dict[str, Command] = {
     "enqueue": Command("Store a task, or many, and print its id.", options=(
@@ -239,9 +243,10 @@ COMMANDS: dict[str, Command] = {
     ),
     "stats": Command("Counts, rates and run times; with --history how they went.", options=(
         Option("--history", "A line for each step of so long a time, up to 30 days: 10m, 2h, 1d. In UTC."),
-        Option("--queue -q", "With --history, of this queue alone."),
-        JSON,
+        Option("--queue -q", "With --history, of this queue alone."), JSON,
     )),
+    "monitor": Command("The instance on the whole screen; where standard output is no terminal, what `tq stats` prints.", options=MONITOR),
+    "top": Command("The same as `tq monitor`.", options=MONITOR),
     "verify": Command("Check every record of the store; the daemon may run."),
     "backup": Command("Copy the store, also while the daemon runs.", "dest", "one"),
     "restore": Command("Put a backup in the place of the store, which is kept; the daemon must be stopped.", "source", "one"),
@@ -256,9 +261,7 @@ COMMANDS: dict[str, Command] = {
     "man": Command("Write the man pages below a directory such as ~/.local/share/man.", "dir", "one"),
     "demo": Command("Real work on this machine, in a directory of its own.", options=(Option("--keep", "Keep that directory.", "flag"),)),
     "bench": Command("Measure this machine.", options=(
-        Option("--tasks -n", "Tasks for each measurement."),
-        Option("--workers", "Worker processes (default 2)."),
-        JSON,
+        Option("--tasks -n", "Tasks for each measurement."), Option("--workers", "Worker processes (default 2)."), JSON,
     )),
     "daemon start": Command("Start the daemon.", options=START),
     "daemon stop": Command("Let running tasks finish, then end the daemon.", options=(Option("--now", "Do not wait for them.", "flag"),)),

@@ -30,7 +30,7 @@ ROOMS = {
     "daemon": "daemon", "queue": "queues", "worker": "workers", "service": "service", "completion": "complete", "man": "man",
     "schedule": "schedules", "schedule import": "crontabs", "resource": "resources",
     "verify": "instance", "backup": "instance", "restore": "instance", "compact": "instance", "doctor": "instance",
-    "config": "instance", "demo": "instance", "bench": "instance",
+    "config": "instance", "demo": "instance", "bench": "instance", "monitor": "monitor", "top": "monitor",
 }  # fmt: skip
 
 

@@ -38,6 +38,8 @@ ANSWER_WITHIN = 30.0
 """Seconds that a daemon may take for an answer before a call gives up."""
 BACK_WITHIN = 5.0
 """Seconds that a client which may start a daemon waits for one that it knew and that has gone: a new one would lack its application."""
+ERROR, EVENT = wire.ERROR, wire.EVENT
+"""Kinds of what ``Core.received`` gives; all else is an answer."""
 WAIT_SLICE = 60.0
 """A longer wait is asked for in slices of this many seconds, so that a daemon that hangs is noticed."""
 
@@ -337,20 +339,21 @@ class Lost(Exception):
 
 class Core:
     """One client's side of the protocol. ``nonce``: 8 bytes that name its requests for as long as it lives. ``read_only``: the daemon
-    is to refuse whatever would change something."""
+    is to refuse whatever would change something. ``met``: what the daemon last said of itself, its answer to the hello."""
 
-    __slots__ = ("_frames", "_number", "nonce", "read_only", "unanswered")
+    __slots__ = ("_frames", "_number", "client", "met", "nonce", "read_only", "unanswered")
 
-    def __init__(self, nonce: bytes | None = None, read_only: bool = False) -> None:
-        self.read_only = read_only
+    def __init__(self, nonce: bytes | None = None, read_only: bool = False, client: str = "tq-python") -> None:
+        self.read_only, self.client = read_only, client
         self.nonce = nonce or os.urandom(8)
+        self.met: Body | None = None
         self._number = 1
         self._frames = wire.Frames()
         self.unanswered: dict[int, tuple[str, Body]] = {}
 
     def _hello(self) -> bytes:
         more = {"read_only": True} if self.read_only else {}  # which a daemon of before would not know
-        return wire.frame([1, "hello", {"protocol": wire.PROTOCOL, "client": "tq-python", "nonce": self.nonce, **more}])
+        return wire.frame([1, "hello", {"protocol": wire.PROTOCOL, "client": self.client, "nonce": self.nonce, **more}])
 
     def request(self, verb: str, args: Body) -> tuple[int, bytes]:
         """The number and the frame of a new request. PayloadError if it is larger than any frame may be."""
@@ -385,6 +388,7 @@ class Core:
                 if number <= 1:
                     if kind == wire.ERROR:
                         raise error_of(what)
+                    self.met = what
                     continue
                 if kind != wire.EVENT:
                     self.unanswered.pop(number, None)

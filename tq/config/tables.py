@@ -8,7 +8,8 @@ file, the table and the closest key that there is.
 
 An option stands in its table, ``[workers] count = 4``, where durations are seconds or text such as ``90s`` and ``7d`` and
 sizes are bytes or text such as ``256K``; or at the top of the file under its own name and in its own unit, ``workers = 4``.
-``[queues.NAME]`` holds settings of a queue, ``[alerts.NAME]`` an alert rule, ``[resources]`` how much there is of named resources.
+``[queues.NAME]`` holds settings of a queue, ``[alerts.NAME]`` an alert rule, ``[resources]`` how much there is of named resources,
+``[monitor]`` what people want of ``tq monitor``, which reads that itself.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ TABLES: dict[str, dict[str, str]] = {
     "logging": {"level": "log_level", "task_bytes": "log_bytes"},
 }  # fmt: skip
 """Tables of the file: the option that each key stands for."""
-QUEUES, ALERTS, RESOURCES = "queues", "alerts", "resources"
+QUEUES, ALERTS, RESOURCES, MONITOR = "queues", "alerts", "resources", "monitor"
 Named = dict[str, dict[str, Any]]
 """Tables of the file's own names, by QUEUES, ALERTS and RESOURCES; none of them is there if the file has none."""
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhdw]))+", re.ASCII)
@@ -92,6 +93,8 @@ def options_of(path: Path, values: Mapping[str, Any], units: Mapping[str, str]) 
             own[name] = _named(path, name, value)
         elif name == RESOURCES and isinstance(value, dict):
             own[name] = dict(value)
+        elif name == MONITOR and isinstance(value, dict):
+            pass  # what somebody wants of the monitor, which reads it itself
         elif name in TABLES and isinstance(value, dict):
             for key, word in value.items():
                 option = TABLES[name].get(key)
@@ -103,7 +106,7 @@ def options_of(path: Path, values: Mapping[str, Any], units: Mapping[str, str]) 
             _once(path, name, found)
             found[name] = value
         else:
-            raise unknown(str(path), name, units, (*TABLES, QUEUES, ALERTS, RESOURCES) if isinstance(value, dict) else ())
+            raise unknown(str(path), name, units, (*TABLES, QUEUES, ALERTS, RESOURCES, MONITOR) if isinstance(value, dict) else ())
     return found, own
 
 

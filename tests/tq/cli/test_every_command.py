@@ -76,6 +76,8 @@ BAD: dict[str, tuple[str, ...]] = {
     "hold_load": ("", "high", "0", "-1", "nan", "inf"),
     "hold_probe": ("", " ", "\udcff"),
     "cwd": ("",),
+    "theme": ("", "tq-drak", "\udcff"),
+    "charts": ("", "pie", "\udcff"),
     "env": ("", "x", "=x"),
     "ok_codes": ("", "x", "256", "1,,2", "-1"),
     "nice": ("", "x", "20", "-21", "1.5", "٣"),

@@ -1,0 +1,64 @@
+"""What the monitor's tests share: a place for the fake daemon, and dumps of screens that are kept as files.
+
+For: fixtures of tests/tui.
+Not for: the fake daemon itself (fake).
+Runs in: pytest.
+Promises: a dump that differs fails its test and shows both; ``UPDATE_DUMPS=1 pytest tests/tui`` writes them anew.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import pytest_textual_snapshot
+
+pytest_textual_snapshot.SVGImageExtension.file_extension = "svg"  # which it calls otherwise with the newest syrupy
+
+DUMPS = Path(__file__).with_name("dumps")
+Same = Callable[[str, str], None]
+
+
+@pytest.fixture
+def where(data_dir: Path) -> Path:
+    """The data directory, always called the same, since the monitor shows its name."""
+    place = data_dir / "tq"
+    place.mkdir()
+    return place
+
+
+@pytest.fixture
+def same(where: Path) -> Same:
+    """``same("overview-normal-120", text)``: the screen is as the kept dump has it."""
+
+    def check(name: str, text: str) -> None:
+        text = text.replace(str(where), "/data/tq")
+        path = DUMPS / f"{name}.txt"
+        if os.environ.get("UPDATE_DUMPS"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, "utf-8")
+        assert path.exists(), f"no dump {name}: make it with UPDATE_DUMPS=1"
+        assert text == path.read_text("utf-8")
+
+    return check
+
+
+@pytest.fixture
+def shown_tasks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What a list of tasks is asked to show: a stand-in for its screen, for those that lead there."""
+    from tui.app import MonitorApp
+    from tui.screens.screen import MonitorScreen
+
+    shown: list[tuple[str, str]] = []
+
+    class Tasks(MonitorScreen):
+        title_id = "stand-in"
+
+        def show_item(self, kind: str, name: str) -> bool:
+            shown.append((kind, name))
+            return True
+
+    monkeypatch.setitem(MonitorApp.MODES, "tasks", Tasks)
+    return shown

@@ -1,0 +1,74 @@
+"""A task told: its attempts, its course on one scale, its facts, and why it waits."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.tui.fake import START_MS
+from tests.tui.jobs import task
+from tui.formats import ASCII, UNICODE
+from tui.telling import attempts_of, course, errors_of, facts, gist, why_lines
+
+
+def texts(lines: object) -> list[str]:
+    return ["".join(piece for piece, _ in line) for line in lines]  # type: ignore[attr-defined]
+
+
+def test_the_last_attempt_is_told_with_those_before_it() -> None:
+    found = attempts_of(task(1, "failed"))
+    assert [(one.number, one.outcome) for one in found] == [(1, "failed"), (2, "failed")]
+    assert [number for number, _ in errors_of(task(1, "failed"))] == [1, 2]
+    assert attempts_of(task(1)) == []
+
+
+def test_stretches_have_one_scale() -> None:
+    lines = texts(course(task(1, "failed"), START_MS, 80, UNICODE))
+    bars = [line.count("█") for line in lines if "█" in line]
+    assert bars == [40, 30]  # 20 and 15 seconds
+
+
+def test_what_runs_grows_until_now() -> None:
+    one = task(1, "running")
+    assert "20.0s" in "".join(texts(course(one, START_MS, 80, UNICODE)))
+    assert "1m20s" in "".join(texts(course(one, START_MS + 60_000, 80, UNICODE)))
+
+
+@pytest.mark.parametrize("state", ["scheduled", "retrying", "pending", "blocked", "cancelled", "expired", "succeeded"])
+def test_every_state_ends_its_course_with_itself(state: str) -> None:
+    last = texts(course(task(1, state), START_MS, 60, UNICODE))[-1]
+    assert UNICODE.state(state) in last
+
+
+def test_facts_name_only_what_there_is() -> None:
+    lines = texts(facts(task(1, "failed", label="nightly"), START_MS, UNICODE))
+    assert any(line.startswith("label") and "nightly" in line for line in lines)
+    assert not any(line.startswith("unique") for line in lines)
+
+
+def test_hostile_words_are_made_visible_everywhere() -> None:
+    bad = "\x1b]0;x\x07\u202e"
+    one = task(
+        1, "failed", bad, bad, label=bad, worker=bad, meta={bad: bad}, error={"type": bad, "message": bad, "frames": [[bad, 1, bad]]}
+    )
+    text = "\n".join(
+        [*texts(facts(one, START_MS, ASCII)), *texts(course(one, START_MS, 60, ASCII)), *texts(gist(one, START_MS, 38, ASCII))]
+    )
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert "\\x1b" in text
+
+
+def test_reasons_are_told_in_words_and_unknown_ones_as_they_are() -> None:
+    lines = texts(
+        why_lines(
+            [
+                ["queue_paused", {"queue": "mail", "since": START_MS - 120_000}],
+                ["blocked", {"parents": [[3, "running"]]}],
+                ["newer_word", {}],
+            ],
+            START_MS,
+        )
+    )
+    assert "queue mail is paused, for 2m" in lines[0]
+    assert "it waits for 3 (running)" in lines[1]
+    assert "newer_word" in lines[2]

@@ -1,0 +1,47 @@
+"""The monitor: a full-screen dashboard for people on call, ``tq monitor``.
+
+For: watching and steering one instance from a terminal.
+Not for: programs and scripts (``tq stats --json``, the client); nothing outside of this package imports its rooms.
+Runs in: the process of ``tq monitor``; importing this package alone loads nothing of the screen.
+Promises: what tasks say is cleaned once, where it enters (``state``); a daemon that goes away ends or blanks nothing.
+
+Without a screen: ``clock feed state refresh actions command formats charts paging eventlog`` and ``keymap``. On it: ``app``, the
+``screens`` and the ``widgets`` that they are made of.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+
+def run(
+    data_dir: str,
+    environ: MutableMapping[str, str],
+    *,
+    read_only: bool = False,
+    ascii: bool = False,  # noqa: A002 - as its option is called
+    color: bool = True,
+    mouse: bool = True,
+    theme: str | None = None,
+    charts: str | None = None,
+) -> int:
+    """Show the monitor of the instance at ``data_dir`` until a person leaves it; the exit code. ``environ`` is this process's own.
+
+    ConfigError: ``tq.toml`` or an option says what cannot be meant.
+    """
+    from tui.preferences import preferences_of
+
+    given = {"read_only": read_only, "ascii": ascii}
+    wanted = preferences_of(data_dir, environ).given(
+        theme=theme, charts=charts, mouse=None if mouse else False, **{name: True for name, value in given.items() if value}
+    )
+    if not color:
+        environ["NO_COLOR"] = "1"
+    environ.setdefault("TEXTUAL_FPS", "30")  # read when textual is imported; it halves the worst case of scrolling
+    from tui.app import MonitorApp
+
+    app = MonitorApp(data_dir, wanted, environ=environ)
+    code = app.run(mouse=wanted.mouse)
+    return app.return_code or 0 if code is None else code

@@ -1,0 +1,97 @@
+"""Lines of text across the screen: pieces with a style, some of which can be clicked.
+
+For: ``Line``, and the two lines at the bottom: the status line and the keys line, which is made from the registry of actions.
+Not for: the lines at the top (topbar), lists (table).
+Runs in: the monitor, on Textual.
+Promises: a line repaints only when its pieces changed; what does not fit is left out or cut, never wrapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from textual import events
+from textual.content import Content
+from textual.widget import Widget
+
+from tui.actions import Action, Context, shown_key
+from tui.formats import cells, clip
+
+
+class Piece(NamedTuple):
+    """A bit of a line. ``style``: as ``bold $warn``; ``action``: what a click on it does."""
+
+    text: str
+    style: str = ""
+    action: str = ""
+
+
+class Line(Widget, can_focus=False):
+    """One line: pieces from the left, pieces at the right end."""
+
+    ALLOW_SELECT = False
+
+    def __init__(self, id: str | None = None, *, keeps_right: bool = False) -> None:  # noqa: A002 - as Textual names it
+        """``keeps_right``: where there is no room for all, the left is cut before the right end goes."""
+        super().__init__(id=id)
+        self._keeps_right = keeps_right
+        self._left: tuple[Piece, ...] = ()
+        self._right: tuple[Piece, ...] = ()
+        self._drawn: list[tuple[int, int, str]] = []
+
+    def show(self, left: Iterable[Piece], right: Iterable[Piece] = ()) -> None:
+        """Show these pieces from now on."""
+        fresh = (tuple(left), tuple(right))
+        if fresh != (self._left, self._right):
+            self._left, self._right = fresh
+            self.refresh()
+
+    def render(self) -> Content:
+        width = self.size.width
+        left, right = list(self._left), list(self._right)
+        while right and not self._keeps_right and _cells(left) + _cells(right) > width:
+            right.pop(0)
+        room = width - _cells(right)
+        self._drawn, at, parts = [], 0, []
+        for piece in left:
+            text = clip(piece.text, room - at)
+            if text:
+                parts.append((text, piece.style))
+                self._drawn.append((at, at + cells(text), piece.action))
+                at += cells(text)
+        parts.append((" " * (room - at), ""))
+        at = room
+        for piece in right:
+            parts.append((piece.text, piece.style))
+            self._drawn.append((at, at + cells(piece.text), piece.action))
+            at += cells(piece.text)
+        return Content.assemble(*parts)
+
+    async def on_click(self, event: events.Click) -> None:
+        for start, end, action in self._drawn:
+            if start <= event.x < end and action:
+                await self.app.run_action(action)
+                return
+
+
+def _cells(pieces: Sequence[Piece]) -> int:
+    return sum(cells(piece.text) for piece in pieces)
+
+
+def key_pieces(actions: Iterable[Action], context: Context, keymap: dict[str, str], width: int) -> list[Piece]:
+    """The keys line: the most important actions that can be done now, as many as fit."""
+    wanted = sorted((action for action in actions if action.footer and (action.keys or action.by)), key=lambda action: action.footer)
+    pieces, room = [Piece(" ")], width - 1
+    for action in wanted:
+        if not action.available(context):
+            continue
+        key = action.by or shown_key(keymap.get(action.id, action.keys).split(",")[0].strip())
+        text = action.short or action.title
+        size = cells(key) + 1 + cells(text) + 2
+        if size - 2 > room:
+            break
+        run = f"app.do({action.id!r})"
+        pieces += [Piece(key, "bold $primary", run), Piece(f" {text}", "", run), Piece("  ")]
+        room -= size
+    return pieces

@@ -1,0 +1,104 @@
+"""Painting: how widgets that draw their own lines come by full styles, and by rows of exactly so many cells.
+
+For: names of styles for what is drawn (``STYLES``), their rich styles under the theme in use, and strips made of them.
+Not for: which colours these are (``monitor.tcss``: a rule ``.paint--NAME`` each), what is drawn (the widgets).
+Runs in: the monitor, on the loop of its Textual application.
+Promises: every style has a foreground and a background, since a segment without one leaves a hole; a strip is exactly as wide as asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.strip import Strip
+from textual.widget import Widget
+
+from tui.formats import cells, clip
+
+STYLES = (
+    "text", "dim", "strong", "head", "axis", "cursor", "mark", "hit", "here", "bad", "warn", "good", "note", "live", "key", "string",
+    "number", "literal", "code", "p50", "p95", "p99", "paused", "scheduled", "blocked", "pending", "running", "retrying", "succeeded",
+    "failed", "cancelled", "expired",
+)  # fmt: skip
+"""A run of text names one of these; a name that is none of them is drawn as "text"."""
+PAINTS = frozenset(f"paint--{name}" for name in STYLES)
+"""The component classes of every widget that has a Brush."""
+
+Run = tuple[str, str]
+Runs = Sequence[Run]
+"""Pieces of a line, each with the name of its style."""
+
+
+class Brush:
+    """The styles of one widget, looked up once until the theme changes. The widget's class has PAINTS among its component classes,
+    and its ``notify_style_update`` calls ``forget``."""
+
+    __slots__ = ("_faded", "_styles", "_widget", "generation")
+
+    def __init__(self, widget: Widget) -> None:
+        self._widget = widget
+        self._styles: dict[tuple[str, bool, bool], Style] = {}
+        self._faded = False
+        self.generation = 0
+        """Rises when all styles may be others: part of the key under which a strip is kept."""
+
+    @property
+    def faded(self) -> bool:
+        """Whether all is drawn dim: what is shown is no longer sure."""
+        return self._faded
+
+    @faded.setter
+    def faded(self, faded: bool) -> None:
+        if faded != self._faded:
+            self._faded = faded
+            self.forget()
+            self._widget.refresh()
+
+    def forget(self) -> None:
+        """Look all styles up anew."""
+        self._styles.clear()
+        self.generation += 1
+
+    def style(self, name: str, *, reverse: bool = False, struck: bool = False) -> Style:
+        """The full style of a name. ``reverse``: foreground and background change places, and back where the style has them so already."""
+        found = self._styles.get((name, reverse, struck))
+        if found is None:
+            found = self._widget.rich_style
+            if name in STYLES:
+                found += self._widget.get_component_rich_style(f"paint--{name}", partial=True)
+            if reverse:
+                found += Style(reverse=not found.reverse)
+            if struck:
+                found += Style(strike=True, dim=True)
+            if self._faded:
+                found += Style(dim=True)
+            self._styles[(name, reverse, struck)] = found
+        return found
+
+    def strip(self, runs: Runs, width: int, *, reverse: bool = False, struck: bool = False) -> Strip:
+        """One line of ``width`` cells: the runs, cut or filled with blanks at the end."""
+        segments = [Segment(text, self.style(name, reverse=reverse, struck=struck)) for text, name in fitted(runs, width)]
+        return Strip(segments, width)
+
+
+def fitted(runs: Iterable[Run], width: int, *, right: bool = False, more: str = "…") -> list[Run]:
+    """The runs in exactly ``width`` cells; ``right``: the blanks stand before them. Neighbours of one style are joined."""
+    found: list[Run] = []
+    left = width
+    for text, name in runs:
+        if left <= 0:
+            if text and found:  # something is cut off here: say so in the last cell
+                last, its = found[-1]
+                found[-1] = (clip(last + text, cells(last), more), its)
+            break
+        piece = clip(text, left, more)
+        left -= cells(piece)
+        if found and found[-1][1] == name:
+            found[-1] = (found[-1][0] + piece, name)
+        elif piece:
+            found.append((piece, name))
+    if left > 0:
+        return [(" " * left, "text"), *found] if right else [*found, (" " * left, "text")]
+    return found
