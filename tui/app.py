@@ -32,7 +32,7 @@ from tui.screens.all import PAGES, SCREENS
 from tui.screens.screen import MonitorScreen, binding
 from tui.shell import SHELL, screen_actions
 from tui.state import Body, Known
-from tui.themes import DEFAULTS, NAMES, THEMES
+from tui.themes import DEFAULTS, NAMES, THEMES, StyleSheet
 from tui.widgets.bars import Piece
 from tui.widgets.confirm import Confirm, Question
 from tui.widgets.toast import Toast
@@ -87,6 +87,10 @@ class MonitorApp(App[int], inherit_bindings=False):
         self.drawing = "ascii" if wanted.ascii else wanted.charts
         self.zone: tzinfo | None = UTC
         self.animation_level = "none"
+        for theme in THEMES:
+            self.register_theme(theme)
+        self.theme = self._theme_of(wanted.theme) if wanted.theme else NAMES[0]  # before the first rule is parsed
+        self.stylesheet = StyleSheet(variables=self.get_css_variables())
         self._live = live
         self._plain = PlainCharacters() if wanted.ascii else None
         self._frozen: float | None = None
@@ -127,9 +131,6 @@ class MonitorApp(App[int], inherit_bindings=False):
         return filters if self._plain is None else [*filters, self._plain]
 
     def on_mount(self) -> None:
-        for theme in THEMES:
-            self.register_theme(theme)
-        self.theme = self._theme_of(self.wanted.theme) if self.wanted.theme else NAMES[0]
         self.set_keymap(self.keys_by_id)
         self.run_worker(self.feed.run(), group="feed")
         self.run_worker(self.refresher.run(), group="refresh")

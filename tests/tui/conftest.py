@@ -9,11 +9,42 @@ Promises: a dump that differs fails its test and shows both; ``UPDATE_DUMPS=1 py
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_textual_snapshot
+from textual.cache import LRUCache
+from textual.css.stylesheet import Stylesheet
+
+_PARSED: dict[Any, LRUCache[Any, Any]] = {}
+
+
+def _shared(sheet: Stylesheet, variables: dict[str, str]) -> None:
+    sheet._parse_cache = _PARSED.setdefault(frozenset(variables.items()), LRUCache(256))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _rules_are_parsed_once() -> Iterator[None]:
+    """The rules of one theme are parsed once for all applications of a test run, which is a third of what a small test costs."""
+    whole = pytest.MonkeyPatch()
+    made, told = Stylesheet.__init__, Stylesheet.set_variables
+
+    def make(self: Stylesheet, *, variables: dict[str, str] | None = None) -> None:
+        made(self, variables=variables)
+        _shared(self, variables or {})
+
+    def tell(self: Stylesheet, variables: dict[str, str]) -> None:
+        self._parse_cache = LRUCache(1)  # the one that would be emptied
+        told(self, variables)
+        _shared(self, variables)
+
+    whole.setattr(Stylesheet, "__init__", make)
+    whole.setattr(Stylesheet, "set_variables", tell)
+    yield
+    whole.undo()
+
 
 pytest_textual_snapshot.SVGImageExtension.file_extension = "svg"  # which it calls otherwise with the newest syrupy
 

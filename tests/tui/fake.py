@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,8 @@ async def settle() -> None:
 # what a daemon knows
 
 
-def course(number: int, low: float, high: float, seed: int = 1) -> list[float]:
+@cache
+def course(number: int, low: float, high: float, seed: int = 1) -> Sequence[float]:
     """``number`` values that go up and down between two bounds, the same for the same seed."""
     found, state = [], seed * 2_654_435_761 % 2**32
     for at in range(number):

@@ -19,14 +19,13 @@ from textual.widget import Widget
 
 from tui.charts import BLOCK, Bound, Frame, Run, Series, Values, axis_width, chart, filled, gauge, greatest, place_of, runs, spark
 from tui.formats import UNICODE, Glyphs, Writer, age, cells, clock, fit, short
-from tui.widgets.painting import PAINTS, Brush
+from tui.widgets.painting import Brush
 
 
 class Drawn(Widget):
     """A widget whose lines are runs of text; ``_make`` gives them for the present size."""
 
     ALLOW_SELECT = False
-    COMPONENT_CLASSES: ClassVar[set[str]] = set(PAINTS)
 
     def __init__(self, *, glyphs: Glyphs = UNICODE, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id, classes=classes)

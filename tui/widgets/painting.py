@@ -1,7 +1,7 @@
 """Painting: how widgets that draw their own lines come by full styles, and by rows of exactly so many cells.
 
 For: names of styles for what is drawn (``STYLES``), their rich styles under the theme in use, and strips made of them.
-Not for: which colours these are (``monitor.tcss``: a rule ``.paint--NAME`` each), what is drawn (the widgets).
+Not for: which colours a theme gives them (themes), what is drawn (the widgets).
 Runs in: the monitor, on the loop of its Textual application.
 Promises: every style has a foreground and a background, since a segment without one leaves a hole; a strip is exactly as wide as asked for.
 """
@@ -12,19 +12,26 @@ from collections.abc import Iterable, Sequence
 
 from rich.segment import Segment
 from rich.style import Style
+from textual.color import Color
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui.formats import cells, clip
+from tui.formats import WORDS, cells, clip
 
-STYLES = (
-    "text", "dim", "strong", "head", "axis", "cursor", "mark", "hit", "here", "bad", "warn", "good", "note", "live", "key", "string",
-    "number", "literal", "code", "p50", "p95", "p99", "paused", "scheduled", "blocked", "pending", "running", "retrying", "succeeded",
-    "failed", "cancelled", "expired",
-)  # fmt: skip
-"""A run of text names one of these; a name that is none of them is drawn as "text"."""
-PAINTS = frozenset(f"paint--{name}" for name in STYLES)
-"""The component classes of every widget that has a Brush."""
+STYLES: dict[str, tuple[str, str]] = {
+    "text": ("foreground", ""), "dim": ("muted", ""), "strong": ("", "bold"), "head": ("muted", "bold"), "axis": ("muted", ""),
+    "cursor": ("", "bold"), "mark": ("", "bold"), "hit": ("", "underline bold"), "here": ("", "reverse bold"),
+    "bad": ("bad", "bold"), "warn": ("warn", ""), "good": ("good", ""), "note": ("muted", ""), "live": ("state-running", ""),
+    "key": ("primary", ""), "string": ("good", ""), "number": ("state-scheduled", ""), "literal": ("warn", ""),
+    "code": ("foreground", ""), "p50": ("state-running", ""), "p95": ("warn", ""), "p99": ("bad", ""), "paused": ("warn", ""),
+    **{state: (f"state-{state}", "bold" if state == "failed" else "") for state in WORDS},
+}  # fmt: skip
+"""A run of text names one of these: the theme's variable of its colour, and how it is written. Any other name is drawn as "text".
+
+They are no component classes of Textual's, since it would look up thirty of these for each widget whenever a screen is styled:
+that was half of what the first paint cost."""
+GROUNDS = {"mark": "marked"}
+"""Those that have a ground of their own: the theme's variable of it."""
 
 Run = tuple[str, str]
 Runs = Sequence[Run]
@@ -32,8 +39,7 @@ Runs = Sequence[Run]
 
 
 class Brush:
-    """The styles of one widget, looked up once until the theme changes. The widget's class has PAINTS among its component classes,
-    and its ``notify_style_update`` calls ``forget``."""
+    """The styles of one widget, looked up once until the theme changes. The widget's ``notify_style_update`` calls ``forget``."""
 
     __slots__ = ("_faded", "_styles", "_widget", "generation")
 
@@ -67,7 +73,7 @@ class Brush:
         if found is None:
             found = self._widget.rich_style
             if name in STYLES:
-                found += self._widget.get_component_rich_style(f"paint--{name}", partial=True)
+                found += self._named(name)
             if reverse:
                 found += Style(reverse=not found.reverse)
             if struck:
@@ -76,6 +82,15 @@ class Brush:
                 found += Style(dim=True)
             self._styles[(name, reverse, struck)] = found
         return found
+
+    def _named(self, name: str) -> Style:
+        variables = self._widget.app.theme_variables
+        color, how = STYLES[name]
+        ground = GROUNDS.get(name)
+        return Style.parse(how) + Style(
+            color=Color.parse(variables[color]).rich_color if color else None,
+            bgcolor=Color.parse(variables[ground]).rich_color if ground else None,
+        )
 
     def strip(self, runs: Runs, width: int, *, reverse: bool = False, struck: bool = False) -> Strip:
         """One line of ``width`` cells: the runs, cut or filled with blanks at the end."""

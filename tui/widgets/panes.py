@@ -25,7 +25,7 @@ from textual.strip import Strip
 
 from tui.documents import JsonLine, JsonText, Line, OutputLine, OutputReader, text_lines, traceback_lines
 from tui.formats import ASCII, UNICODE, Glyphs, cells, counted
-from tui.widgets.painting import PAINTS, Brush, Runs
+from tui.widgets.painting import Brush, Runs
 
 LOG_LINES = 2000
 SHIFT = 8
@@ -65,7 +65,6 @@ class TextPane(ScrollView, can_focus=True):
     """Lines of pieces with styles, to be scrolled, wrapped and searched."""
 
     ALLOW_SELECT = False
-    COMPONENT_CLASSES: ClassVar[set[str]] = set(PAINTS)
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("j,down", "go(1)", "Down", show=False, id="pane.down"),
         Binding("k,up", "go(-1)", "Up", show=False, id="pane.up"),

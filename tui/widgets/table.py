@@ -29,7 +29,7 @@ from textual.strip import Strip
 from tq.errors import TqError
 from tui.formats import ASCII, UNICODE, Glyphs, cells, clip, fit
 from tui.paging import Change, Entry, Key, PagedSource, Row, Source
-from tui.widgets.painting import PAINTS, Brush, Run, Runs, fitted
+from tui.widgets.painting import Brush, Run, Runs, fitted
 
 FLASH_S = 1.0
 STRIPS = 512
@@ -71,7 +71,6 @@ class PagedTable(ScrollView, can_focus=True):
     """A list of rows of a Source. See the module's docstring."""
 
     ALLOW_SELECT = False
-    COMPONENT_CLASSES: ClassVar[set[str]] = set(PAINTS)
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("j,down", "step(1)", "Down", show=False, id="list.down"),
         Binding("k,up", "step(-1)", "Up", show=False, id="list.up"),

@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 from textual.widget import Widget
 
 import tui
-from tui.themes import DEFAULTS, THEMES
+from tui.themes import DEFAULTS, THEMES, StyleSheet
 
 
 class Stage(App[None]):
@@ -26,6 +26,7 @@ class Stage(App[None]):
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = "tq-dark"
+        self.stylesheet = StyleSheet(variables=self.get_css_variables())
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         return dict(DEFAULTS)
