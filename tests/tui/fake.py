@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
@@ -79,7 +79,7 @@ async def settle() -> None:
 
 
 @cache
-def course(number: int, low: float, high: float, seed: int = 1) -> Sequence[float]:
+def course(number: int, low: float, high: float, seed: int = 1) -> list[float]:
     """``number`` values that go up and down between two bounds, the same for the same seed."""
     found, state = [], seed * 2_654_435_761 % 2**32
     for at in range(number):
@@ -94,6 +94,12 @@ SERIES = {
     "scheduled": (900, 902), "retrying": (300, 341), "dead": (30, 37), "p50": (20, 38), "p95": (200, 412), "p99": (900, 1900),
 }  # fmt: skip
 STATES = ("scheduled", "blocked", "pending", "running", "retrying", "succeeded", "failed", "cancelled", "expired")
+
+
+@cache
+def _series(seed: int, scale: float, limit: int) -> dict[str, list[float]]:
+    courses = {key: course(720, low, high, seed)[-limit:] for key, (low, high) in SERIES.items()}
+    return {key: list(had) if key[0] == "p" and key[1:].isdigit() else [round(value * scale) for value in had] for key, had in courses.items()}
 
 
 def queue(name: str, pending: int, running: int = 0, slots: int = 0, **more: Any) -> Body:
@@ -243,16 +249,8 @@ class FakeDaemon:
     def _history(self, args: Body) -> Body:
         step, limit, name = args["step_s"], args["limit"], args["queue"]
         until = self.clock.now_ms() // (step * 1000) * step * 1000
-        seed = sum(map(ord, name or "")) + step
         scale = 0.05 if name else 1.0
-        series = {
-            key: [value if key.startswith("p9") or key == "p50" else round(value * scale) for value in course(720, low, high, seed)][
-                -limit:
-            ]
-            if self.scenario.history
-            else [None] * limit
-            for key, (low, high) in SERIES.items()
-        }
+        series = _series(sum(map(ord, name or "")) + step, scale, limit) if self.scenario.history else {key: [None] * limit for key in SERIES}
         return {"step_s": step, "until": until, "series": series}
 
 
