@@ -44,7 +44,9 @@ class Page:
         argv = [sys.executable, "-m", "tq", "--data-dir", str(data_dir), "monitor", "--web", *options]
         env = unmeasured(PYTHONPATH=str(ROOT), LC_ALL="C.UTF-8", TMUX="/nowhere")
         env.pop("NO_COLOR", None)
-        self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
+        self.process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env
+        )
         assert self.process.stdout is not None
         self.lines = self.process.stdout
         self.greeting = self.lines.readline()
@@ -88,7 +90,7 @@ def programs() -> tuple[str, str]:
     """The browser and what drives it, both Debian's; where the CI is root it installs them."""
 
     def found() -> tuple[str, str] | None:
-        browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
+        browser, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
         return (browser, driver) if browser and driver else None
 
     if found() is None and os.environ.get("CI") and os.geteuid() == 0 and shutil.which("apt-get"):

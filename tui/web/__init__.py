@@ -55,7 +55,8 @@ def serve(data_dir: str, environ: Mapping[str, str], offer: Offer, say: Callable
     try:
         from tui.web.server import Server
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("aiohttp", "textual_serve"):
+        missing = (error.name or "").partition(".")[0]
+        if missing not in ("aiohttp", "textual_serve"):
             raise
-        raise UsageError(f"--web: expected the package {error.name}, which is not installed. Install it with: pip install 'tq[web]'") from None
+        raise UsageError(f"--web: expected the extra tq[web], but {missing} is not installed. Add it: pip install 'tq[web]'") from None
     return Server(data_dir, environ, offer, say).run()

@@ -60,14 +60,15 @@ def monitor_page(host: str) -> str:
 def notice(words: str, *, onward: bool = False) -> str:
     """A page of one sentence, which is ours; ``onward``: it leads to the monitor at once."""
     # Not a redirect: a browser that followed a link of another site would send no SameSite=Strict cookie after one.
-    goes = '<link rel="icon" href="/static/icon.svg">\n<meta http-equiv="refresh" content="0; url=/">\n' if onward else ""
+    goes = '<meta http-equiv="refresh" content="0; url=/">\n' if onward else ""
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <title>tq monitor</title>
+<link rel="icon" href="/static/icon.svg">
 {goes}</head>
-<body>
+<body style="margin: 20vh 10vw; background: #000; color: #ddd; font: 18px monospace; text-align: center">
 <p>{words}</p>
 </body>
 </html>

@@ -1,21 +1,21 @@
-"""The server: five addresses on 127.0.0.1, each behind the gate.
+"""The server: three addresses on 127.0.0.1, each behind the gate.
 
 For: ``Server``: listening, letting in, handing out pages and sessions, and ending all of them with itself.
 Not for: the rules of letting in (gate), what pages are made of (page), what goes on in one (session).
 Runs in: the process of ``tq monitor --web``, on the main thread's loop.
-Promises: nothing is answered before the gate was asked; no more sessions than offered; what a browser asks for is kept in no log;
+Promises: nothing is answered before the gate was asked; no more processes of pages than offered; what a browser asks for is kept in no log;
 after ``run`` neither the port nor a process of a page is left.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 
 from aiohttp import WSCloseCode, web
-from textual_serve.download_manager import DownloadManager
 
 from tq.errors import UsageError
 from tui.web import Offer
@@ -23,12 +23,14 @@ from tui.web.child import command
 from tui.web.gate import Gate, known_host, same_origin
 from tui.web.messages import MOST_BYTES, window
 from tui.web.page import FILES, headers, monitor_page, notice
-from tui.web.session import GRACE_S, Session
+from tui.web.session import GRACE_S, Session, part_with
 
 ADDRESS = "127.0.0.1"
 HEARTBEAT_S = 15.0
 """A page that has not answered for one and a half of these is gone."""
 CLOSING_S = 1.0
+ROOM_S = GRACE_S + CLOSING_S
+"""How long a page waits for room: one that is loaded anew comes while the process of the one before it ends."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -49,8 +51,8 @@ class Server:
         self.port = offer.port
         self._environ, self._say, self._data_dir = environ, say, data_dir
         self._argv = command(data_dir, offer.look, read_only=not offer.allow_writes)
-        self._downloads = DownloadManager()
         self._sockets: set[web.WebSocketResponse] = set()
+        self._room = asyncio.Semaphore(offer.sessions)
 
     def run(self) -> int:
         """Serve until SIGTERM or ctrl+c; the exit code. UsageError: the port cannot be had."""
@@ -68,7 +70,7 @@ class Server:
             try:
                 await site.start()
             except OSError as error:
-                taken = (error.strerror or str(error)).lower()
+                taken = os.strerror(error.errno).lower() if error.errno else str(error)
                 raise UsageError(
                     f"--port: expected a port that can be had on {ADDRESS}, got {self.offer.port} ({taken}). Name another, or leave it out."
                 ) from None
@@ -88,7 +90,6 @@ class Server:
         app = web.Application(middlewares=[self._guard])
         app.router.add_get("/", self._page, allow_head=False)
         app.router.add_get("/static/{name}", self._file, allow_head=False)
-        app.router.add_get("/download/{key}", self._download, allow_head=False)
         app.router.add_get("/ws", self._websocket, allow_head=False)
         app.on_response_prepare.append(self._bind)
         app.on_shutdown.append(self._close_all)
@@ -126,8 +127,6 @@ class Server:
     # what is there
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
-        if self.full:
-            return _refused(503, f"{self.offer.sessions} pages are open, and no more are served. Close one and load this again.")
         return web.Response(text=monitor_page(request.host), content_type="text/html")
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
@@ -136,44 +135,34 @@ class Server:
             return _refused(404, "There is no such file.")
         return web.Response(body=_content(name), headers={"Content-Type": FILES[name].kind})
 
-    async def _download(self, request: web.Request) -> web.StreamResponse:
-        """A file that the monitor hands to the page that asked for it; its key is known to that page alone."""
-        key = request.match_info["key"]
-        try:
-            name = (await self._downloads.get_download_metadata(key)).file_name
-        except KeyError:
-            return _refused(404, "There is no such file.")
-        answer = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
-        safe = "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in name if letter.isascii())
-        answer.headers["Content-Disposition"] = f'attachment; filename="{safe}"'
-        await answer.prepare(request)
-        async for chunk in self._downloads.download(key):
-            await answer.write(chunk)
-        await answer.write_eof()
-        return answer
-
     # sessions
 
-    @property
-    def full(self) -> bool:
-        return len(self._sockets) >= self.offer.sessions
-
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
-        if self.full:
-            return _refused(503, "As many pages are open as are served.")
         socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, timeout=CLOSING_S, max_msg_size=MOST_BYTES, compress=False)
+        await socket.prepare(request)
         self._sockets.add(socket)
         try:
-            await socket.prepare(request)
-            session = Session(self._argv, self._environ, socket, self._downloads)
+            async with asyncio.timeout(ROOM_S):
+                await self._room.acquire()
+        except TimeoutError:
+            await part_with(socket, f"No more than {self.offer.sessions} pages are served at a time. Close another, and connect again.")
+            return socket
+        else:
             try:
-                await session.open(*window(request.query))
-                await session.attend(self.offer.idle_ms / 1000)
+                await self._session(socket, *window(request.query))
             finally:
-                await session.end()
+                self._room.release()
+            return socket
         finally:
             self._sockets.discard(socket)
-        return socket
+
+    async def _session(self, socket: web.WebSocketResponse, width: int, height: int) -> None:
+        session = Session(self._argv, self._environ, socket)
+        try:
+            await session.open(width, height)
+            await session.attend(self.offer.idle_ms / 1000)
+        finally:
+            await session.end()
 
     async def _close_all(self, _: web.Application) -> None:
         await asyncio.gather(*(socket.close(code=WSCloseCode.GOING_AWAY) for socket in self._sockets), return_exceptions=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio.subprocess import PIPE
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from aiohttp import WSCloseCode, WSMsgType
@@ -20,7 +20,6 @@ from textual_serve.app_service import AppService
 from textual_serve.download_manager import DownloadManager
 
 from tq.model import safe_text
-from tui.formats import duration
 from tui.web.messages import read
 
 GRACE_S = 2.0
@@ -49,13 +48,21 @@ def environment(given: Mapping[str, str], width: int, height: int) -> dict[str, 
     }  # fmt: skip
 
 
+async def part_with(socket: WebSocketResponse, *lines: str) -> None:
+    """Leave these lines on the page behind ``socket``, and close it."""
+    text = NO_MORE_DRAWING + "\n\n".join(lines).replace("\n", "\r\n")
+    with suppress(ConnectionError):
+        await socket.send_bytes(text.encode())
+        await socket.close()
+
+
 class Session(AppService):
     """The process ``argv`` and the page behind ``socket``."""
 
-    def __init__(self, argv: Sequence[str], environ: Mapping[str, str], socket: WebSocketResponse, downloads: DownloadManager) -> None:
+    def __init__(self, argv: Sequence[str], environ: Mapping[str, str], socket: WebSocketResponse) -> None:
         super().__init__(
-            "", write_bytes=socket.send_bytes, write_str=socket.send_str, close=socket.close, download_manager=downloads
-        )  # the command is in argv: it is run without a shell
+            "", write_bytes=socket.send_bytes, write_str=socket.send_str, close=self._close, download_manager=DownloadManager()
+        )  # the command is in argv, since it is run without a shell; files are not handed out, so nobody asks for downloads
         self.argv, self.environ, self.socket = argv, environ, socket
         self._ticks = asyncio.get_running_loop().time
         self._used_at = self._ticks()
@@ -77,10 +84,12 @@ class Session(AppService):
             await asyncio.wait([hears, shows, alone], return_when=asyncio.FIRST_COMPLETED)
             shows.cancel()  # nothing is drawn over what is told
             if alone.done():
-                await self._tell(f"Nobody used this page for {duration(idle_s * 1000)}, so it was disconnected.")
+                await part_with(self.socket, "Nobody has used this page for as long as --idle says, so it was disconnected.")
             elif shows.done() and not shows.cancelled() and not shows.result():
                 await asyncio.wait([notes], timeout=LAST_WORDS_S)
-                await self._tell("The monitor of this page ended.", safe_text(self._said.decode("utf-8", "replace"), newlines=True))
+                await part_with(
+                    self.socket, "The monitor of this page ended.", safe_text(self._said.decode("utf-8", "replace"), newlines=True)
+                )
         finally:
             for part in parts:
                 part.cancel()
@@ -109,7 +118,7 @@ class Session(AppService):
         assert self._process is not None
         assert self._process.stdout is not None
         out = self._process.stdout
-        handlers: dict[bytes, Callable[[bytes], Awaitable[None]]] = {b"D": self.on_data, b"M": self.on_meta, b"P": self.on_packed}
+        handlers = {b"D": self.on_data, b"M": self.on_meta}
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             if await out.readline() != READY:
                 return False
@@ -126,15 +135,14 @@ class Session(AppService):
             self._said = (self._said + data)[-LAST_WORDS:]
 
     async def _left_alone(self, idle_s: float) -> None:
-        while (left := self._used_at + idle_s - self._ticks()) > 0:
+        while True:
+            left = self._used_at + idle_s - self._ticks()
+            if left <= 0:
+                return
             await asyncio.sleep(left)
 
-    async def _tell(self, *lines: str) -> None:
-        """Leave these lines on the page, and close it."""
-        text = NO_MORE_DRAWING + "\r\n\r\n".join(lines).replace("\n", "\r\n")
-        with suppress(ConnectionError):
-            await self.socket.send_bytes(text.encode())
-            await self.socket.close()
+    async def _close(self) -> None:
+        await self.socket.close()
 
     async def end(self) -> None:
         """Close the page, and end the process: asked for it first, then killed."""
@@ -145,7 +153,6 @@ class Session(AppService):
             async with asyncio.timeout(GRACE_S):
                 with suppress(ConnectionError):
                     await self.socket.close()
-                await self._download_manager.cancel_app_downloads(self.app_service_id)
                 await self.send_meta({"type": "quit"})
                 await process.communicate()  # it may have more to draw before it can end
         except TimeoutError:

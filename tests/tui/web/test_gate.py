@@ -14,8 +14,11 @@ def test_every_name_of_this_machine_is_known_with_any_port_since_ssh_forwards_to
 
 @pytest.mark.parametrize(
     "host",
-    [None, "", "evil.example", "evil.example:8471", "127.0.0.1.evil.example", "localhost.evil.example", "127.0.0.1@evil.example", "127.0.0.1:",
-     "127.0.0.1:99999999", "127.0.0.1:84\n71", "127.0.0.1:٣", "0.0.0.0:8471", "10.0.0.7:8471", "localhost:1\"><script>", "127.0.0.1 evil"],
+    [
+        None, "", "evil.example", "evil.example:8471", "127.0.0.1.evil.example", "localhost.evil.example", "127.0.0.1@evil.example",
+        "127.0.0.1:", "127.0.0.1:99999999", "127.0.0.1:84\n71", "127.0.0.1:٣", "0.0.0.0:8471", "10.0.0.7:8471", 'localhost:1"><script>',
+        "127.0.0.1 evil",
+    ],
 )  # fmt: skip
 def test_a_host_that_is_not_this_machine_or_that_could_break_out_of_a_page_is_refused(host: str | None) -> None:
     assert not known_host(host)

@@ -31,7 +31,8 @@ def test_what_the_script_of_the_page_sends_is_understood_and_no_terminal_is_larg
     [
         "", "{}", "[]", "7", "null", "[null]", '["stdin"]', '["stdin", 7]', '["stdin", null]', '["stdin", ["q"]]', '["stdin", "q", "x"]',
         '["resize"]', '["resize", 80]', '["resize", {"width": 80}]', '["resize", {"width": "80", "height": 24}]',
-        '["resize", {"width": true, "height": 24}]', '["resize", {"width": 8.5, "height": 24}]', '["quit"]', '["deliver_chunk_request", {}]',
+        '["resize", {"width": true, "height": 24}]', '["resize", {"width": 8.5, "height": 24}]',
+        '["quit"]', '["deliver_chunk_request", {}]',
         '[["stdin"], "q"]', "[" * 100_000, '["stdin", "q"',
     ],
 )  # fmt: skip
