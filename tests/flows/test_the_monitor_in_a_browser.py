@@ -22,6 +22,7 @@ from aiohttp import ClientSession, CookieJar, WSMsgType
 from PIL import Image
 from selenium.webdriver import ActionChains, Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.keys import Keys
 
 from tests.living import ROOT, unmeasured, wait_until
 from tq.client import Client
@@ -195,6 +196,9 @@ def test_a_person_looks_at_it_clicks_and_types_and_nothing_is_asked_of_another_h
     tasks = browser.picture()
     assert lit(tasks) > 100
     assert tasks.tobytes() != overview.tobytes()
+    ActionChains(driver).send_keys(Keys.ENTER, "r7").perform()  # as if it could be retried; then the events
+    browser.shows("TARGET")
+    assert client.get(failed)["state"] == "failed"
 
     assert [line for line in driver.get_log("browser") if line["level"] == "SEVERE"] == []
     asked = [urlsplit(url) for url in browser.requests if urlsplit(url).scheme in ("http", "https", "ws", "wss")]
