@@ -198,7 +198,8 @@ def test_a_person_looks_at_it_clicks_and_types_and_nothing_is_asked_of_another_h
     assert tasks.tobytes() != overview.tobytes()
     ActionChains(driver).send_keys(Keys.ENTER, "r7").perform()  # as if it could be retried; then the events
     browser.shows("TARGET")
-    assert client.get(failed)["state"] == "failed"
+    row = client.get(failed)
+    assert (row["state"], row["attempt"]) == ("failed", 1)
 
     assert [line for line in driver.get_log("browser") if line["level"] == "SEVERE"] == []
     asked = [urlsplit(url) for url in browser.requests if urlsplit(url).scheme in ("http", "https", "ws", "wss")]
