@@ -196,7 +196,9 @@ def test_a_person_looks_at_it_clicks_and_types_and_nothing_is_asked_of_another_h
     tasks = browser.picture()
     assert lit(tasks) > 100
     assert tasks.tobytes() != overview.tobytes()
-    ActionChains(driver).send_keys(Keys.ENTER, "r7").perform()  # as if it could be retried; then the events
+    ActionChains(driver).send_keys(Keys.ENTER).perform()
+    browser.shows("Filter")
+    ActionChains(driver).send_keys("r7").perform()  # as if it could be retried; then the events
     browser.shows("TARGET")
     row = client.get(failed)
     assert (row["state"], row["attempt"]) == ("failed", 1)
