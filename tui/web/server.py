@@ -81,8 +81,8 @@ class Server:
             await runner.cleanup()
 
     def _greet(self) -> None:
-        may = "may change everything" if self.offer.allow_writes else "changes nothing; --allow-writes lets it"
-        self._say(f"The monitor of {self._data_dir} ({may}). Open this in a browser on this machine; ctrl+c ends it.")
+        role = "which may change everything" if self.offer.allow_writes else "read-only"
+        self._say(f"The monitor of {self._data_dir}, {role}; ctrl+c ends it. Open it in a browser on this machine:")
         self._say(self.gate.url(self.port))
 
     def application(self) -> web.Application:
