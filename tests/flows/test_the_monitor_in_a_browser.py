@@ -146,6 +146,11 @@ class Browser:
     def picture(self) -> Image.Image:
         return Image.open(io.BytesIO(self.driver.get_screenshot_as_png())).convert("RGB")
 
+    def clipboard(self) -> str:
+        self.driver.execute_cdp_cmd("Browser.grantPermissions", {"permissions": ["clipboardReadWrite"]})
+        text: str = self.driver.execute_async_script("const done = arguments[0]; navigator.clipboard.readText().then(done, done)")
+        return text
+
     def cell(self, column: int, row: int) -> ActionChains:
         """The mouse over a cell of the terminal, which has 16-pixel letters."""
         screen = self.driver.find_element("css selector", ".xterm-screen")
@@ -187,6 +192,8 @@ def test_a_person_looks_at_it_clicks_and_types_and_nothing_is_asked_of_another_h
     assert driver.execute_script("return document.cookie + [...document.fonts].map(font => font.status)") == "loaded"
     overview = browser.picture()
     assert lit(overview) > 100
+    ActionChains(driver).send_keys("3").perform()  # it takes keys before anybody has clicked
+    browser.shows("LAST ERROR", "invoice-7")
     browser.cell(14, 1).click().perform()
     browser.shows("SLOTS", "default")
     ActionChains(driver).send_keys("3").perform()
@@ -198,6 +205,11 @@ def test_a_person_looks_at_it_clicks_and_types_and_nothing_is_asked_of_another_h
     assert tasks.tobytes() != overview.tobytes()
     ActionChains(driver).send_keys(Keys.ENTER).perform()
     browser.shows("Filter")
+    ActionChains(driver).send_keys(Keys.ENTER).perform()
+    browser.shows("Timeline", "exit code 1")
+    ActionChains(driver).send_keys("y").perform()
+    browser.shows("Copied by the terminal")
+    wait_until(lambda: browser.clipboard() == str(failed), WITHIN_S, "the id in the clipboard")
     ActionChains(driver).send_keys("r7").perform()  # as if it could be retried; then the events
     browser.shows("TARGET")
     row = client.get(failed)

@@ -28,6 +28,7 @@ FILES = {
     "textual.js": File("textual_serve", "static/js/textual.js", "text/javascript; charset=utf-8"),
     "xterm.css": File("textual_serve", "static/css/xterm.css", "text/css; charset=utf-8"),
     "mono.ttf": File("textual_serve", "static/fonts/RobotoMono-VariableFont_wght.ttf", "font/ttf"),
+    "page.js": File("tui.web", "page.js", "text/javascript; charset=utf-8"),
     "page.css": File("tui.web", "page.css", "text/css; charset=utf-8"),
     "icon.svg": File("tui.web", "icon.svg", "image/svg+xml"),
 }
@@ -47,6 +48,7 @@ def monitor_page(host: str) -> str:
 <link rel="stylesheet" href="/static/xterm.css">
 <link rel="stylesheet" href="/static/page.css">
 <script src="/static/textual.js"></script>
+<script src="/static/page.js"></script>
 </head>
 <body>
 <div class="textual-terminal" data-session-websocket-url="ws://{host}/ws" data-font-size="16"></div>

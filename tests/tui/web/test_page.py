@@ -20,7 +20,7 @@ def test_the_page_names_only_files_of_the_table_and_its_own_socket() -> None:
 
 
 def test_no_style_sheet_and_no_page_asks_another_host_for_anything() -> None:
-    texts = [FILES[name].read().decode() for name in ("page.css", "xterm.css")] + [notice("No."), notice("Yes.", onward=True)]
+    texts = [FILES[name].read().decode() for name in ("page.css", "page.js", "xterm.css")] + [notice("No."), notice("Yes.", onward=True)]
     for text in texts:
         assert re.findall(r"""(?:url\(|@import|href=|src=)\s*["']?(?:\w+:)?//""", text) == []
 
