@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tq import wire
+from tq.errors import Refused
 from tui.app import MonitorApp
 from tui.preferences import Preferences
 
@@ -99,7 +100,9 @@ STATES = ("scheduled", "blocked", "pending", "running", "retrying", "succeeded",
 @cache
 def _series(seed: int, scale: float, limit: int) -> dict[str, list[float]]:
     courses = {key: course(720, low, high, seed)[-limit:] for key, (low, high) in SERIES.items()}
-    return {key: list(had) if key[0] == "p" and key[1:].isdigit() else [round(value * scale) for value in had] for key, had in courses.items()}
+    return {
+        key: list(had) if key[0] == "p" and key[1:].isdigit() else [round(value * scale) for value in had] for key, had in courses.items()
+    }
 
 
 def queue(name: str, pending: int, running: int = 0, slots: int = 0, **more: Any) -> Body:
@@ -169,7 +172,7 @@ def busy() -> Scenario:
 
 
 class FakeDaemon:
-    """A socket in ``where``. ``asked`` has each request: its verb and arguments. ``verbs`` answers, and may be added to."""
+    """A socket in ``where``. ``asked`` has each request: its verb and arguments. ``verbs`` answers, or refuses; it may be added to."""
 
     def __init__(self, where: Path, clock: HandClock, scenario: Scenario) -> None:
         self.path, self.clock, self.scenario = where / wire.SOCKET, clock, scenario
@@ -239,7 +242,11 @@ class FakeDaemon:
             role = self.role or ("read-only" if args.get("read_only") else "read-write")
             body = {"protocol": 1, "version": self.version, "boot": self.boot, "pid": 4242, "now": self.clock.now_ms(), "role": role}
         else:
-            body = self.verbs[verb](args)
+            try:
+                body = self.verbs[verb](args)
+            except Refused as error:
+                writer.write(wire.error(number, error.code, error.message, error.details))
+                return
         writer.write(wire.frame([number, wire.ANSWER, body]))
         if verb == "watch":
             for topic in args["topics"]:
@@ -250,7 +257,9 @@ class FakeDaemon:
         step, limit, name = args["step_s"], args["limit"], args["queue"]
         until = self.clock.now_ms() // (step * 1000) * step * 1000
         scale = 0.05 if name else 1.0
-        series = _series(sum(map(ord, name or "")) + step, scale, limit) if self.scenario.history else {key: [None] * limit for key in SERIES}
+        series = (
+            _series(sum(map(ord, name or "")) + step, scale, limit) if self.scenario.history else {key: [None] * limit for key in SERIES}
+        )
         return {"step_s": step, "until": until, "series": series}
 
 
