@@ -58,8 +58,12 @@ class Settings:
     """Its table ``[resources]``, as it stands there; ``tq.broker.resources`` knows what that means."""
     app: str | None = _option(None, "module", "The application that workers import: package.module, module:app or path/to/file.py.")
     workers: int = _option(_cpus, "processes", "Worker processes; 0 leaves all work to outside consumers.", 0, MAX_WORKERS, live=True)
-    min_workers: int | None = _option(None, "processes", "The fewest worker processes, if their number varies.", 0, MAX_WORKERS, live=True)
-    max_workers: int | None = _option(None, "processes", "The most worker processes, if their number varies.", 0, MAX_WORKERS, live=True)
+    min_workers: int | None = _option(
+        None, "processes", "The fewest worker processes, if their number follows the work.", 0, MAX_WORKERS, live=True
+    )
+    max_workers: int | None = _option(
+        None, "processes", "The most worker processes, if their number follows the work.", 0, MAX_WORKERS, live=True
+    )
     scale_cooldown_s: float = _option(10.0, "seconds", "A worker that was not needed for so long is let go.", 0.1, 86_400, live=True)
     slots: int = _option(1, "tasks", "Tasks that one worker runs at a time.", 1, 4096)
     worker_recycle: int = _option(0, "tasks", "A worker is replaced after so many tasks; 0 never.", live=True)

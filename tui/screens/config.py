@@ -9,8 +9,9 @@ changed meanwhile is told beside what is wanted, and written over only by who ha
 
 from __future__ import annotations
 
+import asyncio
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, ClassVar
 
 from textual import events
@@ -147,6 +148,7 @@ class ConfigScreen(ListScreen):
         self._began = ""  # what stood there at first
         self._warned = False
         self._checked: tuple[str, str] = ("", "")  # what the daemon has checked last, and why it cannot be
+        self._asking: asyncio.Task[None] | None = None
         self._shown: dict[str, list[Runs]] = {}
 
     def wants(self) -> Mapping[str, Want]:
@@ -321,7 +323,7 @@ class ConfigScreen(ListScreen):
             self.lines()
 
     def on_paged_table_opened(self, event: PagedTable.Opened) -> None:
-        self.monitor.action_do("config.edit")
+        self.monitor.action_do("config.edit")  # by a click
 
     def copy(self) -> None:
         """Copy the setting as a line of the file."""
@@ -371,7 +373,17 @@ class ConfigScreen(ListScreen):
             self.choose(event.value)
         elif self._edited and event.value != self._checked[0]:
             self._warned = False
-            self.run_worker(self._check_soon, group="check", exclusive=True, exit_on_error=False)
+            self._ask(self._check_soon())
+
+    def _ask(self, question: Coroutine[Any, Any, None]) -> None:
+        """Ask this, and no more what was asked before."""
+        if self._asking is not None:
+            self._asking.cancel()
+        self._asking = asyncio.create_task(question, name="tq-monitor-settings")
+
+    def on_unmount(self) -> None:
+        if self._asking is not None:
+            self._asking.cancel()
 
     async def _check_soon(self) -> None:
         await self.monitor.clock.sleep(CHECK_S)
@@ -404,7 +416,7 @@ class ConfigScreen(ListScreen):
         if event.input.id == "config-words":
             self.set_focus(self.table)
         else:
-            self.run_worker(self._stage, group="check", exclusive=True, exit_on_error=False)
+            self._ask(self._stage())
 
     async def _stage(self) -> None:
         key, text = self._edited, self.query_one("#config-value", Input).value.strip()
@@ -461,6 +473,9 @@ class ConfigScreen(ListScreen):
             event.stop()
             self.set_focus(self.table)
             self.choose("")
+        elif event.key == "enter" and self.table.has_focus:
+            event.stop()
+            self.monitor.action_do("config.edit")  # at once: the next key is its first letter
         elif event.key in ("tab", "shift+tab") and field.has_focus:
             event.stop()
             event.prevent_default()
@@ -498,7 +513,8 @@ class ConfigScreen(ListScreen):
 
     def _question(self) -> Question:
         glyphs, rows = self.monitor.glyphs, {one["key"]: one for one in self.rows}
-        facts, warnings = [], []
+        known = self.monitor.known.get("settings") or {}
+        facts, warnings = [("file", str(known.get("file")))], []
         for key, one in self.staged.items():
             row = rows.get(key)
             now = row["file"] if row is not None else one.base
@@ -506,8 +522,7 @@ class ConfigScreen(ListScreen):
             change = f"{words_of.or_none(now, glyphs)} {words_of.arrow(glyphs)} {one.text or 'its default'}"
             facts.append((clip(key, 24, glyphs.more), f"{change}   {when}"))
             warnings += [against] if (against := words_of.told_against(key, one, now, glyphs)) else []
-        known = self.monitor.known.get("settings") or {}
-        says = f"{counted(len(self.staged), 'setting')} will be written to {str(known.get('file')).rpartition('/')[2]}"
+        says = f"{counted(len(self.staged), 'setting')} will be written"
         return Question("Write settings", says, f"Write {len(self.staged)}", 2, facts=facts, warning="; ".join(warnings))
 
     def _conflict(self, error: Refused) -> str:

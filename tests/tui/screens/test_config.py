@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from textual import events
 from textual.widgets import Input
 
 from tests.tui.book import Book, at_settings
@@ -206,6 +207,10 @@ async def test_what_is_typed_is_checked_by_the_daemon_and_staged_only_if_it_can_
         assert list(screen.staged) == ["retention.failed"]
         await stage(monitor, "retention.failed", "")
         assert not screen.staged  # as the file has it
+        screen.go("workers.count")
+        for key in ("enter", "3", "2"):  # all at once, as after a moment in which nothing was read
+            monitor.app.post_message(events.Key(key, "\r" if key == "enter" else key))
+        assert "new value  632" in await monitor.shows(0.3)
 
 
 async def test_writing_shows_the_difference_asks_can_be_taken_back_and_overwrites_nobody_unseen(where: Path, same: Same) -> None:
