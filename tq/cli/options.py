@@ -256,6 +256,10 @@ COMMANDS: dict[str, Command] = {
     "doctor": Command("Look at the instance and its surroundings, and say what is wrong and what to do.", options=(JSON,)),
     "config show": Command("The settings as a daemon would have them, and who said so.", options=(JSON,)),
     "config check": Command("Whether the settings can be used."),
+    "config set": Command(
+        "Change settings in the file, and in a daemon that runs: tq config set workers.count=4 retention.failed=14d; KEY= is the default "
+        "again. All else in the file stays.", "changes", "some", (Option("--dry-run", "Only say whether they can be.", "flag"),),
+    ),
     "config path": Command("The settings file: the one that is read, or where it would be."),
     "completion": Command("Print the script that completes tq's commands, ids, queues and types: bash, zsh or fish.", "shell", "one"),
     "man": Command("Write the man pages below a directory such as ~/.local/share/man.", "dir", "one"),
@@ -467,20 +471,9 @@ def _yes(flag: str, value: object) -> bool:
 
 
 def _pairs(flag: str, value: object) -> dict[str, str]:
-    if isinstance(value, dict):
-        for key, text in value.items():
-            if type(text) is not str:
-                refuse(flag, f'expected an object of texts such as {{"branch": "main"}}, got {text!r} for {key!r}')
-            unicode_text(flag, key)
-            unicode_text(flag, text)
-        return value
-    found = {}
-    for pair in value if isinstance(value, list) else [value]:
-        key, equals, text = pair.partition("=") if type(pair) is str else ("", "", "")
-        if not key or not equals:
-            refuse(flag, f"expected K=V, got {pair!r}")
-        found[unicode_text(flag, key)] = unicode_text(flag, text)
-    return found
+    from tq.cli.pairs import pairs_of
+
+    return pairs_of(flag, value)
 
 
 def _ids(flag: str, value: object) -> list[int]:
