@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tq import wire
+from tq.errors import Refused
 from tui.app import MonitorApp
 from tui.preferences import Preferences
 
@@ -191,7 +192,7 @@ def busy() -> Scenario:
 
 
 class FakeDaemon:
-    """A socket in ``where``. ``asked`` has each request: its verb and arguments. ``verbs`` answers, and may be added to."""
+    """A socket in ``where``. ``asked`` has each request: its verb and arguments. ``verbs`` answers, or refuses; it may be added to."""
 
     def __init__(self, where: Path, clock: HandClock, scenario: Scenario) -> None:
         self.path, self.clock, self.scenario = where / wire.SOCKET, clock, scenario
@@ -261,7 +262,11 @@ class FakeDaemon:
             role = self.role or ("read-only" if args.get("read_only") else "read-write")
             body = {"protocol": 1, "version": self.version, "boot": self.boot, "pid": 4242, "now": self.clock.now_ms(), "role": role}
         else:
-            body = self.verbs[verb](args)
+            try:
+                body = self.verbs[verb](args)
+            except Refused as error:
+                writer.write(wire.error(number, error.code, error.message, error.details))
+                return
         writer.write(wire.frame([number, wire.ANSWER, body]))
         if verb == "watch":
             for topic in args["topics"]:

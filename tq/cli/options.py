@@ -261,6 +261,10 @@ COMMANDS: dict[str, Command] = {
     "doctor": Command("Look at the instance and its surroundings, and say what is wrong and what to do.", options=(JSON,)),
     "config show": Command("The settings as a daemon would have them, and who said so.", options=(JSON,)),
     "config check": Command("Whether the settings can be used."),
+    "config set": Command(
+        "Change settings in the file, and in a daemon that runs: tq config set workers.count=4 retention.failed=14d; KEY= is the default "
+        "again. All else in the file stays.", "changes", "some", (Option("--dry-run", "Only say whether they can be.", "flag"),),
+    ),
     "config path": Command("The settings file: the one that is read, or where it would be."),
     "completion": Command("Print the script that completes tq's commands, ids, queues and types: bash, zsh or fish.", "shell", "one"),
     "man": Command("Write the man pages below a directory such as ~/.local/share/man.", "dir", "one"),

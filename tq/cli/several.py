@@ -1,6 +1,6 @@
 """What options mean that hold several things in a word: ``--meta K=V`` and ``--after 17,18``.
 
-For: these words, and the same in lines of a batch.
+For: these words, the same in lines of a batch, and ``tq config set``.
 Not for: resources (needs), ids as arguments (options).
 Runs in: the ``tq`` command, where one of them is given; imports only the option table.
 Promises: a value that cannot be used is a UsageError that names its option.
