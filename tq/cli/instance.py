@@ -143,7 +143,7 @@ def config_check(client: Client, _values: dict[str, Any]) -> int:
 
 
 def demo(_client: Client, values: dict[str, Any]) -> int:
-    from tq.demo import run
+    from tq.demo.show import run
 
     return run(keep=values["keep"])
 

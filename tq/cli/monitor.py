@@ -3,7 +3,8 @@
 For: taking the options there, and printing the statistics where there is no screen.
 Not for: the dashboard itself (tui), which is imported here when it is asked for, and nowhere else.
 Runs in: the ``tq`` command.
-Promises: options that make no sense are refused before the screen is taken; a pipe gets what ``tq stats`` prints.
+Promises: options that make no sense are refused before the screen is taken; a pipe gets what ``tq stats`` prints; ``--demo`` asks no
+daemon but its own.
 """
 
 from __future__ import annotations
@@ -28,13 +29,23 @@ def monitor(client: Client, values: dict[str, Any]) -> int:
 
         if theme not in names():
             raise UsageError(f"--theme: expected one of {', '.join(names())}, got {theme!r}. See `tq monitor --help`.")
-    if not sys.stdout.isatty() or not sys.stdin.isatty():
-        return hot.stats(client.call, {})
+    on_a_screen = sys.stdout.isatty() and sys.stdin.isatty()
+    if values["demo"]:
+        if not on_a_screen:
+            raise UsageError("--demo: expected a terminal to show it on, got none. `tq demo` prints what it does.")
+        from tq.demo.busy import beside
+
+        with beside() as data_dir:
+            return _show(data_dir, values)
+    return _show(client.data_dir, values) if on_a_screen else hot.stats(client.call, {})
+
+
+def _show(data_dir: str, values: dict[str, Any]) -> int:
     from tui import run
 
     return run(
-        client.data_dir, os.environ, read_only=values["read_only"], ascii=values["ascii"], color=not values["no_color"],
-        mouse=not values["no_mouse"], theme=theme, charts=charts,
+        data_dir, os.environ, read_only=values["read_only"], ascii=values["ascii"], color=not values["no_color"],
+        mouse=not values["no_mouse"], theme=values["theme"], charts=values["charts"], demo=values["demo"],
     )  # fmt: skip
 
 

@@ -171,6 +171,7 @@ START = (
 MONITOR = (
     Option("--read-only", "Show everything, change nothing; the daemon refuses what would.", "flag"),
     Option("--theme", "tq-dark, tq-light, tq-contrast, tq-mono, tq-ansi, or one of Textual's own."),
+    Option("--demo", "A busy instance of its own, gone when you leave; no daemon of yours is looked at.", "flag"),
     Option("--charts", "block, braille or ascii."), Option("--ascii", "Nothing but plain characters.", "flag"),
     Option("--no-color", "No colours, as with NO_COLOR=1.", "flag"), Option("--no-mouse", "Leave the mouse to the terminal.", "flag"),
 )  # fmt: skip
