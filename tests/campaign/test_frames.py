@@ -77,7 +77,8 @@ def _values(verb: str, kind: str) -> st.SearchStrategy[Any]:
 
 def _requests(one: House) -> st.SearchStrategy[list[Any]]:
     """[verb, arguments], from what each verb says of its arguments."""
-    told = {verb: dict.fromkeys(("id", "offset", "limit", "level", "now", "protocol", "nonce"), frames.VALUES) for verb in sorted(one.known)}
+    names = ("id", "offset", "limit", "level", "now", "protocol", "nonce")
+    told = {verb: dict.fromkeys(names, frames.VALUES) for verb in sorted(one.known)}
     mixed = [
         st.tuples(st.just(verb), st.fixed_dictionaries({}, optional={name: st.sampled_from(values) for name, values in of.items()}))
         for verb, of in told.items()
