@@ -163,8 +163,7 @@ START = (
     Option("--app", "The module with the handlers: package.module, module:app or path/file.py."),
     Option("--workers", "Worker processes (default: one for each CPU)."), Option("--slots", "Tasks at a time in each worker (default 1)."),
     Option("--min-workers", "The fewest, if their number is to follow the work."), Option("--max-workers", "The most, in that case."),
-    Option("--log-level", "debug, info, warning or error."),
-    Option("--grace", "How long running tasks may go on when it stops (default 25s)."),
+    Option("--log-level", "debug, info, warning or error."), Option("--grace", "How long tasks may go on when it stops (default 25s)."),
     Option("--foreground", "Stay in the foreground and log to stderr.", "flag"),
     Option("--reload", "For development: replace the workers when the application's files change.", "flag"),
 )  # fmt: skip

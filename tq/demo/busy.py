@@ -135,7 +135,7 @@ class Load:
         found += mix.sample(work, mix.randint(1, 3))
         number = mix.randrange(1000, 10_000)
         if mix.random() < 0.6:
-            tries = mix.choices((1, 2, 3, 9), (60, 20, 15, 5))[0]
+            tries = mix.choices((1, 2, 3, 9), (86, 8, 4, 2))[0]
             policy = {"retries": 3, "backoff": Backoff.fixed("4s")}
             found.append(("charge", {"order": number, "answers_at": tries}, {**policy, "label": f"order {number}"}))
         if mix.random() < 0.04:

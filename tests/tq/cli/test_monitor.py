@@ -29,6 +29,7 @@ def test_where_there_is_no_terminal_the_monitor_prints_the_statistics(fake: Any,
     [
         (["--theme", "tq-drak"], "--theme: expected one of tq-dark"),
         (["--charts", "pie"], "--charts: expected block, braille or ascii, got 'pie'"),
+        (["--demo"], "--demo: expected a terminal to show it on, got none."),
     ],
 )
 def test_options_that_make_no_sense_are_refused_by_name(run: Run, options: list[str], says: str) -> None:
