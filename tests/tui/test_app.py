@@ -113,7 +113,7 @@ async def test_the_help_lists_every_action_of_the_screen(where: Path, same: Same
         await monitor.shows(1)
         await monitor.press("?")
         assert isinstance(monitor.app.screen, HelpScreen)
-        text = str(monitor.app.screen.text())
+        text = " ".join(str(monitor.app.screen.text()).split())
         for action in monitor.app.registry.on("overview"):
             assert action.help in text, action.id
         assert "f9" in text

@@ -281,8 +281,13 @@ class QueuesScreen(OfQueues):
     def on_paged_table_sort_asked(self, event: PagedTable.SortAsked) -> None:
         self.sort(event.column)
 
-    def on_paged_table_opened(self, event: PagedTable.Opened) -> None:
-        self.app.push_screen(QueuePage(str(event.key)))
+    def on_paged_table_opened(self) -> None:
+        self.open()
+
+    def open(self) -> None:
+        """All of the queue under the cursor on the whole screen."""
+        if self.table.cursor_key is not None:
+            self.app.push_screen(QueuePage(str(self.table.cursor_key)))
 
 
 class QueuePage(OfQueues):

@@ -99,7 +99,7 @@ class Brush:
 
 
 def uncoloured(name: str) -> str:
-    """The style instead of this one in the line of the cursor: in reverse each colour would be a ground of its own, and the line a patchwork."""
+    """The style instead of this one in the line of the cursor: in reverse each colour would be a ground of its own, a patchwork."""
     return "text" if STYLES.get(name, ("", ""))[0] else name
 
 
