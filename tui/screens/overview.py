@@ -189,11 +189,9 @@ class OverviewScreen(MonitorScreen):
         if dirty & {"all", "attention", "standing"}:
             self._list_attention()
         seconds = self.monitor.clock.ticks()
-        for table in self.query(PagedTable):
+        for table in self.tables:
             table.tick(seconds)
-        cut_off = not self.monitor.feed.standing.phase.connected
-        for drawn in (*self.query(Drawn), *self.query(PagedTable)):
-            drawn.brush.faded = cut_off and bool(self.monitor.feed.standing.heard_ms)
+        self.fade()
 
     def _figures(self) -> list[tuple[str, str, str, str, Sequence[float | None]]]:
         totals = self.monitor.known.totals or {}

@@ -119,12 +119,6 @@ class OfQueues(QueueActs):
             self._written = lines
             pane.show_lines(lines, stay=True)
 
-    def fade(self) -> None:
-        """Draw dim what is no longer sure."""
-        standing = self.monitor.feed.standing
-        for drawn in (*self.query(PagedTable), *self.query(TextPane)):
-            drawn.brush.faded = not standing.phase.connected and bool(standing.heard_ms)
-
 
 class QueuesScreen(OfQueues):
     """The screen of the digit 2."""
