@@ -362,8 +362,11 @@ class PagedTable(ScrollView, can_focus=True):
             room = min(its, left)
             left -= room
             turned = reverse != (column.id in flash)
-            for text, name in fitted(column.cell(entry.row), room, right=column.right, more=more):
-                its_name = uncoloured(name) if reverse and turned else name
+            cell = fitted(column.cell(entry.row), room, right=column.right, more=more)
+            first = next((name for text, name in cell if not text.isspace()), "text")
+            for text, name in cell:
+                filled = first if turned and not reverse and text.isspace() else name  # a blank of a flash is ground, too
+                its_name = uncoloured(filled) if reverse and turned else filled
                 segments.append(Segment(text, brush.style(its_name, reverse=turned, struck=entry.struck)))
         segments.append(Segment(" " * left, brush.style("text", reverse=reverse)))
         return Strip(Segment.simplify(segments), width)
