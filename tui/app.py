@@ -210,7 +210,7 @@ class MonitorApp(App[int], inherit_bindings=False):
             now_ms=now, ticks=self.clock.ticks(), may_write=self.may_write, read_only=self.wanted.read_only,
             rate=self.known.ended_per_s(now), progress=self.refresher.progress,
             uptime_ms=now - started if isinstance(started, int) and started else None, draining=bool(status.get("draining")),
-            frozen_since=self._frozen, blurred=self._blurred, can_start=not self.wanted.read_only, zone=self.zone, demo=self.demo,
+            frozen_since=self._frozen, blurred=self._blurred, can_start=not self.wanted.read_only and not self.demo, zone=self.zone, demo=self.demo,
         )  # fmt: skip
 
     def places(self) -> list[Place]:

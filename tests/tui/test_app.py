@@ -207,6 +207,17 @@ async def test_a_daemon_is_started_by_a_word(where: Path, monkeypatch: pytest.Mo
         assert "not possible here" in await monitor.shows()
 
 
+async def test_a_demo_says_so_and_its_tasks_are_never_given_to_another_daemon(where: Path) -> None:
+    async with driven(where, busy(), start=False) as monitor:
+        assert ":start starts it" in await monitor.shows(2)
+        monitor.app.demo = True
+        text = await monitor.shows(1)
+        assert "tq monitor   DEMO " in text.splitlines()[0]
+        assert ":start starts it" not in text
+        await monitor.press(":", *"start", "enter")
+        assert "not possible here" in await monitor.shows()
+
+
 async def ask(monitor: Driven, question: Question) -> list[bool]:
     """Open the dialog; its answer will be in the list."""
     found: list[bool] = []
