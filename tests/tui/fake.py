@@ -24,7 +24,7 @@ from tui.preferences import Preferences
 
 START_MS = 1_763_735_527_000  # 2025-11-21 14:32:07 UTC
 QUIET, MOST = 5, 20_000
-"""So many turns of the loop without anything to do mean that all is done, also what was on its way through a socket; and the most it takes."""
+"""So many turns of the loop without anything to do mean that all is done, also what was on its way in a socket; the most it takes."""
 MOMENT_S, PUT_OFF = 0.02, 3
 Body = dict[str, Any]
 
