@@ -26,8 +26,11 @@ def run(
     mouse: bool = True,
     theme: str | None = None,
     charts: str | None = None,
+    demo: bool = False,
 ) -> int:
     """Show the monitor of the instance at ``data_dir`` until a person leaves it; the exit code. ``environ`` is this process's own.
+
+    ``demo``: it is said on every screen that the instance is one.
 
     ConfigError: ``tq.toml`` or an option says what cannot be meant.
     """
@@ -42,6 +45,6 @@ def run(
     environ.setdefault("TEXTUAL_FPS", "30")  # read when textual is imported; it halves the worst case of scrolling
     from tui.app import MonitorApp
 
-    app = MonitorApp(data_dir, wanted, environ=environ)
+    app = MonitorApp(data_dir, wanted, environ=environ, demo=demo)
     code = app.run(mouse=wanted.mouse)
     return app.return_code or 0 if code is None else code

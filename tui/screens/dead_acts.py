@@ -214,7 +214,8 @@ ACTIONS = (
         takes="[FILE]", footer=14, group="Dead",
     ),
     Action(
-        id="dead.tasks", title="Tasks of the group", help="Show the tasks of the group, as a filter, on the screen of the tasks.", keys="t",
+        id="dead.tasks", title="Tasks of the group", keys="t",
+        help="Show the tasks of the group, as a filter, on the screen of the tasks; enter does the same.",
         run=lambda context: context.screen.tasks(), screen="dead", applies=_has_tasks, words=("show-tasks",), footer=13, short="Tasks",
         group="Dead",
     ),

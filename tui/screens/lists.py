@@ -19,7 +19,6 @@ from tui.state import Body
 from tui.widgets.bars import Piece
 from tui.widgets.charts import Drawn
 from tui.widgets.painting import Run, Runs
-from tui.widgets.panes import TextPane
 from tui.widgets.table import PagedTable
 
 IDLE_S = 10.0
@@ -144,11 +143,10 @@ class ListScreen(MonitorScreen):
         monitor = self.monitor
         if "totals" in dirty:
             monitor.refresher.soon(*self.STIRS)
-        seconds, cut_off = monitor.clock.ticks(), not monitor.feed.standing.phase.connected
-        for table in self.query(PagedTable):
+        seconds = monitor.clock.ticks()
+        for table in self.tables:
             table.tick(seconds)
-        for drawn in (*self.query(Drawn), *self.query(PagedTable), *self.query(TextPane)):
-            drawn.brush.faded = cut_off and bool(monitor.feed.standing.heard_ms)
+        self.fade()
 
     def explained(self, *empty: tuple[str, str]) -> None:
         """Say in an empty list why it is: ``empty``, or that nothing is known yet."""
