@@ -20,6 +20,7 @@ from tui.formats import age, clip, counted
 from tui.screens.exporting import create, export
 from tui.screens.queue_settings import spoken
 from tui.screens.screen import MonitorScreen
+from tui.screens.sorting import sort_actions
 from tui.state import Body
 from tui.widgets.confirm import Question
 from tui.widgets.form import Field, Form
@@ -222,13 +223,5 @@ ACTIONS = (
         id="dead.copy", title="Copy the error", help="Copy the error of the newest task of the group, with its traceback.", keys="y",
         run=lambda context: context.screen.copy(), screen="dead", applies=_some, words=("copy",), footer=16, short="Copy", group="Dead",
     ),
-    Action(
-        id="dead.sort", title="Sort", help="Sort by the next column, or by the one that is named.", keys="s",
-        run=lambda context: context.screen.sort(context.words), screen="dead", words=("sort",), takes="[COLUMN]",
-        choices=lambda context: context.screen.sortable, footer=20, group="Dead",
-    ),
-    Action(
-        id="dead.invert", title="Turn the order round", help="Turn the order of the list round.", keys="I,f6",
-        run=lambda context: context.screen.invert(), screen="dead", words=("invert",), footer=0, group="Dead",
-    ),
+    *sort_actions("dead", "Dead"),
 )  # fmt: skip

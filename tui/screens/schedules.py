@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, ClassVar
 
 from textual.app import ComposeResult
@@ -23,8 +24,9 @@ from tui.documents import JsonText, cut
 from tui.formats import ASCII, NOTHING, clip, clock, counted, day, duration
 from tui.paging import ROWS_MOST, ListSource
 from tui.refresh import Want
-from tui.screens.lists import IDLE_S, Brief, Card, ListScreen, Orders, briefs, has_row, order_actions
+from tui.screens.lists import IDLE_S, Brief, Card, ListScreen, briefs, has_row
 from tui.screens.screen import entitle, explain
+from tui.screens.sorting import Orders, sort_actions
 from tui.state import Body
 from tui.widgets.bars import Piece
 from tui.widgets.confirm import Question
@@ -103,7 +105,7 @@ ACTIONS = (
         keys="D", run=lambda context: context.screen.drop(context.words), weight=3, writes=True, screen="schedules", words=("remove",),
         takes="[NAME]", choices=_names, applies=has_row, twin=_twin("remove"), footer=20, group=GROUP,
     ),
-    *order_actions("schedules", GROUP),
+    *sort_actions("schedules", GROUP),
 )  # fmt: skip
 
 
@@ -116,12 +118,10 @@ class SchedulesScreen(ListScreen):
     STIRS = ("schedules", "schedules:tasks")
     ACTIONS = ACTIONS
     ORDERS: ClassVar[Orders] = {
-        "next": lambda row: (row["next_at"] or 1 << 62, row["name"]),
-        "name": lambda row: row["name"],
-        "state": lambda row: (row["word"], row["name"]),
-        "last": lambda row: (-row["last_at"], row["name"]),
-        "drift": lambda row: (-(row["drift"] or 0), row["name"]),
-    }
+        "next": lambda row: row["next_at"] or None, "name": itemgetter("name"), "state": itemgetter("word"),
+        "last": lambda row: row["last_at"] or None, "drift": itemgetter("drift"),
+    }  # fmt: skip
+    FIRST, RISING = "next", ("next", "name", "state")
 
     def __init__(self) -> None:
         super().__init__()
@@ -264,7 +264,7 @@ class SchedulesScreen(ListScreen):
         known = self.monitor.known
         rows = [row for row in known.rows("schedules", "schedules") if isinstance(row.get("name"), str)]
         tasks = briefs(known.rows("schedules:tasks", "rows"))
-        self._schedules.show(self.ordered(self._schedule(row, tasks) for row in rows))
+        self._schedules.show(self.order.sorted(self._schedule(row, tasks) for row in rows))
         self.explained(*NO_SCHEDULES)
         self.sought()
         self._changed(rows)
@@ -403,15 +403,14 @@ class SchedulesScreen(ListScreen):
         on = [row for row in rows if not row["paused"]]
         due = min((row for row in on if row["next_at"]), key=lambda row: row["next_at"], default=None)
         left = _left(due["next_at"] - self.monitor.clock.now_ms()) if due else ""
-        table, glyphs = self.table, self.monitor.glyphs
+        table = self.table
         marked = len(self.chosen) if table.marks or table.all_marked else 0
         marks = [Piece(f"{marked} marked   ", "bold")] if marked else []
         more = f", the first {LIST_MOST} by name" if body.get("next") else ""
         words = f"{counted(len(rows), 'schedule')}{more}   {len(on)} on"
         words += f"   next {clip(due['name'], 24)} in {left}" if due else ""
-        sign = glyphs.falling if self.order[1] else glyphs.rising
         zone = "times in UTC (T: local)" if self.monitor.zone is not None else "local times (T: UTC)"
-        return [*marks, Piece(f"{words}   sort {self.order[0]} {sign}   {zone}", "$muted")]
+        return [*marks, Piece(f"{words}   ", "$muted"), self.sign(), Piece(f"   {zone}", "$muted")]
 
     # what a person does
 
