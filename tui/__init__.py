@@ -5,7 +5,7 @@ Not for: programs and scripts (``tq stats --json``, the client); nothing outside
 Runs in: the process of ``tq monitor``; importing this package alone loads nothing of the screen.
 Promises: what tasks say is cleaned once, where it enters (``state``); a daemon that goes away ends or blanks nothing.
 
-Without a screen: ``clock feed state refresh actions command formats charts paging eventlog`` and ``keymap``. On it: ``app``, the
+Without a screen: ``clock feed state refresh actions command formats charts paging eventlog memory`` and ``keymap``. On it: ``app``, the
 ``screens`` and the ``widgets`` that they are made of.
 """
 
@@ -41,7 +41,11 @@ def run(
         environ["NO_COLOR"] = "1"
     environ.setdefault("TEXTUAL_FPS", "30")  # read when textual is imported; it halves the worst case of scrolling
     from tui.app import MonitorApp
+    from tui.memory import Memory, path_of
 
-    app = MonitorApp(data_dir, wanted, environ=environ)
-    code = app.run(mouse=wanted.mouse)
+    app = MonitorApp(data_dir, wanted, memory=Memory(path_of(data_dir, environ) if wanted.remember else None), environ=environ)
+    try:
+        code = app.run(mouse=wanted.mouse)
+    finally:
+        app.memory.save()
     return app.return_code or 0 if code is None else code

@@ -25,6 +25,7 @@ from tui.clock import Clock, MachineClock
 from tui.copying import copy_out
 from tui.feed import Feed, Phase
 from tui.formats import ASCII, UNICODE, cleaned, counted, short
+from tui.memory import Memory
 from tui.plain import PlainCharacters
 from tui.preferences import Preferences
 from tui.refresh import Refresher, Want
@@ -43,6 +44,8 @@ PASSED = 32
 """Keys that may be on their way through a screen at a time."""
 TOAST_S, UNDO_S = 5.0, 10.0
 TICK_S = 1.0
+SAVE_S = 5.0
+"""What is remembered is written at most so often."""
 AGAIN_S = 2.0
 """Within so many seconds a second ctrl+c ends the monitor."""
 ALWAYS = {"status": Want("status", every_s=5.0)}
@@ -74,9 +77,12 @@ class MonitorApp(App[int], inherit_bindings=False):
     BINDINGS: ClassVar[Any] = [binding(action) for action in registry if not action.screen and action.keys]
 
     def __init__(
-        self, data_dir: str, wanted: Preferences | None = None, *, clock: Clock | None = None, live: bool = True, environ: Mapping[str, str]
-    ) -> None:
-        wanted = wanted or Preferences()
+        self, data_dir: str, wanted: Preferences | None = None, *, memory: Memory | None = None, clock: Clock | None = None,
+        live: bool = True, environ: Mapping[str, str],
+    ) -> None:  # fmt: skip
+        wanted, self.memory = wanted or Preferences(), memory or Memory()
+        if self.memory.kept.screen in self.MODES:
+            self.__dict__["DEFAULT_MODE"] = self.memory.kept.screen  # before what is above asks for it, and for this one alone
         super().__init__(ansi_color=True if "NO_COLOR" in environ else None)
         self.data_dir, self.wanted, self.environ = data_dir, wanted, environ
         self.clock: Clock = clock or MachineClock()
@@ -89,13 +95,16 @@ class MonitorApp(App[int], inherit_bindings=False):
         self.animation_level = "none"
         for theme in THEMES:
             self.register_theme(theme)
-        self.theme = self._theme_of(wanted.theme) if wanted.theme else NAMES[0]  # before the first rule is parsed
+        kept = self.memory.kept.theme if self.memory.kept.theme in self.available_themes else NAMES[0]
+        self.theme = self._theme_of(wanted.theme) if wanted.theme else kept  # before the first rule is parsed
         self.stylesheet = StyleSheet(variables=self.get_css_variables())
         self._live = live
         self._plain = PlainCharacters() if wanted.ascii else None
         self._frozen: float | None = None
         self._blurred = False
         self._painted = -TICK_S
+        self._saved = self.clock.ticks()
+        self._problem = ""
         self._toast_until = 0.0
         self._undo: Undo | None = None
         self._asked_to_quit = -AGAIN_S
@@ -103,7 +112,6 @@ class MonitorApp(App[int], inherit_bindings=False):
         self._last = ""
         self._here = ""
         self.keys_by_id = dict(wanted.keys)
-        self.typed: list[str] = []
         self.passed: deque[tuple[events.Key, MonitorScreen]] = deque(maxlen=PASSED)
         """The last keys that nothing on a screen took, and the screen."""
         self._check_keys()
@@ -234,6 +242,7 @@ class MonitorApp(App[int], inherit_bindings=False):
         """A screen came to the front: ask for what it shows."""
         if screen.place != self._here:
             self._last, self._here = self._here, screen.place
+            self.memory.screen(screen.place)
         self.refresher.want({**ALWAYS, **screen.wants()})
         screen.flush({"all"})
 
@@ -262,10 +271,16 @@ class MonitorApp(App[int], inherit_bindings=False):
         now = self.clock.ticks()
         if self._toast_until and now >= self._toast_until:
             self.say("")
+        if self.memory.changed and now - self._saved >= SAVE_S:
+            self._saved = now
+            self.memory.save()
         due = now - self._painted >= TICK_S
         if isinstance(self.screen, Confirm) and due:
             self.screen.repaint()
         front = self.front
+        if self.memory.problem != self._problem and front is not None and front.is_mounted:
+            self._problem = self.memory.problem
+            self.say(self._problem, "$warn")
         still = self._frozen is not None or self._blurred or not self.known.dirty
         if front is None or not front.is_mounted or (still and not due):
             return
@@ -398,6 +413,7 @@ class MonitorApp(App[int], inherit_bindings=False):
     def set_theme(self, name: str) -> None:
         """ConfigError says which there are."""
         self.theme = self._theme_of(name)
+        self.memory.theme(name)
 
     def toggle_zone(self) -> None:
         """Times by this machine's clock, or by UTC again."""

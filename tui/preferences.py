@@ -12,6 +12,7 @@ Promises: what cannot be meant is a ConfigError that names the key, what was exp
     mouse = true
     read_only = false
     window = "10m"              # what charts show at first: 10m, 2h, 12h or 5d
+    remember = true             # the screen, orders, columns and what was typed, from one run to the next
 
     [monitor.keys]              # keys by the ids that the help shows
     freeze = "f9"
@@ -42,6 +43,7 @@ class Preferences:
     mouse: bool = True
     read_only: bool = False
     window: str = "10m"
+    remember: bool = True
     keys: Mapping[str, str] = field(default_factory=dict)
 
     def given(self, **options: Any) -> Preferences:
@@ -69,7 +71,7 @@ def _charts_for(environ: Mapping[str, str]) -> str:
 
 
 def _checked(where: str, found: Preferences, values: Mapping[str, Any]) -> Preferences:
-    kinds = {"theme": str, "charts": str, "ascii": bool, "mouse": bool, "read_only": bool, "window": str, "keys": dict}
+    kinds = {"theme": str, "charts": str, "ascii": bool, "mouse": bool, "read_only": bool, "window": str, "remember": bool, "keys": dict}
     words = {"charts": CHARTS, "window": tuple(WINDOWS)}
     for name, value in values.items():
         kind = kinds.get(name)

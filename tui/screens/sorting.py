@@ -82,6 +82,7 @@ class SortedScreen(MonitorScreen):
 
     def on_mount(self) -> None:
         if self.ORDERS:
+            self.order.read(self.monitor.memory.kept.orders.get(self.title_id, ""))
             self.table.sorted_by(self.order.column, self.order.down)
         super().on_mount()
 
@@ -96,6 +97,7 @@ class SortedScreen(MonitorScreen):
         self._sorted()
 
     def _sorted(self) -> None:
+        self.monitor.memory.order(self.title_id, self.order.written)
         self.table.sorted_by(self.order.column, self.order.down)
         self.flush({"all"})
 

@@ -86,9 +86,13 @@ class TasksScreen(MonitorScreen):
         return await self.monitor.feed.call(verb, dict(args))
 
     def body(self) -> ComposeResult:
-        monitor = self.monitor
+        monitor, kept = self.monitor, self.monitor.memory.kept
+        if (order := kept.orders.get(self.title_id, "")).removeprefix("-") in SORTS:
+            self._sort = order
+        known = [column.id for column in columns_of(self)]
+        self._shown = tuple(one for one in kept.columns.get(self.title_id, ()) if one in known) or self._shown
         yield Line(id="states")
-        yield FilterBar(monitor.call, monitor.clock, zone=monitor.zone, id="filterbar")
+        yield FilterBar(monitor.call, monitor.clock, earlier=kept.filters, typed=monitor.memory.filter, zone=monitor.zone, id="filterbar")
         with Horizontal(id="tasks"):
             yield PagedTable(self._columns(), self._source, glyphs=monitor.glyphs, id="list")
             yield TextPane(glyphs=monitor.glyphs, id="beside")
@@ -424,6 +428,7 @@ class TasksScreen(MonitorScreen):
         if order.removeprefix("-") not in SORTS:
             raise ValueError(f"sort: expected {', '.join(SORTS)}, - before one for the reverse, got {order!r:.60}")
         self._sort = order
+        self.monitor.memory.order(self.title_id, order)
         self._open()
 
     def invert(self) -> None:
@@ -455,6 +460,7 @@ class TasksScreen(MonitorScreen):
         if found:
             marks, key = set(self.table.marks), self.table.cursor_key
             self._shown = tuple(found) if "error" in found else (*found, "error")
+            self.monitor.memory.columns(self.title_id, list(self._shown))
             self.table.show(self._source, self._columns())
             self.table.marks = marks
             if key is not None:
