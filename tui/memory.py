@@ -21,7 +21,7 @@ import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from tui.formats import cleaned
 
@@ -30,6 +30,8 @@ SIZE_MOST = 1 << 20
 """Bytes of the file that are read."""
 HISTORY_MOST, TEXT_MOST = 100, 2048
 """Lines of a history that are kept, and characters of a text."""
+VIEWS_MOST, NAME_MOST = 100, 40
+"""Views that are kept, and characters of a name."""
 
 
 def path_of(data_dir: str, environ: Mapping[str, str]) -> Path | None:
@@ -42,9 +44,24 @@ def path_of(data_dir: str, environ: Mapping[str, str]) -> Path | None:
     return Path(state, "tq-monitor", f"{name}-{hashlib.sha256(os.fsencode(whole)).hexdigest()[:8]}.json")
 
 
+def check_name(name: str) -> None:
+    """ValueError: no view can be called so."""
+    if not 0 < len(name) <= NAME_MOST or not name.isprintable():
+        raise ValueError(f"expected a name of 1 to {NAME_MOST} characters, got {name!r:.60}")
+
+
+class View(NamedTuple):
+    """How the list of tasks looked: its filter, the one state that it was about or "", and its order."""
+
+    filter: str
+    state: str = ""
+    sort: str = "-id"
+
+
 @dataclass
 class Kept:
-    """What is remembered. ``orders`` and ``columns``: of lists, by screen; ``filters`` and ``commands``: typed, the newest last."""
+    """What is remembered. ``orders`` and ``columns``: of lists, by screen; ``filters`` and ``commands``: typed, the newest last;
+    ``views``: by the names that they were given."""
 
     screen: str = ""
     theme: str = ""
@@ -52,6 +69,7 @@ class Kept:
     columns: dict[str, list[str]] = field(default_factory=dict)
     filters: list[str] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
+    views: dict[str, View] = field(default_factory=dict)
 
 
 Change = Callable[[Kept], None]
@@ -101,6 +119,18 @@ class Memory:
         """A line that was typed behind the ``:``."""
         self._change(lambda kept: _add(kept.commands, text))
 
+    def view(self, name: str, view: View | None) -> View | None:
+        """Keep a view under a name, None: forget it; the one that was there. ValueError: there can be none of this name, or no more."""
+        before = self.kept.views.get(name)
+        if view is None:
+            self._change(lambda kept: kept.views.pop(name, None) and None)
+            return before
+        check_name(name)
+        if before is None and len(self.kept.views) >= VIEWS_MOST:
+            raise ValueError(f"expected at most {VIEWS_MOST} views; :unsave forgets one")
+        self._change(lambda kept: kept.views.update({name: view}))
+        return before
+
     def _change(self, change: Change) -> None:
         change(self.kept)
         self._changes.append(change)
@@ -135,7 +165,7 @@ def _write(path: Path, kept: Kept) -> None:
     if os.geteuid() == 0 and path.parent.stat().st_uid != 0:
         raise _Foreign("expected a directory of root's, since root is who runs this")
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    text = json.dumps({"version": VERSION, **vars(kept)}, indent=1)
+    text = json.dumps({"version": VERSION, **vars(kept), "views": {name: one._asdict() for name, one in kept.views.items()}}, indent=1)
     try:
         file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(file, "w", encoding="ascii") as out:
@@ -187,13 +217,13 @@ def _kept_of(body: Mapping[str, Any], path: Path) -> tuple[Kept, str]:
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or len(value) > TEXT_MOST:
-        raise ValueError("expected a text")
+        raise ValueError(f"expected a text of at most {TEXT_MOST:,} characters")
     return value
 
 
 def _texts(value: object) -> list[str]:
     if not isinstance(value, tuple):  # as a list comes out of the cleaning
-        raise ValueError("expected a list")
+        raise TypeError("expected a list")
     return [_text(one) for one in value[-HISTORY_MOST:]]
 
 
@@ -201,5 +231,6 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "screen": _text, "theme": _text, "filters": _texts, "commands": _texts,
     "orders": lambda value: {name: _text(one) for name, one in value.items()},
     "columns": lambda value: {name: _texts(one) for name, one in value.items()},
+    "views": lambda value: {name: View(**{key: _text(text) for key, text in one.items()}) for name, one in value.items()},
 }  # fmt: skip
 """By field of ``Kept``: what makes it of a value of the file. ValueError, TypeError or AttributeError: it is none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from tests.tui.fake import HandClock, driven, settle
 from tests.tui.jobs import Jobs, mixed
 from tui.app import MonitorApp
-from tui.memory import HISTORY_MOST, VERSION, Memory, path_of
+from tui.memory import HISTORY_MOST, VERSION, VIEWS_MOST, Memory, View, path_of
 from tui.preferences import Preferences
 from tui.screens.tasks import TasksScreen
 
@@ -33,6 +34,9 @@ def test_what_was_changed_is_there_again_for_its_owner_alone(tmp_path: Path) -> 
     one.columns("tasks", ["id", "error"])
     one.filter(r"error~\d")
     one.command("set theme tq-light")
+    one.view("slow", View("run>10s", "", "-run"))
+    one.view("gone", View("x"))
+    one.view("gone", None)
     assert one.changed
     one.save()
     assert not one.changed
@@ -40,9 +44,22 @@ def test_what_was_changed_is_there_again_for_its_owner_alone(tmp_path: Path) -> 
     assert again.problem == ""
     assert again.kept == one.kept
     assert (again.kept.filters, again.kept.columns) == ([r"error~\d"], {"tasks": ["id", "error"]})
+    assert again.kept.views == {"slow": View("run>10s", "", "-run")}
     assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
     assert (tmp_path / FILE).parent.stat().st_mode & 0o777 == 0o700
     assert [one.name for one in (tmp_path / FILE).parent.iterdir()] == ["tq-1.json"]
+
+
+def test_a_view_has_a_name_that_can_be_typed_and_there_are_not_too_many() -> None:
+    one = Memory()
+    for name in ("", "x" * 41, "a\nb"):
+        with pytest.raises(ValueError, match="expected a name of 1 to 40 characters"):
+            one.view(name, View("x"))
+    for number in range(VIEWS_MOST):
+        one.view(f"v{number}", View("x"))
+    assert one.view("v7", View("y")) == View("x")
+    with pytest.raises(ValueError, match="expected at most 100 views"):
+        one.view("more", View("x"))
 
 
 def test_two_monitors_that_run_at_once_lose_nothing_of_each_other(tmp_path: Path) -> None:
@@ -83,10 +100,10 @@ def test_a_damaged_file_is_said_and_made_anew(tmp_path: Path, data: bytes) -> No
 def test_what_is_wrong_in_a_file_is_left_out_and_the_rest_is_taken_and_cleaned(tmp_path: Path) -> None:
     path = kept(
         tmp_path / FILE, screen=7, theme="tq-mono", orders=["id"], columns={"tasks": "id"}, filters=["a\x1b]0;x\x07b"],
-        commands=["x" * 3000], more={"a": 1},
+        commands=["x" * 3000], more={"a": 1}, views={"a": {"colour": "red"}},
     )  # fmt: skip
     one = Memory(path)
-    assert one.problem == f"{path}: screen, commands, orders, columns could not be read and are left out"
+    assert one.problem == f"{path}: screen, commands, orders, columns, views could not be read and are left out"
     assert (one.kept.theme, one.kept.filters, one.kept.orders) == ("tq-mono", ["a\\x1b]0;x\\x07b"], {})
 
 
@@ -167,3 +184,49 @@ async def test_a_wish_wins_over_what_is_remembered_and_what_is_there_no_more_cou
     kept(path, theme="gone")
     assert MonitorApp(str(where), memory=Memory(path), clock=HandClock(), live=False, environ={}).theme == "tq-dark"
     await settle()
+
+
+@pytest.mark.asyncio
+async def test_a_view_is_saved_opened_by_word_or_palette_from_any_screen_and_forgotten(where: Path, tmp_path: Path) -> None:
+    memory = Memory(tmp_path / FILE)
+    async with driven(where, memory=memory) as monitor:
+        Jobs(monitor.daemon, mixed())
+        app = monitor.app
+        await monitor.press("3", "slash", *"mail", "enter")
+        app.action_do("tasks.state", "failed")
+        app.action_do("tasks.sort", "type")
+        app.action_do("tasks.save", "broken mail")
+        assert "View broken mail saved" in await monitor.shows()
+        assert memory.kept.views == {"broken mail": View("mail", "failed", "type")}
+        await monitor.press("escape", "escape", "ctrl+s", *"all")
+        assert "Save this view as" in await monitor.shows()
+        await monitor.press("enter")
+        assert memory.kept.views["all"] == View("", "", "type")
+        assert "View all forgotten." in await monitor.press("colon", *"unsave", "space", *"all", "enter")
+        assert "all" not in memory.kept.views
+        await monitor.press("u")
+        assert "all" in memory.kept.views
+        await monitor.press("2", "colon", *"view", "space", "b", "tab", "enter")
+        screen = app.front
+        assert isinstance(screen, TasksScreen)
+        assert screen.view == View("mail", "failed", "type")
+        assert "type ▲" in await monitor.shows(1)
+        assert monitor.daemon.asked_for("view")[-1] == {"states": ["failed"], "where": "mail", "sort": "type"}
+        app.action_do("view", "none such")
+        assert "view: expected all, broken mail, got 'none such'" in await monitor.shows()
+        memory.view("odd", View("colour:(", "blue", "colour"))
+        app.action_do("view", "odd")
+        assert "view odd: " in await monitor.shows(1)
+        assert screen.view == View("mail", "failed", "type")
+        memory.view("odd", View("", "blue", "colour"))
+        app.action_do("view", "odd")
+        await monitor.shows(1)
+        assert screen.view == View("", "", "-id")
+        await monitor.press("ctrl+p", *"view: bro")
+        for _ in range(40):
+            await asyncio.sleep(0)
+            if "broken" in await monitor.shows(0.3):
+                break
+        await monitor.press("enter", "enter")
+        await monitor.shows(1)
+        assert screen.view.filter == "mail"

@@ -29,7 +29,8 @@ class ActionProvider(Provider):
         here = context.screen.title_id if context.screen is not None else ""
         found = [action for action in monitor.registry.on(here) if action.available(context) and action.takes[:1] in ("", "[")]
         themes = [("Theme: " + name, monitor.registry["set"], f"theme {name}") for name in sorted(monitor.available_themes)]
-        return [(action.title_in(context), action, "") for action in found] + themes
+        views = [(f"View: {name}", monitor.registry["view"], name) for name in sorted(monitor.memory.kept.views)]
+        return [(action.title_in(context), action, "") for action in found] + views + themes
 
     def _help(self, action: Action) -> str:
         keys = action.by or shown_keys(cast("MonitorApp", self.app).keys_by_id.get(action.id, action.keys))

@@ -101,6 +101,9 @@ ACTIONS = (
     _tasks("range", "Range", "Begin or end a range of marks, which goes on with the cursor.", _do("table.action_range"), by="v",
            words=("range",), applies=_on, footer=0),
     _tasks("unmark", "Clear marks", "Unmark everything.", _do("table.action_unmark"), by="U", words=("unmark",), footer=0),
+    _tasks("save", "Save view", "Keep the filter, the state and the order under a name; :view NAME opens it.",
+           _do("save_view", words=True), keys="ctrl+s", words=("save",), takes="[NAME]",
+           choices=lambda context: sorted(context.app.memory.kept.views), footer=0),
     _tasks("row", "Go to row", "Go to a place of the list: :42000 or :50%.", _do("go_to_row", words=True), words=("row",),
            takes="NUMBER", footer=0),
 )  # fmt: skip
