@@ -15,11 +15,12 @@ from datetime import UTC, tzinfo
 from typing import Any, ClassVar
 
 from textual import events
-from textual.app import App
+from textual.app import App, SuspendNotSupported
 from textual.filter import LineFilter
 from textual.widget import Widget
 
 from tq.errors import ConfigError, DaemonError, TqError
+from tui import pager
 from tui.actions import Action, Context, Registry
 from tui.clock import Clock, MachineClock
 from tui.copying import copy_out
@@ -30,6 +31,7 @@ from tui.plain import PlainCharacters
 from tui.preferences import Preferences
 from tui.refresh import Refresher, Want
 from tui.screens.all import PAGES, SCREENS
+from tui.screens.export_acts import Exporting
 from tui.screens.screen import MonitorScreen, binding
 from tui.shell import SHELL, screen_actions
 from tui.state import Body, Known
@@ -109,6 +111,7 @@ class MonitorApp(App[int], inherit_bindings=False):
         self._toast_until = 0.0
         self._undo: Undo | None = None
         self._asked_to_quit = -AGAIN_S
+        self.exporting: Exporting | None = None
         self._restarts = 0
         self._last = ""
         self._here = ""
@@ -222,8 +225,10 @@ class MonitorApp(App[int], inherit_bindings=False):
         return [Place(one.title_id, one.number, one.name_long, one.name_short, notes.get(one.title_id, "")) for one in SCREENS]
 
     def jobs(self) -> list[Piece]:
-        """Long work under way in the daemon, for the status line."""
+        """Long work under way, for the status line."""
         found = []
+        if self.exporting is not None:
+            found.append(Piece(f"{self.glyphs.state('retrying')} {self.exporting.told}  ", "$warn"))
         for chore in self.known.rows("chores", "chores")[:2]:
             words = f"{chore.get('verb')}: {counted(int(chore.get('changed') or 0), 'task')} of {int(chore.get('seen') or 0):,} seen"
             found.append(Piece(f"{self.glyphs.state('retrying')} {words}  ", "$warn"))
@@ -380,6 +385,17 @@ class MonitorApp(App[int], inherit_bindings=False):
     def _write(self, data: str) -> None:
         if self._driver is not None:
             self._driver.write(data)
+
+    def show_in_pager(self, text: str) -> None:
+        """Leave the terminal to the person's pager, with this text. ValueError: there is none, or the terminal cannot be left."""
+        command = pager.command_of(self.environ)
+        try:
+            with self.suspend():
+                pager.show(text, command, self.environ)
+        except SuspendNotSupported:
+            raise ValueError("this terminal cannot be left for a pager") from None
+        self.feed.poke()
+        self.refresher.again()  # what came meanwhile was not looked at
 
     def interrupt(self) -> None:
         """ctrl+c: the first says how to leave, a second soon after leaves."""

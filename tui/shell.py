@@ -168,6 +168,11 @@ SHELL = (
         takes="NAME", choices=_views, footer=0,
     ),
     Action(
+        id="export.stop", title="Stop the export", help="Break off the export that is under way; nothing of its file is left.",
+        run=lambda context: setattr(context.app.exporting, "stopped", True), applies=lambda context: context.app.exporting is not None,
+        words=("stop",), footer=0,
+    ),
+    Action(
         id="daemon.start", title="Start the daemon", help="Start a daemon for this instance, as `tq daemon start` does.", run=_start,
         applies=_cut_off, words=("start",), twin=lambda _: "tq daemon start", footer=0, weight=1,
     ),

@@ -27,6 +27,7 @@ from tui.memory import View
 from tui.paging import PagedSource
 from tui.screens import acting, task_asking
 from tui.screens.acting import Meant
+from tui.screens.export_acts import export_tasks, found, named
 from tui.screens.screen import MonitorScreen, explain
 from tui.screens.task import TaskPage
 from tui.screens.task_actions import ACTIONS
@@ -414,6 +415,15 @@ class TasksScreen(MonitorScreen):
     async def edit(self) -> None:
         if (meant := self.meant) is not None:
             self._came(await acting.edit_payload(self.monitor, meant))
+
+    async def export(self, words: str) -> None:
+        """Write to a file what is marked, or all that match."""
+        monitor, ids = self.monitor, sorted((key for key in self.table.marks if isinstance(key, int)), reverse=True)
+        if ids and not self.table.all_marked:
+            await export_tasks(monitor, "tasks", words, len(ids), named(monitor, ids))
+        else:
+            which = Meant(where=str(self._filter), states=(self._state,) if self._state else ())
+            await export_tasks(monitor, "tasks", words, self._source.total, found(monitor, which.args))
 
     def turn(self, by: int) -> None:
         """Only the next state, or the one before; all stands before the first."""
