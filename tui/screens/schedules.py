@@ -1,7 +1,7 @@
 """The schedules: what comes again and again, when next, and how it went.
 
 For: the list, what the schedule under the cursor sends and when, its last runs, and the slots of the next day.
-Not for: reckoning slots and reading expressions (the daemon), making and editing schedules (``tq schedule``).
+Not for: reckoning slots and reading expressions (the daemon), making, editing and skipping (schedule_acts).
 Runs in: the monitor, on Textual.
 Promises: a schedule is removed only after its name was typed; every time is in the zone that is shown everywhere; slots that nobody has
 reckoned are not drawn as if somebody had.
@@ -24,6 +24,7 @@ from tui.documents import JsonText, cut
 from tui.formats import ASCII, NOTHING, clip, clock, counted, day, duration
 from tui.paging import ROWS_MOST, ListSource
 from tui.refresh import Want
+from tui.screens import schedule_acts
 from tui.screens.lists import IDLE_S, Brief, Card, ListScreen, briefs, has_row
 from tui.screens.screen import entitle, explain
 from tui.screens.sorting import Orders, sort_actions
@@ -105,6 +106,20 @@ ACTIONS = (
         keys="D", run=lambda context: context.screen.drop(context.words), weight=3, writes=True, screen="schedules", words=("remove",),
         takes="[NAME]", choices=_names, applies=has_row, twin=_twin("remove"), footer=20, group=GROUP,
     ),
+    Action(
+        id="schedules.edit", title="Edit", help="Rule, zone, task and policies of the schedule in a form; u takes a change back.",
+        keys="e", run=lambda context: context.screen.edit(context.words), writes=True, screen="schedules", words=("edit",), takes="[NAME]",
+        choices=_names, applies=has_row, footer=17, group=GROUP,
+    ),
+    Action(
+        id="schedules.new", title="New", help="Make a schedule in a form: what it sends or runs, and when.", keys="plus",
+        run=lambda context: context.screen.new(), writes=True, screen="schedules", words=("new",), footer=18, group=GROUP,
+    ),
+    Action(
+        id="schedules.skip", title="Skip next", help="Leave out the next slot of the schedule, or of those marked; u takes it back.",
+        keys="i", run=lambda context: context.screen.skip(context.words), writes=True, screen="schedules", words=("skip",),
+        takes="[NAME]", choices=_names, applies=has_row, footer=19, group=GROUP,
+    ),
     *sort_actions("schedules", GROUP),
 )  # fmt: skip
 
@@ -131,6 +146,7 @@ class SchedulesScreen(ListScreen):
         self._ids: tuple[int, ...] = ()
         self._signs: dict[str, tuple[object, object]] = {}
         self._details: object = None
+        self._made = ""  # the name of one that was made here, and is not in the list yet
 
     def wants(self) -> Mapping[str, Want]:
         found = {"schedules": Want("schedules", {"limit": LIST_MOST}, every_s=IDLE_S)}
@@ -267,6 +283,8 @@ class SchedulesScreen(ListScreen):
         self._schedules.show(self.order.sorted(self._schedule(row, tasks) for row in rows))
         self.explained(*NO_SCHEDULES)
         self.sought()
+        if self._made and self.table.select(self._made):
+            self._made = ""
         self._changed(rows)
         self._look()
         self._show_one(tasks)
@@ -468,6 +486,18 @@ class SchedulesScreen(ListScreen):
 
         await put(value)
         monitor.say(f"{'Paused' if value else 'Resumed'}: {_named(changed)}", undo=lambda: put(not value))
+
+    async def edit(self, name: str) -> None:
+        """Change a schedule in a form."""
+        await schedule_acts.edit(self.monitor, self._about(name)[0]["name"])
+
+    async def new(self) -> None:
+        """Make one in a form, and go to it."""
+        self._made = await schedule_acts.new(self.monitor)
+
+    async def skip(self, name: str) -> None:
+        """Leave out the next slot of schedules. ValueError: one has none."""
+        await schedule_acts.skip(self.monitor, [row["name"] for row in self._about(name)])
 
     async def drop(self, name: str) -> None:
         """Remove schedules; the name, or of several their number, is typed first."""
