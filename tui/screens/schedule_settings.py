@@ -26,7 +26,7 @@ Texts = Mapping[str, str]
 _LABELS = {
     "rule": ("rule", "0 2 * * *, @daily, every 90s, at tomorrow 9am"), "tz": ("zone", "of the rule's clock: Europe/Berlin; empty: UTC"),
     "type": ("task", "the type of what is sent: report.build"), "payload": ("payload", "of each run, in JSON"),
-    "command": ("command", "what is run, as in a shell; it begins in the daemon's directory"), "queue": ("queue", "empty: the default one"),
+    "command": ("command", "its words: backup.sh --all, or sh -c 'a | b'; run where the daemon is"), "queue": ("queue", "empty: default"),
     "jitter": ("spread", "begins up to so much later: 30s; empty: none"), "only": ("only", "of the day: 22:00-06:00; empty: always"),
     "start": ("from", "not before: 2026-12-01, monday 9am; empty: at once"), "until": ("until", "not after: 2026-12-24; empty: for ever"),
     "misfire": ("missed", "slots that were missed: coalesce (one run for all), skip, all, all:10"),
