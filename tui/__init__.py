@@ -24,6 +24,7 @@ def run(
     ascii: bool = False,  # noqa: A002 - as its option is called
     color: bool = True,
     mouse: bool = True,
+    reduce_motion: bool = False,
     theme: str | None = None,
     charts: str | None = None,
 ) -> int:
@@ -33,7 +34,7 @@ def run(
     """
     from tui.preferences import preferences_of
 
-    given = {"read_only": read_only, "ascii": ascii}
+    given = {"read_only": read_only, "ascii": ascii, "reduce_motion": reduce_motion}
     wanted = preferences_of(data_dir, environ).given(
         theme=theme, charts=charts, mouse=None if mouse else False, **{name: True for name, value in given.items() if value}
     )

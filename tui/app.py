@@ -94,6 +94,8 @@ class MonitorApp(App[int], inherit_bindings=False):
         self.refresher = Refresher(self.feed, self.known)
         self.glyphs = ASCII if wanted.ascii else UNICODE
         self.drawing = "ascii" if wanted.ascii else wanted.charts
+        self.flashes = not wanted.reduce_motion
+        """Whether lists show in reverse for a moment what has changed."""
         self.zone: tzinfo | None = UTC
         self.animation_level = "none"
         for theme in THEMES:

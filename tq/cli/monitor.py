@@ -34,7 +34,7 @@ def monitor(client: Client, values: dict[str, Any]) -> int:
 
     return run(
         client.data_dir, os.environ, read_only=values["read_only"], ascii=values["ascii"], color=not values["no_color"],
-        mouse=not values["no_mouse"], theme=theme, charts=charts,
+        mouse=not values["no_mouse"], reduce_motion=values["reduce_motion"], theme=theme, charts=charts,
     )  # fmt: skip
 
 

@@ -120,7 +120,7 @@ class DeadScreen(DeadActs, SortedScreen):
 
     def body(self) -> ComposeResult:
         glyphs = self.monitor.glyphs
-        yield PagedTable(self._columns(), self._source, glyphs=glyphs, id=self.LIST)
+        yield PagedTable(self._columns(), self._source, glyphs=glyphs, flashes=self.monitor.flashes, id=self.LIST)
         with Container(id="dead-panes"):
             yield TextPane(glyphs=glyphs, wrap=True, id="dead-group", classes="pane")
             yield TracebackPane(glyphs=glyphs, wrap=True, id="dead-trace", classes="pane")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
+from textual.widgets import Input
 
 from tui.actions import Action, shown_keys
 
@@ -51,6 +52,13 @@ class ActionProvider(Provider):
                 yield Hit(score, matcher.highlight(title), run, text=title, help=self._help(action))
 
 
+class Palette(CommandPalette):
+    """The palette with a cursor that stands still, as in every other line of the monitor."""
+
+    def on_mount(self) -> None:
+        self.query_one(Input).cursor_blink = False
+
+
 def open_palette(app: MonitorApp) -> None:
     """Open it over the screen in front."""
-    app.push_screen(CommandPalette(providers=[ActionProvider], placeholder="What do you want to do?"))
+    app.push_screen(Palette(providers=[ActionProvider], placeholder="What do you want to do?"))

@@ -146,7 +146,7 @@ class QueuesScreen(OfQueues, SortedScreen):
 
     def body(self) -> ComposeResult:
         glyphs = self.monitor.glyphs
-        yield PagedTable(self._columns(), self._source, glyphs=glyphs, id=self.LIST)
+        yield PagedTable(self._columns(), self._source, glyphs=glyphs, flashes=self.monitor.flashes, id=self.LIST)
         yield TextPane(glyphs=glyphs, wrap=True, id="queue-pane", classes="pane")
 
     def _columns(self) -> list[Column]:

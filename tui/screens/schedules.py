@@ -159,7 +159,7 @@ class SchedulesScreen(ListScreen):
 
     def body(self) -> ComposeResult:
         glyphs = self.monitor.glyphs
-        yield PagedTable(self._columns(), self._schedules, glyphs=glyphs, id="schedule-list")
+        yield PagedTable(self._columns(), self._schedules, glyphs=glyphs, flashes=self.monitor.flashes, id="schedule-list")
         with Horizontal(id="schedule-panels"):
             yield TextPane(glyphs=glyphs, id="schedule-details", classes="pane")
             yield PagedTable(self._run_columns(), self._runs, glyphs=glyphs, flashes=False, id="schedule-runs", classes="pane")

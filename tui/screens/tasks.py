@@ -84,7 +84,7 @@ class TasksScreen(MonitorScreen):
         yield Line(id="states")
         yield FilterBar(monitor.call, monitor.clock, earlier=kept.filters, typed=monitor.memory.filter, zone=monitor.zone, id="filterbar")
         with Horizontal(id="tasks"):
-            yield PagedTable(self._columns(), self._source, glyphs=monitor.glyphs, id="list")
+            yield PagedTable(self._columns(), self._source, glyphs=monitor.glyphs, flashes=monitor.flashes, id="list")
             yield TextPane(glyphs=monitor.glyphs, id="beside")
 
     def _columns(self) -> list[Column]:
