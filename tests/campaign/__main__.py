@@ -1,7 +1,8 @@
 """``python -m tests.campaign [suite...]``: let the suites run, long if wanted, and add what they found to a results file.
 
-For: the deep tier; repeating one cycle that failed (``SUITE --seed N --cycles 1``); showing that a suite sees a planted bug.
-Not for: the per-change tier (``test_*.py`` beside this file).
+For: as much of each suite as a change gets, and the deep tier; repeating one cycle that failed (``SUITE --seed N --cycles 1``);
+showing that a suite sees a planted bug.
+Not for: what the test command runs of each suite (``test_*.py`` beside this file).
 Runs in: a terminal, from the root of a checkout; each chunk of a suite in a process of its own.
 Promises: with ``--results`` a run that was cut short goes on where it stopped: a suite's next seed follows its last, and what
 is there already is not run again; exit code 0 only if nothing was violated.

@@ -168,7 +168,9 @@ def run(seed: int, cycles: int, plant: str | None = None) -> Report:
     return each(NAME, seed, cycles, lambda number, report: list(_cycle(number, report)))
 
 
-SUITE = Suite(NAME, "store filled to a limit and drained", 500, 20_000, run, ("room_unasked", "ends_unprovided", "index_skipped"))
+SUITE = Suite(
+    NAME, "store filled to a limit and drained", 500, 20_000, run, ("room_unasked", "ends_unprovided", "index_skipped"), tested=200
+)
 
 
 # a disk that others fill

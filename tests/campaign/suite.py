@@ -53,6 +53,12 @@ class Suite:
     run: Callable[[int, int, str | None], Report]
     sees: tuple[str, ...] = ()
     """The planted bugs that it catches."""
+    tested: int = 0
+    """How many cycles the test command runs, which has other things to do and little time; 0: as many as a change gets."""
+
+    @property
+    def in_tests(self) -> int:
+        return self.tested or self.per_change
 
 
 def each(name: str, seed: int, cycles: int, cycle: Callable[[int, Report], Iterable[str]]) -> Report:

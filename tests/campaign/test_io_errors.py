@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("compiler")]
 
 @pytest.mark.slow
 def test_no_call_that_fails_makes_a_false_answer_or_a_damaged_store() -> None:
-    report = apart(SUITE, random.randrange(1, 1 << 20) * len(KINDS) + random.randrange(len(KINDS)), SUITE.per_change)
+    report = apart(SUITE, random.randrange(1, 1 << 20) * len(KINDS) + random.randrange(len(KINDS)), SUITE.in_tests)
     assert report.violations == []
     assert report.counts["faults"] > 150 * report.cycles
 

@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.usefixture
 
 
 def test_a_store_killed_at_any_call_that_changes_a_file_keeps_what_it_has_answered() -> None:
-    report = apart(SUITE, random.randrange(1, 1 << 32), SUITE.per_change)
+    report = apart(SUITE, random.randrange(1, 1 << 32), SUITE.in_tests)
     assert report.violations == []
     assert report.counts["calls"] > 250
     assert report.counts["kills"] > 1.5 * report.counts["calls"]

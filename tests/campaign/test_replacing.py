@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.usefixture
 
 
 def test_a_compaction_or_a_restore_that_is_killed_or_fails_or_loses_power_at_any_call_leaves_the_old_store_or_the_new_one() -> None:
-    report = apart(SUITE, random.randrange(1, 1 << 32), SUITE.per_change)
+    report = apart(SUITE, random.randrange(1, 1 << 32), SUITE.in_tests)
     assert report.violations == []
     assert report.counts["points"] > 250
     assert report.counts["images"] > 100

@@ -43,7 +43,7 @@ def test_every_command_is_tried_and_those_that_are_not_have_a_reason(tmp_path: P
 @pytest.mark.timeout(300)
 def test_hostile_text_steers_no_terminal_forges_no_line_and_breaks_no_command() -> None:
     assert len(set(CORPUS)) >= 200
-    report = apart(text.SUITE, 1, text.SUITE.per_change)
+    report = apart(text.SUITE, 1, text.SUITE.in_tests)
     assert report.violations == []
     assert report.counts["texts"] >= len(CORPUS)
     assert report.counts["commands"] > 10_000

@@ -100,7 +100,8 @@ STATES = ("scheduled", "blocked", "pending", "running", "retrying", "succeeded",
 @cache
 def _series(seed: int, scale: float, limit: int) -> dict[str, list[float]]:
     courses = {key: course(720, low, high, seed)[-limit:] for key, (low, high) in SERIES.items()}
-    return {key: list(had) if key[0] == "p" and key[1:].isdigit() else [round(value * scale) for value in had] for key, had in courses.items()}
+    times = ("p50", "p95", "p99")
+    return {key: list(had) if key in times else [round(value * scale) for value in had] for key, had in courses.items()}
 
 
 def queue(name: str, pending: int, running: int = 0, slots: int = 0, **more: Any) -> Body:
@@ -251,7 +252,8 @@ class FakeDaemon:
         step, limit, name = args["step_s"], args["limit"], args["queue"]
         until = self.clock.now_ms() // (step * 1000) * step * 1000
         scale = 0.05 if name else 1.0
-        series = _series(sum(map(ord, name or "")) + step, scale, limit) if self.scenario.history else {key: [None] * limit for key in SERIES}
+        seed = sum(map(ord, name or "")) + step
+        series = _series(seed, scale, limit) if self.scenario.history else {key: [None] * limit for key in SERIES}
         return {"step_s": step, "until": until, "series": series}
 
 

@@ -260,7 +260,7 @@ class HotPath(Children):
 
     def _set_aside(self, task_id: int, lane: Lane, error: Exception) -> None:
         """A pending task whose records cannot be read ends as failed: it must not stop those behind it, nor the daemon."""
-        _log.error("task %d cannot be read and is failed: %s", task_id, error)
+        _log.error("task %d cannot be read and is failed: %s", task_id, error if isinstance(error, StoreDamaged) else repr(error))
         status = Status(State.FAILED, claim=1, finished_at=self._now, error={"type": "StoreDamaged", "message": str(error)})
         tally = self._tally_for(Header(lane.key[1], lane.key[0]))
         record = status.record(task_id)

@@ -40,7 +40,7 @@ from tq.store import (
 )
 from tq.store.environments import environment, inputs_of
 from tq.store.files import Dbs, unreadable
-from tq.store.keys import DUE, MALFORMED, PAIR, READY, TIMER, U64, Run
+from tq.store.keys import DUE, MALFORMED, PAIR, PAST, READY, TIMER, U64, Run
 from tq.store.lanes import Lanes, joined
 from tq.store.leases import Leases
 from tq.store.names import Names
@@ -121,7 +121,8 @@ class Lookup:
         status = untouched(spec)
         if status.state is State.PENDING:
             lane = self._lanes.by_key.get(spec.header.lane)
-            there = lane is not None and txn.get(READY.pack(lane.number, 9 - spec.header.priority, spec.seq), db=self._db["ready"])
+            place = lane and txn.get(READY.pack(lane.number, 9 - spec.header.priority, spec.seq), db=self._db["ready"])
+            there = place and not place.endswith(PAST, PAIR.size)  # a place that tells of a status was not put there by its enqueue
         else:
             there = txn.get(TIMER.pack(spec.due_at, DUE, spec.id), db=self._db["timers"]) is not None
         if not there:

@@ -68,6 +68,18 @@ def run(store: LmdbStore) -> list[int]:
     return [one.id for one in taken]
 
 
+def _release_all(store: LmdbStore) -> None:
+    """Claim all there is, and give it back."""
+    store.begin(NOW)
+    for one in store.claim(ANY):
+        (task,) = store.get([one.id])
+        assert task is not None
+        over = settle(task, Outcome("released", finished_at=NOW), NOW, 0.5)
+        assert over is not None
+        store.apply([over])
+    store.commit()
+
+
 def test_a_task_whose_status_is_lost_is_not_shown_as_if_nothing_had_happened_to_it(store: LmdbStore) -> None:
     ids = add(store, 3)
     assert run(store) == ids
@@ -75,6 +87,16 @@ def test_a_task_whose_status_is_lost_is_not_shown_as_if_nothing_had_happened_to_
     with pytest.raises(StoreDamaged, match="task 2: expected its place among those that are pending, or a status"):
         store.get([2])
     assert [state(store, one) for one in (1, 3)] == ["succeeded"] * 2
+
+
+def test_a_task_that_waits_again_is_not_shown_as_new_when_its_status_is_lost(store: LmdbStore) -> None:
+    add(store, 2)
+    _release_all(store)
+    assert [state(store, one) for one in (1, 2)] == ["pending"] * 2
+    change(store, "states", U64.pack(2))
+    with pytest.raises(StoreDamaged, match="task 2: expected its place among those that are pending, or a status"):
+        store.get([2])
+    assert state(store, 1) == "pending"
 
 
 def test_a_scheduled_task_whose_timer_is_lost_is_told(store: LmdbStore) -> None:
@@ -96,14 +118,7 @@ def test_a_place_in_line_that_names_another_task_hands_out_nothing_twice(store: 
 
 def test_a_released_task_whose_place_names_another_is_not_confused_with_it(store: LmdbStore) -> None:
     add(store, 2)
-    store.begin(NOW)
-    for one in store.claim(ANY):
-        (task,) = store.get([one.id])
-        assert task is not None
-        over = settle(task, Outcome("released", finished_at=NOW), NOW, 0.5)
-        assert over is not None
-        store.apply([over])
-    store.commit()
+    _release_all(store)
     change(store, "ready", READY.pack(1, 8, 1), PAIR.pack(2, NOW) + b"\x01")
     assert run(store) == [2]
 
