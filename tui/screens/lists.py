@@ -23,8 +23,8 @@ from tui.widgets.painting import Run, Runs
 from tui.widgets.panes import TextPane
 from tui.widgets.table import PagedTable
 
-IDLE_S = 10.0
-"""How often something is asked for while the daemon tells of no change."""
+SOON_S, IDLE_S = 1.0, 10.0
+"""How often something is asked for after the daemon has told of a change, and while it tells of none."""
 WAITING, ABSENT = "Waiting for the daemon's answer.", "Nothing has been read yet: no daemon answers."
 
 
@@ -76,8 +76,6 @@ class ListScreen(SortedScreen):
     """A screen with one list in front. ``TOPIC`` is what it shows."""
 
     TOPIC: ClassVar[str]
-    STIRS: ClassVar[tuple[str, ...]] = ()
-    """Topics that are asked for again soon after something happened."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,11 +100,13 @@ class ListScreen(SortedScreen):
         """Their names."""
         return [str(row[self.KEY]) for row in self.chosen]
 
-    def told(self, dirty: set[str]) -> None:
-        """What each screen does first: ask again, tell the time, show what is no longer sure as such."""
+    def stood(self) -> object:
+        """What most answers depend on: the daemon's totals, which it pushes when anything has happened."""
+        return (self.monitor.known.totals,)
+
+    def told(self) -> None:
+        """What each screen does first: tell the time, show what is no longer sure as such."""
         monitor = self.monitor
-        if "totals" in dirty:
-            monitor.refresher.soon(*self.STIRS)
         seconds, cut_off = monitor.clock.ticks(), not monitor.feed.standing.phase.connected
         for table in self.query(PagedTable):
             table.tick(seconds)

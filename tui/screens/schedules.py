@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from operator import itemgetter
 from typing import Any, ClassVar
 
@@ -25,7 +26,7 @@ from tui.formats import ASCII, NOTHING, clip, clock, counted, day, duration
 from tui.paging import ROWS_MOST, ListSource
 from tui.refresh import Want
 from tui.screens import schedule_acts
-from tui.screens.lists import IDLE_S, Brief, Card, ListScreen, briefs, has_row
+from tui.screens.lists import IDLE_S, SOON_S, Brief, Card, ListScreen, briefs, has_row
 from tui.screens.screen import entitle, explain
 from tui.screens.sorting import Orders, sort_actions
 from tui.state import Body
@@ -130,7 +131,6 @@ class SchedulesScreen(ListScreen):
     title_id = "schedules"
     name_long, name_short, number = "Schedules", "Sched", "5"
     LIST, TOPIC, AUTO_FOCUS = "schedule-list", "schedules", "#schedule-list"
-    STIRS = ("schedules", "schedules:tasks")
     ACTIONS = ACTIONS
     ORDERS: ClassVar[Orders] = {
         "next": lambda row: row["next_at"] or None, "name": itemgetter("name"), "state": itemgetter("word"),
@@ -149,13 +149,22 @@ class SchedulesScreen(ListScreen):
         self._made = ""  # the name of one that was made here, and is not in the list yet
 
     def wants(self) -> Mapping[str, Want]:
-        found = {"schedules": Want("schedules", {"limit": LIST_MOST}, every_s=IDLE_S)}
+        def seldom(verb: str, args: Body | Callable[[], Body], of: Callable[[], object]) -> Want:
+            return Want(verb, args, every_s=SOON_S, of=of, rest_s=SELDOM_S)
+
+        found = {"schedules": Want("schedules", {"limit": LIST_MOST}, every_s=SOON_S, of=self.stood, rest_s=IDLE_S)}
         for name in self._looked:
-            found[f"schedule:{name}"] = Want("schedules", {"name": name}, every_s=SELDOM_S)
-            found[f"slots:{name}"] = Want("next_slots", {"name": name, "count": SLOTS_MOST}, every_s=SELDOM_S)
+            found[f"schedule:{name}"] = seldom("schedules", {"name": name}, partial(self._signs_of_one, name))
+            found[f"slots:{name}"] = seldom("next_slots", {"name": name, "count": SLOTS_MOST}, partial(self._rules_of, name))
         if self._ids:
-            found["schedules:tasks"] = Want("rows", lambda: {"ids": list(self._ids)}, every_s=SELDOM_S)
+            found["schedules:tasks"] = seldom("rows", lambda: {"ids": list(self._ids)}, lambda: (self.stood(), self._ids))
         return found
+
+    def _signs_of_one(self, name: str) -> object:
+        return self._signs.get(name)
+
+    def _rules_of(self, name: str) -> object:
+        return self._signs.get(name, (None, None))[1]
 
     def body(self) -> ComposeResult:
         glyphs = self.monitor.glyphs
@@ -268,7 +277,7 @@ class SchedulesScreen(ListScreen):
     # what changed
 
     def apply(self, dirty: set[str]) -> None:
-        self.told(dirty)
+        self.told()
         self._look()
         mine = {topic for topic in dirty if topic.startswith(("schedule", "slots:"))}
         if mine or dirty & {"all", "standing"}:
@@ -292,18 +301,13 @@ class SchedulesScreen(ListScreen):
 
     def _changed(self, rows: Sequence[Body]) -> None:
         """What the list says of a run or a rule tells when to ask for the rest again."""
-        soon = self.monitor.refresher.soon
         before, self._signs = self._signs, {}
         for row in rows:
             last = row.get("last") or {}
             rule = tuple(row[key] for key in ("cron", "every_ms", "at", "tz", "jitter_ms", "only", "from_at", "until_at", "paused"))
-            sign = (last.get("id"), last.get("state")), (*rule, row["misfire"], row["overlap"], row["type"])
-            runs, rules = before.get(row["name"], sign)
-            self._signs[row["name"]] = sign
-            if runs != sign[0]:
-                soon(f"schedule:{row['name']}", "schedules:tasks")
-            if rules != sign[1]:
-                soon(f"schedule:{row['name']}", f"slots:{row['name']}")
+            self._signs[row["name"]] = (last.get("id"), last.get("state")), (*rule, row["misfire"], row["overlap"], row["type"])
+        if self._signs != before:
+            self.monitor.refresher.wake()
 
     def _look(self) -> None:
         """Ask for the runs and slots of those that are seen."""
@@ -311,11 +315,8 @@ class SchedulesScreen(ListScreen):
         names = tuple(dict.fromkeys([*here, *map(str, self.table.visible_keys)]))[:LOOKED_AT]
         ids = tuple(dict.fromkeys([id_ for name in names for _, id_ in self._runs_of(name)[-RUNS:]]))[:ROWS_MOST]
         if (set(names), set(ids)) != (set(self._looked), set(self._ids)):
-            fresh = not set(ids) <= set(self._ids)
             self._looked, self._ids = names, ids
             self.monitor.wants_changed()
-            if fresh:
-                self.monitor.refresher.soon("schedules:tasks")
 
     def on_paged_table_cursor_moved(self, event: PagedTable.CursorMoved) -> None:
         if event.table.id == self.LIST:

@@ -21,7 +21,7 @@ from tui.charts import gauge, spark
 from tui.formats import count, counted, duration, percent, size
 from tui.paging import ROWS_MOST, ListSource
 from tui.refresh import Want
-from tui.screens.lists import IDLE_S, Brief, Card, ListScreen, briefs, has_row
+from tui.screens.lists import IDLE_S, SOON_S, Brief, Card, ListScreen, briefs, has_row
 from tui.screens.screen import entitle, explain
 from tui.screens.sorting import Orders, sort_actions
 from tui.state import Body
@@ -114,7 +114,7 @@ class WorkersScreen(ListScreen):
     title_id = "workers"
     name_long, name_short, number = "Workers", "Work", "4"
     LIST, TOPIC, AUTO_FOCUS = "worker-list", "workers", "#worker-list"
-    STIRS, KEY = ("workers", "workers:tasks"), "id"
+    KEY = "id"
     ACTIONS = ACTIONS
     ORDERS: ClassVar[Orders] = {
         "id": itemgetter("id"), "state": itemgetter("state"), "cpu": itemgetter("cpu"), "rss": itemgetter("rss"),
@@ -132,9 +132,13 @@ class WorkersScreen(ListScreen):
         self._seen_at = 0
 
     def wants(self) -> Mapping[str, Want]:
-        found = {"workers": Want("workers", every_s=IDLE_S / 2), "attention": Want("attention", every_s=IDLE_S)}
+        found = {
+            "workers": Want("workers", every_s=SOON_S, of=self.stood, rest_s=IDLE_S), "attention": Want("attention", every_s=IDLE_S),
+        }  # fmt: skip
         if self._ids:
-            found["workers:tasks"] = Want("rows", lambda: {"ids": list(self._ids)}, every_s=IDLE_S)
+            found["workers:tasks"] = Want(
+                "rows", lambda: {"ids": list(self._ids)}, every_s=SOON_S, of=lambda: (self.stood(), self._ids), rest_s=IDLE_S
+            )
         return found
 
     def body(self) -> ComposeResult:
@@ -236,7 +240,7 @@ class WorkersScreen(ListScreen):
     # what changed
 
     def apply(self, dirty: set[str]) -> None:
-        self.told(dirty)
+        self.told()
         if dirty & {"all", "workers", "workers:tasks", "status", "attention", "standing"}:
             self._show()
 
@@ -255,11 +259,8 @@ class WorkersScreen(ListScreen):
         self._show_all(shown, tasks)
         ids = tuple([one for row in rows for one in row["tasks"]][:ROWS_MOST])
         if ids != self._ids:
-            fresh = not set(ids) <= set(self._ids)
             self._ids = ids
             self.monitor.wants_changed()
-            if fresh:
-                self.monitor.refresher.soon("workers:tasks")
 
     def _show_slots(self, tasks: Mapping[int, Brief]) -> None:
         here, table = self.here, self.query_one("#worker-slots", PagedTable)
