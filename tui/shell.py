@@ -18,6 +18,7 @@ from tui.actions import Action, Context
 from tui.screens.help import HelpScreen
 from tui.screens.palette import open_palette
 from tui.screens.prompt import Prompt
+from tui.widgets.jump import Jump, panes_of
 
 if TYPE_CHECKING:
     from tui.screens.screen import MonitorScreen
@@ -125,6 +126,11 @@ SHELL = (
     Action(
         id="back", title="Back", help="Back from a page; on a list, away with marks, then with its filter.", keys="escape",
         run=_back, applies=_can_go_back, footer=6, words=("back",),
+    ),
+    Action(
+        id="jump", title="Jump", help="Show a letter on each pane that can have the focus; its key goes there.", keys="ctrl+o",
+        run=lambda context: context.app.push_screen(Jump(panes_of(context.screen.focus_chain))) and None, words=("jump",), footer=0,
+        applies=lambda context: context.screen is not None and len(panes_of(context.screen.focus_chain)) > 1,
     ),
     Action(
         id="last", title="Last screen", help="The screen that was in front before this one.", keys="backspace",

@@ -323,7 +323,8 @@ async def test_sixty_sizes_and_no_line_is_too_long(where: Path) -> None:
             assert all(len(line) <= width for line in lines)
 
 
-async def test_a_random_walk_over_all_keys_breaks_nothing(where: Path) -> None:
+async def test_a_random_walk_over_all_keys_breaks_nothing(where: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(where)  # what is exported on the way
     keys = [*"123456789jkhlgGvAUuszZF.wTC+-nNyxXrcdDepPtiaWE<>?:/[]", "enter", "escape", "tab", "space", "up", "down", "left", "right"]
     keys += ["pageup", "pagedown", "home", "end", "ctrl+d", "ctrl+u", "ctrl+r", "ctrl+l", "ctrl+p", "f1", "backspace"]
     async with driven(where, busy()) as monitor:
