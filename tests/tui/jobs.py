@@ -86,7 +86,8 @@ class Jobs:
         self.events: list[Body] = []
         self._number = 0
         daemon.verbs |= {
-            "view": self._view, "page": self._page, "place": self._place, "rows": self._rows, "news": self._news, "get": self._get, "find": self._find,
+            "view": self._view, "page": self._page, "place": self._place, "rows": self._rows, "news": self._news, "get": self._get,
+            "find": self._find,
             "complete": self._complete, "explain": lambda args: {"terms": [["queue:mail", 13], ["type:nothing", 0]]},
             "why": lambda args: {"task": {}, "reasons": [["over", {"why": "retries"}]]},
             "events": lambda args: {"events": self.events[: args["limit"]]}, "retry": self._act, "cancel": self._act, "remove": self._act,
