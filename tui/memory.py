@@ -92,7 +92,7 @@ class Memory:
     @property
     def changed(self) -> bool:
         """Whether there is something to be saved."""
-        return bool(self._changes) and self._path is not None
+        return bool(self._changes)
 
     def screen(self, name: str) -> None:
         """The screen in front."""
@@ -133,11 +133,12 @@ class Memory:
 
     def _change(self, change: Change) -> None:
         change(self.kept)
-        self._changes.append(change)
+        if self._path is not None:
+            self._changes.append(change)
 
     def save(self) -> None:
         """Write what has changed into the file as it is by now; on an OSError nothing more is, and ``problem`` says why."""
-        if self._path is None or not self._changes:
+        if self._path is None or not self.changed:
             return
         try:
             there, _ = _read(self._path)
