@@ -59,7 +59,8 @@ def _show(data_dir: str, values: dict[str, Any], offer: Offer) -> int:
 
     return run(
         data_dir, os.environ, read_only=values["read_only"], ascii=values["ascii"], color=not values["no_color"],
-        mouse=not values["no_mouse"], theme=values["theme"], charts=values["charts"], demo=values["demo"],
+        mouse=not values["no_mouse"], reduce_motion=values["reduce_motion"], theme=values["theme"], charts=values["charts"],
+        demo=values["demo"],
     )  # fmt: skip
 
 

@@ -168,7 +168,7 @@ START = (
     Option("--reload", "For development: replace the workers when the application's files change.", "flag"),
 )  # fmt: skip
 MONITOR = (
-    Option("--read-only", "Show everything, change nothing; the daemon refuses what would.", "flag"),
+    Option("--read-only", "Change nothing: the daemon refuses what would.", "flag"), Option("--reduce-motion", "Nothing flashes.", "flag"),
     Option("--theme", "tq-dark, tq-light, tq-contrast, tq-mono, tq-ansi, or one of Textual's own."),
     Option("--demo", "A busy instance of its own, gone when you leave; no daemon of yours is looked at.", "flag"),
     Option("--charts", "block, braille or ascii."), Option("--ascii", "Nothing but plain characters.", "flag"),

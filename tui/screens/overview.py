@@ -141,7 +141,7 @@ class OverviewScreen(MonitorScreen):
             yield Chart(drawing=drawing, writer=short, glyphs=glyphs, id="throughput", classes="pane")
             yield Chart(drawing=drawing, writer=duration, glyphs=glyphs, id="latency", classes="pane")
         with Horizontal(id="lists"):
-            yield PagedTable(self._queue_columns(), self._queues, glyphs=glyphs, id="queues", classes="pane")
+            yield PagedTable(self._queue_columns(), self._queues, glyphs=glyphs, flashes=self.monitor.flashes, id="queues", classes="pane")
             yield PagedTable(self._attention_columns(), self._lines, glyphs=glyphs, flashes=False, id="attention", classes="pane")
         yield Line(id="worst")
 

@@ -22,7 +22,7 @@ def test_where_there_is_no_terminal_the_monitor_prints_the_statistics(fake: Any,
         "success_rate": None, "failure_rate": None, "p50": None, "p95": None, "p99": None,
         "workers": {"active": 0, "total": 2}, "utilisation": 0.0,
     }  # fmt: skip
-    assert run(name, "--read-only", "--ascii", "--no-color", "--no-mouse", "--charts", "ascii") == run("stats")
+    assert run(name, "--read-only", "--ascii", "--no-color", "--no-mouse", "--reduce-motion", "--charts", "ascii") == run("stats")
 
 
 @pytest.mark.parametrize(
