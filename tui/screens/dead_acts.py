@@ -12,13 +12,13 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from tq.config.tables import spoken
 from tq.errors import TqError
 from tq.model import duration_ms
 from tq.query.terms import written
 from tui.actions import Action, Context
 from tui.formats import age, clip, counted
 from tui.screens.exporting import create, export
-from tui.screens.queue_settings import spoken
 from tui.screens.screen import MonitorScreen
 from tui.state import Body
 from tui.widgets.confirm import Question
