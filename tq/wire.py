@@ -155,6 +155,8 @@ set_schedule   {name, new: bool, ...}             -> {}                new: none
            of one that is there, what is nil stays, and so do options that are not named (nil ends one). See ``tq.schedule``.
            on_failure, on_recovery, on_missed: a task as above that tells of it ([] for none), missed_after_ms: when no run has succeeded so
            long after its slot, alert_each: also what was told since the last success. ``tq.broker.alerts`` has what they are told.
+           next_at: the slot that is to come next, those before it are skipped, one that was skipped comes again; 0: none does. It holds
+           until the rule is changed, or a pause ends.
            Each task has in its meta ``schedule``, ``slot`` (RFC 3339, or "by hand"), and ``missed`` if it stands for other slots too.
 remove_schedule  {name}                           -> {}                its tasks stay
 run_schedule   {name}                             -> {id}              now, and whatever goes on

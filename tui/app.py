@@ -9,27 +9,32 @@ nothing is painted but the seconds.
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, tzinfo
 from typing import Any, ClassVar
 
 from textual import events
-from textual.app import App
+from textual.app import App, SuspendNotSupported
 from textual.filter import LineFilter
 from textual.widget import Widget
 from textual.widgets import Input
 
 from tq.errors import ConfigError, DaemonError, TqError
+from tui import pager
 from tui.actions import Action, Context, Registry
 from tui.clock import Clock, MachineClock
 from tui.copying import copy_out
 from tui.feed import Feed, Phase
 from tui.formats import ASCII, UNICODE, cleaned, counted, short
+from tui.memory import Memory
 from tui.plain import PlainCharacters
 from tui.preferences import Preferences
 from tui.refresh import Refresher, Want
 from tui.screens.all import PAGES, SCREENS
+from tui.screens.export_acts import Exporting
 from tui.screens.screen import MonitorScreen, binding
 from tui.shell import SHELL, screen_actions
 from tui.state import Body, Known
@@ -44,6 +49,8 @@ PASSED = 32
 """Keys that may be on their way through a screen at a time."""
 TOAST_S, UNDO_S = 5.0, 10.0
 TICK_S = 1.0
+SAVE_S = 5.0
+"""What is remembered is written at most so often."""
 AGAIN_S = 2.0
 """Within so many seconds a second ctrl+c ends the monitor."""
 ALWAYS = {"status": Want("status", every_s=5.0)}
@@ -51,7 +58,7 @@ ALWAYS = {"status": Want("status", every_s=5.0)}
 PLACES = {
     "queue": "queues", "type": "tasks", "task": "tasks", "tasks": "dead", "workers": "workers", "worker": "workers",
     "schedule": "schedules", "alert": "events", "store": "config", "clock": "events", "filter": "tasks",
-    "setting": "config",
+    "setting": "config", "view": "tasks",
 }  # fmt: skip
 """The screen that shows what a line of attention is about."""
 Undo = Callable[[], Awaitable[object]]
@@ -76,36 +83,44 @@ class MonitorApp(App[int], inherit_bindings=False):
     BINDINGS: ClassVar[Any] = [binding(action) for action in registry if not action.screen and action.keys]
 
     def __init__(
-        self, data_dir: str, wanted: Preferences | None = None, *, clock: Clock | None = None, live: bool = True, environ: Mapping[str, str]
-    ) -> None:
-        wanted = wanted or Preferences()
+        self, data_dir: str, wanted: Preferences | None = None, *, memory: Memory | None = None, clock: Clock | None = None,
+        live: bool = True, environ: Mapping[str, str], demo: bool = False,
+    ) -> None:  # fmt: skip
+        wanted, self.memory = wanted or Preferences(), memory or Memory()
+        if self.memory.kept.screen in self.MODES:
+            self.__dict__["DEFAULT_MODE"] = self.memory.kept.screen  # before what is above asks for it, and for this one alone
         super().__init__(ansi_color=True if "NO_COLOR" in environ else None)
-        self.data_dir, self.wanted, self.environ = data_dir, wanted, environ
+        self.data_dir, self.wanted, self.environ, self.demo = data_dir, wanted, environ, demo
         self.clock: Clock = clock or MachineClock()
         self.known = Known()
         self.feed = Feed(data_dir, self.clock, self._heard, self._stands, read_only=wanted.read_only)
         self.refresher = Refresher(self.feed, self.known)
         self.glyphs = ASCII if wanted.ascii else UNICODE
         self.drawing = "ascii" if wanted.ascii else wanted.charts
+        self.flashes = not wanted.reduce_motion
+        """Whether lists show in reverse for a moment what has changed."""
         self.zone: tzinfo | None = UTC
         self.animation_level = "none"
         for theme in THEMES:
             self.register_theme(theme)
-        self.theme = self._theme_of(wanted.theme) if wanted.theme else NAMES[0]  # before the first rule is parsed
+        kept = self.memory.kept.theme if self.memory.kept.theme in self.available_themes else NAMES[0]
+        self.theme = self._theme_of(wanted.theme) if wanted.theme else kept  # before the first rule is parsed
         self.stylesheet = StyleSheet(variables=self.get_css_variables())
         self._live = live
         self._plain = PlainCharacters() if wanted.ascii else None
         self._frozen: float | None = None
         self._blurred = False
         self._painted = -TICK_S
+        self._saved = self.clock.ticks()
+        self._problem = ""
         self._toast_until = 0.0
         self._undo: Undo | None = None
         self._asked_to_quit = -AGAIN_S
+        self.exporting: Exporting | None = None
         self._restarts = 0
         self._last = ""
         self._here = ""
         self.keys_by_id = dict(wanted.keys)
-        self.typed: list[str] = []
         self.passed: deque[tuple[events.Key, MonitorScreen]] = deque(maxlen=PASSED)
         """The last keys that nothing on a screen took, and the screen."""
         self._check_keys()
@@ -138,6 +153,10 @@ class MonitorApp(App[int], inherit_bindings=False):
         self.run_worker(self.refresher.run(), group="refresh")
         if self._live:
             self.set_interval(FLUSH_S, self.flush_now)
+            for number in (signal.SIGTERM, signal.SIGHUP):  # or the terminal would be left as it is
+                asyncio.get_running_loop().add_signal_handler(number, self.exit, 128 + number)
+        if self.demo:
+            self.say("A demo: this queue is its own, works for nobody and is gone when you leave. ? has the keys.")
 
     def _theme_of(self, name: str) -> str:
         if name not in self.available_themes:
@@ -206,7 +225,8 @@ class MonitorApp(App[int], inherit_bindings=False):
             now_ms=now, ticks=self.clock.ticks(), may_write=self.may_write, read_only=self.wanted.read_only,
             rate=self.known.ended_per_s(now), progress=self.refresher.progress,
             uptime_ms=now - started if isinstance(started, int) and started else None, draining=bool(status.get("draining")),
-            frozen_since=self._frozen, blurred=self._blurred, can_start=not self.wanted.read_only, zone=self.zone,
+            frozen_since=self._frozen, blurred=self._blurred, can_start=not self.wanted.read_only and not self.demo, zone=self.zone,
+            demo=self.demo,
         )  # fmt: skip
 
     def places(self) -> list[Place]:
@@ -216,8 +236,10 @@ class MonitorApp(App[int], inherit_bindings=False):
         return [Place(one.title_id, one.number, one.name_long, one.name_short, notes.get(one.title_id, "")) for one in SCREENS]
 
     def jobs(self) -> list[Piece]:
-        """Long work under way in the daemon, for the status line."""
+        """Long work under way, for the status line."""
         found = []
+        if self.exporting is not None:
+            found.append(Piece(f"{self.glyphs.state('retrying')} {self.exporting.told}  ", "$warn"))
         for chore in self.known.rows("chores", "chores")[:2]:
             words = f"{chore.get('verb')}: {counted(int(chore.get('changed') or 0), 'task')} of {int(chore.get('seen') or 0):,} seen"
             found.append(Piece(f"{self.glyphs.state('retrying')} {words}  ", "$warn"))
@@ -237,6 +259,7 @@ class MonitorApp(App[int], inherit_bindings=False):
         """A screen came to the front: ask for what it shows."""
         if screen.place != self._here:
             self._last, self._here = self._here, screen.place
+            self.memory.screen(screen.place)
         self.refresher.want({**ALWAYS, **screen.wants()})
         screen.flush({"all"})
 
@@ -265,10 +288,16 @@ class MonitorApp(App[int], inherit_bindings=False):
         now = self.clock.ticks()
         if self._toast_until and now >= self._toast_until:
             self.say("")
+        if self.memory.changed and now - self._saved >= SAVE_S:
+            self._saved = now
+            self.memory.save()
         due = now - self._painted >= TICK_S
         if isinstance(self.screen, Confirm) and due:
             self.screen.repaint()
         front = self.front
+        if self.memory.problem != self._problem and front is not None and front.is_mounted:
+            self._problem = self.memory.problem
+            self.say(self._problem, "$warn")
         still = self._frozen is not None or self._blurred or not self.known.dirty
         if front is None or not front.is_mounted or (still and not due):
             return
@@ -368,6 +397,17 @@ class MonitorApp(App[int], inherit_bindings=False):
         if self._driver is not None:
             self._driver.write(data)
 
+    def show_in_pager(self, text: str) -> None:
+        """Leave the terminal to the person's pager, with this text. ValueError: there is none, or the terminal cannot be left."""
+        command = pager.command_of(self.environ)
+        try:
+            with self.suspend():
+                pager.show(text, command, self.environ)
+        except SuspendNotSupported:
+            raise ValueError("this terminal cannot be left for a pager") from None
+        self.feed.poke()
+        self.refresher.again()  # what came meanwhile was not looked at
+
     def interrupt(self) -> None:
         """ctrl+c: the first says how to leave, a second soon after leaves."""
         now = self.clock.ticks()
@@ -401,6 +441,7 @@ class MonitorApp(App[int], inherit_bindings=False):
     def set_theme(self, name: str) -> None:
         """ConfigError says which there are."""
         self.theme = self._theme_of(name)
+        self.memory.theme(name)
 
     def toggle_zone(self) -> None:
         """Times by this machine's clock, or by UTC again."""

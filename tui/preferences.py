@@ -11,7 +11,9 @@ Promises: what cannot be meant is a ConfigError that names the key, what was exp
     ascii = false               # nothing but plain characters
     mouse = true
     read_only = false
+    reduce_motion = false       # nothing flashes; TEXTUAL_ANIMATIONS=none says so, too
     window = "10m"              # what charts show at first: 10m, 2h, 12h or 5d
+    remember = true             # the screen, orders, columns and what was typed, from one run to the next
 
     [monitor.keys]              # keys by the ids that the help shows
     freeze = "f9"
@@ -42,6 +44,8 @@ class Preferences:
     mouse: bool = True
     read_only: bool = False
     window: str = "10m"
+    remember: bool = True
+    reduce_motion: bool = False
     keys: Mapping[str, str] = field(default_factory=dict)
 
     def given(self, **options: Any) -> Preferences:
@@ -57,7 +61,8 @@ def preferences_of(data_dir: str, environ: Mapping[str, str]) -> Preferences:
     table = text.get(tables.MONITOR, {})
     if not isinstance(table, dict):
         raise ConfigError(f"{path}: expected a table [{tables.MONITOR}], got {table!r}.")
-    found = Preferences(charts=_charts_for(environ), ascii=environ.get("TERM") == "dumb")
+    still = environ.get("TEXTUAL_ANIMATIONS") == "none"
+    found = Preferences(charts=_charts_for(environ), ascii=environ.get("TERM") == "dumb", reduce_motion=still)
     return _checked(f"{path}: [{tables.MONITOR}]", found, table)
 
 
@@ -69,7 +74,17 @@ def _charts_for(environ: Mapping[str, str]) -> str:
 
 
 def _checked(where: str, found: Preferences, values: Mapping[str, Any]) -> Preferences:
-    kinds = {"theme": str, "charts": str, "ascii": bool, "mouse": bool, "read_only": bool, "window": str, "keys": dict}
+    kinds = {
+        "theme": str,
+        "charts": str,
+        "ascii": bool,
+        "mouse": bool,
+        "read_only": bool,
+        "window": str,
+        "remember": bool,
+        "reduce_motion": bool,
+        "keys": dict,
+    }
     words = {"charts": CHARTS, "window": tuple(WINDOWS)}
     for name, value in values.items():
         kind = kinds.get(name)

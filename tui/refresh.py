@@ -21,8 +21,6 @@ from tui.state import Body, Known
 QUIET_AFTER_S = 5.0
 QUIET_PACE = 3.0
 """So much slower is asked when no task has moved for so long: what else may change, settings and what needs a look, can wait."""
-SOON_S = 1.0
-"""How soon after the last time a question is asked again for which something has happened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +33,8 @@ class Want:
     queue: str | None = None
     """Of whose history, if the verb is ``history``; None: of all."""
     of: Callable[[], object] | None = field(default=None, compare=False)
-    """What the answer depends on, such as the totals that the daemon pushes. While it is as it was when last asked, the question is
-    asked in ``rest_s`` seconds only."""
+    """What the answer depends on, such as the totals that the daemon pushes, or what another answer said. While it is as it was when
+    last asked, the question is asked in ``rest_s`` seconds only. Who changes it by another way than the totals wakes the refresher."""
     rest_s: float = 10.0
 
 
@@ -51,7 +49,6 @@ class Refresher:
         self._stood: dict[str, object] = {}
         self._out: dict[str, asyncio.Task[None]] = {}
         self._left: set[str] = set()
-        self._soon: set[str] = set()
         self._wake = asyncio.Event()
         self._greeting: Body | None = None
         self._stirred = self._clock.ticks()
@@ -61,7 +58,6 @@ class Refresher:
         for topic in [topic for topic, one in self._wants.items() if wants.get(topic) != one and not callable(one.args)]:
             self._asked.pop(topic, None)
         self._wants = dict(wants)
-        self._soon &= self._wants.keys()
         self._wake.set()
 
     def again(self, *topics: str) -> None:
@@ -79,12 +75,6 @@ class Refresher:
     @property
     def _quiet(self) -> bool:
         return self._clock.ticks() - self._stirred >= QUIET_AFTER_S
-
-    def soon(self, *topics: str) -> None:
-        """Something has happened that may bear on these: ask a second after the last time, however seldom they are asked else."""
-        if not self._soon.issuperset(topics):
-            self._soon.update(topics)
-            self._wake.set()
 
     def wake(self) -> None:
         """The connection stands differently: look again."""
@@ -122,7 +112,6 @@ class Refresher:
             if now >= self._due(topic, want):
                 self._asked[topic] = now
                 self._stood[topic] = want.of() if want.of is not None else None
-                self._soon.discard(topic)
                 self._out[topic] = asyncio.create_task(self._ask(topic, want), name=f"tq-monitor-{topic}")
         self._left &= self._wants.keys()
         if not self._left and standing.phase is Phase.SYNCING:
@@ -134,8 +123,6 @@ class Refresher:
             return 0.0
         if not self.pace:
             return float("inf")
-        if topic in self._soon:
-            return asked + min(want.every_s, SOON_S) * self.pace
         if want.of is not None:
             every = want.rest_s if want.of() == self._stood.get(topic) else want.every_s
         else:

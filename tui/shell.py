@@ -18,6 +18,7 @@ from tui.actions import Action, Context
 from tui.screens.help import HelpScreen
 from tui.screens.palette import open_palette
 from tui.screens.prompt import Prompt
+from tui.widgets.jump import Jump, panes_of
 
 if TYPE_CHECKING:
     from tui.screens.screen import MonitorScreen
@@ -68,6 +69,27 @@ def _settings(context: Context) -> Sequence[str]:
     return [f"theme {name}" for name in sorted(context.app.available_themes)]
 
 
+def _views(context: Context) -> Sequence[str]:
+    return sorted(context.app.memory.kept.views)
+
+
+def _named(context: Context) -> str:
+    """The view that is meant. ValueError: there is none of this name."""
+    if context.words not in context.app.memory.kept.views:
+        raise ValueError(f"view: expected {', '.join(_views(context)) or 'one that was saved (:save NAME)'}, got {context.words!r:.60}")
+    return context.words
+
+
+def _unsave(context: Context) -> None:
+    memory, name = context.app.memory, _named(context)
+    before = memory.view(name, None)
+
+    async def undo() -> None:
+        memory.view(name, before)
+
+    context.app.say(f"View {name} forgotten.", undo=undo)
+
+
 async def _start(context: Context) -> None:
     context.app.say("Starting a daemon ...")
     pid = await asyncio.to_thread(start_if_needed, context.app.data_dir)
@@ -76,7 +98,8 @@ async def _start(context: Context) -> None:
 
 
 def _cut_off(context: Context) -> bool:
-    return not context.app.feed.standing.phase.connected and not context.app.wanted.read_only
+    app = context.app  # a demo's tasks are not for the handlers that this user's daemons have
+    return not app.feed.standing.phase.connected and not app.wanted.read_only and not app.demo
 
 
 SHELL = (
@@ -104,6 +127,11 @@ SHELL = (
     Action(
         id="back", title="Back", help="Back from a page; on a list, away with marks, then with its filter.", keys="escape",
         run=_back, applies=_can_go_back, footer=6, words=("back",),
+    ),
+    Action(
+        id="jump", title="Jump", help="Show a letter on each pane that can have the focus; its key goes there.", keys="ctrl+o",
+        run=lambda context: context.app.push_screen(Jump(panes_of(context.screen.focus_chain))) and None, words=("jump",), footer=0,
+        applies=lambda context: context.screen is not None and len(panes_of(context.screen.focus_chain)) > 1,
     ),
     Action(
         id="last", title="Last screen", help="The screen that was in front before this one.", keys="backspace",
@@ -137,6 +165,19 @@ SHELL = (
     Action(
         id="set", title="Set", help="Change a setting of the monitor until it ends: :set theme tq-light.", run=_set, words=("set",),
         takes="theme NAME", choices=_settings, footer=0,
+    ),
+    Action(
+        id="view", title="View", help="Open a view of the tasks that was saved: its filter, state and order.",
+        run=lambda context: context.app.open_place("view", _named(context)), words=("view",), takes="NAME", choices=_views, footer=0,
+    ),
+    Action(
+        id="unsave", title="Forget a view", help="Forget a view of the tasks that was saved.", run=_unsave, words=("unsave",),
+        takes="NAME", choices=_views, footer=0,
+    ),
+    Action(
+        id="export.stop", title="Stop the export", help="Break off the export that is under way; nothing of its file is left.",
+        run=lambda context: setattr(context.app.exporting, "stopped", True), applies=lambda context: context.app.exporting is not None,
+        words=("stop",), footer=0,
     ),
     Action(
         id="daemon.start", title="Start the daemon", help="Start a daemon for this instance, as `tq daemon start` does.", run=_start,

@@ -200,6 +200,32 @@ def test_an_edit_keeps_what_it_does_not_name_and_never_sends_a_slot_twice(d: Dri
     assert len(runs(d)) == 1
 
 
+def test_a_slot_is_skipped_by_naming_the_next_and_comes_again_until_its_time(d: Driver) -> None:
+    schedule(d)
+    skip = {"name": "s", "next_at": FIRST + MINUTE}
+    for _ in range(2):  # to say it again is no second skip
+        d.ask("set_schedule", **skip)
+        assert told(d)["next_at"] == FIRST + MINUTE
+        assert d.ask("next_slots", name="s", count=1)["slots"][0][0] == FIRST + MINUTE
+    assert events(d, "edited") == [{"next_at": FIRST + MINUTE}]
+    d.ask("set_schedule", name="s", next_at=FIRST)
+    assert told(d)["next_at"] == FIRST
+    d.ask("set_schedule", **skip)
+    for ms in (FIRST - START, MINUTE, MINUTE):
+        pass_time(d, ms)
+    assert runs(d) == [FIRST + MINUTE, FIRST + 2 * MINUTE]
+    d.ask("set_schedule", name="s", next_at=0)
+    assert (told(d)["next_at"], d.broker.next_due) == (0, None)
+    d.ask("set_schedule", name="s", next_at=FIRST + 5 * MINUTE)
+    assert told(d)["next_at"] == FIRST + 5 * MINUTE
+    for wrong in (FIRST, FIRST + 5 * MINUTE + 1, -1, 1 << 62):
+        assert "expected a slot of its rule that is to come" in d.refusal("set_schedule", name="s", next_at=wrong)[1]
+    d.ask("set_schedule", name="s", paused=True)
+    assert "it is paused" in d.refusal("set_schedule", name="s", next_at=FIRST + 6 * MINUTE)[1]
+    schedule(d, "boot", cron="@reboot")
+    assert "at boot" in d.refusal("set_schedule", name="boot", next_at=0)[1]
+
+
 def test_a_run_by_hand_is_a_task_beside_the_slots(d: Driver) -> None:
     schedule(d)
     task_id = d.ask("run_schedule", name="s")["id"]

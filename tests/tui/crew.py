@@ -181,10 +181,15 @@ class Crew:
         self.workers, self.schedules, self.events = [], [], []
 
     def _set(self, args: Body) -> Body:
+        said = {name: value for name, value in args.items() if name not in ("name", "new", "task")}
+        if args.get("new"):
+            self.schedules.append(schedule(args["name"], HOUR_MS, **said, type=args["task"][0]))
         for one in self.schedules:
             if one["name"] == args["name"]:
-                one["paused"] = args["paused"]
-        return {"new": False}
+                if any(rule in said for rule in ("cron", "every_ms", "at")):
+                    one.update(cron="", every_ms=0, at=0)
+                one.update(said)
+        return {}
 
     def _remove(self, args: Body) -> Body:
         self.schedules = [one for one in self.schedules if one["name"] != args["name"]]

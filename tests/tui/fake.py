@@ -21,6 +21,7 @@ from typing import Any
 from tq import wire
 from tq.errors import Refused
 from tui.app import MonitorApp
+from tui.memory import Memory
 from tui.preferences import Preferences
 
 START_MS = 1_763_735_527_000  # 2025-11-21 14:32:07 UTC
@@ -315,14 +316,14 @@ class Driven:
 @contextlib.asynccontextmanager
 async def driven(
     where: Path, scenario: Scenario | None = None, *, size: tuple[int, int] = (120, 36), start: bool = True,
-    environ: dict[str, str] | None = None, **wanted: Any,
+    environ: dict[str, str] | None = None, memory: Memory | None = None, **wanted: Any,
 ) -> AsyncIterator[Driven]:  # fmt: skip
     """A monitor of the fake daemon in ``where``. ``wanted``: what a person prefers."""
     clock = HandClock()
     daemon = FakeDaemon(where, clock, scenario or Scenario())
     if start:
         await daemon.start()
-    app = MonitorApp(str(where), Preferences(**wanted), clock=clock, live=False, environ=environ or {})
+    app = MonitorApp(str(where), Preferences(**wanted), memory=memory, clock=clock, live=False, environ=environ or {})
     try:
         async with app.run_test(size=size) as pilot:
             one = Driven(app, pilot, clock, daemon)

@@ -87,6 +87,7 @@ class Jobs:
         self._number = 0
         daemon.verbs |= {
             "view": self._view, "page": self._page, "place": self._place, "rows": self._rows, "news": self._news, "get": self._get,
+            "find": self._find,
             "complete": self._complete, "explain": lambda args: {"terms": [["queue:mail", 13], ["type:nothing", 0]]},
             "why": lambda args: {"task": {}, "reasons": [["over", {"why": "retries"}]]},
             "events": lambda args: {"events": self.events[: args["limit"]]}, "retry": self._act, "cancel": self._act, "remove": self._act,
@@ -131,6 +132,11 @@ class Jobs:
 
     def _get(self, args: Body) -> Body:
         return {"tasks": [self.tasks.get(one) for one in args["ids"]]}
+
+    def _find(self, args: Body) -> Body:
+        ids = [one for one in self.matching(args) if one < args.get("before", 1 << 62)][: args["limit"]]
+        more = len(ids) == args["limit"]
+        return {"tasks": [self.tasks[one] for one in ids], "next": ids[-1] if more else None}
 
     def _complete(self, args: Body) -> Body:
         start = args["text"].rfind(" ", 0, args["at"]) + 1

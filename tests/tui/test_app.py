@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from textual import events
+from textual.widgets import Input
 
 from tests.tui.conftest import Same
 from tests.tui.fake import Driven, busy, driven, totals
@@ -113,7 +114,7 @@ async def test_the_help_lists_every_action_of_the_screen(where: Path, same: Same
         await monitor.shows(1)
         await monitor.press("?")
         assert isinstance(monitor.app.screen, HelpScreen)
-        text = str(monitor.app.screen.text())
+        text = " ".join(str(monitor.app.screen.text()).split())
         for action in monitor.app.registry.on("overview"):
             assert action.help in text, action.id
         assert "f9" in text
@@ -173,6 +174,19 @@ async def test_the_palette_offers_what_can_be_done_here_and_does_it(where: Path)
         assert monitor.app.frozen
 
 
+@pytest.mark.parametrize("still", [True, False])
+async def test_with_reduced_motion_nothing_flashes_on_any_screen_and_no_cursor_ever_blinks(where: Path, still: bool) -> None:
+    async with driven(where, busy(), reduce_motion=still) as monitor:
+        flashing = set()
+        for key in "123567":
+            await monitor.press(key)
+            assert monitor.app.front is not None
+            flashing |= {table.id for table in monitor.app.front.query(PagedTable) if table.flashes}
+        assert flashing == (set() if still else {"queues", "queue-list", "list", "schedule-list", "dead-list"})
+        await monitor.press("ctrl+p")
+        assert [field.cursor_blink for field in monitor.app.screen.query(Input)] == [False]
+
+
 async def test_ctrl_c_ends_only_the_second_time_within_two_seconds(where: Path) -> None:
     async with driven(where, busy()) as monitor:
         assert "ctrl+c once more" in await monitor.press("ctrl+c")
@@ -204,6 +218,17 @@ async def test_a_daemon_is_started_by_a_word(where: Path, monkeypatch: pytest.Mo
     async with driven(where, busy(), start=False, read_only=True) as monitor:
         await monitor.press(":", *"start", "enter")
         assert "expected a command" not in await monitor.shows()
+        assert "not possible here" in await monitor.shows()
+
+
+async def test_a_demo_says_so_and_its_tasks_are_never_given_to_another_daemon(where: Path) -> None:
+    async with driven(where, busy(), start=False) as monitor:
+        assert ":start starts it" in await monitor.shows(2)
+        monitor.app.demo = True
+        text = await monitor.shows(1)
+        assert "tq monitor   DEMO " in text.splitlines()[0]
+        assert ":start starts it" not in text
+        await monitor.press(":", *"start", "enter")
         assert "not possible here" in await monitor.shows()
 
 
@@ -309,7 +334,8 @@ async def test_sixty_sizes_and_no_line_is_too_long(where: Path) -> None:
             assert all(len(line) <= width for line in lines)
 
 
-async def test_a_random_walk_over_all_keys_breaks_nothing(where: Path) -> None:
+async def test_a_random_walk_over_all_keys_breaks_nothing(where: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(where)  # what is exported on the way
     keys = [*"123456789jkhlgGvAUuszZF.wTC+-nNyxXrcdDepPtiaWE<>?:/[]", "enter", "escape", "tab", "space", "up", "down", "left", "right"]
     keys += ["pageup", "pagedown", "home", "end", "ctrl+d", "ctrl+u", "ctrl+r", "ctrl+l", "ctrl+p", "f1", "backspace"]
     async with driven(where, busy()) as monitor:

@@ -28,6 +28,14 @@ def test_the_table_is_read_and_the_daemon_lets_it_stand(where: Path) -> None:
     assert load_settings({"data_dir": str(where)}, {}).file == where / "tq.toml"
 
 
+def test_no_motion_is_wished_for_by_the_file_the_environment_or_an_option(where: Path) -> None:
+    assert preferences_of(str(where), {"TEXTUAL_ANIMATIONS": "none"}).reduce_motion
+    assert preferences_of(str(where), {}).given(reduce_motion=True).reduce_motion
+    write(where, "[monitor]\nreduce_motion = true\nremember = false\n")
+    found = preferences_of(str(where), {})
+    assert (found.reduce_motion, found.remember) == (True, False)
+
+
 def test_options_go_before_the_file(where: Path) -> None:
     write(where, '[monitor]\ncharts = "braille"\nmouse = true\n')
     found = preferences_of(str(where), {}).given(charts="ascii", mouse=False, theme=None)

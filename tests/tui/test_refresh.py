@@ -170,17 +170,3 @@ async def test_what_changes_all_the_time_is_asked_at_its_pace_and_no_faster(wher
             one.refresher.wake()
             await one.clock.advance(0.25)
         assert one.count("queues") in (5, 6)
-
-
-async def test_what_is_wanted_soon_is_asked_for_a_second_after_the_last_time_and_once(where: Path) -> None:
-    async with asked(where) as one:
-        one.refresher.want({"queues": Want("queues", every_s=60.0)})
-        await settle()
-        await one.clock.advance(10.0)
-        assert one.count("queues") == 1
-        for _ in range(7):
-            one.refresher.soon("queues", "of no screen")
-            await one.clock.advance(0.25)
-        assert one.count("queues") == 3
-        await one.clock.advance(50.0)
-        assert one.count("queues") == 4

@@ -47,7 +47,7 @@ _log = logging.getLogger("tq.broker")
 _RULE: dict[str, type] = {
     "cron": str, "every_ms": int, "at": int, "tz": str, "jitter_ms": int, "only": list, "from_at": int, "until_at": int,
 }  # fmt: skip
-_MORE: dict[str, type] = {"misfire": str, "overlap": str, "paused": bool, "task": list, **ALERTS}
+_MORE: dict[str, type] = {"misfire": str, "overlap": str, "paused": bool, "task": list, "next_at": int, **ALERTS}
 NOT_IN_A_SCHEDULE = ("delay_ms", "due_at", "key", "unique", "unique_policy", "after", "after_any")
 """Options that say when, or name one task."""
 
@@ -283,6 +283,7 @@ class Schedules:
             one = replace(one, rule=rule.row(), made_at=desk.now, slots=(), missed=0, missed_at=0, boot=desk.boot)
             one = self._from_now(one, must=rule.cron != REBOOT)
         one = self._pause(one, args["paused"]) if args.get("paused", one.paused) != one.paused else one
+        one = self._next_at(one, args["next_at"]) if "next_at" in args else one
         one = self._alerts.timed(one, desk.now + AGAIN_MS if one.watched or one.untold else 0)
         desk.store.put_schedule(one)
         after = shown(one)
@@ -292,6 +293,8 @@ class Schedules:
             what = "paused" if one.paused else "resumed"
         else:
             what = "edited"
+        if known is not None and "next_at" in args:
+            before, after = {**(before or {}), "next_at": known.slot_at}, {**after, "next_at": one.slot_at}
         changed = [key for key in after if before is None or after[key] != before[key]]
         if changed:
             was = {key: before[key] for key in changed} if before is not None else None
@@ -325,6 +328,17 @@ class Schedules:
         if must and not slot:
             raise UsageError(f"schedule {one.name!r}: expected a rule that comes due some day, got one that never does.")
         return replace(one, slot_at=slot, due_at=slot + rule.delay(one.name, slot) if slot and not one.paused else 0)
+
+    def _next_at(self, one: Schedule, slot: int) -> Schedule:
+        """The schedule with this slot as its next, and those before it skipped; with 0 none comes any more."""
+        rule = rule_of(one.rule)
+        if one.paused or rule.cron == REBOOT:
+            why = "it is paused" if one.paused else "it comes due at boot"
+            raise UsageError(f"schedule {one.name!r}: expected one whose slots come, {why}.")
+        if slot and (not self._desk.now < slot <= LAST_MS or next(rule.slots(slot - 1, one.made_at), 0) != slot):
+            raise UsageError(f"schedule {one.name!r}: next_at: expected a slot of its rule that is to come, or 0, got {slot}.")
+        waiting = one.due_at if one.slots else 0  # a slot that has come waits for room
+        return replace(one, slot_at=slot, due_at=waiting or (slot + rule.delay(one.name, slot) if slot else 0))
 
     def _pause(self, one: Schedule, paused: bool) -> Schedule:
         if paused:

@@ -144,7 +144,7 @@ def config_check(client: Client, _values: dict[str, Any]) -> int:
 
 def config_set(client: Client, values: dict[str, Any]) -> int:
     """By the daemon, or, where none runs, in the file alone."""
-    from tq.cli.pairs import pairs_of
+    from tq.cli.several import pairs_of
 
     changes = pairs_of("config set", values["changes"])
     try:
@@ -185,7 +185,7 @@ def _refuse(errors: list[dict[str, Any]]) -> None:
 
 
 def demo(_client: Client, values: dict[str, Any]) -> int:
-    from tq.demo import run
+    from tq.demo.show import run
 
     return run(keep=values["keep"])
 

@@ -163,16 +163,21 @@ START = (
     Option("--app", "The module with the handlers: package.module, module:app or path/file.py."),
     Option("--workers", "Worker processes (default: one for each CPU)."), Option("--slots", "Tasks at a time in each worker (default 1)."),
     Option("--min-workers", "The fewest, if their number is to follow the work."), Option("--max-workers", "The most, in that case."),
-    Option("--log-level", "debug, info, warning or error."),
-    Option("--grace", "How long running tasks may go on when it stops (default 25s)."),
+    Option("--log-level", "debug, info, warning or error."), Option("--grace", "How long tasks may go on when it stops (default 25s)."),
     Option("--foreground", "Stay in the foreground and log to stderr.", "flag"),
     Option("--reload", "For development: replace the workers when the application's files change.", "flag"),
 )  # fmt: skip
 MONITOR = (
-    Option("--read-only", "Show everything, change nothing; the daemon refuses what would.", "flag"),
+    Option("--read-only", "Change nothing: the daemon refuses what would.", "flag"), Option("--reduce-motion", "Nothing flashes.", "flag"),
     Option("--theme", "tq-dark, tq-light, tq-contrast, tq-mono, tq-ansi, or one of Textual's own."),
+    Option("--demo", "A busy instance of its own, gone when you leave; no daemon of yours is looked at.", "flag"),
     Option("--charts", "block, braille or ascii."), Option("--ascii", "Nothing but plain characters.", "flag"),
     Option("--no-color", "No colours, as with NO_COLOR=1.", "flag"), Option("--no-mouse", "Leave the mouse to the terminal.", "flag"),
+    Option("--web", "Serve it to browsers on this machine, which change nothing, until ctrl+c; needs the extra tq[web].", "flag"),
+    Option("--port", "With --web: the port (default: one that is free)."),
+    Option("--allow-writes", "With --web: the pages may change everything.", "flag"),
+    Option("--sessions", "With --web: how many pages may be open (default 4)."),
+    Option("--idle", "With --web: a page that nobody has used for so long is disconnected (default 30m)."),
 )  # fmt: skip
 
 COMMANDS: dict[str, Command] = {
@@ -471,23 +476,15 @@ def _yes(flag: str, value: object) -> bool:
 
 
 def _pairs(flag: str, value: object) -> dict[str, str]:
-    from tq.cli.pairs import pairs_of
+    from tq.cli.several import pairs_of
 
     return pairs_of(flag, value)
 
 
 def _ids(flag: str, value: object) -> list[int]:
-    """Ids from numbers and words such as ``17,18``."""
-    found: list[int] = []
-    for given in value if isinstance(value, list) else [value]:
-        if type(given) is int and 0 < given < 1 << 63:
-            found.append(given)
-            continue
-        for word in given.split(",") if type(given) is str else [given]:
-            if type(word) is not str or not _is_id(word):
-                refuse(flag, f"expected ids of tasks such as 17,18, got {given!r}")
-            found.append(int(word))
-    return found
+    from tq.cli.several import ids_of
+
+    return ids_of(flag, value)
 
 
 def _slots(flag: str, value: object) -> int:
@@ -500,7 +497,8 @@ def _uses(flag: str, value: object) -> dict[str, int]:
     return uses_of(flag, value)
 
 
-def _is_id(word: str) -> bool:
+def is_id(word: str) -> bool:
+    """Whether it may be the id of a task."""
     return word.isascii() and word.isdigit() and len(word) < 19 and int(word) > 0
 
 
@@ -586,7 +584,7 @@ def task_ids(call: Call, words: Iterable[str]) -> list[int]:
             if not newest:
                 raise NoSuchTask("@last: expected a task, but there is none. Enqueue one first.")
             found.append(newest[0]["id"])
-        elif _is_id(word):
+        elif is_id(word):
             found.append(int(word))
         else:
             raise UsageError(f"expected the id of a task (a number, or @last), got {word!r}. `tq list` shows them.")

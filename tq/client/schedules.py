@@ -25,11 +25,16 @@ KEEP: Any = object()
 """Says that a payload stays as it is: None is one, too."""
 
 
-def _set(name: str, kind: str | None, payload: object, options: Options | None, when: Mapping[str, Any]) -> Body:
-    """The arguments of ``set_schedule``. UsageError names what cannot be."""
+def rule_args(when: Mapping[str, Any], now_ms: int) -> Body:
+    """What ``set_schedule`` takes for these words of ``tq.schedule.When``, said at ``now_ms``. UsageError names what cannot be."""
     from tq.schedule import wire_when  # most programs have no schedules
 
-    found: Body = {"name": name, **wire_when(when, int(time.time() * 1000))}
+    return wire_when(when, now_ms)
+
+
+def _set(name: str, kind: str | None, payload: object, options: Options | None, when: Mapping[str, Any]) -> Body:
+    """The arguments of ``set_schedule``. UsageError names what cannot be."""
+    found: Body = {"name": name, **rule_args(when, int(time.time() * 1000))}
     task = [kind, None if payload is KEEP else encode(payload), wire_options(options) if options else None]
     return found if task == [None] * 3 else found | {"task": task}
 

@@ -194,7 +194,7 @@ class ConfigScreen(ListScreen):
     # what changed
 
     def apply(self, dirty: set[str]) -> None:
-        self.told(dirty)
+        self.told()
         if dirty & {"all", "settings", "settings:schema", "standing"}:
             self._show()
 

@@ -10,6 +10,7 @@ while others come and go.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any, ClassVar
 
 from textual.app import ComposeResult
@@ -22,8 +23,9 @@ from tui.paging import ListSource
 from tui.refresh import Want
 from tui.screens.dead_acts import ACTIONS, DeadActs
 from tui.screens.screen import entitle, explain
-from tui.screens.sorting import Order
+from tui.screens.sorting import Orders, SortedScreen
 from tui.state import Body
+from tui.telling import of_tries
 from tui.widgets.bars import Piece
 from tui.widgets.painting import Run
 from tui.widgets.panes import TextPane, TracebackPane
@@ -37,7 +39,6 @@ TOLD = 8
 """Newest tasks of a group that are listed."""
 REST = "rest"
 """The key of the group that has no name: what is beyond those that the daemon tells apart."""
-SORTS = ("count", "error", "type", "first", "last")
 
 
 def row_of(group: Body) -> Body:
@@ -70,7 +71,8 @@ def lines_of(group: Body, tasks: Sequence[Body], now_ms: int) -> list[list[Run]]
     ]
     for at, task in enumerate(tasks):
         label = f"  {task['label']}" if task.get("label") else ""
-        words = f"  {day(task['finished_at'])}  try {task.get('attempt')} of {int(task.get('retries') or 0) + 1}{label}"
+        tried = of_tries(task.get("attempt") or 0, task.get("retries") or 0).replace("/", " of ")
+        words = f"  {day(task['finished_at'])}  try {tried}{label}"
         lines.append([("tasks   " if not at else "        ", "head"), (str(task["id"]), "key"), (words, "text")])
     more = int(group["count"]) - len(tasks)
     if tasks and more > 0:
@@ -86,19 +88,20 @@ def errors_of(task: Mapping[str, Any]) -> list[tuple[int, Mapping[str, Any]]]:
     return list(found.items())
 
 
-class DeadScreen(DeadActs):
+class DeadScreen(DeadActs, SortedScreen):
     """The screen of the digit 6."""
 
     title_id = "dead"
     name_long, name_short, number = "Dead", "Dead", "6"
     AUTO_FOCUS = "#dead-list"
     ACTIONS: ClassVar[tuple[Action, ...]] = ACTIONS
-    sortable = SORTS
+    LIST = "dead-list"
+    ORDERS: ClassVar[Orders] = {one: itemgetter(one) for one in ("count", "error", "type", "first", "last")}
+    FIRST, RISING = "count", ("error", "type")
 
     def __init__(self) -> None:
         super().__init__()
         self._source = ListSource(lambda row: row["name"])
-        self._order = Order(SORTS, "count", ("error", "type"))
         self._about: tuple[object, ...] = ()
         self._tasks: tuple[str, Sequence[Body]] = ("", ())
         self._written: list[list[Run]] = []
@@ -119,9 +122,7 @@ class DeadScreen(DeadActs):
 
     def body(self) -> ComposeResult:
         glyphs = self.monitor.glyphs
-        table = PagedTable(self._columns(), self._source, glyphs=glyphs, id="dead-list")
-        table.sorted_by(self._order.column, self._order.down)
-        yield table
+        yield PagedTable(self._columns(), self._source, glyphs=glyphs, flashes=self.monitor.flashes, id=self.LIST)
         with Container(id="dead-panes"):
             yield TextPane(glyphs=glyphs, wrap=True, id="dead-group", classes="pane")
             yield TracebackPane(glyphs=glyphs, wrap=True, id="dead-trace", classes="pane")
@@ -136,10 +137,6 @@ class DeadScreen(DeadActs):
             Column("first", "FIRST", 12, lambda row: [(day(row["first"]), "dim")], shown_from=100),
             Column("last", "LAST", 8, lambda row: [(f"{age(now() - row['last'])} ago", "text")], right=True, ticks=True),
         ]
-
-    @property
-    def table(self) -> PagedTable:
-        return self.query_one("#dead-list", PagedTable)
 
     @property
     def _groups(self) -> dict[str, Body]:
@@ -166,13 +163,11 @@ class DeadScreen(DeadActs):
         if dirty & {"all", "dead", "tick"}:
             self._tell()
         self.table.tick(self.monitor.clock.ticks())
-        standing = self.monitor.feed.standing
-        for drawn in (*self.query(PagedTable), *self.query(TextPane)):
-            drawn.brush.faded = not standing.phase.connected and bool(standing.heard_ms)
+        self.fade()
 
     def _list(self) -> None:
         known = self.monitor.known
-        self._source.show(self._order.sorted(row_of(group) for group in known.rows("dead", "groups")))
+        self._source.show(self.order.sorted(row_of(group) for group in known.rows("dead", "groups")))
         if "dead" in known.lacking:
             explain(self.table, ("This daemon does not tell of its dead letters.", "dim"), (known.lacking["dead"], "dim"))
         elif known.get("dead") is None:
@@ -234,28 +229,13 @@ class DeadScreen(DeadActs):
         if rows:
             oldest = min(int(group["first_at"]) for group in rows)
             found.append(Piece(f"oldest {age(self.monitor.clock.now_ms() - oldest)}   "))
-        sign = self.monitor.glyphs.falling if self._order.down else self.monitor.glyphs.rising
-        return [*found, Piece(f"sort {self._order.column} {sign}", "$muted", "app.do('dead.sort')")]
+        return [*found, self.sign()]
 
     # what a person does
 
     def copy(self) -> None:
         """Copy what the pane of the error shows."""
         self.app.copy_to_clipboard(self.query_one(TracebackPane).text)
-
-    def sort(self, column: str) -> None:
-        """By this column; "" is the next one."""
-        self._order.by(column.strip())
-        self._sorted()
-
-    def invert(self) -> None:
-        """The other way round."""
-        self._order.turn()
-        self._sorted()
-
-    def _sorted(self) -> None:
-        self.table.sorted_by(self._order.column, self._order.down)
-        self.flush({"all"})
 
     def show_item(self, kind: str, name: str) -> bool:
         self.table.focus()
@@ -268,9 +248,6 @@ class DeadScreen(DeadActs):
 
     def on_paged_table_marks_changed(self) -> None:
         self.lines()
-
-    def on_paged_table_sort_asked(self, event: PagedTable.SortAsked) -> None:
-        self.sort(event.column)
 
     def on_paged_table_opened(self) -> None:
         if "tasks" in self.monitor.MODES:

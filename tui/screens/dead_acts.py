@@ -1,15 +1,14 @@
 """What a person does to dead letters, a group at a time: retry, at once or spread, discard, export.
 
 For: ``DeadActs``, which the screen is; ``ACTIONS``.
-Not for: what is shown (dead), one task (its own page), files (exporting).
+Not for: what is shown (dead), one task (its own page), exports (export_acts).
 Runs in: the monitor, on Textual.
 Promises: each act counts first, and the daemon refuses it if by then they are others; what is discarded is typed as a number.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from typing import Any
 
 from tq.config.tables import spoken
@@ -18,13 +17,13 @@ from tq.model import duration_ms
 from tq.query.terms import written
 from tui.actions import Action, Context
 from tui.formats import age, clip, counted
-from tui.screens.exporting import create, export
+from tui.screens.export_acts import PAGE, Pages, export_tasks, export_title, found, may_export
 from tui.screens.screen import MonitorScreen
+from tui.screens.sorting import sort_actions
 from tui.state import Body
 from tui.widgets.confirm import Question
-from tui.widgets.form import Field, Form
 
-PAGE, PARTS = 500, 6
+PARTS = 6
 SPREAD_MOST, STEPS = 10_000, 60
 """Tasks that are spread, and the most instants at which some of them come."""
 
@@ -109,7 +108,7 @@ class DeadActs(MonitorScreen):
 
     async def _spread(self, groups: Sequence[tuple[Body, int]], over_ms: int) -> str:
         """Retry them in equal steps of time, the oldest first; what became of it, in words."""
-        ids = sorted([row["id"] for group, _ in groups async for rows in self._pages(group) for row in rows])[:SPREAD_MOST]
+        ids = sorted([row["id"] for group, _ in groups async for rows in found(self.monitor, _which(group)) for row in rows])[:SPREAD_MOST]
         steps = max(min(STEPS, len(ids)), -(-len(ids) // PAGE))
         retried = 0
         try:
@@ -146,38 +145,13 @@ class DeadActs(MonitorScreen):
     async def export(self, words: str = "") -> None:
         """Write the groups' tasks to a file; without ``words`` its name is asked for."""
         monitor, groups = self.monitor, list(self.chosen)
-        stamp = datetime.fromtimestamp(monitor.clock.now_ms() // 1000, UTC)
-        made = []
 
-        async def save(texts: dict[str, str]) -> None:
-            made.append(create(texts["file"]))
-
-        if words.strip():
-            await save({"file": words})
-        else:
-            field = Field("file", "file", f"dead-{stamp:%Y%m%d-%H%M%S}.ndjson", "a name that ends in .ndjson (exact) or .csv")
-            says = counted(sum(int(group["count"]) for group in groups), "task")
-            if not await monitor.push_screen_wait(Form("Export", says, [field], "Export", save)):
-                return
-
-        async def pages() -> AsyncIterator[Sequence[Body]]:
+        async def pages() -> Pages:
             for group in groups:
-                async for rows in self._pages(group):
+                async for rows in found(monitor, _which(group)):
                     yield rows
 
-        number = await export(made[0], pages())
-        monitor.say(f"Exported {counted(number, 'task')} to {made[0].absolute()}")
-
-    async def _pages(self, group: Body) -> AsyncIterator[Sequence[Body]]:
-        """The group's tasks as the daemon has them, uncleaned: what is written to a file is exact."""
-        before: Any = None
-        while True:
-            answer = await self.monitor.feed.call("find", {**_which(group), "limit": PAGE, **({"before": before} if before else {})})
-            if answer["tasks"]:
-                yield answer["tasks"]
-            before = answer["next"]
-            if not before:
-                return
+        await export_tasks(monitor, "dead", words, sum(int(group["count"]) for group in groups), pages())
 
 
 def _which(group: Body) -> dict[str, Any]:
@@ -210,11 +184,12 @@ ACTIONS = (
     ),
     Action(
         id="dead.export", title="Export", help="Write all of the group, or of the marked ones, to a file: NDJSON, or CSV by its ending.",
-        keys="x", run=lambda context: context.screen.export(context.words), screen="dead", applies=_some, words=("export",),
-        takes="[FILE]", footer=14, group="Dead",
+        keys="x", run=lambda context: context.screen.export(context.words), screen="dead", words=("export",), says=export_title,
+        applies=lambda context: may_export(context) and _some(context), takes="[FILE]", footer=14, group="Dead",
     ),
     Action(
-        id="dead.tasks", title="Tasks of the group", help="Show the tasks of the group, as a filter, on the screen of the tasks.", keys="t",
+        id="dead.tasks", title="Tasks of the group", keys="t",
+        help="Show the tasks of the group, as a filter, on the screen of the tasks; enter does the same.",
         run=lambda context: context.screen.tasks(), screen="dead", applies=_has_tasks, words=("show-tasks",), footer=13, short="Tasks",
         group="Dead",
     ),
@@ -222,13 +197,5 @@ ACTIONS = (
         id="dead.copy", title="Copy the error", help="Copy the error of the newest task of the group, with its traceback.", keys="y",
         run=lambda context: context.screen.copy(), screen="dead", applies=_some, words=("copy",), footer=16, short="Copy", group="Dead",
     ),
-    Action(
-        id="dead.sort", title="Sort", help="Sort by the next column, or by the one that is named.", keys="s",
-        run=lambda context: context.screen.sort(context.words), screen="dead", words=("sort",), takes="[COLUMN]",
-        choices=lambda context: context.screen.sortable, footer=20, group="Dead",
-    ),
-    Action(
-        id="dead.invert", title="Turn the order round", help="Turn the order of the list round.", keys="I,f6",
-        run=lambda context: context.screen.invert(), screen="dead", words=("invert",), footer=0, group="Dead",
-    ),
+    *sort_actions("dead", "Dead"),
 )  # fmt: skip

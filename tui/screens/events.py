@@ -21,7 +21,7 @@ from tui.documents import cut
 from tui.eventlog import KEEP_MOST, SYSTEM, EventLog
 from tui.formats import ASCII, clock, count, counted, day, duration
 from tui.refresh import Want
-from tui.screens.lists import ListScreen, has_row
+from tui.screens.lists import SOON_S, ListScreen, has_row
 from tui.screens.screen import entitle
 from tui.state import Body
 from tui.widgets.bars import Line, Piece
@@ -45,7 +45,7 @@ def _filtered(context: Context) -> Any:
 ACTIONS = (
     Action(
         id="events.open", title="Open", help="Show what the event is about: its queue, schedule, worker or task.",
-        run=lambda context: context.screen.open(), screen="events", words=("open",), applies=has_row, footer=0, group=GROUP,
+        run=lambda context: context.screen.open(), screen="events", by="enter", words=("open",), applies=has_row, footer=0, group=GROUP,
     ),
     Action(
         id="events.filter", title="Filter", help="Choose by words: queue paused -1000 are events with the first two and without the last.",
@@ -80,7 +80,6 @@ class EventsScreen(ListScreen):
     title_id = "events"
     name_long, name_short, number = "Events", "Event", "7"
     LIST, TOPIC, AUTO_FOCUS = "event-list", "events", "#event-list"
-    STIRS = ("events",)
     ACTIONS = ACTIONS
     ORDERS: ClassVar[Mapping[str, Any]] = {}
 
@@ -99,7 +98,7 @@ class EventsScreen(ListScreen):
         return self._log
 
     def wants(self) -> Mapping[str, Want]:
-        return {"events": Want("events", self.events_here.news, every_s=ASK_S)}
+        return {"events": Want("events", self.events_here.news, every_s=SOON_S, of=self.stood, rest_s=ASK_S)}
 
     def body(self) -> ComposeResult:
         glyphs = self.monitor.glyphs
@@ -170,7 +169,7 @@ class EventsScreen(ListScreen):
     # what changed
 
     def apply(self, dirty: set[str]) -> None:
-        self.told(dirty)
+        self.told()
         known, standing, log = self.monitor.known, self.monitor.feed.standing, self.events_here
         boot = (standing.hello or {}).get("boot")
         if boot != self._boot and standing.phase.connected:

@@ -1,10 +1,11 @@
 """Tasks in a file, as NDJSON or CSV.
 
 For: ``create`` (the file) and ``export`` (pages of tasks into it).
-Not for: which tasks (screens), what the command line prints (``tq list --json``).
+Not for: which tasks (screens), asking where to (export_acts), what the command line prints (``tq list --json``).
 Runs in: the monitor's event loop; writes page by page.
-Promises: a file that is there already is not touched, and nobody else may read the new one; NDJSON is ASCII and exact; in CSV no cell
-begins what a spreadsheet would compute, and nothing steers a terminal; an export that is broken off leaves no file.
+Promises: a file that is there already is touched only if that is said, and then only replaced by one that is whole; nobody else may
+read the new one; NDJSON is ASCII and exact; in CSV no cell begins what a spreadsheet would compute, and nothing steers a terminal; an
+export that is broken off leaves no file.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tq.client.core import decode
 from tq.model import safe_text
@@ -82,32 +83,58 @@ def table(rows: Sequence[Row], *, head: bool) -> str:
     return out.getvalue()
 
 
-def create(name: str) -> Path:
-    """The new, empty file of this name. ValueError: its ending says no form, or it cannot be made."""
-    path = Path(name.strip()).expanduser()
+class Out(NamedTuple):
+    """Where tasks go: the file that there is in the end, and the one that is written, which takes its place once it is whole."""
+
+    path: Path
+    part: Path
+
+
+class Exists(ValueError):
+    """There is a file at ``path`` already."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path}: there is a file of this name")
+        self.path = path
+
+
+def create(name: str, *, over: bool = False) -> Out:
+    """The new, empty file of this name, to replace the one that is there if ``over``. Exists: there is one; ValueError: its ending says
+    no form, or it cannot be made."""
+    try:
+        path = Path(name.strip()).expanduser()
+    except RuntimeError:  # ~somebody
+        path = Path(name.strip())
     if path.suffix not in ENDINGS:
         raise ValueError(f"expected a name that ends in {' or '.join(ENDINGS)}, got {name.strip()!r}")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part") if over else path
     try:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    except OSError as error:
+        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError as error:
+        if path.is_file() and not over:
+            raise Exists(path) from None
         raise ValueError(f"{path}: expected a file that can be made: {error.strerror}") from None
-    return path
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: expected a file that can be made: {getattr(error, 'strerror', error)}") from None
+    return Out(path, part)
 
 
-async def export(path: Path, pages: AsyncIterator[Sequence[Row]]) -> int:
+async def export(out: Out, pages: AsyncIterator[Sequence[Row]]) -> int:
     """Write the tasks of these pages into a file made by ``create``; how many they were. ValueError: it cannot be written."""
     number = 0
     done = False
     try:
-        with path.open("a", encoding="utf-8") as file:
+        with out.part.open("a", encoding="utf-8") as file:
             async for rows in pages:
-                file.write(table(rows, head=not number) if path.suffix == ".csv" else ndjson(rows))
+                file.write(table(rows, head=not number) if out.path.suffix == ".csv" else ndjson(rows))
                 number += len(rows)
+        if out.part != out.path:
+            os.replace(out.part, out.path)
         done = True
     except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}; nothing was exported") from None
+        raise ValueError(f"{out.path}: {error.strerror}; nothing was exported") from None
     finally:
         if not done:
             with suppress(OSError):
-                os.unlink(path)
+                os.unlink(out.part)
     return number

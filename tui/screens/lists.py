@@ -9,23 +9,21 @@ looks at what it does not push; an order is chosen by key as well as by mouse; a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tui.actions import Action, Context
-from tui.screens.screen import MonitorScreen, explain
+from tui.actions import Context
+from tui.screens.screen import explain
+from tui.screens.sorting import SortedScreen
 from tui.state import Body
 from tui.widgets.bars import Piece
 from tui.widgets.charts import Drawn
 from tui.widgets.painting import Run, Runs
-from tui.widgets.panes import TextPane
-from tui.widgets.table import PagedTable
 
-IDLE_S = 10.0
-"""How often something is asked for while the daemon tells of no change."""
+SOON_S, IDLE_S = 1.0, 10.0
+"""How often something is asked for after the daemon has told of a change, and while it tells of none."""
 WAITING, ABSENT = "Waiting for the daemon's answer.", "Nothing has been read yet: no daemon answers."
-Orders = Mapping[str, Callable[[Body], Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,26 +70,14 @@ class Card(Drawn):
         return [list(line) for line in self._text[:height]]
 
 
-class ListScreen(MonitorScreen):
-    """A screen with one list in front. ``LIST`` is the table's id, ``TOPIC`` what it shows, ``ORDERS`` its columns that rows can be
-    ordered by; ``order`` the one that is, and whether downwards."""
+class ListScreen(SortedScreen):
+    """A screen with one list in front. ``TOPIC`` is what it shows."""
 
-    LIST: ClassVar[str]
     TOPIC: ClassVar[str]
-    KEY: ClassVar[str] = "name"
-    """What names a row."""
-    ORDERS: ClassVar[Orders] = {}
-    STIRS: ClassVar[tuple[str, ...]] = ()
-    """Topics that are asked for again soon after something happened."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.order = (next(iter(self.ORDERS), ""), False)
         self._sought = ""
-
-    @property
-    def table(self) -> PagedTable:
-        return self.query_one(f"#{self.LIST}", PagedTable)
 
     @property
     def here(self) -> Body | None:
@@ -112,43 +98,17 @@ class ListScreen(MonitorScreen):
         """Their names."""
         return [str(row[self.KEY]) for row in self.chosen]
 
-    def ordered(self, rows: Iterable[Body]) -> list[Body]:
-        """The rows in the order that was chosen."""
-        name, falling = self.order
-        return sorted(rows, key=self.ORDERS[name], reverse=falling)
+    def stood(self) -> object:
+        """What most answers depend on: the daemon's totals, which it pushes when anything has happened."""
+        return (self.monitor.known.totals,)
 
-    def next_order(self) -> None:
-        """By the next column."""
-        names = list(self.ORDERS)
-        self._order_by(names[(names.index(self.order[0]) + 1) % len(names)], False)
-
-    def turn_order(self) -> None:
-        """The other way round."""
-        self._order_by(self.order[0], not self.order[1])
-
-    def on_paged_table_sort_asked(self, event: PagedTable.SortAsked) -> None:
-        if event.table.id == self.LIST and event.column in self.ORDERS:
-            self._order_by(event.column, event.column == self.order[0] and not self.order[1])
-
-    def _order_by(self, name: str, falling: bool) -> None:
-        self.order = (name, falling)
-        self.table.sorted_by(name, falling)
-        self.flush({"all"})
-
-    def on_mount(self) -> None:
-        if self.ORDERS:
-            self.table.sorted_by(*self.order)
-
-    def told(self, dirty: set[str]) -> None:
-        """What each screen does first: ask again, tell the time, show what is no longer sure as such."""
+    def told(self) -> None:
+        """What each screen does first: tell the time, show what is no longer sure as such."""
         monitor = self.monitor
-        if "totals" in dirty:
-            monitor.refresher.soon(*self.STIRS)
-        seconds, cut_off = monitor.clock.ticks(), not monitor.feed.standing.phase.connected
-        for table in self.query(PagedTable):
+        seconds = monitor.clock.ticks()
+        for table in self.tables:
             table.tick(seconds)
-        for drawn in (*self.query(Drawn), *self.query(PagedTable), *self.query(TextPane)):
-            drawn.brush.faded = cut_off and bool(monitor.feed.standing.heard_ms)
+        self.fade()
 
     def explained(self, *empty: tuple[str, str]) -> None:
         """Say in an empty list why it is: ``empty``, or that nothing is known yet."""
@@ -179,20 +139,6 @@ class ListScreen(MonitorScreen):
         """The rows have come: see whether one is wanted."""
         if self._sought:
             self.seek(self._sought)
-
-
-def order_actions(screen: str, group: str) -> tuple[Action, ...]:
-    """What chooses the order of a screen's list."""
-    return (
-        Action(
-            id=f"{screen}.sort", title="Sort", help="Order the list by the next column; a click on a title does the same.", keys="s",
-            run=lambda context: context.screen.next_order(), screen=screen, words=("sort",), footer=45, group=group,
-        ),
-        Action(
-            id=f"{screen}.turn", title="Turn the order", help="Order the list the other way round.", keys="I",
-            run=lambda context: context.screen.turn_order(), screen=screen, words=("turn",), footer=0, group=group,
-        ),
-    )  # fmt: skip
 
 
 def has_row(context: Context) -> bool:

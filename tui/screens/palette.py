@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
+from textual.widgets import Input
 
 from tui.actions import Action, shown_keys
 
@@ -29,7 +30,8 @@ class ActionProvider(Provider):
         here = context.screen.title_id if context.screen is not None else ""
         found = [action for action in monitor.registry.on(here) if action.available(context) and action.takes[:1] in ("", "[")]
         themes = [("Theme: " + name, monitor.registry["set"], f"theme {name}") for name in sorted(monitor.available_themes)]
-        return [(action.title_in(context), action, "") for action in found] + themes
+        views = [(f"View: {name}", monitor.registry["view"], name) for name in sorted(monitor.memory.kept.views)]
+        return [(action.title_in(context), action, "") for action in found] + views + themes
 
     def _help(self, action: Action) -> str:
         keys = action.by or shown_keys(cast("MonitorApp", self.app).keys_by_id.get(action.id, action.keys))
@@ -50,6 +52,13 @@ class ActionProvider(Provider):
                 yield Hit(score, matcher.highlight(title), run, text=title, help=self._help(action))
 
 
+class Palette(CommandPalette):
+    """The palette with a cursor that stands still, as in every other line of the monitor."""
+
+    def on_mount(self) -> None:
+        self.query_one(Input).cursor_blink = False
+
+
 def open_palette(app: MonitorApp) -> None:
     """Open it over the screen in front."""
-    app.push_screen(CommandPalette(providers=[ActionProvider], placeholder="What do you want to do?"))
+    app.push_screen(Palette(providers=[ActionProvider], placeholder="What do you want to do?"))

@@ -93,7 +93,7 @@ class Prompt(ModalScreen[None]):
         except ValueError as error:
             self.query_one("#choices", Line).show([Piece(f" {error}", "bold $bad")])
             return
-        monitor.typed.append(text)
+        monitor.memory.command(text.strip())
         self.dismiss()
         self.app.call_later(monitor.carry_out, action, words, told=True)
 
@@ -128,7 +128,7 @@ class Prompt(ModalScreen[None]):
 
     def _earlier(self, step: int) -> None:
         """A line that was typed before."""
-        typed, line = self._monitor.typed, self.query_one(Input)
+        typed, line = self._monitor.memory.kept.commands, self.query_one(Input)
         if not typed:
             return
         here = typed.index(line.value) if line.value in typed else len(typed)

@@ -20,6 +20,7 @@ from tui.actions import Action, Context
 from tui.formats import cleaned, counted
 from tui.screens.queue_settings import SETTINGS, back_to, changes_of, texts_of
 from tui.screens.screen import MonitorScreen
+from tui.screens.sorting import sort_actions
 from tui.state import Body
 from tui.widgets.confirm import Question
 from tui.widgets.form import Field, Form
@@ -196,6 +197,10 @@ def _shown_names(context: Context) -> list[str]:
 
 ACTIONS = (
     Action(
+        id="queues.open", title="Page", help="All of the queue on a page of its own.", run=lambda context: context.screen.open(),
+        screen="queues", applies=_listed, by="enter", words=("open",), footer=0, group="Queues",
+    ),
+    Action(
         id="queues.pause", title="Pause or resume", help="Pause the queue, or those that are marked; resume them if all are paused.",
         keys="p", run=lambda context: context.screen.pause(), screen="queues", writes=True, applies=_some, says=_pause_title,
         words=("pause",), footer=10, short="Pause/Resume", group="Queues",
@@ -225,15 +230,7 @@ ACTIONS = (
         run=lambda context: context.screen.purge(), screen="queues", weight=4, writes=True, applies=_one, words=("purge",),
         footer=18, group="Queues",
     ),
-    Action(
-        id="queues.sort", title="Sort", help="Sort by the next column, or by the one that is named.", keys="s",
-        run=lambda context: context.screen.sort(context.words), screen="queues", applies=_listed, words=("sort",), takes="[COLUMN]",
-        choices=lambda context: context.screen.sortable, footer=20, group="Queues",
-    ),
-    Action(
-        id="queues.invert", title="Turn the order round", help="Turn the order of the list round.", keys="I,f6",
-        run=lambda context: context.screen.invert(), screen="queues", applies=_listed, words=("invert",), footer=0, group="Queues",
-    ),
+    *sort_actions("queues", "Queues"),
     Action(
         id="queues.go", title="Go to a queue", help="Put the cursor on the queue of this name.",
         run=lambda context: context.screen.go(context.words), screen="queues", applies=_listed, words=("queue",), takes="NAME",

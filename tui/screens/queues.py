@@ -10,6 +10,7 @@ history is asked for the queues that are seen.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any, ClassVar
 
 from textual.app import ComposeResult
@@ -23,7 +24,7 @@ from tui.refresh import Want
 from tui.screens.queue_acts import ACTIONS, QueueActs
 from tui.screens.queue_words import BUCKETS, STEP_S, More, course_of, fail_style, lines_of, row_of
 from tui.screens.screen import entitle, explain
-from tui.screens.sorting import Order
+from tui.screens.sorting import Orders, SortedScreen
 from tui.state import Body
 from tui.widgets.bars import Piece
 from tui.widgets.painting import Run
@@ -35,7 +36,7 @@ REST_S, LOOK_S = 0.15, 5.0
 SEEN_MOST = 40
 """Queues whose history is asked for."""
 RESTS_S = 30.0
-SORTS = ("name", "state", "pending", "running", "used", "retrying", "failed")
+KNOWN = ("name", "state", "pending", "running", "used", "retrying", "failed")
 """Columns of which every queue's value is known; history is there only for what is seen."""
 
 
@@ -119,14 +120,8 @@ class OfQueues(QueueActs):
             self._written = lines
             pane.show_lines(lines, stay=True)
 
-    def fade(self) -> None:
-        """Draw dim what is no longer sure."""
-        standing = self.monitor.feed.standing
-        for drawn in (*self.query(PagedTable), *self.query(TextPane)):
-            drawn.brush.faded = not standing.phase.connected and bool(standing.heard_ms)
 
-
-class QueuesScreen(OfQueues):
+class QueuesScreen(OfQueues, SortedScreen):
     """The screen of the digit 2."""
 
     title_id = "queues"
@@ -134,19 +129,18 @@ class QueuesScreen(OfQueues):
     AUTO_FOCUS = "#queue-list"
     ACTIONS: ClassVar[tuple[Action, ...]] = ACTIONS
     lists = True
-    sortable = SORTS
+    LIST = "queue-list"
+    ORDERS: ClassVar[Orders] = {one: itemgetter(one) for one in KNOWN}
+    FIRST, RISING = "pending", ("name", "state")
 
     def __init__(self) -> None:
         super().__init__()
         self._source = ListSource(lambda row: row["name"])
-        self._order = Order(SORTS, "pending", ("name", "state"))
         self._seen: tuple[str, ...] = ()
 
     def body(self) -> ComposeResult:
         glyphs = self.monitor.glyphs
-        table = PagedTable(self._columns(), self._source, glyphs=glyphs, id="queue-list")
-        table.sorted_by(self._order.column, self._order.down)
-        yield table
+        yield PagedTable(self._columns(), self._source, glyphs=glyphs, flashes=self.monitor.flashes, id=self.LIST)
         yield TextPane(glyphs=glyphs, wrap=True, id="queue-pane", classes="pane")
 
     def _columns(self) -> list[Column]:
@@ -173,10 +167,6 @@ class QueuesScreen(OfQueues):
             ),
             Column("course", "5 MIN", 10, lambda row: [(spark(row["course"], 10, glyphs), "live")], sorts=False, shown_from=80),
         ]
-
-    @property
-    def table(self) -> PagedTable:
-        return self.query_one("#queue-list", PagedTable)
 
     @property
     def names(self) -> Sequence[str]:
@@ -211,7 +201,7 @@ class QueuesScreen(OfQueues):
         known, glyphs = self.monitor.known, self.monitor.glyphs
         rows = [row_of(row, course_of(known.history(row["name"], STEP_S)), glyphs) for row in known.rows("queues", "queues")]
         table = self.table
-        self._source.show(self._order.sorted(rows))
+        self._source.show(self.order.sorted(rows))
         if "queues" in known.lacking:
             explain(table, ("This daemon does not tell of its queues.", "dim"), (known.lacking["queues"], "dim"))
         elif known.get("queues") is None:
@@ -237,26 +227,11 @@ class QueuesScreen(OfQueues):
         paused = sum(bool(row.get("paused") or row.get("held")) for row in rows)
         found = [Piece(f"{marked:,} marked   ", "bold")] if marked else []
         found.append(Piece(f"{counted(len(rows), 'queue')}   {short(pending)} pending   ", ""))
-        sign = glyphs.falling if self._order.down else glyphs.rising
         if paused:
             found.append(Piece(f"{glyphs.paused} {paused:,} paused or held   ", "$warn"))
-        return [*found, Piece(f"sort {self._order.column} {sign}", "$muted", "app.do('queues.sort')")]
+        return [*found, self.sign()]
 
     # what a person does
-
-    def sort(self, column: str) -> None:
-        """By this column; "" is the next one."""
-        self._order.by(column.strip())
-        self._sorted()
-
-    def invert(self) -> None:
-        """The other way round."""
-        self._order.turn()
-        self._sorted()
-
-    def _sorted(self) -> None:
-        self.table.sorted_by(self._order.column, self._order.down)
-        self.flush({"all"})
 
     def go(self, name: str) -> None:
         """The cursor to this queue. ValueError: there is none."""
@@ -278,11 +253,13 @@ class QueuesScreen(OfQueues):
     def on_paged_table_marks_changed(self) -> None:
         self.lines()
 
-    def on_paged_table_sort_asked(self, event: PagedTable.SortAsked) -> None:
-        self.sort(event.column)
+    def on_paged_table_opened(self) -> None:
+        self.open()
 
-    def on_paged_table_opened(self, event: PagedTable.Opened) -> None:
-        self.app.push_screen(QueuePage(str(event.key)))
+    def open(self) -> None:
+        """All of the queue under the cursor on the whole screen."""
+        if self.table.cursor_key is not None:
+            self.app.push_screen(QueuePage(str(self.table.cursor_key)))
 
 
 class QueuePage(OfQueues):

@@ -1,7 +1,7 @@
 """The schedules: what comes again and again, when next, and how it went.
 
 For: the list, what the schedule under the cursor sends and when, its last runs, and the slots of the next day.
-Not for: reckoning slots and reading expressions (the daemon), making and editing schedules (``tq schedule``).
+Not for: reckoning slots and reading expressions (the daemon), making, editing and skipping (schedule_acts).
 Runs in: the monitor, on Textual.
 Promises: a schedule is removed only after its name was typed; every time is in the zone that is shown everywhere; slots that nobody has
 reckoned are not drawn as if somebody had.
@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from operator import itemgetter
 from typing import Any, ClassVar
 
 from textual.app import ComposeResult
@@ -23,8 +25,10 @@ from tui.documents import JsonText, cut
 from tui.formats import ASCII, NOTHING, clip, clock, counted, day, duration
 from tui.paging import ROWS_MOST, ListSource
 from tui.refresh import Want
-from tui.screens.lists import IDLE_S, Brief, Card, ListScreen, Orders, briefs, has_row, order_actions
+from tui.screens import schedule_acts
+from tui.screens.lists import IDLE_S, SOON_S, Brief, Card, ListScreen, briefs, has_row
 from tui.screens.screen import entitle, explain
+from tui.screens.sorting import Orders, sort_actions
 from tui.state import Body
 from tui.widgets.bars import Piece
 from tui.widgets.confirm import Question
@@ -76,7 +80,7 @@ ACTIONS = (
     Action(
         id="schedules.open", title="Runs", help="Go to the last runs of the schedule; on a run, open its task.",
         run=lambda context: context.screen.open(), says=lambda context: "Open task" if context.screen.in_runs else "Runs",
-        screen="schedules", words=("open",), applies=has_row, footer=0, group=GROUP,
+        screen="schedules", by="enter", words=("open",), applies=has_row, footer=0, group=GROUP,
     ),
     Action(
         id="schedules.trigger", title="Trigger now…", short="Trigger…", keys="t",
@@ -103,7 +107,21 @@ ACTIONS = (
         keys="D", run=lambda context: context.screen.drop(context.words), weight=3, writes=True, screen="schedules", words=("remove",),
         takes="[NAME]", choices=_names, applies=has_row, twin=_twin("remove"), footer=20, group=GROUP,
     ),
-    *order_actions("schedules", GROUP),
+    Action(
+        id="schedules.edit", title="Edit", help="Rule, zone, task and policies of the schedule in a form; u takes a change back.",
+        keys="e", run=lambda context: context.screen.edit(context.words), writes=True, screen="schedules", words=("edit",), takes="[NAME]",
+        choices=_names, applies=has_row, footer=17, group=GROUP,
+    ),
+    Action(
+        id="schedules.new", title="New", help="Make a schedule in a form: what it sends or runs, and when.", keys="plus",
+        run=lambda context: context.screen.new(), writes=True, screen="schedules", words=("new",), footer=18, group=GROUP,
+    ),
+    Action(
+        id="schedules.skip", title="Skip next", help="Leave out the next slot of the schedule, or of those marked; u takes it back.",
+        keys="i", run=lambda context: context.screen.skip(context.words), writes=True, screen="schedules", words=("skip",),
+        takes="[NAME]", choices=_names, applies=has_row, footer=19, group=GROUP,
+    ),
+    *sort_actions("schedules", GROUP),
 )  # fmt: skip
 
 
@@ -113,15 +131,12 @@ class SchedulesScreen(ListScreen):
     title_id = "schedules"
     name_long, name_short, number = "Schedules", "Sched", "5"
     LIST, TOPIC, AUTO_FOCUS = "schedule-list", "schedules", "#schedule-list"
-    STIRS = ("schedules", "schedules:tasks")
     ACTIONS = ACTIONS
     ORDERS: ClassVar[Orders] = {
-        "next": lambda row: (row["next_at"] or 1 << 62, row["name"]),
-        "name": lambda row: row["name"],
-        "state": lambda row: (row["word"], row["name"]),
-        "last": lambda row: (-row["last_at"], row["name"]),
-        "drift": lambda row: (-(row["drift"] or 0), row["name"]),
-    }
+        "next": lambda row: row["next_at"] or None, "name": itemgetter("name"), "state": itemgetter("word"),
+        "last": lambda row: row["last_at"] or None, "drift": itemgetter("drift"),
+    }  # fmt: skip
+    FIRST, RISING = "next", ("next", "name", "state")
 
     def __init__(self) -> None:
         super().__init__()
@@ -131,19 +146,29 @@ class SchedulesScreen(ListScreen):
         self._ids: tuple[int, ...] = ()
         self._signs: dict[str, tuple[object, object]] = {}
         self._details: object = None
+        self._made = ""  # the name of one that was made here, and is not in the list yet
 
     def wants(self) -> Mapping[str, Want]:
-        found = {"schedules": Want("schedules", {"limit": LIST_MOST}, every_s=IDLE_S)}
+        def seldom(verb: str, args: Body | Callable[[], Body], of: Callable[[], object]) -> Want:
+            return Want(verb, args, every_s=SOON_S, of=of, rest_s=SELDOM_S)
+
+        found = {"schedules": Want("schedules", {"limit": LIST_MOST}, every_s=SOON_S, of=self.stood, rest_s=IDLE_S)}
         for name in self._looked:
-            found[f"schedule:{name}"] = Want("schedules", {"name": name}, every_s=SELDOM_S)
-            found[f"slots:{name}"] = Want("next_slots", {"name": name, "count": SLOTS_MOST}, every_s=SELDOM_S)
+            found[f"schedule:{name}"] = seldom("schedules", {"name": name}, partial(self._signs_of_one, name))
+            found[f"slots:{name}"] = seldom("next_slots", {"name": name, "count": SLOTS_MOST}, partial(self._rules_of, name))
         if self._ids:
-            found["schedules:tasks"] = Want("rows", lambda: {"ids": list(self._ids)}, every_s=SELDOM_S)
+            found["schedules:tasks"] = seldom("rows", lambda: {"ids": list(self._ids)}, lambda: (self.stood(), self._ids))
         return found
+
+    def _signs_of_one(self, name: str) -> object:
+        return self._signs.get(name)
+
+    def _rules_of(self, name: str) -> object:
+        return self._signs.get(name, (None, None))[1]
 
     def body(self) -> ComposeResult:
         glyphs = self.monitor.glyphs
-        yield PagedTable(self._columns(), self._schedules, glyphs=glyphs, id="schedule-list")
+        yield PagedTable(self._columns(), self._schedules, glyphs=glyphs, flashes=self.monitor.flashes, id="schedule-list")
         with Horizontal(id="schedule-panels"):
             yield TextPane(glyphs=glyphs, id="schedule-details", classes="pane")
             yield PagedTable(self._run_columns(), self._runs, glyphs=glyphs, flashes=False, id="schedule-runs", classes="pane")
@@ -252,7 +277,7 @@ class SchedulesScreen(ListScreen):
     # what changed
 
     def apply(self, dirty: set[str]) -> None:
-        self.told(dirty)
+        self.told()
         self._look()
         mine = {topic for topic in dirty if topic.startswith(("schedule", "slots:"))}
         if mine or dirty & {"all", "standing"}:
@@ -264,9 +289,11 @@ class SchedulesScreen(ListScreen):
         known = self.monitor.known
         rows = [row for row in known.rows("schedules", "schedules") if isinstance(row.get("name"), str)]
         tasks = briefs(known.rows("schedules:tasks", "rows"))
-        self._schedules.show(self.ordered(self._schedule(row, tasks) for row in rows))
+        self._schedules.show(self.order.sorted(self._schedule(row, tasks) for row in rows))
         self.explained(*NO_SCHEDULES)
         self.sought()
+        if self._made and self.table.select(self._made):
+            self._made = ""
         self._changed(rows)
         self._look()
         self._show_one(tasks)
@@ -274,18 +301,13 @@ class SchedulesScreen(ListScreen):
 
     def _changed(self, rows: Sequence[Body]) -> None:
         """What the list says of a run or a rule tells when to ask for the rest again."""
-        soon = self.monitor.refresher.soon
         before, self._signs = self._signs, {}
         for row in rows:
             last = row.get("last") or {}
             rule = tuple(row[key] for key in ("cron", "every_ms", "at", "tz", "jitter_ms", "only", "from_at", "until_at", "paused"))
-            sign = (last.get("id"), last.get("state")), (*rule, row["misfire"], row["overlap"], row["type"])
-            runs, rules = before.get(row["name"], sign)
-            self._signs[row["name"]] = sign
-            if runs != sign[0]:
-                soon(f"schedule:{row['name']}", "schedules:tasks")
-            if rules != sign[1]:
-                soon(f"schedule:{row['name']}", f"slots:{row['name']}")
+            self._signs[row["name"]] = (last.get("id"), last.get("state")), (*rule, row["misfire"], row["overlap"], row["type"])
+        if self._signs != before:
+            self.monitor.refresher.wake()
 
     def _look(self) -> None:
         """Ask for the runs and slots of those that are seen."""
@@ -293,11 +315,8 @@ class SchedulesScreen(ListScreen):
         names = tuple(dict.fromkeys([*here, *map(str, self.table.visible_keys)]))[:LOOKED_AT]
         ids = tuple(dict.fromkeys([id_ for name in names for _, id_ in self._runs_of(name)[-RUNS:]]))[:ROWS_MOST]
         if (set(names), set(ids)) != (set(self._looked), set(self._ids)):
-            fresh = not set(ids) <= set(self._ids)
             self._looked, self._ids = names, ids
             self.monitor.wants_changed()
-            if fresh:
-                self.monitor.refresher.soon("schedules:tasks")
 
     def on_paged_table_cursor_moved(self, event: PagedTable.CursorMoved) -> None:
         if event.table.id == self.LIST:
@@ -403,15 +422,14 @@ class SchedulesScreen(ListScreen):
         on = [row for row in rows if not row["paused"]]
         due = min((row for row in on if row["next_at"]), key=lambda row: row["next_at"], default=None)
         left = _left(due["next_at"] - self.monitor.clock.now_ms()) if due else ""
-        table, glyphs = self.table, self.monitor.glyphs
+        table = self.table
         marked = len(self.chosen) if table.marks or table.all_marked else 0
         marks = [Piece(f"{marked} marked   ", "bold")] if marked else []
         more = f", the first {LIST_MOST} by name" if body.get("next") else ""
         words = f"{counted(len(rows), 'schedule')}{more}   {len(on)} on"
         words += f"   next {clip(due['name'], 24)} in {left}" if due else ""
-        sign = glyphs.falling if self.order[1] else glyphs.rising
         zone = "times in UTC (T: local)" if self.monitor.zone is not None else "local times (T: UTC)"
-        return [*marks, Piece(f"{words}   sort {self.order[0]} {sign}   {zone}", "$muted")]
+        return [*marks, Piece(f"{words}   ", "$muted"), self.sign(), Piece(f"   {zone}", "$muted")]
 
     # what a person does
 
@@ -469,6 +487,18 @@ class SchedulesScreen(ListScreen):
 
         await put(value)
         monitor.say(f"{'Paused' if value else 'Resumed'}: {_named(changed)}", undo=lambda: put(not value))
+
+    async def edit(self, name: str) -> None:
+        """Change a schedule in a form."""
+        await schedule_acts.edit(self.monitor, self._about(name)[0]["name"])
+
+    async def new(self) -> None:
+        """Make one in a form, and go to it."""
+        self._made = await schedule_acts.new(self.monitor)
+
+    async def skip(self, name: str) -> None:
+        """Leave out the next slot of schedules. ValueError: one has none."""
+        await schedule_acts.skip(self.monitor, [row["name"] for row in self._about(name)])
 
     async def drop(self, name: str) -> None:
         """Remove schedules; the name, or of several their number, is typed first."""

@@ -94,6 +94,8 @@ class TaskPage(MonitorScreen):
               _do("turn", 1), keys="tab", footer=24, short="Pane", priority=True),
         _task("pane_before", "Pane before", "The pane before.", _do("turn", -1), keys="shift+tab", footer=0, priority=True),
         _task("log", "Log", "Its output, followed while it runs.", _do("bring", "log"), keys="L", words=("log",), footer=26),
+        _task("pager", "Pager", "Show the pane in front, all of it, in your $PAGER.", _do("page"), keys="o", words=("pager",),
+              applies=lambda c: _there(c) and not c.app.is_web, footer=28),
         _task("show", "Show", "Bring a pane to the front: :pane payload.", _do("bring", words=True), words=("pane",), takes="NAME",
               choices=lambda _: PANES, footer=0),
     )  # fmt: skip
@@ -455,6 +457,13 @@ class TaskPage(MonitorScreen):
         else:
             text = str(self.id_) if what == "id" else f"tq show {self.id_}"
         self.monitor.copy_to_clipboard(text)
+
+    def page(self) -> None:
+        """The pane in front in the person's pager. ValueError: there is nothing in it, or no pager."""
+        text = self._pane(self._front).text
+        if not text.strip():
+            raise ValueError(f"{NAMES[self._front].lower()}: there is nothing to show")
+        self.monitor.show_in_pager(f"{text}\n")
 
     def _pane(self, name: str) -> TextPane:
         return self.query_one(f"#{name}", TextPane)

@@ -15,6 +15,7 @@ from tq.model import STATES
 from tq.query.orders import SORTS
 from tui.actions import Action, Context
 from tui.screens import acting
+from tui.screens.export_acts import export_title, may_export
 
 
 def _on(context: Context) -> bool:
@@ -86,6 +87,9 @@ ACTIONS = (
            takes="[QUEUE]", applies=_on, writes=True, weight=2, footer=34),
     _tasks("edit", "Edit", "Change the payload of one task; what is over runs again with it.", _do("edit"), keys="e",
            words=("edit",), applies=lambda c: _on(c) and c.screen.meant.one, writes=True, weight=1, footer=36),
+    _tasks("export", "Export", "Write what is marked, or all that match, to a file: NDJSON, or CSV by its ending.",
+           _do("export", words=True), keys="x", words=("export",), takes="[FILE]", says=export_title, footer=38,
+           applies=lambda c: may_export(c) and _on(c)),
     _tasks("tab_next", "Next state", "Only tasks of the next state, or all.", _do("turn", 1), keys="l,right", words=("next",),
            footer=0),
     _tasks("tab_before", "State before", "Only tasks of the state before, or all.", _do("turn", -1), keys="h,left",
@@ -101,6 +105,9 @@ ACTIONS = (
     _tasks("range", "Range", "Begin or end a range of marks, which goes on with the cursor.", _do("table.action_range"), by="v",
            words=("range",), applies=_on, footer=0),
     _tasks("unmark", "Clear marks", "Unmark everything.", _do("table.action_unmark"), by="U", words=("unmark",), footer=0),
+    _tasks("save", "Save view", "Keep the filter, the state and the order under a name; :view NAME opens it.",
+           _do("save_view", words=True), keys="ctrl+s", words=("save",), takes="[NAME]",
+           choices=lambda context: sorted(context.app.memory.kept.views), footer=0),
     _tasks("row", "Go to row", "Go to a place of the list: :42000 or :50%.", _do("go_to_row", words=True), words=("row",),
            takes="NUMBER", footer=0),
 )  # fmt: skip

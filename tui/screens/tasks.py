@@ -17,22 +17,23 @@ from typing import Any
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 
-from tq.errors import TqError
+from tq.errors import TqError, UsageError
 from tq.model import STATES, priority_of
 from tq.query import Filter, parse
 from tq.query.orders import SORTS
 from tui.feed import Phase
 from tui.formats import WORDS, cells, cleaned, count, counted, short
+from tui.memory import View
 from tui.paging import PagedSource
-from tui.screens import acting
+from tui.screens import acting, task_asking
 from tui.screens.acting import Meant
+from tui.screens.export_acts import export_tasks, found, named
 from tui.screens.screen import MonitorScreen, explain
 from tui.screens.task import TaskPage
 from tui.screens.task_actions import ACTIONS
 from tui.screens.task_columns import FIRST, PRIORITY, QUEUE, SIDE_FROM, STATE, TYPE, columns_of
-from tui.telling import errors_of, gist
+from tui.telling import gist
 from tui.widgets.bars import Line, Piece
-from tui.widgets.choosing import Choice, Choose, Pick
 from tui.widgets.filterbar import FilterBar
 from tui.widgets.panes import TextPane
 from tui.widgets.table import Column, PagedTable
@@ -40,18 +41,7 @@ from tui.widgets.table import Column, PagedTable
 REST_S = 0.08
 """How long the cursor rests before the pane beside the list asks for its task."""
 RENEW_S = 1.0
-SORTED_MOST = 100_000
-"""Tasks that the daemon puts into another order than that of ids."""
 TABS = ("pending", "running", "retrying", "scheduled", "blocked", "succeeded", "failed", "cancelled", "expired")
-_SORT_NAMES = {
-    "id": "newest or oldest first", "type": "name", "created": "when it was sent", "due": "when it is to run",
-    "started": "when it last began", "finished": "when it ended", "run": "how long it ran", "wait": "how long it waited",
-    "attempt": "tries", "state": "state", "queue": "queue", "priority": "priority",
-}  # fmt: skip
-_COPIES = (
-    ("id", "id"), ("row", "the row, with tabs"), ("json", "the task as JSON"), ("command", "the command that shows it"),
-    ("error", "its last error"), ("filter", "the filter of this list"),
-)  # fmt: skip
 
 
 class TasksScreen(MonitorScreen):
@@ -86,11 +76,15 @@ class TasksScreen(MonitorScreen):
         return await self.monitor.feed.call(verb, dict(args))
 
     def body(self) -> ComposeResult:
-        monitor = self.monitor
+        monitor, kept = self.monitor, self.monitor.memory.kept
+        if (order := kept.orders.get(self.title_id, "")).removeprefix("-") in SORTS:
+            self._sort = order
+        known = [column.id for column in columns_of(self)]
+        self._shown = tuple(one for one in kept.columns.get(self.title_id, ()) if one in known) or self._shown
         yield Line(id="states")
-        yield FilterBar(monitor.call, monitor.clock, zone=monitor.zone, id="filterbar")
+        yield FilterBar(monitor.call, monitor.clock, earlier=kept.filters, typed=monitor.memory.filter, zone=monitor.zone, id="filterbar")
         with Horizontal(id="tasks"):
-            yield PagedTable(self._columns(), self._source, glyphs=monitor.glyphs, id="list")
+            yield PagedTable(self._columns(), self._source, glyphs=monitor.glyphs, flashes=monitor.flashes, id="list")
             yield TextPane(glyphs=monitor.glyphs, id="beside")
 
     def _columns(self) -> list[Column]:
@@ -340,6 +334,26 @@ class TasksScreen(MonitorScreen):
         self._take_filter(text)
         self.query_one(FilterBar).show(text)
 
+    @property
+    def view(self) -> View:
+        """How the list looks now."""
+        return View(self._text, self._state, self._sort)
+
+    def put_view(self, view: View) -> None:
+        """The list as it looked then. UsageError: its filter is none any more."""
+        found = self._read(view.filter)
+        self._text, self._filter = view.filter, found
+        self._state = view.state if view.state in STATES else ""
+        self._sort = view.sort if view.sort.removeprefix("-") in SORTS else "-id"
+        if self.table.all_marked:
+            self.table.action_unmark()
+        self.query_one(FilterBar).show(view.filter)
+        self._tabs()
+        self._open()
+
+    async def save_view(self, name: str) -> None:
+        await task_asking.save_view(self.monitor, self.view, name)
+
     # what a person does
 
     @property
@@ -402,6 +416,15 @@ class TasksScreen(MonitorScreen):
         if (meant := self.meant) is not None:
             self._came(await acting.edit_payload(self.monitor, meant))
 
+    async def export(self, words: str) -> None:
+        """Write to a file what is marked, or all that match."""
+        monitor, ids = self.monitor, sorted((key for key in self.table.marks if isinstance(key, int)), reverse=True)
+        if ids and not self.table.all_marked:
+            await export_tasks(monitor, "tasks", words, len(ids), named(monitor, ids))
+        else:
+            which = Meant(where=str(self._filter), states=(self._state,) if self._state else ())
+            await export_tasks(monitor, "tasks", words, self._source.total, found(monitor, which.args))
+
     def turn(self, by: int) -> None:
         """Only the next state, or the one before; all stands before the first."""
         names = ("", *TABS)
@@ -424,6 +447,7 @@ class TasksScreen(MonitorScreen):
         if order.removeprefix("-") not in SORTS:
             raise ValueError(f"sort: expected {', '.join(SORTS)}, - before one for the reverse, got {order!r:.60}")
         self._sort = order
+        self.monitor.memory.order(self.title_id, order)
         self._open()
 
     def invert(self) -> None:
@@ -437,24 +461,14 @@ class TasksScreen(MonitorScreen):
         self.sort_by(("-" if self._sort.startswith("-") else "") + names[(at + by) % len(names)])
 
     async def choose_sort(self, words: str) -> None:
-        if not words:
-            many = f"only up to {SORTED_MOST:,} matches" if self._source.total > SORTED_MOST else ""
-            here = self._sort.removeprefix("-")
-            choices = [
-                Choice(name, name, _SORT_NAMES[name] + (" (now)" if name == here else ""), many if name != "id" else "") for name in SORTS
-            ]
-            found = await self.monitor.push_screen_wait(Choose("Sort by", choices, glyphs=self.monitor.glyphs))
-            if not found:
-                return
-            words = f"-{found[0]}"
-        self.sort_by(words)
+        if words := words or await task_asking.order(self.monitor, self._sort.removeprefix("-"), self._source.total):
+            self.sort_by(words)
 
     async def choose_columns(self) -> None:
-        choices = [Choice(column.id, column.title, _SORT_NAMES.get(column.id, "")) for column in columns_of(self)]
-        found = await self.monitor.push_screen_wait(Pick("Columns", choices, self._shown, glyphs=self.monitor.glyphs))
-        if found:
+        if found := await task_asking.columns(self.monitor, columns_of(self), self._shown):
             marks, key = set(self.table.marks), self.table.cursor_key
-            self._shown = tuple(found) if "error" in found else (*found, "error")
+            self._shown = found
+            self.monitor.memory.columns(self.title_id, list(found))
             self.table.show(self._source, self._columns())
             self.table.marks = marks
             if key is not None:
@@ -480,29 +494,12 @@ class TasksScreen(MonitorScreen):
 
     async def copy(self, what: str) -> None:
         row, key = self.table.cursor_row, self.table.cursor_key
-        if key is None:
-            return
-        if what in ("json", "error"):
-            (task,) = (await self._ask("get", {"ids": [key]}))["tasks"]
-            task = task or {}
-            errors = errors_of(task)
-            shown = cleaned({name: value for name, value in task.items() if name not in ("payload", "result")})
-            text = json.dumps(
-                shown if what == "json" else cleaned(errors[-1][1]) if errors else None, ensure_ascii=False, indent=2, default=str
-            )
-        else:
-            text = {
-                "id": str(key), "row": "\t".join("" if one is None else str(one) for one in row or ()), "command": f"tq show {key}",
-                "filter": " ".join([*([f"state:{self._state}"] if self._state else []), self._text]).strip(),
-            }[what]  # fmt: skip
-        self.monitor.copy_to_clipboard(text)
+        if isinstance(key, int):
+            self.monitor.copy_to_clipboard(await task_asking.copied(self.monitor, what, key, row, self.view))
 
     async def copy_menu(self) -> None:
-        found = await self.monitor.push_screen_wait(
-            Choose("Copy", [Choice(key, text) for key, text in _COPIES], glyphs=self.monitor.glyphs)
-        )
-        if found:
-            await self.copy(found[0])
+        if found := await task_asking.what_to_copy(self.monitor):
+            await self.copy(found)
 
     @property
     def can_step_back(self) -> bool:
@@ -526,6 +523,11 @@ class TasksScreen(MonitorScreen):
             self.put_filter(name)
         elif kind == "tasks":
             self.only("failed")
+        elif kind == "view" and name in (views := self.monitor.memory.kept.views):
+            try:
+                self.put_view(views[name])
+            except UsageError as error:
+                self.monitor.say(f"view {name}: {error}", "$bad")
         else:
             return False
         return True

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, ClassVar
 
 from textual.app import ComposeResult
@@ -20,8 +21,9 @@ from tui.charts import gauge, spark
 from tui.formats import count, counted, duration, percent, size
 from tui.paging import ROWS_MOST, ListSource
 from tui.refresh import Want
-from tui.screens.lists import IDLE_S, Brief, Card, ListScreen, Orders, briefs, has_row, order_actions
+from tui.screens.lists import IDLE_S, SOON_S, Brief, Card, ListScreen, briefs, has_row
 from tui.screens.screen import entitle, explain
+from tui.screens.sorting import Orders, sort_actions
 from tui.state import Body
 from tui.widgets.bars import Piece
 from tui.widgets.confirm import Question
@@ -73,7 +75,7 @@ ACTIONS = (
     Action(
         id="workers.open", title="Slots", help="Go to the slots of the worker; on a slot, open its task.",
         run=lambda context: context.screen.open(), says=lambda context: "Open task" if context.screen.in_slots else "Slots",
-        screen="workers", words=("open",), applies=has_row, footer=0, group=GROUP,
+        screen="workers", by="enter", words=("open",), applies=has_row, footer=0, group=GROUP,
     ),
     Action(
         id="workers.drain", title="Drain…", keys="d",
@@ -102,7 +104,7 @@ ACTIONS = (
         writes=True, screen="workers", words=("scale",), takes="N or MIN MAX", applies=_may_scale,
         twin=lambda context: f"tq worker scale {context.words}", footer=0, group=GROUP,
     ),
-    *order_actions("workers", GROUP),
+    *sort_actions("workers", GROUP),
 )  # fmt: skip
 
 
@@ -112,18 +114,14 @@ class WorkersScreen(ListScreen):
     title_id = "workers"
     name_long, name_short, number = "Workers", "Work", "4"
     LIST, TOPIC, AUTO_FOCUS = "worker-list", "workers", "#worker-list"
-    STIRS, KEY = ("workers", "workers:tasks"), "id"
+    KEY = "id"
     ACTIONS = ACTIONS
     ORDERS: ClassVar[Orders] = {
-        "id": lambda row: row["id"],
-        "state": lambda row: (row["state"], row["id"]),
-        "cpu": lambda row: (row["cpu"], row["id"]),
-        "rss": lambda row: (row["rss"], row["id"]),
-        "slots": lambda row: (len(row["tasks"]), row["id"]),
-        "done": lambda row: (row["done"], row["id"]),
-        "for": lambda row: (row["since"] or 1 << 62, row["id"]),
-        "beat": lambda row: (row["beat"], row["id"]),
-    }
+        "id": itemgetter("id"), "state": itemgetter("state"), "cpu": itemgetter("cpu"), "rss": itemgetter("rss"),
+        "slots": lambda row: len(row["tasks"]), "done": itemgetter("done"), "for": lambda row: -row["since"] or None,
+        "beat": itemgetter("beat"),
+    }  # fmt: skip
+    FIRST, RISING = "id", ("id", "state")
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,9 +132,13 @@ class WorkersScreen(ListScreen):
         self._seen_at = 0
 
     def wants(self) -> Mapping[str, Want]:
-        found = {"workers": Want("workers", every_s=IDLE_S / 2), "attention": Want("attention", every_s=IDLE_S)}
+        found = {
+            "workers": Want("workers", every_s=SOON_S, of=self.stood, rest_s=IDLE_S), "attention": Want("attention", every_s=IDLE_S),
+        }  # fmt: skip
         if self._ids:
-            found["workers:tasks"] = Want("rows", lambda: {"ids": list(self._ids)}, every_s=IDLE_S)
+            found["workers:tasks"] = Want(
+                "rows", lambda: {"ids": list(self._ids)}, every_s=SOON_S, of=lambda: (self.stood(), self._ids), rest_s=IDLE_S
+            )
         return found
 
     def body(self) -> ComposeResult:
@@ -238,7 +240,7 @@ class WorkersScreen(ListScreen):
     # what changed
 
     def apply(self, dirty: set[str]) -> None:
-        self.told(dirty)
+        self.told()
         if dirty & {"all", "workers", "workers:tasks", "status", "attention", "standing"}:
             self._show()
 
@@ -249,7 +251,7 @@ class WorkersScreen(ListScreen):
         self._see(rows, at)
         tasks = briefs(known.rows("workers:tasks", "rows"))
         shown = [self._worker(row, tasks, at) for row in rows]
-        self._workers.show(self.ordered(shown))
+        self._workers.show(self.order.sorted(shown))
         self.explained(*NO_WORKERS)
         self.sought()
         self._show_slots(tasks)
@@ -257,11 +259,8 @@ class WorkersScreen(ListScreen):
         self._show_all(shown, tasks)
         ids = tuple([one for row in rows for one in row["tasks"]][:ROWS_MOST])
         if ids != self._ids:
-            fresh = not set(ids) <= set(self._ids)
             self._ids = ids
             self.monitor.wants_changed()
-            if fresh:
-                self.monitor.refresher.soon("workers:tasks")
 
     def _show_slots(self, tasks: Mapping[int, Brief]) -> None:
         here, table = self.here, self.query_one("#worker-slots", PagedTable)
@@ -343,13 +342,12 @@ class WorkersScreen(ListScreen):
             return unknown
         low, high = self.options.get("min_workers"), self.options.get("max_workers")
         sizes = "" if low is None else f"   {low} wanted" if low == high else f"   {low} to {high}, as the work needs"
-        table, glyphs = self.table, self.monitor.glyphs
+        table = self.table
         marked = len(self.chosen) if table.marks or table.all_marked else 0
         marks = [Piece(f"{marked} marked   ", "bold")] if marked else []
-        sign = glyphs.falling if self.order[1] else glyphs.rising
-        words = f"{counted(self._workers.total, 'worker')}{sizes}   sort {self.order[0]} {sign}   "
+        words = f"{counted(self._workers.total, 'worker')}{sizes}   "
         trouble = [Piece(text, f"${style}" if style in ("bad", "warn") else "") for text, style in self._trouble() if style != "dim"]
-        return [*marks, Piece(words, "$muted"), *trouble]
+        return [*marks, Piece(words, "$muted"), self.sign(), Piece("   "), *trouble]
 
     # what a person does
 

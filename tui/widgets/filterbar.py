@@ -33,7 +33,8 @@ SHOWN = 6
 
 
 class FilterBar(Vertical):
-    """A filter of a list. ``call`` asks the daemon for completions; one that has none completes nothing."""
+    """A filter of a list. ``call`` asks the daemon for completions; one that has none completes nothing. ``earlier``: filters that were
+    typed in another run; ``typed`` is told of each that is typed in this one."""
 
     class Changed(Message):
         """Another filter counts now, one that can be read. ``done``: the person is through with it."""
@@ -46,12 +47,16 @@ class FilterBar(Vertical):
         def control(self) -> FilterBar:
             return self.bar
 
-    def __init__(self, call: Call, clock: Clock, *, zone: tzinfo | None = None, id: str | None = None) -> None:  # noqa: A002 - Textual's name
+    def __init__(
+        self, call: Call, clock: Clock, *, earlier: Sequence[str] = (), typed: Callable[[str], None] | None = None,
+        zone: tzinfo | None = None, id: str | None = None,  # noqa: A002 - Textual's name
+    ) -> None:  # fmt: skip
         super().__init__(id=id, classes="filterbar")
         self._call, self._clock, self._zone = call, clock, zone
         self._counts = ""
         self._before = ""
-        self._earlier: list[str] = []
+        self._earlier = list(earlier)
+        self._typed = typed
         self._choices: Sequence[tuple[str, str]] = ()
         self._span = (0, 0)
         self._at = -1
@@ -159,6 +164,8 @@ class FilterBar(Vertical):
         elif event.key == "enter":
             if self._take(done=True) and self._counts:
                 self._earlier = [*[one for one in self._earlier if one != self._counts][-EARLIER_MOST + 1 :], self._counts]
+                if self._typed is not None:
+                    self._typed(self._counts)
         elif event.key in ("tab", "shift+tab"):
             self._choose(1 if event.key == "tab" else -1)
         elif event.key in ("up", "down"):

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
@@ -45,6 +47,10 @@ class Form(ModalScreen[bool]):
     """The dialog; gives whether it was saved. ``verb`` is what saving is called; ``says`` stands above the fields."""
 
     AUTO_FOCUS = "Input"
+    BINDINGS: ClassVar[list[BindingType]] = [  # before the field takes them: the next letter is the next field's, however fast it comes
+        Binding("tab,down", "go(1)", "Next", priority=True),
+        Binding("shift+tab,up", "go(-1)", "Before", priority=True),
+    ]
 
     def __init__(self, title: str, says: str, fields: Sequence[Field], verb: str, save: Save) -> None:
         super().__init__()
@@ -104,14 +110,17 @@ class Form(ModalScreen[bool]):
             self._begin()
         elif event.key in ("escape", "ctrl+c"):
             self._leave()
-        elif event.key in ("down", "tab"):
-            self.focus_next(Input)
-        elif event.key in ("up", "shift+tab"):
-            self.focus_previous(Input)
         else:
             return
         event.stop()
         event.prevent_default()
+
+    def action_go(self, by: int) -> None:
+        """To the next field, or the one before."""
+        if by > 0:
+            self.focus_next(Input)
+        else:
+            self.focus_previous(Input)
 
     def _leave(self) -> None:
         if self.changed and not self._asked:

@@ -173,7 +173,7 @@ async def test_an_export_of_many_tasks_is_made_page_by_page(where: Path, tmp_pat
         assert len((tmp_path / "all.csv").read_text().splitlines()) == 1202
         assert len(monitor.daemon.asked_for("find")) == 3
         monitor.app.action_do("dead.export", f"{tmp_path}/all.csv")
-        assert "File exists" in await monitor.shows()
+        assert "There is a file of this name" in await monitor.shows()
 
 
 @pytest.mark.asyncio

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import stat
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from tui.screens.exporting import create, export, ndjson, plain, table, task_of
+from tui.screens.exporting import Exists, create, export, ndjson, plain, table, task_of
 
 ROW: dict[str, Any] = {
     "id": 1 << 60, "type": "mail.send", "queue": "mail", "state": "failed", "attempt": 3, "created_at": 1_763_735_527_123, "finished_at": 0,
@@ -58,12 +59,19 @@ def test_what_json_cannot_hold_is_named() -> None:
 
 
 def test_a_new_file_is_the_persons_own_and_one_that_is_there_stays(tmp_path: Path) -> None:
-    path = create(f" {tmp_path}/a.csv ")
+    path = create(f" {tmp_path}/a.csv ").path
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.write_text("kept")
-    with pytest.raises(ValueError, match="File exists"):
+    with pytest.raises(Exists) as found:
         create(str(path))
+    assert found.value.path == path
     assert path.read_text() == "kept"
+    (tmp_path / "dir.csv").mkdir()
+    with pytest.raises(ValueError, match="File exists"):
+        create(f"{tmp_path}/dir.csv")
+    for name in ("~nobody-at-all/a.csv", "\0.csv"):
+        with pytest.raises(ValueError, match="expected a file that can be made"):
+            create(name)
 
 
 @pytest.mark.parametrize("name", ["a.txt", "", "nowhere/at/all.csv"])
@@ -74,12 +82,12 @@ def test_a_file_that_cannot_be_is_told(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.asyncio
 async def test_pages_become_one_file_with_one_head(tmp_path: Path) -> None:
-    path = create(f"{tmp_path}/a.csv")
-    assert await export(path, pages([ROW, ROW], [ROW])) == 3
-    assert len(path.read_text().splitlines()) == 4
+    out = create(f"{tmp_path}/a.csv")
+    assert await export(out, pages([ROW, ROW], [ROW])) == 3
+    assert len(out.path.read_text().splitlines()) == 4
     lines = create(f"{tmp_path}/a.ndjson")
     assert await export(lines, pages([ROW], [ROW])) == 2
-    assert len(lines.read_text().splitlines()) == 2
+    assert len(lines.path.read_text().splitlines()) == 2
 
 
 @pytest.mark.asyncio
@@ -88,7 +96,24 @@ async def test_an_export_that_is_broken_off_leaves_no_file(tmp_path: Path) -> No
         yield [ROW]
         raise ConnectionError(32, "the daemon went away")
 
-    path = create(f"{tmp_path}/a.ndjson")
     with pytest.raises(ValueError, match="the daemon went away; nothing was exported"):
-        await export(path, broken())
-    assert not path.exists()
+        await export(create(f"{tmp_path}/a.ndjson"), broken())
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.asyncio
+async def test_a_file_is_replaced_by_a_whole_one_or_stays_as_it_is(tmp_path: Path) -> None:
+    async def broken() -> AsyncIterator[Sequence[Any]]:
+        yield [ROW]
+        raise ConnectionError(32, "the daemon went away")
+
+    path = tmp_path / "a.ndjson"
+    path.write_text("kept")
+    path.chmod(0o644)
+    with pytest.raises(ValueError, match="nothing was exported"):
+        await export(create(str(path), over=True), broken())
+    assert path.read_text() == "kept"
+    assert await export(create(str(path), over=True), pages([ROW])) == 1
+    assert json.loads(path.read_text())["id"] == 1 << 60
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert os.listdir(tmp_path) == [path.name]

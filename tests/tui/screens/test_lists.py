@@ -216,12 +216,13 @@ async def test_an_order_is_chosen_by_key_turned_and_chosen_by_a_click(where: Pat
         names = [screen.table.source.entry(place).key for place in range(6)]  # type: ignore[union-attr]
         assert names == ["w1", "w2", "w3", "w4", "w5", "w6"]
         await monitor.press("s", "s")
-        assert screen.order == ("cpu", False)
-        text = await monitor.press("I")
-        assert "CPU ▼" in text
+        assert screen.order.written == "-cpu"
+        assert "CPU ▼" in await monitor.shows()
         assert [screen.table.source.entry(place).key for place in range(3)] == ["w1", "w2", "w5"]  # type: ignore[union-attr]
+        assert "CPU ▲" in await monitor.press("I")
+        assert [screen.table.source.entry(place).key for place in range(2)] == ["w4", "w6"]  # type: ignore[union-attr]
         await monitor.pilot.click(screen.table, offset=(3, 0))
-        assert screen.order == ("id", False)
+        assert screen.order.written == "id"
 
 
 async def test_hostile_words_reach_no_terminal(where: Path) -> None:

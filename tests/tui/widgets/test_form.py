@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from textual import events
 
 from tests.tui.fake import Driven, driven
 from tq.errors import DaemonError
@@ -59,6 +60,14 @@ async def test_what_is_refused_stays_with_the_reason(where: Path, typed: str, re
         assert form.texts == {"a": typed}
         assert not saved
         assert "^s Set" in await monitor.press("x")
+
+
+async def test_letters_that_come_faster_than_the_focus_reach_the_field_that_they_are_meant_for(where: Path) -> None:
+    async with shown(where) as (monitor, form, _):
+        for key in ("end", "x", "tab", "y", "up", "z", "down", "z"):
+            monitor.app.post_message(events.Key(key, key if len(key) == 1 else None))
+        await monitor.shows()
+        assert form.texts == {"a": "onexz", "b": "yz"}
 
 
 async def test_escape_leaves_at_once_where_nothing_was_typed_and_asks_where_it_was(where: Path) -> None:
