@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tq.config.tables import spoken
 from tq.errors import TqError
 from tq.model import duration_ms
 from tq.query.terms import written
 from tui.actions import Action, Context
 from tui.formats import age, clip, counted
 from tui.screens.export_acts import PAGE, Pages, export_tasks, export_title, found, may_export
-from tui.screens.queue_settings import spoken
 from tui.screens.screen import MonitorScreen
 from tui.screens.sorting import sort_actions
 from tui.state import Body
