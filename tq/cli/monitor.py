@@ -82,7 +82,7 @@ def _offer(values: dict[str, Any]) -> Offer:
         refuse("--idle", f"expected a time such as 30m, got {values['idle']!r}")
     look = Look(
         theme=values["theme"], charts=values["charts"], ascii=values["ascii"], color=not values["no_color"],
-        mouse=not values["no_mouse"], demo=values["demo"],
+        mouse=not values["no_mouse"], reduce_motion=values["reduce_motion"], demo=values["demo"],
     )  # fmt: skip
     return Offer(port=port, allow_writes=values["allow_writes"], sessions=sessions, idle_ms=idle_ms, look=look)
 

@@ -30,6 +30,7 @@ class Look:
     ascii: bool = False
     color: bool = True
     mouse: bool = True
+    reduce_motion: bool = False
     demo: bool = False
 
 
