@@ -153,8 +153,8 @@ class MonitorApp(App[int], inherit_bindings=False):
         self.run_worker(self.refresher.run(), group="refresh")
         if self._live:
             self.set_interval(FLUSH_S, self.flush_now)
-            for number in (signal.SIGTERM, signal.SIGHUP):  # or the terminal would be left as it is
-                asyncio.get_running_loop().add_signal_handler(number, self.exit, 128 + number)
+            # Or the terminal would be left as it is. Not so SIGHUP: its terminal is gone, and to write on would be to wait for ever.
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit, 128 + signal.SIGTERM)
         if self.demo:
             self.say("A demo: this queue is its own, works for nobody and is gone when you leave. ? has the keys.")
 
