@@ -59,6 +59,7 @@ class Log:
 
     def set_level(self, level: str) -> None:
         """Write ``level`` (debug, info, warning, error) and worse from now on."""
+        self.level = level
         self._logger.setLevel(level.upper())
         self._steps = self._logger.isEnabledFor(logging.INFO)
 

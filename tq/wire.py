@@ -180,6 +180,20 @@ drain_worker   {id}                               -> {min, max}          it fini
 restart_workers  {id or nil for all}              -> {workers: [id, ...]}    if the application imports; one after the other
 status     {}                                     -> {pid, boot, version, started_at, data_dir, options, held: {queue: as in queues}, ...}
 set_log    {level: "debug" | "info" | "warning" | "error"}         -> {}
+config     {ask: "get"}                           -> {revision, file, exists: bool, problem, options: [{key, value, source, from, file,
+           next}, ...], named: [{key, value}, ...]}   the settings in force, by their keys in tq.toml such as ``workers.count``, and their
+           values as they are written there. revision: another one whenever the file or a value is; file: its path, or where it would be;
+           problem: why the file could not be used now, or ""; source: default, file, environment, command line, or runtime (a verb such
+           as ``scale_workers`` has changed it); from: that file or variable; in a row file: what the file says, or nil; next: what
+           the next start makes of it, nil if the same; named: the file's tables of queues, alerts, resources and the monitor, at most 500
+           {ask: "schema"}                        -> {options: [{key, name, kind, unit, least, most, choices, default, live, expects,
+           says}, ...]}   kind: text, whole or number; least and most in the unit, nil: any; live: a running daemon takes it over
+           {ask: "validate", changes: {key: value or nil}}    -> {errors: [{key, reason}, ...]}    none: they can be made; key "": the whole
+configure  {changes: {key: value or nil}, revision}   -> {revision, applied: [keys], waits: [keys], wins: {key: by whom}}
+           Writes the settings file, and takes over what a running daemon can; nil, and "", takes a key out of the file. ``refused``, with
+           details.revision and now {key: what the file says, or nil}, if the revision is another; ``config``, with details.errors, if
+           they cannot be made; nothing is written then. applied: what has another value now; waits: for the next start; wins: the
+           variable or the command line that says otherwise.
 check_app  {}                                     -> {types: [...]}    a fresh worker imports the application again
 compact    {}                                     -> {before, after, paused_ms}    bytes of the store's file; all others wait so long
 stop       {now: bool}                            -> {}                drains (or not) and ends the daemon

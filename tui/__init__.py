@@ -1,6 +1,6 @@
 """The monitor: a full-screen dashboard for people on call, ``tq monitor``.
 
-For: watching and steering one instance from a terminal.
+For: watching and steering one instance from a terminal, or from a browser (``web``).
 Not for: programs and scripts (``tq stats --json``, the client); nothing outside of this package imports its rooms.
 Runs in: the process of ``tq monitor``; importing this package alone loads nothing of the screen.
 Promises: what tasks say is cleaned once, where it enters (``state``); a daemon that goes away ends or blanks nothing.

@@ -18,6 +18,7 @@ from textual import events
 from textual.app import App, SuspendNotSupported
 from textual.filter import LineFilter
 from textual.widget import Widget
+from textual.widgets import Input
 
 from tq.errors import ConfigError, DaemonError, TqError
 from tui import pager
@@ -56,6 +57,7 @@ PLACES = {
     "queue": "queues", "type": "tasks", "task": "tasks", "tasks": "dead", "workers": "workers", "worker": "workers",
     "schedule": "schedules", "alert": "events", "store": "config", "clock": "events", "filter": "tasks",
     "view": "tasks",
+    "setting": "config",
 }  # fmt: skip
 """The screen that shows what a line of attention is about."""
 Undo = Callable[[], Awaitable[object]]
@@ -167,7 +169,8 @@ class MonitorApp(App[int], inherit_bindings=False):
     def on_key(self, event: events.Key) -> None:
         self.feed.poke()  # somebody is there: try now
         screen = next((screen for key, screen in self.passed if key is event), self.screen)
-        if screen is not self.screen:  # typed ahead of what the key before it has opened: give it to that
+        missed = event.is_printable and isinstance(self.focused, Input)  # which takes every letter that comes to it
+        if screen is not self.screen or missed:  # typed ahead of what the key before it has opened: give it to that
             event.prevent_default()
             self.post_message(events.Key(event.key, event.character))
 

@@ -270,6 +270,10 @@ def session(one: House) -> list[list[Any]]:
         ("edit", {"ids": [first + 5], "changes": {"slots": 1, "uses": {"gpu": 1}}}), ("remove_resource", {"name": "licence"}),
         ("workers", {}), ("scale_workers", {"min": 0, "max": 0}), ("drain_worker", {"id": "w1"}), ("restart_workers", {"id": None}),
         ("suspend", {"ids": [999]}), ("resume", {"ids": [999]}), ("status", {}), ("set_log", {"level": "warning"}), ("check_app", {}),
+        ("config", {"ask": "get"}), ("config", {"ask": "schema"}),
+        ("config", {"ask": "validate", "changes": {"workers.count": "x", "retention.failed": "9d", "daemon.grace": 3.5}}),
+        ("configure", {"changes": {"retention.finished": "2d", "workers.recycle": 5, "logging.task_bytes": None}, "revision":
+        one.ask(client, "config", ask="get")[1]["revision"]}),
         ("stop", {"now": True}),
         ("claim", {"queues": ["ext"], "types": ["x"], "limit": 1, "wait_ms": 100, "lease_ms": 30_000}),
         ("extend", {"id": claims[0][0], "claim": claims[0][1], "lease_ms": 1000}),

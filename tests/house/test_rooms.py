@@ -46,6 +46,7 @@ ENVIRONMENT = {
     "tq/daemon": "the service manager's notifications",
     "tq/demo": "its command gets the caller's environment",
     "tq/bench": "its processes get the caller's environment",
+    "tui/web/child": "begins a process: its environment is the argument of the rest",
 }
 PURE = (
     "tq/lifecycle.py", "tq/model.py", "tq/wire.py", "tq/errors.py", "tq/store/__init__.py", "tq/store/schedule.py", "tq/instants.py",

@@ -18,6 +18,8 @@ import pytest_textual_snapshot
 from textual.cache import LRUCache
 from textual.css.stylesheet import Stylesheet
 
+from tests.tui.fake import come_to_rest
+
 _PARSED: dict[Any, LRUCache[Any, Any]] = {}
 
 
@@ -42,6 +44,8 @@ def _rules_are_parsed_once() -> Iterator[None]:
 
     whole.setattr(Stylesheet, "__init__", make)
     whole.setattr(Stylesheet, "set_variables", tell)
+    whole.setattr("textual.pilot.wait_for_idle", come_to_rest)
+    whole.setattr("textual.app.wait_for_idle", come_to_rest)
     yield
     whole.undo()
 

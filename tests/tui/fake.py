@@ -19,13 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from tq import wire
+from tq.errors import Refused
 from tui.app import MonitorApp
 from tui.memory import Memory
 from tui.preferences import Preferences
 
 START_MS = 1_763_735_527_000  # 2025-11-21 14:32:07 UTC
-SETTLE = 60
-"""Turns of the loop in which what is on its way between two ends of a socket arrives."""
+QUIET, MOST = 5, 20_000
+"""So many turns of the loop without anything to do mean that all is done, also what was on its way in a socket; the most it takes."""
+MOMENT_S, PUT_OFF = 0.02, 3
 Body = dict[str, Any]
 
 
@@ -72,8 +74,28 @@ class HandClock:
 
 async def settle() -> None:
     """Let everything happen that waits for no time to pass."""
-    for _ in range(SETTLE):
+    loop: Any = asyncio.get_running_loop()
+    quiet = 0
+    for _ in range(MOST):
         await asyncio.sleep(0)
+        quiet = 0 if loop._ready else quiet + 1
+        if quiet == QUIET:
+            return
+    raise AssertionError(f"expected the monitor to come to rest within {MOST} turns of the loop, it did not")
+
+
+async def come_to_rest(*_: float) -> None:
+    """The same, and what Textual itself puts off by a moment, such as a new size of the terminal.
+
+    In the place of Textual's own way to wait, which takes a process that the machine gives no time for one that is done."""
+    loop: Any = asyncio.get_running_loop()
+    await settle()
+    for _ in range(PUT_OFF):
+        due = min((timer.when() for timer in loop._scheduled if not timer.cancelled()), default=float("inf")) - loop.time()
+        if due > MOMENT_S:
+            break
+        await asyncio.sleep(max(due, 0))
+        await settle()
 
 
 # what a daemon knows
@@ -171,7 +193,7 @@ def busy() -> Scenario:
 
 
 class FakeDaemon:
-    """A socket in ``where``. ``asked`` has each request: its verb and arguments. ``verbs`` answers, and may be added to."""
+    """A socket in ``where``. ``asked`` has each request: its verb and arguments. ``verbs`` answers, or refuses; it may be added to."""
 
     def __init__(self, where: Path, clock: HandClock, scenario: Scenario) -> None:
         self.path, self.clock, self.scenario = where / wire.SOCKET, clock, scenario
@@ -241,7 +263,11 @@ class FakeDaemon:
             role = self.role or ("read-only" if args.get("read_only") else "read-write")
             body = {"protocol": 1, "version": self.version, "boot": self.boot, "pid": 4242, "now": self.clock.now_ms(), "role": role}
         else:
-            body = self.verbs[verb](args)
+            try:
+                body = self.verbs[verb](args)
+            except Refused as error:
+                writer.write(wire.error(number, error.code, error.message, error.details))
+                return
         writer.write(wire.frame([number, wire.ANSWER, body]))
         if verb == "watch":
             for topic in args["topics"]:

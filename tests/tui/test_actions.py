@@ -16,7 +16,7 @@ from tui.widgets.charts import Chart
 from tui.widgets.table import PagedTable
 
 REGISTRY = MonitorApp.registry
-CHARTLESS = {"tasks"}
+CHARTLESS = {"tasks", "config"}
 """Screens that have no chart, and so need not leave its keys alone."""
 
 

@@ -195,6 +195,10 @@ def _values(key: str, name: str, data_dir: str | None, typed: str) -> tuple[str,
         return "dirs", []
     if argument in _WORDS:
         return "words", [(word, "") for word in _WORDS[argument]]
+    if key == "changes of config set":
+        from tq.config.editing import KEYS
+
+        return "words", [(f"{one}=", "") for one in KEYS]
     if key == "level of daemon log-level":
         return "words", [(word, "") for word in _WORDS["log_level"]]
     if key == "shell of completion":

@@ -21,7 +21,7 @@ from tq.cli.render import clean, json_line, plain, seconds
 from tq.client import Client
 from tq.config.settings import OPTIONS, Settings, settings_and_sources
 from tq.config.tables import places, read
-from tq.errors import DaemonNotRunning
+from tq.errors import ConfigError, DaemonNotRunning
 
 MIB = 1 << 20
 COMPACT_WITHIN = 600.0
@@ -140,6 +140,48 @@ def config_check(client: Client, _values: dict[str, Any]) -> int:
     queues += f", and {len(settings.alerts)} alert rules" if settings.alerts else ""
     say(f"the settings are sound; {f'{len(said)} of {len(OPTIONS)} are set' if said else 'all are the defaults'}{queues}")
     return 0
+
+
+def config_set(client: Client, values: dict[str, Any]) -> int:
+    """By the daemon, or, where none runs, in the file alone."""
+    from tq.cli.several import pairs_of
+
+    changes = pairs_of("config set", values["changes"])
+    try:
+        revision = client.call("config", {"ask": "get"})["revision"]
+        errors = client.call("config", {"ask": "validate", "changes": changes})["errors"]
+    except DaemonNotRunning:
+        return _set_in_file(client, changes, dry_run=values["dry_run"])
+    _refuse(errors)
+    if values["dry_run"]:
+        say("they can be; nothing was changed")
+        return 0
+    done = client.call("configure", {"changes": changes, "revision": revision})
+    for key in changes:
+        waits = "waits for the daemon's next start: `tq daemon restart`" if key in done["waits"] else "counts now"
+        say(f"{clean(key)}: {'no effect while ' + clean(done['wins'][key]) + ' says otherwise' if key in done['wins'] else waits}")
+    return 0
+
+
+def _set_in_file(client: Client, changes: dict[str, str], *, dry_run: bool) -> int:
+    from tq.config import prepare_data_dir
+    from tq.config.editing import Sources
+    from tq.daemon.configuring import Book
+
+    book = Book(Sources({"data_dir": client.data_dir}, os.environ), {})
+    standing = book.look(Settings(data_dir=Path(client.data_dir)), {})
+    _refuse(book.errors(standing, changes))
+    if not dry_run:
+        prepare_data_dir(client.data_dir)
+        book.change(standing, standing.revision, changes)
+    say("they can be; nothing was changed" if dry_run else "written; no daemon runs, the next one has them")
+    return 0
+
+
+def _refuse(errors: list[dict[str, Any]]) -> None:
+    """ConfigError for the first thing that is wrong."""
+    if errors:
+        raise ConfigError(": ".join(filter(None, (errors[0]["key"], errors[0]["reason"]))), errors=errors)
 
 
 def demo(_client: Client, values: dict[str, Any]) -> int:

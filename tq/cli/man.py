@@ -34,8 +34,9 @@ _QUEUES = """Settings of a queue, as tq queue set names them; see tq-queue(1). W
 SIGHUP; what does not stays as it was set. A setting that is taken out of the file has its default again, unless it was set since."""
 _ALERTS = """An alert rule, which tells when a condition comes true and when it is over; `python -m pydoc tq.broker.rules` has what each key
 means. tq-alerts(1) shows the rules."""
-_SIGNALS = """At a SIGHUP the daemon reads the file again: queues, alert rules, log level and the number of workers are taken over, and the
-application is imported anew. What needs a restart is named in the log; a file with a fault changes nothing."""
+_SIGNALS = """At a SIGHUP the daemon reads the file again: queues, alert rules, log level, the number of workers and when they are
+replaced, the grace and how much output is kept are taken over, and the application is imported anew. What needs a restart is named in
+the log; a file with a fault changes nothing."""
 ABOUT = "a durable task queue for one machine"
 _ROFF = str.maketrans({"\\": "\\e", "-": "\\-", "'": "\\(aq", "`": "\\(ga", "^": "\\(ha", "~": "\\(ti"})
 """What roff would take for something else, or print as something else."""

@@ -173,6 +173,11 @@ MONITOR = (
     Option("--theme", "tq-dark, tq-light, tq-contrast, tq-mono, tq-ansi, or one of Textual's own."),
     Option("--charts", "block, braille or ascii."), Option("--ascii", "Nothing but plain characters.", "flag"),
     Option("--no-color", "No colours, as with NO_COLOR=1.", "flag"), Option("--no-mouse", "Leave the mouse to the terminal.", "flag"),
+    Option("--web", "Serve it to browsers on this machine, which change nothing, until ctrl+c; needs the extra tq[web].", "flag"),
+    Option("--port", "With --web: the port (default: one that is free)."),
+    Option("--allow-writes", "With --web: the pages may change everything.", "flag"),
+    Option("--sessions", "With --web: how many pages may be open (default 4)."),
+    Option("--idle", "With --web: a page that nobody has used for so long is disconnected (default 30m)."),
 )  # fmt: skip
 
 COMMANDS: dict[str, Command] = {
@@ -256,6 +261,10 @@ COMMANDS: dict[str, Command] = {
     "doctor": Command("Look at the instance and its surroundings, and say what is wrong and what to do.", options=(JSON,)),
     "config show": Command("The settings as a daemon would have them, and who said so.", options=(JSON,)),
     "config check": Command("Whether the settings can be used."),
+    "config set": Command(
+        "Change settings in the file, and in a daemon that runs: tq config set workers.count=4 retention.failed=14d; KEY= is the default "
+        "again. All else in the file stays.", "changes", "some", (Option("--dry-run", "Only say whether they can be.", "flag"),),
+    ),
     "config path": Command("The settings file: the one that is read, or where it would be."),
     "completion": Command("Print the script that completes tq's commands, ids, queues and types: bash, zsh or fish.", "shell", "one"),
     "man": Command("Write the man pages below a directory such as ~/.local/share/man.", "dir", "one"),
@@ -467,34 +476,15 @@ def _yes(flag: str, value: object) -> bool:
 
 
 def _pairs(flag: str, value: object) -> dict[str, str]:
-    if isinstance(value, dict):
-        for key, text in value.items():
-            if type(text) is not str:
-                refuse(flag, f'expected an object of texts such as {{"branch": "main"}}, got {text!r} for {key!r}')
-            unicode_text(flag, key)
-            unicode_text(flag, text)
-        return value
-    found = {}
-    for pair in value if isinstance(value, list) else [value]:
-        key, equals, text = pair.partition("=") if type(pair) is str else ("", "", "")
-        if not key or not equals:
-            refuse(flag, f"expected K=V, got {pair!r}")
-        found[unicode_text(flag, key)] = unicode_text(flag, text)
-    return found
+    from tq.cli.several import pairs_of
+
+    return pairs_of(flag, value)
 
 
 def _ids(flag: str, value: object) -> list[int]:
-    """Ids from numbers and words such as ``17,18``."""
-    found: list[int] = []
-    for given in value if isinstance(value, list) else [value]:
-        if type(given) is int and 0 < given < 1 << 63:
-            found.append(given)
-            continue
-        for word in given.split(",") if type(given) is str else [given]:
-            if type(word) is not str or not _is_id(word):
-                refuse(flag, f"expected ids of tasks such as 17,18, got {given!r}")
-            found.append(int(word))
-    return found
+    from tq.cli.several import ids_of
+
+    return ids_of(flag, value)
 
 
 def _slots(flag: str, value: object) -> int:
@@ -507,7 +497,8 @@ def _uses(flag: str, value: object) -> dict[str, int]:
     return uses_of(flag, value)
 
 
-def _is_id(word: str) -> bool:
+def is_id(word: str) -> bool:
+    """Whether it may be the id of a task."""
     return word.isascii() and word.isdigit() and len(word) < 19 and int(word) > 0
 
 
@@ -593,7 +584,7 @@ def task_ids(call: Call, words: Iterable[str]) -> list[int]:
             if not newest:
                 raise NoSuchTask("@last: expected a task, but there is none. Enqueue one first.")
             found.append(newest[0]["id"])
-        elif _is_id(word):
+        elif is_id(word):
             found.append(int(word))
         else:
             raise UsageError(f"expected the id of a task (a number, or @last), got {word!r}. `tq list` shows them.")

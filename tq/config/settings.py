@@ -35,8 +35,11 @@ def _cpus() -> int:
     return len(os.sched_getaffinity(0))  # what this process may use, which a container makes smaller
 
 
-def _option(default: Any, unit: str, says: str, low: float = 0, high: float = MOST, words: tuple[str, ...] = ()) -> Any:
-    about = {"unit": unit, "says": says, "low": low, "high": high, "words": words}
+def _option(
+    default: Any, unit: str, says: str, low: float = 0, high: float = MOST, words: tuple[str, ...] = (), *, live: bool = False
+) -> Any:  # fmt: skip
+    """``live``: a running daemon takes it over; the others wait for its next start."""
+    about = {"unit": unit, "says": says, "low": low, "high": high, "words": words, "live": live}
     return field(default_factory=default, metadata=about) if callable(default) else field(default=default, metadata=about)
 
 
@@ -54,15 +57,19 @@ class Settings:
     resources: Mapping[str, Any] = field(default_factory=dict)
     """Its table ``[resources]``, as it stands there; ``tq.broker.resources`` knows what that means."""
     app: str | None = _option(None, "module", "The application that workers import: package.module, module:app or path/to/file.py.")
-    workers: int = _option(_cpus, "processes", "Worker processes; 0 leaves all work to outside consumers.", 0, MAX_WORKERS)
-    min_workers: int | None = _option(None, "processes", "The fewest worker processes, if their number follows the work.", 0, MAX_WORKERS)
-    max_workers: int | None = _option(None, "processes", "The most worker processes, if their number follows the work.", 0, MAX_WORKERS)
-    scale_cooldown_s: float = _option(10.0, "seconds", "A worker that was not needed for so long is let go.", 0.1, 86_400)
+    workers: int = _option(_cpus, "processes", "Worker processes; 0 leaves all work to outside consumers.", 0, MAX_WORKERS, live=True)
+    min_workers: int | None = _option(
+        None, "processes", "The fewest worker processes, if their number follows the work.", 0, MAX_WORKERS, live=True
+    )
+    max_workers: int | None = _option(
+        None, "processes", "The most worker processes, if their number follows the work.", 0, MAX_WORKERS, live=True
+    )
+    scale_cooldown_s: float = _option(10.0, "seconds", "A worker that was not needed for so long is let go.", 0.1, 86_400, live=True)
     slots: int = _option(1, "tasks", "Tasks that one worker runs at a time.", 1, 4096)
-    worker_recycle: int = _option(0, "tasks", "A worker is replaced after so many tasks; 0 never.")
-    worker_max_rss: int = _option(0, "bytes", "A worker is replaced when it takes more memory after a task; 0 never.")
-    log_level: str = _option("info", "word", "What the daemon writes to daemon.log.", words=LOG_LEVELS)
-    grace_s: float = _option(25.0, "seconds", "How long a drain waits for running tasks.", 0, 86_400)
+    worker_recycle: int = _option(0, "tasks", "A worker is replaced after so many tasks; 0 never.", live=True)
+    worker_max_rss: int = _option(0, "bytes", "A worker is replaced when it takes more memory after a task; 0 never.", live=True)
+    log_level: str = _option("info", "word", "What the daemon writes to daemon.log.", words=LOG_LEVELS, live=True)
+    grace_s: float = _option(25.0, "seconds", "How long a drain waits for running tasks.", 0, 86_400, live=True)
     kill_grace_s: float = _option(5.0, "seconds", "Time between asking a task to end and killing it.", 0, 3600)
     retries_functions: int = _option(3, "runs", "Runs after the first, for functions that do not say.", 0, 1_000_000)
     timeout_functions_s: float = _option(300.0, "seconds", "Time limit of a run, for functions that do not say; 0 is none.", 0, CENTURY_S)
@@ -75,7 +82,7 @@ class Settings:
     queue_bytes: int = _option(16 << 30, "bytes", "Their payloads together.", 1)
     keep: int = _option(100_000, "tasks", "Finished tasks that are kept, failed ones counted apart.")
     keep_bytes: int = _option(4 << 30, "bytes", "What finished tasks that are kept may take, failed ones counted apart.", 1 << 20)
-    keep_logs: int = _option(1 << 30, "bytes", "Output of all tasks on disk; beyond it the oldest goes first.", 1 << 20)
+    keep_logs: int = _option(1 << 30, "bytes", "Output of all tasks on disk; beyond it the oldest goes first.", 1 << 20, live=True)
     keep_ms: int = _option(7 * DAY_MS, "milliseconds", "How long succeeded, cancelled and expired tasks are kept.", 0, CENTURY_MS)
     keep_failed_ms: int = _option(30 * DAY_MS, "milliseconds", "How long failed tasks are kept.", 0, CENTURY_MS)
     keep_requests_ms: int = _option(600_000, "milliseconds", "How long a repeated enqueue gives the same ids.", 0, CENTURY_MS)
@@ -86,13 +93,15 @@ class Settings:
     def __post_init__(self) -> None:
         for option in fields(self):
             if option.metadata:
-                _check(option.name, str(option.type), option.metadata, getattr(self, option.name))
+                check_option(option.name, getattr(self, option.name))
         most = self.max_frame - (64 << 10)  # a frame carries more than the payload
         if self.max_payload > most:
-            raise ConfigError(f"max_payload: expected at most max_frame - 64 KiB = {most}, got {self.max_payload}. Raise max_frame too.")
+            text = f"max_payload: expected at most max_frame - 64 KiB = {most}, got {self.max_payload}. Raise max_frame too."
+            raise ConfigError(text, option="max_payload")
         low, high = self.worker_range
         if low > high:
-            raise ConfigError(f"min_workers: expected at most max_workers = {high}, got {low}. Raise max_workers too.")
+            text = f"min_workers: expected at most max_workers = {high}, got {low}. Raise max_workers too."
+            raise ConfigError(text, option="min_workers")
 
     @property
     def worker_range(self) -> tuple[int, int]:
@@ -104,10 +113,14 @@ class Settings:
 
 
 OPTIONS = {option.name: option for option in fields(Settings) if option.metadata}
+UNITS = {name: option.metadata["unit"] for name, option in OPTIONS.items()}
+LIVE = tuple(name for name, option in OPTIONS.items() if option.metadata["live"])
+"""Settings that a running daemon takes over, besides those of queues, alerts and resources."""
 
 
-def _check(name: str, kind: str, about: Mapping[str, Any], value: object) -> None:
-    """ConfigError unless ``value`` is of the option's kind and in its range."""
+def check_option(name: str, value: object) -> None:
+    """ConfigError unless ``value``, in the option's own unit, is of its kind and in its range."""
+    kind, about = str(OPTIONS[name].type), OPTIONS[name].metadata
     words, low, high = about["words"], about["low"], about["high"]
     if kind.startswith("str"):
         good = (isinstance(value, str) and (not words or value in words) and value != "") or (value is None and "None" in kind)
@@ -120,7 +133,7 @@ def _check(name: str, kind: str, about: Mapping[str, Any], value: object) -> Non
         whole = "a number" if kind == "float" else "a whole number"
         expected = f"{whole} of {about['unit']}, at least {low} and at most {high}"
     if not good:
-        raise ConfigError(f"{name}: expected {expected}, got {value!r}. {about['says']}")
+        raise ConfigError(f"{name}: expected {expected}, got {value!r}. {about['says']}", option=name)
 
 
 def load_settings(arguments: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -129,9 +142,9 @@ def load_settings(arguments: Mapping[str, object] | None = None, environ: Mappin
 
 
 def settings_and_sources(
-    arguments: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None
+    arguments: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None, file: tables.Text | None = None
 ) -> tuple[Settings, dict[str, str]]:
-    """The same, and who said those that are no defaults: a file, a variable or the command line."""
+    """The same, and who said those that are no defaults: a file, a variable or the command line. ``file``: as if it stood so there."""
     given = {name: value for name, value in (arguments or {}).items() if value is not None}
     env = os.environ if environ is None else environ
     option = given.pop("data_dir", None)
@@ -141,7 +154,7 @@ def settings_and_sources(
             raise tables.unknown("the command line", name, OPTIONS)
     values: dict[str, Any] = {}
     said: dict[str, str] = {}
-    path, in_file, named = _from_file(data_dir, env)
+    path, in_file, named = _from_file(*((file.path, file.parsed()) if file is not None else tables.read(data_dir, env)))
     for where, source in ((str(path), in_file), ("", _from_environment(env)), ("the command line", given)):
         if "workers" in source:  # which means both, unless the same source says more
             values.pop("min_workers", None)
@@ -154,17 +167,16 @@ def settings_and_sources(
     return settings, {name: where for name, where in said.items() if name in values}
 
 
-def _from_file(data_dir: Path, env: Mapping[str, str]) -> tuple[Path | None, dict[str, Any], tables.Named]:
+def _from_file(path: Path | None, text: Mapping[str, Any]) -> tuple[Path | None, dict[str, Any], tables.Named]:
     """The settings file that is read, the options that it names, and its tables of queues and of alert rules."""
-    path, text = tables.read(data_dir, env)
     if path is None:
         return None, {}, {}
-    values, named = tables.options_of(path, text, {name: option.metadata["unit"] for name, option in OPTIONS.items()})
+    values, named = tables.options_of(path, text, UNITS)
     try:
         for name, value in values.items():
-            _check(name, str(OPTIONS[name].type), OPTIONS[name].metadata, value)
+            check_option(name, value)
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
+        raise ConfigError(f"{path}: {error}", **error.details) from error
     return path, values, named
 
 
@@ -183,7 +195,7 @@ def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
             except ValueError:
                 pass  # stays text, which the check refuses with the right words
         try:
-            _check(name, kind, option.metadata, value)
+            check_option(name, value)
         except ConfigError as error:
             raise ConfigError(f"TQ_{name.upper()}: {error}") from error
         values[name] = value

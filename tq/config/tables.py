@@ -20,6 +20,7 @@ import re
 import stat
 import tomllib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,29 @@ def places(data_dir: Path, env: Mapping[str, str]) -> tuple[Path, Path]:
     return data_dir / SETTINGS_FILE, home / "tq" / SETTINGS_FILE
 
 
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A settings file as it stands, or would stand, at ``path``."""
+
+    path: Path
+    text: bytes
+
+    def parsed(self) -> dict[str, Any]:
+        """What it says; ConfigError if it is not TOML."""
+        try:
+            return tomllib.loads(self.text.decode())
+        except ValueError as error:  # not UTF-8, or not TOML: the message has the line
+            raise ConfigError(f"{self.path}: expected TOML, got: {error}. Mend that line.") from error
+
+
 def read(data_dir: Path, env: Mapping[str, str]) -> tuple[Path | None, dict[str, Any]]:
     """The first settings file that exists, and what it says; ConfigError if it is not TOML, or others could have written it."""
+    found = read_text(data_dir, env)
+    return (None, {}) if found is None else (found.path, found.parsed())
+
+
+def read_text(data_dir: Path, env: Mapping[str, str]) -> Text | None:
+    """The first settings file that exists, unparsed; ConfigError if others could have written it."""
     for path in places(data_dir, env):
         try:
             with path.open("rb") as file:
@@ -74,11 +96,8 @@ def read(data_dir: Path, env: Mapping[str, str]) -> tuple[Path | None, dict[str,
                 f"{path}: expected a file that only its owner (user {os.geteuid()} or root) can write, "
                 f"got user {about.st_uid}, mode {stat.S_IMODE(about.st_mode):04o}: it names code to run. Check it, then: chmod go-w {path}"
             )
-        try:
-            return path, tomllib.loads(text.decode())
-        except ValueError as error:  # not UTF-8, or not TOML: the message has the line
-            raise ConfigError(f"{path}: expected TOML, got: {error}. Mend that line.") from error
-    return None, {}
+        return Text(path, text)
+    return None
 
 
 def options_of(path: Path, values: Mapping[str, Any], units: Mapping[str, str]) -> tuple[dict[str, Any], Named]:
@@ -149,8 +168,31 @@ def in_unit(unit: str, value: object) -> object:
         seconds: object = value
         if isinstance(value, str) and _DURATION.fullmatch(value):
             seconds = sum(float(number) * _SECONDS[word] for number, word in re.findall(r"([\d.]+)(ms|[smhdw])", value))
-        if isinstance(seconds, int | float) and not isinstance(seconds, bool) and abs(seconds) < float("inf"):
+        if isinstance(seconds, int | float) and not isinstance(seconds, bool) and abs(seconds) * 1000 < float("inf"):
             return round(seconds * 1000) if unit == "milliseconds" else seconds
     elif unit == "bytes" and isinstance(value, str) and (size := _SIZE.fullmatch(value)):
         return int(size[1]) << _SHIFTS[size[2].lower()]
     return value
+
+
+def written(unit: str, value: object) -> str:
+    """How a value in an option's own unit is written in a table: ``1m30s``, ``7d``, ``256K``, ``4``; None: "", nonsense as it is."""
+    if value is None:
+        return ""
+    if isinstance(value, int | float) and not 0 <= value < 1 << 63:
+        return str(value)[:40]
+    if unit in ("seconds", "milliseconds") and isinstance(value, int | float):
+        ms = value * 1000 if unit == "seconds" else value
+        return _spoken(int(ms)) if ms == int(ms) else f"{value:g}"
+    if unit == "bytes" and isinstance(value, int) and value:
+        letter, shift = max(((letter, shift) for letter, shift in _SHIFTS.items() if value % (1 << shift) == 0), key=lambda one: one[1])
+        return f"{value >> shift}{letter.upper()}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _spoken(ms: int) -> str:
+    parts = []
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+        count, ms = divmod(ms, size)
+        parts += [f"{count}{unit}"] if count else []
+    return "".join(parts) or "0"

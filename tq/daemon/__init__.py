@@ -32,8 +32,10 @@ from tq.api.unix import DEAF_S, UnixDoor
 from tq.board import machine
 from tq.broker import Broker, Said, Turn
 from tq.broker.steps import WORDS, Description, describe
-from tq.config import data_dir_of, load_settings, prepare_data_dir
+from tq.config import data_dir_of, prepare_data_dir
+from tq.config.editing import Sources
 from tq.config.settings import OPTIONS, Settings
+from tq.daemon.configuring import Book
 from tq.daemon.declaring import declare
 from tq.daemon.holds import Holds
 from tq.daemon.keeping import Keeper
@@ -60,8 +62,6 @@ COMPACT_S = 3600.0
 """How long a service manager is to wait while the store is written anew: as long as that takes."""
 END_S = 60.0
 """The same when the running tasks are over: what is left to be stored and closed."""
-LIVE = ("log_level", "workers", "min_workers", "max_workers")
-"""Settings that a running daemon takes over, besides those of queues."""
 EXIT_STORE = 74
 """The exit code when the store cannot be written (EX_IOERR)."""
 EXIT_BROKEN = 70
@@ -116,14 +116,14 @@ class Watchdog(threading.Thread):
 
 class Daemon(Verbs):
     """One running daemon. ``run`` returns its exit code. ``reload``: workers are replaced when the application's files change;
-    ``again`` reads the settings again, which a SIGHUP asks for."""
+    ``book``: where its settings come from, which a SIGHUP reads again and ``configure`` changes."""
 
     def __init__(
         self, settings: Settings, foreground: bool = False, reload: bool = False, supervisor: Supervisor | None = None,
-        again: Callable[[], Settings] | None = None,
+        book: Book | None = None,
     ) -> None:  # fmt: skip
         self._supervisor = supervisor or Supervisor({})
-        self._again = again
+        book = book or Book.given(settings)
         where = prepare_data_dir(settings.data_dir)
         os.umask(0o077)
         self._lock = Lock(where)
@@ -150,7 +150,7 @@ class Daemon(Verbs):
             environment=store.environment,
         )  # fmt: skip
         followers = Followers(self._loop, logs, self._send, lambda conn: self._door.unsent(conn) if self._door else 0)
-        super().__init__(settings, store, broker, pool, followers, log, reload)
+        super().__init__(settings, book, store, broker, pool, followers, log, reload)
         self._loop.woke = self._woke
         pool.backlog, pool.heaviest, pool.beside = broker.backlog, store.heaviest, lambda: store.in_use().workers
         broker.desk.intake.capacity = lambda: pool.sizes[1] * settings.slots
@@ -434,28 +434,29 @@ class Daemon(Verbs):
 
     def _read_again(self) -> None:
         """SIGHUP: take over of the settings what a running daemon can, and the application as it is now; a fault changes nothing."""
-        if self._draining or self._again is None:
+        if self._draining:
             return
         self._supervisor.reloading()
         try:
-            fresh, old = self._again(), self._settings
+            fresh, said = self._book.sources.load()
             declare(self._broker, fresh, now_ms())
         except (ConfigError, Refused) as error:
             self._log.event("reload_refused", "error", why=error.message)
             self._supervisor.ready("its settings were not taken over: " + error.message)
             return
-        self._log.set_level(fresh.log_level)
-        if fresh.worker_range != old.worker_range:
-            self._pool.set_sizes(*fresh.worker_range, ticks_ms())
-            self._broker.desk.intake.forget()
-        live = {name: getattr(fresh, name) for name in LIVE}
-        self._settings = replace(old, file=fresh.file, queues=fresh.queues, alerts=fresh.alerts, resources=fresh.resources, **live)
+        self._adopt(fresh, said, {"log_level"})
+        self._settings = replace(self._settings, queues=fresh.queues, alerts=fresh.alerts, resources=fresh.resources)
         later = [name for name in OPTIONS if getattr(fresh, name) != getattr(self._settings, name)]
         self._log.event("settings_read_again", file=str(fresh.file), need_a_restart=later)
         self._stale = True
         self._try_application()
         if self._stale or not self._checks:  # it is being checked already, or could not be: the words for that are in the log
             self._supervisor.ready(f"serves {self._dir}")
+
+    def _sweep_beyond(self, most: int) -> None:
+        if self._sweeper.most != most:
+            self._sweeper.most = most
+            self._sweeper.stir(ticks_ms())
 
     def _reloaded(self, _: list[TypeInfo], refused: str | None) -> None:
         self._supervisor.ready(f"serves {self._dir}" if refused is None else "the new application was refused: see the log")
@@ -535,7 +536,9 @@ def main(argv: list[str] | None = None) -> int:
     daemon, supervisor = None, Supervisor(os.environ)
     try:
         args["data_dir"] = str(Path(data_dir_of(args["data_dir"])))
-        daemon = Daemon(load_settings(args), foreground, reload, supervisor, lambda: load_settings(args))
+        sources = Sources({name: value for name, value in args.items() if value is not None}, dict(os.environ))
+        settings, said = sources.load()
+        daemon = Daemon(settings, foreground, reload, supervisor, Book(sources, said))
         daemon.start()
     except TqError as error:
         supervisor.status(error.message)

@@ -52,7 +52,7 @@ class Sweeper:
         self, logs: Path, most: int, running: Callable[[], Collection[int]], is_over: Callable[[int], bool],
         clock: Callable[[], float], removed: Callable[[int, int], None],
     ) -> None:  # fmt: skip
-        self._logs, self._most = logs, most
+        self._logs, self.most = logs, most
         self._running, self._is_over, self._clock, self._removed = running, is_over, clock, removed
         self._shards: dict[int, _Shard] = {}
         self._written: set[int] = set()  # shards of tasks that ran at the last look
@@ -97,7 +97,7 @@ class Sweeper:
             if self._over():
                 yield
         self._written = running
-        if self.size > self._most:
+        if self.size > self.most:
             yield from self._make_room()
 
     def _over(self) -> bool:
@@ -141,7 +141,7 @@ class Sweeper:
 
     def _make_room(self) -> Iterator[None]:
         """Remove what was written longest ago, until there is room."""
-        low = self._most * LOW
+        low = self.most * LOW
         staying: set[int] = set()
         gone = freed = 0
         while self.size > low:

@@ -1,7 +1,8 @@
 """The verbs that the daemon answers itself: about its process, its workers, and what tasks print.
 
-For: ``hello status workers log input watch(output) set_log check_app compact stop scale_workers drain_worker restart_workers``.
-Not for: verbs about tasks (broker), the loop (daemon).
+For: ``hello status workers log input watch(output) set_log check_app compact stop scale_workers drain_worker restart_workers config
+configure``.
+Not for: verbs about tasks (broker), what settings are and how they change (configuring), the loop (daemon).
 Runs in: the daemon, on the thread of its loop, as requests arrive.
 Promises: arguments are checked before anything is done; a bug in one verb is an error for who asked; what is sampled
 (CPU, memory, signs of life) is sampled when somebody asks, and never else.
@@ -14,7 +15,8 @@ import math
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from tq import __version__, inlet, output, wire
@@ -25,7 +27,9 @@ from tq.arguments import arguments, between
 from tq.broker import Broker
 from tq.broker.desk import Sight
 from tq.child import Child
-from tq.config.settings import MAX_WORKERS, Settings
+from tq.config import editing
+from tq.config.settings import LIVE, MAX_WORKERS, Settings
+from tq.daemon.configuring import Book, Standing, changes_of
 from tq.errors import ConfigError, NoSuchTask, ProtocolError, Refused, TqError, UsageError
 from tq.log import Log
 from tq.model import SHELL, State, Task, brief
@@ -35,6 +39,8 @@ from tq.store import TypeInfo
 from tq.store.lmdb import LmdbStore
 from tq.waiting import Request
 
+NUMBER = frozenset({"workers", "min_workers", "max_workers"})
+"""Options that say how many workers there are."""
 LOOK_MS = 100
 """How long workers have, at most, to give a sign of life to who looks at them."""
 
@@ -57,9 +63,9 @@ class Verbs:
     """What the daemon is made of, and what it says of itself; ``Daemon`` builds on it."""
 
     def __init__(
-        self, settings: Settings, store: LmdbStore, broker: Broker, pool: Pool, followers: Followers, log: Log, reload: bool
+        self, settings: Settings, book: Book, store: LmdbStore, broker: Broker, pool: Pool, followers: Followers, log: Log, reload: bool
     ) -> None:
-        self._settings = settings
+        self._settings, self._book = settings, book
         self._dir = settings.data_dir
         self._logs = self._dir / "logs"
         self._store, self._broker, self._pool, self._followers, self._log = store, broker, pool, followers, log
@@ -77,6 +83,7 @@ class Verbs:
             "hello": self._hello, "status": self._status, "workers": self._workers, "log": self._log_verb, "input": self._input,
             "set_log": self._set_log, "check_app": self._check_app, "compact": self._compact, "stop": self._stop,
             "scale_workers": self._scale_workers, "drain_worker": self._drain_worker, "restart_workers": self._restart_workers,
+            "config": self._config, "configure": self._configure,
         }  # fmt: skip
 
     # -- requests --------------------------------------------------------------------------------------------------
@@ -193,6 +200,66 @@ class Verbs:
             self._log.event("compacted", before=before, after=after, paused_ms=paused)
             self._broker.note("compacted", "store", {"bytes": before}, {"bytes": after}, connection.who)
             self._send(connection.id, wire.frame([number, wire.ANSWER, {"before": before, "after": after, "paused_ms": paused}]))
+
+    # -- settings --------------------------------------------------------------------------------------------------
+
+    @property
+    def _by_hand(self) -> dict[str, object]:
+        """Options that verbs of their own have changed since they were read."""
+        settings, (low, high) = self._settings, self._pool.sizes
+        found: dict[str, object] = {} if self._log.level == settings.log_level else {"log_level": self._log.level}
+        return found if (low, high) == settings.worker_range else found | {"min_workers": low, "max_workers": high}
+
+    def _standing(self) -> Standing:
+        return self._book.look(self._settings, self._by_hand)
+
+    def _config(self, connection: Connection, number: int, args: dict[str, Any]) -> Answer:
+        args = arguments("config", args, "ask", ask=str, changes=dict)
+        if args["ask"] == "schema":
+            return {"options": editing.schema()}
+        if args["ask"] == "get":
+            return self._book.told(self._standing(), self._by_hand)
+        if args["ask"] == "validate":
+            return {"errors": self._book.errors(self._standing(), changes_of("config", args.get("changes") or {}))}
+        raise UsageError(f"config: ask: expected get, schema or validate, got {brief(args['ask'])}.")
+
+    def _configure(self, connection: Connection, number: int, args: dict[str, Any]) -> Answer:
+        args = arguments("configure", args, "changes", "revision", changes=dict, revision=str)
+        if self._draining:
+            raise Refused("the daemon is stopping. Change settings when it runs again.", retry_after=5.0)
+        changes, before = changes_of("configure", args["changes"]), self._standing()
+        settings, said, was, become = self._book.change(before, args["revision"], changes)
+        self._adopt(settings, said, {editing.KEYS[key] for key in changes})
+        after = self._standing()
+        if was != become:
+            self._broker.note("configured", "settings", was, become, connection.who)
+            self._log.event("configured", file=str(settings.file), before=was, after=become, who=connection.who)
+        wins = {key: who for key in changes if (who := self._book.wins(editing.KEYS[key]))}
+        waits = [key for key in changes if key not in wins and self._waits(editing.KEYS[key], after)]
+        applied = [key for key, name in editing.KEYS.items() if before.values[name] != after.values[name]]
+        return {"revision": after.revision, "applied": applied, "waits": waits, "wins": wins}
+
+    @staticmethod
+    def _waits(name: str, standing: Standing) -> bool:
+        """Whether the next start would have another value."""
+        return standing.next is not None and getattr(standing.next, name) != standing.values[name]
+
+    def _adopt(self, fresh: Settings, said: Mapping[str, str], touched: Collection[str]) -> None:
+        """Take over what a running daemon can of fresh settings; ``touched``: options that count even if they were the same before."""
+        old = self._settings
+        self._settings = replace(old, file=fresh.file, **{name: getattr(fresh, name) for name in LIVE})
+        self._book.said = {name: who for name, who in self._book.said.items() if name not in LIVE}
+        self._book.said |= {name: who for name, who in said.items() if name in LIVE}
+        if "log_level" in touched or fresh.log_level != old.log_level:
+            self._log.set_level(fresh.log_level)
+        if fresh.worker_range != old.worker_range or not NUMBER.isdisjoint(touched):
+            self._pool.set_sizes(*fresh.worker_range, ticks_ms())
+            self._broker.desk.intake.forget()  # how heavy a task may be
+        self._pool.set_wear(int(fresh.scale_cooldown_s * 1000), fresh.worker_recycle, fresh.worker_max_rss)
+        self._sweep_beyond(fresh.keep_logs)
+
+    def _sweep_beyond(self, most: int) -> None:
+        raise NotImplementedError  # what is done between turns is the daemon's own
 
     # -- the application -------------------------------------------------------------------------------------------
 

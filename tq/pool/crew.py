@@ -305,6 +305,10 @@ class Crew(Jobs):
         least = low if self._known else 1  # who never had a worker does not know for which tasks to start one
         self._resize(min(max(self._size, least), high), now)
 
+    def set_wear(self, cooldown_ms: int, recycle: int, max_rss: int) -> None:
+        """When workers go from now on: idle so long, after so many tasks, with more bytes of memory; as ``Pool`` takes them."""
+        self._scaling.cooldown_ms, self._recycle_after, self._max_rss = cooldown_ms, recycle, max_rss
+
     def dismiss(self, name: str) -> bool:
         """Let a worker finish what runs in it and go, without another in its place; False: there is none of that name.
 

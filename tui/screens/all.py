@@ -8,6 +8,7 @@ Promises: a screen that is not here is nowhere: no digit, no name, no key.
 
 from __future__ import annotations
 
+from tui.screens.config import ConfigScreen
 from tui.screens.dead import DeadScreen
 from tui.screens.events import EventsScreen
 from tui.screens.overview import OverviewScreen
@@ -19,7 +20,7 @@ from tui.screens.tasks import TasksScreen
 from tui.screens.workers import WorkersScreen
 
 SCREENS: tuple[type[MonitorScreen], ...] = (
-    OverviewScreen, QueuesScreen, TasksScreen, WorkersScreen, SchedulesScreen, DeadScreen, EventsScreen,
+    OverviewScreen, QueuesScreen, TasksScreen, WorkersScreen, SchedulesScreen, DeadScreen, EventsScreen, ConfigScreen,
 )  # fmt: skip
 PAGES: tuple[type[MonitorScreen], ...] = (TaskPage,)
 """What a screen opens over itself; their actions are in the registry, too."""

@@ -258,6 +258,8 @@ class EventsScreen(ListScreen):
             return kind, name
         if target == "workers":
             return "workers", ""
+        if target == "settings":
+            return "setting", next(iter({**(row.get("before") or {}), **(row.get("after") or {})}), "")
         if what in QUEUE_DID:
             return "queue", target
         return ("task", target) if target.isascii() and target.isdigit() and what != "chore_done" else None

@@ -99,11 +99,13 @@ class Place:
 
 
 def places(here: str, all_places: Iterable[Place], width: int) -> list[Piece]:
-    """Line 2: the screens, the one in front in brackets."""
+    """Line 2: the screens, the one in front in brackets; where there is no room for their names, the others by their digits alone."""
+    there = list(all_places)
+    texts = [" ".join(filter(None, (one.number, one.name if width >= WIDE else one.short, one.note))) for one in there]
+    if 1 + sum(len(text) + 2 for text in texts) > width:
+        texts = [text if one.id == here else one.number for one, text in zip(there, texts, strict=True)]
     found = [Piece(" ")]
-    for place in all_places:
-        name = place.name if width >= WIDE else place.short
-        text = f"{place.number} {name}" + (f" {place.note}" if place.note else "")
+    for place, text in zip(there, texts, strict=True):
         shown = Piece(f"[{text}]", "bold", "") if place.id == here else Piece(f" {text} ", "$muted", f"app.do('screen.{place.id}')")
         found.append(shown)
     return found

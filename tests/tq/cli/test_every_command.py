@@ -78,6 +78,9 @@ BAD: dict[str, tuple[str, ...]] = {
     "cwd": ("",),
     "theme": ("", "tq-drak", "\udcff"),
     "charts": ("", "pie", "\udcff"),
+    "port": (*NO_NUMBER, "65536", "8080"),  # the last, since without --web there is no port
+    "sessions": (*NO_NUMBER, "0", "65"),
+    "idle": (*NO_DURATION, "0"),
     "env": ("", "x", "=x"),
     "ok_codes": ("", "x", "256", "1,,2", "-1"),
     "nice": ("", "x", "20", "-21", "1.5", "٣"),

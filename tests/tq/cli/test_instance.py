@@ -46,6 +46,39 @@ def test_settings_are_checked_before_a_daemon_needs_them(run: Run, data_dir: Pat
     assert (code, out, "workers: expected a whole number of processes, at least 0" in err) == (2, "", True)
 
 
+def test_settings_are_set_in_the_file_where_no_daemon_runs(run: Run, data_dir: Path) -> None:
+    file = data_dir / "tq.toml"
+    file.write_text("# ours\n[workers]\ncount = 3 # three\n")
+    assert run("config", "set", "workers.count=4", "retention.failed=14d", "--dry-run") == (0, "", "they can be; nothing was changed\n")
+    assert "count = 3" in file.read_text()
+    assert run("config", "set", "workers.count=4", "retention.failed=14d")[::2] == (0, "written; no daemon runs, the next one has them\n")
+    assert file.read_text() == '# ours\n[workers]\ncount = 4 # three\n\n[retention]\nfailed = "14d"\n'
+    assert run("config", "set", "workers.count=", "retention.failed=")[0] == 0
+    assert "=" not in file.read_text()
+    for words, says in (
+        (["workers.cuont=4"], "Did you mean 'workers.count'"),
+        (["workers.count=many"], "workers.count: expected a whole number of processes"),
+        (["workers.count"], "config set: expected K=V, got 'workers.count'"),
+        (["daemon.max_payload=9M"], "daemon.max_payload: expected at most max_frame"),
+    ):  # fmt: skip
+        code, out, err = run("config", "set", *words)
+        assert (code, out, says in err, len(err.splitlines())) == (2, "", True, 1), err
+
+
+def test_settings_are_set_in_a_daemon_that_runs_and_it_says_what_waits(run: Run, fake: Any) -> None:
+    asked: list[dict[str, Any]] = []
+    fake.verbs["config"] = lambda args: {"revision": "r1"} if args["ask"] == "get" else {"errors": []}
+    done = {"revision": "r2", "applied": ["logging.level"], "waits": ["daemon.app"], "wins": {"daemon.grace": "TQ_GRACE_S"}}
+    fake.verbs["configure"] = lambda args: asked.append(args) or done
+    code, out, err = run("config", "set", "logging.level=debug", "daemon.app=x", "daemon.grace=9s")
+    assert (code, out) == (0, "")
+    assert err.splitlines() == [
+        "logging.level: counts now", "daemon.app: waits for the daemon's next start: `tq daemon restart`",
+        "daemon.grace: no effect while TQ_GRACE_S says otherwise",
+    ]  # fmt: skip
+    assert asked == [{"changes": {"logging.level": "debug", "daemon.app": "x", "daemon.grace": "9s"}, "revision": "r1"}]
+
+
 # the doctor
 
 
