@@ -1,6 +1,6 @@
-"""The handlers of `tq demo`: plain functions that the worker processes run.
+"""The handlers of `tq demo` and `tq monitor --demo`: plain functions that the worker processes run.
 
-For: showing what a handler looks like; `tq demo` runs exactly these.
+For: showing what a handler looks like; the demos run exactly these. Mail, payments and reports are played: nothing leaves the machine.
 Not for: anything that needs more than the standard library and tq.
 Runs in: the worker processes of a daemon started with `--app examples/demo_tasks.py`.
 Promises: each can run twice with the same outcome, since a task runs at least once, not exactly once.
@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import os
 import re
+import time
 import urllib.request
 from collections import Counter
 from pathlib import Path
@@ -64,3 +65,33 @@ def total_of_order(amounts: list[str]) -> int:
         return sum(int(amount) for amount in amounts)
     except ValueError as error:
         raise ValueError(f"an order of {len(amounts)} amounts cannot be added up") from error
+
+
+@tq.task("mail", queue="mail", timeout="30s", retries=2)
+def send_mail(to: str, seconds: float) -> str:
+    """Play the sending of a mail, which takes so many seconds; there is nobody called nobody."""
+    print(f"to {to}")
+    time.sleep(seconds)
+    if to.startswith("nobody@"):
+        raise tq.Permanent(f"{to}: no such mailbox")
+    return f"{to}: accepted"
+
+
+@tq.task("charge", queue="shop", timeout="30s")
+def charge_order(order: int, answers_at: int) -> dict[str, int]:
+    """Play a payment by a bank that answers at the attempt ``answers_at``; until then each one fails and is tried again."""
+    attempt = tq.current().attempt
+    time.sleep(0.1)
+    if attempt < answers_at:
+        raise ConnectionError(f"the bank did not answer in time (attempt {attempt})")
+    return {"order": order, "attempts": attempt}
+
+
+@tq.task("report", queue="reports", timeout="5m")
+def build_report(pages: int, seconds: float) -> dict[str, int]:
+    """Play the making of a report, page by page; how far it is can be watched, and what it prints followed."""
+    for page in range(1, pages + 1):
+        print(f"page {page} of {pages}")
+        time.sleep(seconds / pages)
+        tq.current().progress(page / pages, f"page {page} of {pages}")
+    return {"pages": pages}

@@ -27,8 +27,11 @@ def run(
     reduce_motion: bool = False,
     theme: str | None = None,
     charts: str | None = None,
+    demo: bool = False,
 ) -> int:
     """Show the monitor of the instance at ``data_dir`` until a person leaves it; the exit code. ``environ`` is this process's own.
+
+    ``demo``: it is said on every screen that the instance is one.
 
     ConfigError: ``tq.toml`` or an option says what cannot be meant.
     """
@@ -44,7 +47,9 @@ def run(
     from tui.app import MonitorApp
     from tui.memory import Memory, path_of
 
-    app = MonitorApp(data_dir, wanted, memory=Memory(path_of(data_dir, environ) if wanted.remember else None), environ=environ)
+    app = MonitorApp(
+        data_dir, wanted, memory=Memory(path_of(data_dir, environ) if wanted.remember and not demo else None), environ=environ, demo=demo
+    )
     try:
         code = app.run(mouse=wanted.mouse)
     finally:

@@ -9,6 +9,8 @@ nothing is painted but the seconds.
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, tzinfo
@@ -56,8 +58,7 @@ ALWAYS = {"status": Want("status", every_s=5.0)}
 PLACES = {
     "queue": "queues", "type": "tasks", "task": "tasks", "tasks": "dead", "workers": "workers", "worker": "workers",
     "schedule": "schedules", "alert": "events", "store": "config", "clock": "events", "filter": "tasks",
-    "view": "tasks",
-    "setting": "config",
+    "setting": "config", "view": "tasks",
 }  # fmt: skip
 """The screen that shows what a line of attention is about."""
 Undo = Callable[[], Awaitable[object]]
@@ -83,13 +84,13 @@ class MonitorApp(App[int], inherit_bindings=False):
 
     def __init__(
         self, data_dir: str, wanted: Preferences | None = None, *, memory: Memory | None = None, clock: Clock | None = None,
-        live: bool = True, environ: Mapping[str, str],
+        live: bool = True, environ: Mapping[str, str], demo: bool = False,
     ) -> None:  # fmt: skip
         wanted, self.memory = wanted or Preferences(), memory or Memory()
         if self.memory.kept.screen in self.MODES:
             self.__dict__["DEFAULT_MODE"] = self.memory.kept.screen  # before what is above asks for it, and for this one alone
         super().__init__(ansi_color=True if "NO_COLOR" in environ else None)
-        self.data_dir, self.wanted, self.environ = data_dir, wanted, environ
+        self.data_dir, self.wanted, self.environ, self.demo = data_dir, wanted, environ, demo
         self.clock: Clock = clock or MachineClock()
         self.known = Known()
         self.feed = Feed(data_dir, self.clock, self._heard, self._stands, read_only=wanted.read_only)
@@ -152,6 +153,10 @@ class MonitorApp(App[int], inherit_bindings=False):
         self.run_worker(self.refresher.run(), group="refresh")
         if self._live:
             self.set_interval(FLUSH_S, self.flush_now)
+            for number in (signal.SIGTERM, signal.SIGHUP):  # or the terminal would be left as it is
+                asyncio.get_running_loop().add_signal_handler(number, self.exit, 128 + number)
+        if self.demo:
+            self.say("A demo: this queue is its own, works for nobody and is gone when you leave. ? has the keys.")
 
     def _theme_of(self, name: str) -> str:
         if name not in self.available_themes:
@@ -220,7 +225,8 @@ class MonitorApp(App[int], inherit_bindings=False):
             now_ms=now, ticks=self.clock.ticks(), may_write=self.may_write, read_only=self.wanted.read_only,
             rate=self.known.ended_per_s(now), progress=self.refresher.progress,
             uptime_ms=now - started if isinstance(started, int) and started else None, draining=bool(status.get("draining")),
-            frozen_since=self._frozen, blurred=self._blurred, can_start=not self.wanted.read_only, zone=self.zone,
+            frozen_since=self._frozen, blurred=self._blurred, can_start=not self.wanted.read_only and not self.demo, zone=self.zone,
+            demo=self.demo,
         )  # fmt: skip
 
     def places(self) -> list[Place]:

@@ -98,7 +98,8 @@ async def _start(context: Context) -> None:
 
 
 def _cut_off(context: Context) -> bool:
-    return not context.app.feed.standing.phase.connected and not context.app.wanted.read_only
+    app = context.app  # a demo's tasks are not for the handlers that this user's daemons have
+    return not app.feed.standing.phase.connected and not app.wanted.read_only and not app.demo
 
 
 SHELL = (

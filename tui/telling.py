@@ -69,7 +69,12 @@ def name_of(task: Task) -> str:
 def tries(task: Task) -> str:
     """The attempt it is at, and how many there may be: ``2/5``."""
     runs = attempts_of(task)
-    return f"{runs[-1].number if runs else task.get('attempt') or 0}/{(task.get('retries') or 0) + 1}"
+    return of_tries(runs[-1].number if runs else task.get("attempt") or 0, task.get("retries") or 0)
+
+
+def of_tries(attempt: int, retries: int) -> str:
+    """``2/5``; ``6`` of a task that a person has run again, since its attempts go on and what is counted against them began anew."""
+    return f"{attempt}/{retries + 1}" if attempt <= retries + 1 else str(attempt)
 
 
 def bar(ms: float, longest: float, width: int, glyphs: Glyphs) -> str:

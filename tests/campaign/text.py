@@ -289,6 +289,7 @@ def commands() -> set[str]:
 ELSEWHERE = {
     "demo": "an instance of its own, with texts of its own",
     "bench": "an instance of its own, with texts of its own",
+    **dict.fromkeys(("monitor", "top"), "screens, which meet hostile texts in tests of their own"),
 }
 """Commands that meet nobody's text."""
 

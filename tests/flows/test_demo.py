@@ -1,13 +1,17 @@
-"""`tq demo`: real work, an explained failure, and nothing left behind, however it ends."""
+"""`tq demo` and `tq monitor --demo`: real work, an explained failure, a busy queue; and nothing left behind, however it ends."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import re
+import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -100,3 +104,39 @@ def test_a_kept_instance_can_be_looked_at_and_ended_as_it_says(place: Path, unti
     finally:
         subprocess.run([*tq, "daemon", "stop"], capture_output=True, timeout=60, check=True)
     until(lambda: not [left for left in left_behind(place) if "tq.daemon" in left], what="the daemon's end")
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
+def test_a_busy_queue_is_shown_without_any_daemon_of_the_users_and_is_gone_however_the_monitor_ends(
+    place: Path, until: Callable[..., Any], sent: signal.Signals
+) -> None:
+    screen, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 36, 120, 0, 0))
+    theirs = place / "theirs"
+    env = unmeasured(TMPDIR=str(place), TERM="xterm-256color", LC_ALL="C.UTF-8", TQ_DATA_DIR=str(theirs), TQ_APP="no.such.module")
+    argv = [sys.executable, "-m", "tq", "monitor", "--demo"]
+    with subprocess.Popen(argv, env=env, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True) as monitor:
+        os.close(terminal)
+        seen = bytearray()
+
+        def read() -> bytearray:
+            while select.select([screen], [], [], 0)[0]:
+                try:
+                    seen.extend(os.read(screen, 65536))
+                except OSError:  # the other side of a terminal ends with EIO
+                    break
+            return seen
+
+        try:
+            words = [word.encode() for word in ("DEMO", "● live", "of 12", "invoices", "mail")]
+            until(lambda: all(word in read() for word in words), within_s=30, what="a busy queue on the screen")
+            assert left_behind(place)
+            monitor.send_signal(sent)
+            until(lambda: bool(read()) and monitor.poll() is not None, within_s=30, what="the monitor's end")
+        finally:
+            monitor.kill()
+        assert monitor.wait(5) == {signal.SIGTERM: 143, signal.SIGKILL: -9}[sent]
+        if sent != signal.SIGKILL:
+            assert b"\x1b[?1049l" in read()  # the terminal is as it was
+    os.close(screen)
+    until(lambda: not left_behind(place), within_s=30, what="nothing left behind")

@@ -35,7 +35,7 @@ def test_a_wheel_has_the_package_the_command_and_the_demos_handlers_and_nothing_
     assert "tui/monitor.tcss" in names
     assert script.startswith(b"#!python\n")
     needed = re.findall(r"^Requires-Dist: ([\w-]+)(?!.*extra ==).*$", metadata, re.MULTILINE)
-    assert sorted(needed) == ["cronsim", "lmdb", "msgpack", "psutil", "pydantic", "rich", "textual", "typer", "tzdata"]
+    assert sorted(needed) == ["cronsim", "lmdb", "msgpack", "psutil", "pydantic", "rich", "textual", "tomlkit", "typer", "tzdata"]
     assert "License-Expression: MIT" in metadata
 
 

@@ -29,12 +29,12 @@ CLOCK = {
     "tq/pool": "waits for processes to end",
     "tq/client": "waits with a deadline",
     "tq/cli": "turns words into instants, and ages into words",
-    "tq/demo": "shows how long things took",
+    "tq/demo": "shows how long things took, and makes floods and ebbs",
     "tq/bench": "measures",
     "tq/testing": "starts its clock at the present",
     "tui/clock": "is the monitor's clock, which its tests turn by hand",
 }
-CHANCE = {"tq/daemon": "makes the chance of every turn", "tq/bench": "mixes its workload"}
+CHANCE = {"tq/daemon": "makes the chance of every turn", "tq/bench": "mixes its workload", "tq/demo": "mixes its load"}
 ENVIRONMENT = {
     "tq/config": "settings",
     "tq/cli": "a command runs with its caller's environment",
@@ -44,7 +44,7 @@ ENVIRONMENT = {
     "tq/worker": "what workers pass on",
     "tq/pool": "what workers are given",
     "tq/daemon": "the service manager's notifications",
-    "tq/demo": "its command gets the caller's environment",
+    "tq/demo": "its command gets the caller's environment, its busy instance none of tq's",
     "tq/bench": "its processes get the caller's environment",
     "tui/web/child": "begins a process: its environment is the argument of the rest",
 }

@@ -54,6 +54,15 @@ def test_every_action_has_words_for_the_help_and_a_way_to_it() -> None:
         assert action.keys or action.words, action.id
 
 
+@pytest.mark.parametrize("screen", SCREENS, ids=lambda screen: screen.title_id)
+def test_what_enter_does_in_a_list_can_be_read_in_the_help_and_said_as_a_command(screen: Any) -> None:
+    """``Opened`` comes of the list's own enter, which no action binds."""
+    if hasattr(screen, "on_paged_table_opened"):
+        told = [action for action in REGISTRY.on(screen.title_id) if action.screen and ("enter" in (action.by, *action.keys.split(",")))]
+        told += [action for action in REGISTRY.on(screen.title_id) if action.screen and "enter does the same" in action.help]
+        assert [action.id for action in told if action.words]
+
+
 def test_ctrl_d_is_never_an_action() -> None:
     assert not [action.id for action in REGISTRY if "ctrl+d" in action.keys]
 

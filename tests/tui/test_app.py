@@ -114,7 +114,7 @@ async def test_the_help_lists_every_action_of_the_screen(where: Path, same: Same
         await monitor.shows(1)
         await monitor.press("?")
         assert isinstance(monitor.app.screen, HelpScreen)
-        text = str(monitor.app.screen.text())
+        text = " ".join(str(monitor.app.screen.text()).split())
         for action in monitor.app.registry.on("overview"):
             assert action.help in text, action.id
         assert "f9" in text
@@ -218,6 +218,17 @@ async def test_a_daemon_is_started_by_a_word(where: Path, monkeypatch: pytest.Mo
     async with driven(where, busy(), start=False, read_only=True) as monitor:
         await monitor.press(":", *"start", "enter")
         assert "expected a command" not in await monitor.shows()
+        assert "not possible here" in await monitor.shows()
+
+
+async def test_a_demo_says_so_and_its_tasks_are_never_given_to_another_daemon(where: Path) -> None:
+    async with driven(where, busy(), start=False) as monitor:
+        assert ":start starts it" in await monitor.shows(2)
+        monitor.app.demo = True
+        text = await monitor.shows(1)
+        assert "tq monitor   DEMO " in text.splitlines()[0]
+        assert ":start starts it" not in text
+        await monitor.press(":", *"start", "enter")
         assert "not possible here" in await monitor.shows()
 
 

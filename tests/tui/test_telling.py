@@ -7,7 +7,7 @@ import pytest
 from tests.tui.fake import START_MS
 from tests.tui.jobs import task
 from tui.formats import ASCII, UNICODE
-from tui.telling import attempts_of, course, errors_of, facts, gist, why_lines
+from tui.telling import attempts_of, course, errors_of, facts, gist, tries, why_lines
 
 
 def texts(lines: object) -> list[str]:
@@ -19,6 +19,12 @@ def test_the_last_attempt_is_told_with_those_before_it() -> None:
     assert [(one.number, one.outcome) for one in found] == [(1, "failed"), (2, "failed")]
     assert [number for number, _ in errors_of(task(1, "failed"))] == [1, 2]
     assert attempts_of(task(1)) == []
+
+
+def test_attempts_of_what_a_person_ran_again_have_no_limit_that_they_are_over() -> None:
+    assert tries(task(1, "failed")) == "2/5"
+    assert tries(task(1, "failed", retries=1)) == "2/2"
+    assert tries(task(1, "failed", retries=0)) == "2"
 
 
 def test_stretches_have_one_scale() -> None:

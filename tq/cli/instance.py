@@ -185,7 +185,7 @@ def _refuse(errors: list[dict[str, Any]]) -> None:
 
 
 def demo(_client: Client, values: dict[str, Any]) -> int:
-    from tq.demo import run
+    from tq.demo.show import run
 
     return run(keep=values["keep"])
 

@@ -3,7 +3,8 @@
 For: taking the options there, to a terminal or to browsers, and printing the statistics where there is no screen.
 Not for: the dashboard itself (tui), which is imported here when it is asked for, and nowhere else.
 Runs in: the ``tq`` command.
-Promises: options that make no sense are refused before the screen is taken; a pipe gets what ``tq stats`` prints.
+Promises: options that make no sense are refused before the screen is taken; a pipe gets what ``tq stats`` prints; ``--demo`` asks no
+daemon but its own.
 """
 
 from __future__ import annotations
@@ -34,20 +35,32 @@ def monitor(client: Client, values: dict[str, Any]) -> int:
         if theme not in names():
             raise UsageError(f"--theme: expected one of {', '.join(names())}, got {theme!r}. See `tq monitor --help`.")
     offer = _offer(values)
+    if not values["web"]:
+        for option in ("port", "allow_writes", "sessions", "idle"):
+            if values[option] not in (None, False):
+                refuse(f"--{option.replace('_', '-')}", "expected --web beside it")
+    on_a_screen = sys.stdout.isatty() and sys.stdin.isatty()
+    if values["demo"]:
+        if not (on_a_screen or values["web"]):
+            raise UsageError("--demo: expected a terminal to show it on, got none. `tq demo` prints what it does.")
+        from tq.demo.busy import beside
+
+        with beside() as data_dir:
+            return _show(data_dir, values, offer)
+    return _show(client.data_dir, values, offer) if on_a_screen or values["web"] else hot.stats(client.call, {})
+
+
+def _show(data_dir: str, values: dict[str, Any], offer: Offer) -> int:
     if values["web"]:
         from tui.web import serve
 
-        return serve(client.data_dir, os.environ, offer, _say)
-    for option in ("port", "allow_writes", "sessions", "idle"):
-        if values[option] not in (None, False):
-            refuse(f"--{option.replace('_', '-')}", "expected --web beside it")
-    if not sys.stdout.isatty() or not sys.stdin.isatty():
-        return hot.stats(client.call, {})
+        return serve(data_dir, os.environ, offer, _say)
     from tui import run
 
     return run(
-        client.data_dir, os.environ, read_only=values["read_only"], ascii=values["ascii"], color=not values["no_color"],
-        mouse=not values["no_mouse"], reduce_motion=values["reduce_motion"], theme=theme, charts=charts,
+        data_dir, os.environ, read_only=values["read_only"], ascii=values["ascii"], color=not values["no_color"],
+        mouse=not values["no_mouse"], reduce_motion=values["reduce_motion"], theme=values["theme"], charts=values["charts"],
+        demo=values["demo"],
     )  # fmt: skip
 
 
@@ -68,8 +81,9 @@ def _offer(values: dict[str, Any]) -> Offer:
     if idle_ms <= 0:
         refuse("--idle", f"expected a time such as 30m, got {values['idle']!r}")
     look = Look(
-        theme=values["theme"], charts=values["charts"], ascii=values["ascii"], color=not values["no_color"], mouse=not values["no_mouse"]
-    )
+        theme=values["theme"], charts=values["charts"], ascii=values["ascii"], color=not values["no_color"],
+        mouse=not values["no_mouse"], reduce_motion=values["reduce_motion"], demo=values["demo"],
+    )  # fmt: skip
     return Offer(port=port, allow_writes=values["allow_writes"], sessions=sessions, idle_ms=idle_ms, look=look)
 
 

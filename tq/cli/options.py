@@ -163,14 +163,14 @@ START = (
     Option("--app", "The module with the handlers: package.module, module:app or path/file.py."),
     Option("--workers", "Worker processes (default: one for each CPU)."), Option("--slots", "Tasks at a time in each worker (default 1)."),
     Option("--min-workers", "The fewest, if their number is to follow the work."), Option("--max-workers", "The most, in that case."),
-    Option("--log-level", "debug, info, warning or error."),
-    Option("--grace", "How long running tasks may go on when it stops (default 25s)."),
+    Option("--log-level", "debug, info, warning or error."), Option("--grace", "How long tasks may go on when it stops (default 25s)."),
     Option("--foreground", "Stay in the foreground and log to stderr.", "flag"),
     Option("--reload", "For development: replace the workers when the application's files change.", "flag"),
 )  # fmt: skip
 MONITOR = (
     Option("--read-only", "Change nothing: the daemon refuses what would.", "flag"), Option("--reduce-motion", "Nothing flashes.", "flag"),
     Option("--theme", "tq-dark, tq-light, tq-contrast, tq-mono, tq-ansi, or one of Textual's own."),
+    Option("--demo", "A busy instance of its own, gone when you leave; no daemon of yours is looked at.", "flag"),
     Option("--charts", "block, braille or ascii."), Option("--ascii", "Nothing but plain characters.", "flag"),
     Option("--no-color", "No colours, as with NO_COLOR=1.", "flag"), Option("--no-mouse", "Leave the mouse to the terminal.", "flag"),
     Option("--web", "Serve it to browsers on this machine, which change nothing, until ctrl+c; needs the extra tq[web].", "flag"),

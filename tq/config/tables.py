@@ -183,14 +183,15 @@ def written(unit: str, value: object) -> str:
         return str(value)[:40]
     if unit in ("seconds", "milliseconds") and isinstance(value, int | float):
         ms = value * 1000 if unit == "seconds" else value
-        return _spoken(int(ms)) if ms == int(ms) else f"{value:g}"
+        return spoken(int(ms)) if ms == int(ms) else f"{value:g}"
     if unit == "bytes" and isinstance(value, int) and value:
         letter, shift = max(((letter, shift) for letter, shift in _SHIFTS.items() if value % (1 << shift) == 0), key=lambda one: one[1])
         return f"{value >> shift}{letter.upper()}"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _spoken(ms: int) -> str:
+def spoken(ms: int) -> str:
+    """A duration as it is typed: ``1h30m``, ``250ms``, ``0``."""
     parts = []
     for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
         count, ms = divmod(ms, size)

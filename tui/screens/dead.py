@@ -25,6 +25,7 @@ from tui.screens.dead_acts import ACTIONS, DeadActs
 from tui.screens.screen import entitle, explain
 from tui.screens.sorting import Orders, SortedScreen
 from tui.state import Body
+from tui.telling import of_tries
 from tui.widgets.bars import Piece
 from tui.widgets.painting import Run
 from tui.widgets.panes import TextPane, TracebackPane
@@ -70,7 +71,8 @@ def lines_of(group: Body, tasks: Sequence[Body], now_ms: int) -> list[list[Run]]
     ]
     for at, task in enumerate(tasks):
         label = f"  {task['label']}" if task.get("label") else ""
-        words = f"  {day(task['finished_at'])}  try {task.get('attempt')} of {int(task.get('retries') or 0) + 1}{label}"
+        tried = of_tries(task.get("attempt") or 0, task.get("retries") or 0).replace("/", " of ")
+        words = f"  {day(task['finished_at'])}  try {tried}{label}"
         lines.append([("tasks   " if not at else "        ", "head"), (str(task["id"]), "key"), (words, "text")])
     more = int(group["count"]) - len(tasks)
     if tasks and more > 0:
@@ -161,9 +163,7 @@ class DeadScreen(DeadActs, SortedScreen):
         if dirty & {"all", "dead", "tick"}:
             self._tell()
         self.table.tick(self.monitor.clock.ticks())
-        standing = self.monitor.feed.standing
-        for drawn in (*self.query(PagedTable), *self.query(TextPane)):
-            drawn.brush.faded = not standing.phase.connected and bool(standing.heard_ms)
+        self.fade()
 
     def _list(self) -> None:
         known = self.monitor.known

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tq.config.tables import spoken
 from tq.errors import TqError
 from tq.model import duration_ms
 from tq.query.terms import written
 from tui.actions import Action, Context
 from tui.formats import age, clip, counted
 from tui.screens.export_acts import PAGE, Pages, export_tasks, export_title, found, may_export
-from tui.screens.queue_settings import spoken
 from tui.screens.screen import MonitorScreen
 from tui.screens.sorting import sort_actions
 from tui.state import Body
@@ -188,7 +188,8 @@ ACTIONS = (
         applies=lambda context: may_export(context) and _some(context), takes="[FILE]", footer=14, group="Dead",
     ),
     Action(
-        id="dead.tasks", title="Tasks of the group", help="Show the tasks of the group, as a filter, on the screen of the tasks.", keys="t",
+        id="dead.tasks", title="Tasks of the group", keys="t",
+        help="Show the tasks of the group, as a filter, on the screen of the tasks; enter does the same.",
         run=lambda context: context.screen.tasks(), screen="dead", applies=_has_tasks, words=("show-tasks",), footer=13, short="Tasks",
         group="Dead",
     ),

@@ -45,7 +45,7 @@ def _filtered(context: Context) -> Any:
 ACTIONS = (
     Action(
         id="events.open", title="Open", help="Show what the event is about: its queue, schedule, worker or task.",
-        run=lambda context: context.screen.open(), screen="events", words=("open",), applies=has_row, footer=0, group=GROUP,
+        run=lambda context: context.screen.open(), screen="events", by="enter", words=("open",), applies=has_row, footer=0, group=GROUP,
     ),
     Action(
         id="events.filter", title="Filter", help="Choose by words: queue paused -1000 are events with the first two and without the last.",

@@ -8,6 +8,7 @@ Promises: it lists all actions of that screen and all that are everywhere, with 
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual.app import ComposeResult
@@ -30,6 +31,10 @@ MOVING = (
     ("mouse", "click selects, a second click opens; headers sort; keys and names of screens can be clicked; shift-drag selects text"),
 )
 """How one moves inside lists and panes; their widgets bind these."""
+BOX = 100
+"""Cells that the box has in width where there is room for them, as the style sheet says."""
+INDENT = 28
+"""Cells before the words of an action, which stand under each other."""
 
 
 class HelpScreen(ModalScreen[None]):
@@ -44,6 +49,9 @@ class HelpScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="help"):
             yield Static(self.text(), id="help-text", markup=False)
+
+    def on_resize(self) -> None:
+        self.query_one("#help-text", Static).update(self.text())
 
     def on_mount(self) -> None:
         box = self.query_one("#help", VerticalScroll)
@@ -65,9 +73,10 @@ class HelpScreen(ModalScreen[None]):
             parts += [(f"{name}\n", "bold $primary"), *(part for action in members for part in self._lines(action)), "\n"]
         parts += [("Moving about\n", "bold $primary")]
         for keys, words in MOVING:
-            parts += [(f"  {keys:22}", "bold"), f" {words}\n"]
-        names = ", ".join(f"{shown_keys(self._keys(action))} {action.id}" for action in actions if action.keys)
-        parts += [("\nOther keys\n", "bold $primary"), "  In [monitor.keys] of tq.toml, by these names:\n", (f"  {names}\n", "$muted")]
+            parts += [(f"  {keys:{INDENT - 2}}", "bold"), self._wrapped(words, INDENT, INDENT)]
+        names = ", ".join(f"{shown_keys(self._keys(action))}\xa0{action.id}" for action in actions if action.keys)  # never parted
+        parts += [("\nOther keys\n", "bold $primary"), "  In [monitor.keys] of tq.toml, by these names:\n"]
+        parts += [(f"  {self._wrapped(names, 2, 2)}".replace("\xa0", " "), "$muted")]
         return Content.assemble(*parts)
 
     def _keys(self, action: Action) -> str:
@@ -75,4 +84,11 @@ class HelpScreen(ModalScreen[None]):
 
     def _lines(self, action: Action) -> list[Any]:
         word = f":{action.words[0]} {action.takes}".rstrip() if action.words else ""
-        return [(f"  {self._keys(action):8}", "bold"), (f"{word:15} ", "$muted"), f"{action.help}\n"]
+        key, word = f"  {self._keys(action):9} ", f"{word:15} "
+        return [(key, "bold"), (word, "$muted"), self._wrapped(action.help, len(key + word), INDENT)]
+
+    def _wrapped(self, words: str, begins: int, indent: int) -> str:
+        """Words behind so many cells of their first line, further lines under each other, in what the box has within its edges."""
+        width = min(BOX, self.app.size.width) - 6
+        lines = textwrap.fill(" " * begins + words, width, subsequent_indent=" " * indent, break_on_hyphens=False)
+        return f"{lines[begins:]}\n"

@@ -20,8 +20,6 @@ from tui.state import Body
 from tui.widgets.bars import Piece
 from tui.widgets.charts import Drawn
 from tui.widgets.painting import Run, Runs
-from tui.widgets.panes import TextPane
-from tui.widgets.table import PagedTable
 
 SOON_S, IDLE_S = 1.0, 10.0
 """How often something is asked for after the daemon has told of a change, and while it tells of none."""
@@ -107,11 +105,10 @@ class ListScreen(SortedScreen):
     def told(self) -> None:
         """What each screen does first: tell the time, show what is no longer sure as such."""
         monitor = self.monitor
-        seconds, cut_off = monitor.clock.ticks(), not monitor.feed.standing.phase.connected
-        for table in self.query(PagedTable):
+        seconds = monitor.clock.ticks()
+        for table in self.tables:
             table.tick(seconds)
-        for drawn in (*self.query(Drawn), *self.query(PagedTable), *self.query(TextPane)):
-            drawn.brush.faded = cut_off and bool(monitor.feed.standing.heard_ms)
+        self.fade()
 
     def explained(self, *empty: tuple[str, str]) -> None:
         """Say in an empty list why it is: ``empty``, or that nothing is known yet."""

@@ -71,6 +71,10 @@ class Figures(Drawn):
         return lines
 
 
+def _has_row(context: Context) -> bool:
+    return isinstance(context.screen, OverviewScreen) and context.screen.list_in_use.cursor_key is not None
+
+
 def _mute(context: Context) -> Any:
     return context.screen.mute()
 
@@ -82,6 +86,10 @@ class OverviewScreen(MonitorScreen):
     name_long, name_short, number = "Overview", "Over", "1"
     AUTO_FOCUS = "#queues"
     ACTIONS: ClassVar[tuple[Action, ...]] = (
+        Action(
+            id="overview.open", title="Open", help="Show the queue, or what the line of attention is about, on its own screen.", by="enter",
+            run=lambda context: context.screen.open(), screen="overview", words=("open",), applies=_has_row, footer=0, group="Overview",
+        ),
         Action(
             id="overview.window", title="Window", help="Show 10 minutes, 2 hours, 12 hours or 5 days in the charts.", keys="w",
             run=lambda context: context.screen.next_window(), screen="overview", words=("window",), footer=20, group="Overview",
@@ -181,11 +189,9 @@ class OverviewScreen(MonitorScreen):
         if dirty & {"all", "attention", "standing"}:
             self._list_attention()
         seconds = self.monitor.clock.ticks()
-        for table in self.query(PagedTable):
+        for table in self.tables:
             table.tick(seconds)
-        cut_off = not self.monitor.feed.standing.phase.connected
-        for drawn in (*self.query(Drawn), *self.query(PagedTable)):
-            drawn.brush.faded = cut_off and bool(self.monitor.feed.standing.heard_ms)
+        self.fade()
 
     def _figures(self) -> list[tuple[str, str, str, str, Sequence[float | None]]]:
         totals = self.monitor.known.totals or {}
@@ -352,10 +358,21 @@ class OverviewScreen(MonitorScreen):
             monitor.say(f"Muted for an hour: {row['what']}")
             monitor.refresher.again("attention")
 
-    def on_paged_table_opened(self, event: PagedTable.Opened) -> None:
-        row = event.table.cursor_row
-        if event.table.id == "queues":
-            self.monitor.open_place("queue", str(event.key))
+    @property
+    def list_in_use(self) -> PagedTable:
+        """The list with the focus, or else that of the queues."""
+        attention = self.query_one("#attention", PagedTable)
+        return attention if attention.has_focus else self.query_one("#queues", PagedTable)
+
+    def on_paged_table_opened(self) -> None:
+        self.open()
+
+    def open(self) -> None:
+        """Show what is under the cursor on its own screen."""
+        table = self.list_in_use
+        row = table.cursor_row
+        if table.id == "queues":
+            self.monitor.open_place("queue", str(table.cursor_key))
         elif isinstance(row, dict):
             self.monitor.open_place(*(str(word) for word in row["about"]))
 

@@ -197,6 +197,10 @@ def _shown_names(context: Context) -> list[str]:
 
 ACTIONS = (
     Action(
+        id="queues.open", title="Page", help="All of the queue on a page of its own.", run=lambda context: context.screen.open(),
+        screen="queues", applies=_listed, by="enter", words=("open",), footer=0, group="Queues",
+    ),
+    Action(
         id="queues.pause", title="Pause or resume", help="Pause the queue, or those that are marked; resume them if all are paused.",
         keys="p", run=lambda context: context.screen.pause(), screen="queues", writes=True, applies=_some, says=_pause_title,
         words=("pause",), footer=10, short="Pause/Resume", group="Queues",

@@ -15,17 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tq.client.acting import SIZES, routes_of, size_of
+from tq.config.tables import spoken
 from tq.errors import UsageError
 from tq.model import Backoff, duration_ms, priority_of
-
-
-def spoken(ms: int) -> str:
-    """A duration as it is typed: ``1h30m``, ``250ms``, ``0``."""
-    parts = []
-    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
-        count, ms = divmod(ms, size)
-        parts += [f"{count}{unit}"] if count else []
-    return "".join(parts) or "0"
 
 
 def _bytes(number: int) -> str:

@@ -120,12 +120,6 @@ class OfQueues(QueueActs):
             self._written = lines
             pane.show_lines(lines, stay=True)
 
-    def fade(self) -> None:
-        """Draw dim what is no longer sure."""
-        standing = self.monitor.feed.standing
-        for drawn in (*self.query(PagedTable), *self.query(TextPane)):
-            drawn.brush.faded = not standing.phase.connected and bool(standing.heard_ms)
-
 
 class QueuesScreen(OfQueues, SortedScreen):
     """The screen of the digit 2."""
@@ -259,8 +253,13 @@ class QueuesScreen(OfQueues, SortedScreen):
     def on_paged_table_marks_changed(self) -> None:
         self.lines()
 
-    def on_paged_table_opened(self, event: PagedTable.Opened) -> None:
-        self.app.push_screen(QueuePage(str(event.key)))
+    def on_paged_table_opened(self) -> None:
+        self.open()
+
+    def open(self) -> None:
+        """All of the queue under the cursor on the whole screen."""
+        if self.table.cursor_key is not None:
+            self.app.push_screen(QueuePage(str(self.table.cursor_key)))
 
 
 class QueuePage(OfQueues):

@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tq.client.schedules import rule_args
+from tq.config.tables import spoken
 from tq.model import SHELL, pack, unpack
 from tui.formats import cleaned
 from tui.screens.acting import payload_of
-from tui.screens.queue_settings import spoken
 from tui.widgets.form import Field
 
 Texts = Mapping[str, str]

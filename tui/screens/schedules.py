@@ -80,7 +80,7 @@ ACTIONS = (
     Action(
         id="schedules.open", title="Runs", help="Go to the last runs of the schedule; on a run, open its task.",
         run=lambda context: context.screen.open(), says=lambda context: "Open task" if context.screen.in_runs else "Runs",
-        screen="schedules", words=("open",), applies=has_row, footer=0, group=GROUP,
+        screen="schedules", by="enter", words=("open",), applies=has_row, footer=0, group=GROUP,
     ),
     Action(
         id="schedules.trigger", title="Trigger now…", short="Trigger…", keys="t",

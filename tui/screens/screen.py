@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, tzinfo
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import events
@@ -26,6 +27,8 @@ from textual.widget import Widget
 from tui.actions import Action, Context
 from tui.widgets import topbar
 from tui.widgets.bars import Line, Piece, key_pieces
+from tui.widgets.charts import Drawn
+from tui.widgets.panes import TextPane
 from tui.widgets.table import PagedTable
 from tui.widgets.toast import Toast, TooSmall
 
@@ -111,6 +114,24 @@ class MonitorScreen(Screen[Any]):
     def step_back(self) -> None:
         """Undo that."""
 
+    # what it has that draws lines of its own
+
+    @cached_property
+    def tables(self) -> tuple[PagedTable, ...]:
+        """Its lists. Looked for once, since to ask the whole screen each second was a fifth of what one at rest cost."""
+        return tuple(self.query(PagedTable))
+
+    @cached_property
+    def _drawings(self) -> tuple[PagedTable | Drawn | TextPane, ...]:
+        return (*self.tables, *self.query(Drawn), *self.query(TextPane))
+
+    def fade(self) -> None:
+        """Draw dim what is no longer sure."""
+        standing = self.monitor.feed.standing
+        faded = not standing.phase.connected and bool(standing.heard_ms)
+        for drawn in self._drawings:
+            drawn.brush.faded = faded
+
     # the lines
 
     def compose(self) -> ComposeResult:
@@ -134,7 +155,7 @@ class MonitorScreen(Screen[Any]):
         """Repaint lines and body; the application calls this at most four times a second."""
         if self._zone is not self.monitor.zone:
             self._zone = self.monitor.zone
-            for table in self.query(PagedTable):  # rows that are the same read differently
+            for table in self.tables:  # rows that are the same read differently
                 table.brush.forget()
                 table.refresh()
         self.lines()

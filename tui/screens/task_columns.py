@@ -12,6 +12,7 @@ from typing import Any
 
 from tui.formats import age, duration
 from tui.screens.screen import MonitorScreen
+from tui.telling import of_tries
 from tui.widgets.painting import Run
 from tui.widgets.table import Column
 
@@ -52,7 +53,7 @@ def columns_of(screen: MonitorScreen) -> list[Column]:
         Column("type", "NAME", 12, lambda row: [(row[LABEL] if row[LABEL] and row[TYPE] == "shell" else row[TYPE], "text")]),
         Column("queue", "QUEUE", 8, lambda row: [(row[QUEUE], "text")]),
         Column("priority", "P", 1, lambda row: [(str(row[PRIORITY]), "dim")], right=True, shown_from=SIDE_FROM),
-        Column("attempt", "TRY", 4, lambda row: [(f"{row[ATTEMPT]}/{row[RETRIES] + 1}", "text")], right=True),
+        Column("attempt", "TRY", 4, lambda row: [(of_tries(row[ATTEMPT], row[RETRIES]), "text")], right=True),
         Column("created", "AGE", 4, lambda row: [(age(now() - row[CREATED]), "dim")], right=True, ticks=True),
         Column("due", "DUE", 7, due, right=True, ticks=True),
         Column("run", "RUN", 6, run, right=True, ticks=True),

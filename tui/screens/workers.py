@@ -75,7 +75,7 @@ ACTIONS = (
     Action(
         id="workers.open", title="Slots", help="Go to the slots of the worker; on a slot, open its task.",
         run=lambda context: context.screen.open(), says=lambda context: "Open task" if context.screen.in_slots else "Slots",
-        screen="workers", words=("open",), applies=has_row, footer=0, group=GROUP,
+        screen="workers", by="enter", words=("open",), applies=has_row, footer=0, group=GROUP,
     ),
     Action(
         id="workers.drain", title="Drain…", keys="d",

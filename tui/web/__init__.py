@@ -23,13 +23,15 @@ MOST_SESSIONS = 64
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How the monitor shows in a page: the options of ``tq monitor`` that are about that."""
+    """How the monitor shows in a page: the options of ``tq monitor`` that are about that. ``demo``: it says that it is one."""
 
     theme: str | None = None
     charts: str | None = None
     ascii: bool = False
     color: bool = True
     mouse: bool = True
+    reduce_motion: bool = False
+    demo: bool = False
 
 
 @dataclass(frozen=True, slots=True)

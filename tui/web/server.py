@@ -13,6 +13,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 
 from aiohttp import WSCloseCode, web
@@ -115,7 +116,8 @@ class Server:
         cookie = self.gate.let_in(token)
         if cookie is None:
             return _refused(403, "This address was used already, or never valid. tq monitor --web has printed the one that is.")
-        self._say(f"A browser was let in. For another one: {self.gate.url(self.port)}")
+        with suppress(OSError):  # whoever reads what is printed may have gone; who holds the token is let in all the same
+            self._say(f"A browser was let in. For another one: {self.gate.url(self.port)}")
         answer = web.Response(text=notice("You are let in.", onward=True), content_type="text/html")
         answer.set_cookie(self.gate.cookie_name, cookie, httponly=True, samesite="Strict", path="/")
         return answer

@@ -79,19 +79,27 @@ def _cells(pieces: Sequence[Piece]) -> int:
     return sum(cells(piece.text) for piece in pieces)
 
 
+HELP = "help"
+"""The action that leads to all the others: where there is no room it is not the one that is missing."""
+
+
 def key_pieces(actions: Iterable[Action], context: Context, keymap: dict[str, str], width: int) -> list[Piece]:
-    """The keys line: the most important actions that can be done now, as many as fit."""
+    """The keys line: the most important actions that can be done now, as many as fit, and always the help."""
     wanted = sorted((action for action in actions if action.footer and (action.keys or action.by)), key=lambda action: action.footer)
-    pieces, room = [Piece(" ")], width - 1
+    shown: list[tuple[str, int, list[Piece]]] = []
     for action in wanted:
-        if not action.available(context):
-            continue
-        key = action.by or shown_key(keymap.get(action.id, action.keys).split(",")[0].strip())
-        text = action.short or action.title
-        size = cells(key) + 1 + cells(text) + 2
-        if size - 2 > room:
-            break
-        run = f"app.do({action.id!r})"
-        pieces += [Piece(key, "bold $primary", run), Piece(f" {text}", "", run), Piece("  ")]
-        room -= size
+        if action.available(context):
+            key = action.by or shown_key(keymap.get(action.id, action.keys).split(",")[0].strip())
+            text, run = action.short or action.title, f"app.do({action.id!r})"
+            its = [Piece(key, "bold $primary", run), Piece(f" {text}", "", run), Piece("  ")]
+            shown.append((action.id, _cells(its), its))
+    pieces, full = [Piece(" ")], False
+    room = width + 1 - sum(size for id_, size, _ in shown if id_ == HELP)  # the blanks behind the last need none
+    for id_, size, its in shown:
+        if id_ != HELP:
+            full = full or size > room
+            if full:
+                continue
+            room -= size
+        pieces += its
     return pieces

@@ -93,9 +93,14 @@ class Brush:
         )
 
     def strip(self, runs: Runs, width: int, *, reverse: bool = False, struck: bool = False) -> Strip:
-        """One line of ``width`` cells: the runs, cut or filled with blanks at the end."""
-        segments = [Segment(text, self.style(name, reverse=reverse, struck=struck)) for text, name in fitted(runs, width)]
-        return Strip(segments, width)
+        """One line of ``width`` cells: the runs, cut or filled with blanks at the end. ``reverse``: it is the line of the cursor."""
+        named = [(text, uncoloured(name) if reverse else name) for text, name in fitted(runs, width)]
+        return Strip([Segment(text, self.style(name, reverse=reverse, struck=struck)) for text, name in named], width)
+
+
+def uncoloured(name: str) -> str:
+    """The style instead of this one in the line of the cursor: in reverse each colour would be a ground of its own, a patchwork."""
+    return "text" if STYLES.get(name, ("", ""))[0] else name
 
 
 def fitted(runs: Iterable[Run], width: int, *, right: bool = False, more: str = "…") -> list[Run]:

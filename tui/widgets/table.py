@@ -29,7 +29,7 @@ from textual.strip import Strip
 from tq.errors import TqError
 from tui.formats import ASCII, UNICODE, Glyphs, cells, clip, fit
 from tui.paging import Change, Entry, Key, PagedSource, Row, Source
-from tui.widgets.painting import Brush, Run, Runs, fitted
+from tui.widgets.painting import Brush, Run, Runs, fitted, uncoloured
 
 FLASH_S = 1.0
 STRIPS = 512
@@ -362,8 +362,12 @@ class PagedTable(ScrollView, can_focus=True):
             room = min(its, left)
             left -= room
             turned = reverse != (column.id in flash)
-            for text, name in fitted(column.cell(entry.row), room, right=column.right, more=more):
-                segments.append(Segment(text, brush.style(name, reverse=turned, struck=entry.struck)))
+            cell = fitted(column.cell(entry.row), room, right=column.right, more=more)
+            first = next((name for text, name in cell if not text.isspace()), "text")
+            for text, name in cell:
+                filled = first if turned and not reverse and text.isspace() else name  # a blank of a flash is ground, too
+                its_name = uncoloured(filled) if reverse and turned else filled
+                segments.append(Segment(text, brush.style(its_name, reverse=turned, struck=entry.struck)))
         segments.append(Segment(" " * left, brush.style("text", reverse=reverse)))
         return Strip(Segment.simplify(segments), width)
 

@@ -42,6 +42,7 @@ class View:
     can_start: bool = True
     zone: tzinfo | None = UTC
     """Whose times are shown; None: this machine's."""
+    demo: bool = False
 
     def time(self, ms: int) -> str:
         """``14:32:07Z``; without the Z by this machine's clock."""
@@ -75,7 +76,8 @@ def connection(view: View) -> Piece:
 def identity(view: View, width: int) -> tuple[list[Piece], list[Piece]]:
     """Line 1: its left and its right end."""
     wide = width >= WIDE
-    left = [Piece(" tq monitor  " if wide else " tq  ", "bold"), Piece(f"{view.instance}  "), connection(view)]
+    name = [Piece(" DEMO ", "bold reverse $warn"), Piece("  ")] if view.demo else [Piece(f"{view.instance}  ")]
+    left = [Piece(" tq monitor  " if wide else " tq  ", "bold"), *name, connection(view)]
     if wide and view.uptime_ms is not None and view.standing.phase.connected:
         left.append(Piece(f"  up {duration(view.uptime_ms // 1000 * 1000)}", "$muted"))
     if view.draining:

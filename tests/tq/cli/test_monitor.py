@@ -36,6 +36,7 @@ def test_where_there_is_no_terminal_the_monitor_prints_the_statistics(fake: Any,
         (["--web", "--sessions", "0"], "--sessions: expected a number from 1 to 64, got 0"),
         (["--web", "--idle", "0"], "--idle: expected a time such as 30m, got '0'"),
         (["--web", "--read-only", "--allow-writes"], "expected either --read-only or --allow-writes, got both"),
+        (["--demo"], "--demo: expected a terminal to show it on, got none."),
     ],
 )
 def test_options_that_make_no_sense_are_refused_by_name(run: Run, options: list[str], says: str) -> None:

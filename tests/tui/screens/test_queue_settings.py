@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tui.stock import USUAL
-from tui.screens.queue_settings import LABELS, SETTINGS, back_to, changes_of, spoken, texts_of
+from tq.config.tables import spoken
+from tui.screens.queue_settings import LABELS, SETTINGS, back_to, changes_of, texts_of
 
 ROW = {**USUAL, "slots": 4, "external": False}
 

@@ -22,7 +22,9 @@ def test_the_command_has_the_instance_the_role_and_the_look(read_only: bool) -> 
     assert module == "tui.web.child"
     assert json.loads(wish) == {
         "data_dir": "/a place/'x", "parent": os.getpid(), "read_only": read_only,
-        "look": {"theme": "tq-mono", "charts": None, "ascii": True, "color": True, "mouse": True},
+        "look": {
+            "theme": "tq-mono", "charts": None, "ascii": True, "color": True, "mouse": True, "reduce_motion": False, "demo": False,
+        },
     }  # fmt: skip
 
 

@@ -136,6 +136,16 @@ async def test_a_token_is_good_for_one_browser_and_nothing_is_had_without_it(ser
     assert one.said[-1].endswith(one.server.gate.token)
 
 
+async def test_a_browser_is_let_in_though_nobody_reads_what_is_printed_any_more(served: Serve) -> None:
+    def gone(line: str) -> None:
+        raise BrokenPipeError
+
+    one = await served()
+    one.server._say = gone
+    await one.enter()
+    assert (await one.get())[0] == 200
+
+
 async def test_other_hosts_other_origins_and_other_paths_get_nothing_even_with_the_cookie(served: Serve) -> None:
     one = await served()
     await one.enter()

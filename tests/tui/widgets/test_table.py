@@ -86,6 +86,7 @@ async def test_five_changed_rows_draw_five_lines_and_what_changed_is_reversed_fo
         assert state.style is not None
         assert state.style.reverse
         assert not any(segment.style.reverse for segment in line if "hook" in segment.text)
+        assert len({segment.style for segment in line if segment.style.reverse}) == 1  # one ground, its blanks too
         before = table.lines_rendered
         table.tick(10.0 + FLASH_S - 0.01)
         await rest(pilot)
@@ -144,6 +145,7 @@ async def test_a_step_of_the_cursor_draws_two_lines() -> None:
         assert app.cursor_position == (0, 2)
         reversed_lines = [y for y, strip in enumerate(strips_of(table)) if any(segment.style.reverse for segment in strip)]
         assert reversed_lines == [2]
+        assert len({segment.style.color for segment in strips_of(table)[2]}) == 1  # which in reverse is the ground
 
 
 @pytest.mark.asyncio

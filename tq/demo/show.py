@@ -1,7 +1,7 @@
 """``tq demo``: a daemon of its own, real work on real files, and what became of it.
 
 For: seeing in seconds what tq does, with nothing prepared; showing the client as any program would use it.
-Not for: measuring (bench), or anything another room could need.
+Not for: an instance to look around in (busy), measuring (bench).
 Runs in: the process of ``tq demo``; its handlers are ``examples/demo_tasks.py``, in worker processes.
 Promises: it works in a private temporary directory, and when it ends (also by Ctrl-C or SIGTERM) the daemon, its
 workers and the directory are gone, unless ``keep`` was asked for; exit code 0 only if every task ended as it should.
@@ -10,17 +10,10 @@ workers and the directory are gone, unless ``keep`` was asked for; exit code 0 o
 from __future__ import annotations
 
 import contextlib
-import http.server
 import os
-import shutil
 import signal
-import sys
-import sysconfig
-import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +22,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
-from tq.client import Client, format_error, start_daemon, stop_daemon
-from tq.errors import ConfigError, DaemonError, DaemonNotRunning, TaskTimeout, TqError
+from tq.client import Client, format_error, start_daemon
+from tq.demo.private import clean, handlers, material, pages, place
+from tq.errors import TaskTimeout
 from tq.model import FINAL, SHELL, safe_text
 
-FILES = 400
-FILE_BYTES = 64 << 10
 AT_ONCE = 200
 """Tasks asked for in one request: an answer has at most 1 MiB."""
 WORKERS = 2
@@ -50,20 +42,10 @@ _WORKS = {
 Job = tuple[str, Any, dict[str, Any]]
 
 
-def handlers() -> Path:
-    """The file with the demo's handlers: inside an installed tq, or beside it in a checkout."""
-    here = Path(__file__).resolve().parent
-    for path in (here / "examples" / "demo_tasks.py", here.parent / "examples" / "demo_tasks.py"):
-        if path.is_file():
-            return path
-    raise ConfigError(f"expected examples/demo_tasks.py in {here} or {here.parent}, got neither. Install tq again.")
-
-
 def run(keep: bool = False) -> int:
     """Show tq at work; gives the exit code. ``keep`` leaves the instance running and says how to look around in it."""
     console = Console(highlight=False)
-    room = "/tmp" if len(tempfile.gettempdir()) > 60 else None  # noqa: S108 - mkdtemp makes it private; a socket's path must be short
-    home = Path(tempfile.mkdtemp(prefix="tq-demo-", dir=room))
+    home = place()
     kept, pid = False, 0
     with _interrupts() as interrupts:
         try:
@@ -77,7 +59,7 @@ def run(keep: bool = False) -> int:
         finally:
             interrupts.held = True
             if not kept:
-                _clean(home, pid)
+                clean(home, home / "tq", pid)
     if kept:
         _say(console, f"\nThe instance is still there: tq --data-dir {home / 'tq'} list")
         _say(console, f"When you have seen enough: tq --data-dir {home / 'tq'} daemon stop && rm -r {home}")
@@ -118,23 +100,12 @@ def _interrupts() -> Iterator[_Interrupts]:
             signal.signal(each, handler)
 
 
-def _clean(home: Path, pid: int) -> None:
-    """End the daemon, by force if it must be, and remove everything."""
-    try:
-        stop_daemon(Client(home / "tq", timeout=5.0), now=True, timeout=10.0)
-    except DaemonNotRunning:
-        pass
-    except DaemonError:
-        os.kill(pid, signal.SIGKILL)  # its workers end with it
-    shutil.rmtree(home, ignore_errors=True)
-
-
 def _show(console: Console, home: Path) -> int:
     began = time.monotonic()
-    source = _material(home / "files")
+    source = material(home / "files")
     (home / "packed").mkdir()
     _say(console, f"A daemon with {WORKERS} worker processes runs in {home / 'tq'}, for this demo alone.")
-    with Client(home / "tq") as client, _pages(source) as address:
+    with Client(home / "tq") as client, pages(source) as address:
         jobs = _jobs(source, home / "packed", address)
         sent = time.monotonic()
         ids = client.enqueue_many(jobs)
@@ -157,38 +128,6 @@ def _show(console: Console, home: Path) -> int:
     if not good:
         _say(console, "Some tasks did not end as they should have: see the table.")
     return 0 if good else 1
-
-
-def _material(into: Path) -> Path:
-    """Real files to work on: sources of Python's standard library, at most ``FILES`` of ``FILE_BYTES``."""
-    into.mkdir()
-    library = Path(sysconfig.get_path("stdlib"))
-    found = [path for path in sorted([*library.glob("*.py"), *library.glob("*/*.py")]) if 0 < path.stat().st_size <= FILE_BYTES]
-    for path in found[:FILES]:
-        shutil.copyfile(path, into / ".".join(path.relative_to(library).parts))
-    if not found:  # an interpreter whose library is packed into an archive
-        for number in range(FILES):
-            (into / f"{number}.txt").write_text(f"the quick brown fox number {number}\n" * 100)
-    return into
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the library's
-        """The demo's own words are enough."""
-
-
-@contextlib.contextmanager
-def _pages(folder: Path) -> Iterator[str]:
-    """A web server on the loopback interface that shows ``folder``; gives its address."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def _jobs(source: Path, packed: Path, address: str) -> list[Job]:
@@ -285,15 +224,3 @@ def _outcome(row: dict[str, Any], logs: dict[int, str]) -> str:
     else:
         text = ", ".join(f"{name} {value}" for name, value in (row["result"] or {}).items())
     return safe_text(text if len(text) <= 72 else f"{text[:71]}…")
-
-
-def main() -> None:
-    """``python -m tq.demo``."""
-    try:
-        sys.exit(run())
-    except TqError as error:
-        sys.exit(f"tq demo: {error}")
-
-
-if __name__ == "__main__":
-    main()
