@@ -86,7 +86,7 @@ class Memory:
             try:
                 self.kept, self.problem = _read(path)
             except _Foreign as error:
-                self.problem = f"{path}: {error}; nothing is remembered"
+                self.problem = f"Nothing is remembered: {path}: {error}"
                 self._path = None
 
     @property
@@ -146,7 +146,7 @@ class Memory:
                 change(there)
             _write(self._path, there)
         except (_Foreign, OSError) as error:
-            self.problem = f"{self._path}: {error}; nothing more is remembered"
+            self.problem = f"Nothing more is remembered: {self._path}: {error}"
             self._path = None
         self._changes.clear()
 
@@ -199,7 +199,7 @@ def _read(path: Path) -> tuple[Kept, str]:
     except (ValueError, RecursionError):
         body = None
     if not isinstance(body, dict):
-        return Kept(), f"{path} is damaged; what was remembered is lost"
+        return Kept(), f"What was remembered is lost: {path} is damaged"
     if body.get("version") != VERSION:
         raise _Foreign(f"expected version {VERSION}, got {body.get('version')!r:.40}")
     return _kept_of(cast("dict[str, Any]", cleaned(body)), path)
@@ -213,7 +213,7 @@ def _kept_of(body: Mapping[str, Any], path: Path) -> tuple[Kept, str]:
                 setattr(kept, name, read(body[name]))
             except (ValueError, TypeError, AttributeError):
                 wrong.append(name)
-    return kept, f"{path}: {', '.join(wrong)} could not be read and {'is' if len(wrong) == 1 else 'are'} left out" if wrong else ""
+    return kept, f"Left out of what was remembered: {', '.join(wrong)} in {path}" if wrong else ""
 
 
 def _text(value: object) -> str:

@@ -103,7 +103,7 @@ def test_what_is_wrong_in_a_file_is_left_out_and_the_rest_is_taken_and_cleaned(t
         commands=["x" * 3000], more={"a": 1}, views={"a": {"colour": "red"}},
     )  # fmt: skip
     one = Memory(path)
-    assert one.problem == f"{path}: screen, commands, orders, columns, views could not be read and are left out"
+    assert one.problem == f"Left out of what was remembered: screen, commands, orders, columns, views in {path}"
     assert (one.kept.theme, one.kept.filters, one.kept.orders) == ("tq-mono", ["a\\x1b]0;x\\x07b"], {})
 
 
@@ -126,7 +126,7 @@ def test_what_cannot_be_written_is_said_once_and_ends_nothing(tmp_path: Path) ->
     one = Memory(tmp_path / FILE)
     one.screen("dead")
     one.save()
-    assert "nothing" in one.problem
+    assert "Nothing" in one.problem
     one.screen("tasks")
     assert not one.changed
     one.save()
@@ -171,7 +171,7 @@ async def test_the_next_run_begins_where_the_last_one_was_left(where: Path, tmp_
         assert "sort running ▼" in await monitor.press("escape", "2")
     path.write_text("{")
     async with driven(where, memory=Memory(path)) as monitor:
-        assert "is damaged" in await monitor.shows()
+        assert "What was remembered is lost" in await monitor.shows()
         assert "3 Tasks" in await monitor.shows()
 
 
