@@ -43,6 +43,9 @@ def run(
     )
     if not color:
         environ["NO_COLOR"] = "1"
+    if "TEXTUAL_DRIVER" not in environ:  # the size is the terminal's own, also after it changed; for a browser they say the first one
+        for name in ("COLUMNS", "LINES"):
+            environ.pop(name, None)
     environ.setdefault("TEXTUAL_FPS", "30")  # read when textual is imported; it halves the worst case of scrolling
     from tui.app import MonitorApp
     from tui.memory import Memory, path_of

@@ -27,7 +27,8 @@ class Terminal:
     def __init__(self, data_dir: Path, width: int, height: int, *options: str) -> None:
         self._tmux = ["tmux", "-S", str(data_dir / "tmux"), "-f", "/dev/null"]
         line = shlex.join([sys.executable, "-m", "tq", "--data-dir", str(data_dir), "monitor", *options])
-        env = unmeasured(TERM="xterm-256color", PYTHONPATH=str(ROOT), LC_ALL="C.UTF-8")
+        stale = {"COLUMNS": "77", "LINES": "20"}  # which some shells hand on: the terminal's own size counts
+        env = unmeasured(TERM="xterm-256color", PYTHONPATH=str(ROOT), LC_ALL="C.UTF-8", **stale)
         for name in ("TMUX", "NO_COLOR", "DISPLAY", "WAYLAND_DISPLAY"):
             env.pop(name, None)
         self._run("new-session", "-d", "-x", str(width), "-y", str(height), line, env=env)
