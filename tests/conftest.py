@@ -9,6 +9,7 @@ workers and commands, and one that leaves a process behind fails its test; the d
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ import pytest
 from tests.living import END_WITHIN_S, ROOT, Daemon, arguments, processes_of, unmeasured, wait_until
 
 _FAILED = pytest.StashKey[bool]()
+gc.set_threshold(50_000, 20, 20)  # a tenth of what the tests cost was the collection of what they keep for a moment
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

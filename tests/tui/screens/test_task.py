@@ -193,15 +193,15 @@ async def test_a_torrent_of_output_leaves_two_thousand_lines_and_time_for_keys(w
         await monitor.press("L")
         pane = page.query_one("#log", LogPane)
         lines = b"".join(b"%06d POST https://hooks.example/cb 200\n" % number for number in range(500))
-        spent = 0.0
+        spent = []
         for _ in range(100):  # ten seconds of 5,000 lines each
             began = time.process_time()
             pane.append([[START_MS, 1, lines]])
-            spent = max(spent, time.process_time() - began)
+            spent.append(time.process_time() - began)
         await settle()
         assert pane.follows
         assert len(pane.text.splitlines()) <= 2000
-        assert spent < 0.5
+        assert sorted(spent)[50] < 0.1  # of this process's own time; the few that a collection of garbage falls into aside
         assert "50,000 lines" in await monitor.shows(0.3)
 
 
