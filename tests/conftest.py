@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 
@@ -96,9 +97,10 @@ def until() -> Callable[..., Any]:
 def daemon(data_dir: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Daemon]]:
     """``daemon(app="module", workers=2, ...)`` starts one in ``data_dir`` (or ``where=``); all are ended with the test.
 
-    Coverage is not measured in those of slow tests, which repeat what quick ones do once: it would double what they take.
+    Coverage is measured in those of every fourth test, and in none of a slow one's: it doubles what a daemon and its workers take, and
+    most tests of a flow make them do what those of another did.
     """
-    measured = request.node.get_closest_marker("slow") is None
+    measured = request.node.get_closest_marker("slow") is None and crc32(request.node.nodeid.encode()) % 4 == 0
     started: list[Daemon] = []
 
     def start(where: Path | None = None, env: dict[str, str] | None = None, **options: object) -> Daemon:

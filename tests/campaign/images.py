@@ -304,7 +304,9 @@ def run(seed: int, cycles: int, plant: str | None = None) -> Report:
     return shim.under("tests.campaign.images", seed, cycles, plant)
 
 
-SUITE = Suite(NAME, "power cut", 5000, 100_000, run, ("answer_before_commit", "sync_off", "index_skipped", "claim_before_commit"))
+SUITE = Suite(
+    NAME, "power cut", 5000, 100_000, run, ("answer_before_commit", "sync_off", "index_skipped", "claim_before_commit"), tested=2000
+)
 
 
 def main() -> None:

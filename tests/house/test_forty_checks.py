@@ -7,7 +7,7 @@ Each line below a check is a test (``tests/campaign/results.json`` adds up the l
 2. Killed before and after every call that changes a file.
    tests/campaign/test_points.py::test_a_store_killed_at_any_call_that_changes_a_file_keeps_what_it_has_answered
 3. The power fails: nothing lost, damaged or half done.
-   tests/campaign/test_images.py::test_nothing_answered_is_lost_in_five_thousand_power_cuts
+   tests/campaign/test_images.py::test_nothing_answered_is_lost_in_two_thousand_power_cuts
 4. Planted bugs are caught by at least two suites each.
    tests/campaign/test_planted.py::test_every_bug_that_would_lose_a_task_is_seen_by_two_suites
 5. No answer leaves before its commit.
@@ -77,7 +77,7 @@ Each line below a check is a test (``tests/campaign/results.json`` adds up the l
    tests/flows/test_the_daemon_is_killed.py::test_a_request_whose_answer_died_with_the_daemon_gives_the_same_ids_when_repeated
    tests/campaign/test_points.py::test_a_store_killed_at_any_call_that_changes_a_file_keeps_what_it_has_answered
 28. Tasks start in the order in which they came, also across restarts.
-   tests/campaign/test_model.py::test_the_stores_are_the_model_through_five_hundred_histories
+   tests/campaign/test_model.py::test_the_stores_are_the_model_through_four_hundred_histories
 29. The clock steps or the machine sleeps: nothing lost, no lease lost early.
    tests/tq/test_broker_clock_steps.py::test_a_clock_that_steps_loses_nothing_runs_nothing_twice_and_holds_nothing_up
 30. Every slot of a schedule as documented, over two years and summer times.
@@ -85,7 +85,7 @@ Each line below a check is a test (``tests/campaign/results.json`` adds up the l
    tests/tq/test_schedule.py::test_around_a_change_of_the_clock_each_minute_is_as_the_rules_say
    tests/tq/test_broker_schedules.py::test_a_thousand_slots_and_a_daemon_killed_at_random_commits
 31. All stores are one model and pass one conformance suite.
-   tests/campaign/test_model.py::test_the_stores_are_the_model_through_five_hundred_histories
+   tests/campaign/test_model.py::test_the_stores_are_the_model_through_four_hundred_histories
    tests/tq/store/test_two_stores.py::test_all_stores_give_the_same_tasks_the_same_turns
 32. Simulated lives are sound, and a failing one repeats itself.
    tests/campaign/test_simulation.py::test_a_seed_repeats_itself_to_the_last_event
