@@ -129,7 +129,7 @@ class Crew:
 
     def __init__(self) -> None:
         self.workers: list[Body] = [dict(one) for one in CREW]
-        self.tasks: dict[int, list[Any]] = {**WORK, **RUNS}
+        self.tasks: dict[int, list[Any]] = {number: list(row) for number, row in {**WORK, **RUNS}.items()}
         self.schedules: list[Body] = [dict(one) for one in SCHEDULES]
         self.whole: dict[str, Body] = {name: dict(one) for name, one in WHOLE.items()}
         self.events = history()

@@ -47,7 +47,7 @@ async def test_the_last_twelve_runs_are_signs_and_the_last_runs_a_list(where: Pa
         assert line_of(text, "hook-retry").endswith("·✗✗✗●")
         await monitor.press("j", "j")
         assert screen_of(monitor).table.cursor_key == "nightly-report"
-        text = await monitor.shows(1)  # tasks are asked for at most once a second
+        text = await monitor.shows()
         assert "OSError: n" in text
         await monitor.press("enter", "j", "enter")
         assert opened == [("task", "529")]
