@@ -42,6 +42,17 @@ def wait_until(condition: Callable[[], T], within_s: float = 10.0, what: str = "
     return value
 
 
+def wake_ups(pid: int, after_s: float = 4.0) -> int:
+    """How often a process that should have nothing to do is woken within five seconds, once it has settled for so long.
+
+    It is time that is measured here, so there is nothing to wait for: this sleeps."""
+    process = psutil.Process(pid)
+    time.sleep(after_s)
+    before = sum(process.num_ctx_switches())
+    time.sleep(5)
+    return sum(process.num_ctx_switches()) - before
+
+
 def arguments(process: psutil.Process) -> str:
     try:
         return " ".join(process.cmdline())

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.living import wait_until
+from tests.living import wait_until, wake_ups
 
 pytestmark = pytest.mark.flow
 
@@ -57,11 +57,7 @@ def test_a_rule_of_the_settings_file_holds_from_the_start_and_costs_few_wake_ups
     one = daemon(workers=1)
     task = say(tq, "add", "-q", "heavy", "--", "true").strip()
     assert reason(tq, task)["rules"] == ["memory"]
-    process = psutil.Process(one.pid)
-    time.sleep(2)  # what is measured is that little happens
-    before = sum(process.num_ctx_switches())
-    time.sleep(5)
-    assert sum(process.num_ctx_switches()) - before <= 25
+    assert wake_ups(one.pid, after_s=2) <= 25
     one.restart()
     assert reason(tq, task)["rules"] == ["memory"]
     say(tq, "queue", "set", "heavy", "--unset", "hold-memory")
@@ -72,11 +68,7 @@ def test_a_rule_and_no_task_wake_no_idle_daemon(daemon: Any, tq: Tq) -> None:
     one = daemon(workers=1)
     say(tq, "queue", "set", "heavy", "--hold-probe", "true", "--hold-every", "100ms", "--hold-load", "10000")
     say(tq, "add", "-q", "heavy", "--wait", "--", "true")
-    process = psutil.Process(one.pid)
-    time.sleep(4)
-    before = sum(process.num_ctx_switches())
-    time.sleep(5)
-    assert sum(process.num_ctx_switches()) - before <= 4
+    assert wake_ups(one.pid) <= 4
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["stopped", "killed"])

@@ -89,9 +89,9 @@ class Control:
         desk, verb = self._desk, request.verb
         reader: Count = Count(partial(self._would, verb))
         if expected is not None:
-            as_if_nothing_were = request._replace(args={name: value for name, value in request.args.items() if name != "expected"})
+            unguarded = request._replace(args={name: value for name, value in request.args.items() if name != "expected"})
             expected = between(expected, 0, LAST_ID, "expected")
-            reader = Expected(partial(self._would, verb), expected, partial(desk.again, as_if_nothing_were))
+            reader = Expected(partial(self._would, verb), expected, partial(desk.again, unguarded))
         desk.lists.check()
         states = frozenset(State) if where.states is None else where.states
         found = desk.store.find(Query(states & _OPEN_TO[verb], where.queue, where.type, limit=1 << 62, ids=where.ids_range))
