@@ -28,8 +28,26 @@ _FAILED = pytest.StashKey[bool]()
 gc.set_threshold(50_000, 20, 20)  # a tenth of what the tests cost was the collection of what they keep for a moment
 
 
+def _sampled(item: pytest.Item) -> bool:
+    """Whether coverage is measured in a test: every third that is not slow, and none of what lives many lives or draws screens.
+
+    It doubles what a test costs, its daemons and workers included, and a third of them reaches what all of them reach but for some lines
+    in a hundred. ``TQ_COVERAGE=all`` measures every one.
+    """
+    if os.environ.get("TQ_COVERAGE") == "all":
+        return True
+    of = item.nodeid.split("/")[1]
+    return of not in ("campaign", "bench", "tui") and item.get_closest_marker("slow") is None and crc32(item.nodeid.encode()) % 3 == 0
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where processes share the tests, slow ones stand evenly among nine tenths of the quick: nobody is alone with one at the end."""
+    """Where coverage is measured, it is in a sample of the tests.
+
+    Where processes share the tests, slow ones stand evenly among nine tenths of the quick: nobody is alone with one at the end.
+    """
+    for item in items:
+        if not _sampled(item):
+            item.add_marker("no_cover")
     if not hasattr(config, "workerinput"):
         return
     quick = [item for item in items if item.get_closest_marker("slow") is None]
@@ -58,6 +76,13 @@ def private_surroundings() -> Iterator[Path]:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]))
         yield home
     shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _processes_are_measured_as_their_test_is(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.node.get_closest_marker("no_cover") is not None:
+        for name in [name for name in os.environ if name.startswith("COV")]:
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture
@@ -95,16 +120,11 @@ def until() -> Callable[..., Any]:
 
 @pytest.fixture
 def daemon(data_dir: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Daemon]]:
-    """``daemon(app="module", workers=2, ...)`` starts one in ``data_dir`` (or ``where=``); all are ended with the test.
-
-    Coverage is measured in those of every fourth test, and in none of a slow one's: it doubles what a daemon and its workers take, and
-    most tests of a flow make them do what those of another did.
-    """
-    measured = request.node.get_closest_marker("slow") is None and crc32(request.node.nodeid.encode()) % 4 == 0
+    """``daemon(app="module", workers=2, ...)`` starts one in ``data_dir`` (or ``where=``); all are ended with the test."""
     started: list[Daemon] = []
 
     def start(where: Path | None = None, env: dict[str, str] | None = None, **options: object) -> Daemon:
-        one = Daemon(where or data_dir, env, measured=measured, **options)
+        one = Daemon(where or data_dir, env, **options)
         started.append(one)
         one.start()
         return one

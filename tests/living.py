@@ -96,11 +96,11 @@ def unmeasured(**more: str) -> dict[str, str]:
 class Daemon:
     """A real daemon, child of the test. ``options`` are its own: ``app="module"``, ``workers=2``, ``log_level="debug"``."""
 
-    def __init__(self, data_dir: Path, env: dict[str, str] | None = None, *, measured: bool = True, **options: object) -> None:
+    def __init__(self, data_dir: Path, env: dict[str, str] | None = None, **options: object) -> None:
         self.data_dir = data_dir
         self.module = ["tq.daemon"]
         self.options = {"workers": 2, **options}
-        self.env = {**os.environ, **(env or {})} if measured else unmeasured(**(env or {}))
+        self.env = {**os.environ, **(env or {})}
         self.words = data_dir.parent / f"{data_dir.name}.words"
         self.process: subprocess.Popen[bytes]
 

@@ -223,13 +223,13 @@ def end_command(pgid: int, ticks: int, mark: int) -> list[int]:
     ``pgid`` may be STARTING: its worker died as it started it. A process that made a session of its own is found as long
     as it kept the environment it was given.
     """
-    killed = [] if pgid == STARTING else end_group(pgid, ticks)
+    killed = dict.fromkeys([] if pgid == STARTING else end_group(pgid, ticks))
     for _ in range(_PASSES):
         sessions = _marked(mark)
         if not sessions:
             break
-        killed += [pid for sid, since in sessions for pid in end_group(sid, since)]
-    return killed
+        killed |= dict.fromkeys(pid for sid, since in sessions for pid in end_group(sid, since))  # one may take a moment to die
+    return [*killed]
 
 
 def _marked(mark: int) -> set[tuple[int, int]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 
 import pytest
 
@@ -11,15 +10,7 @@ from tests.bench.__main__ import BENCHES, main, row
 from tests.bench.bars import TINY, Bar, at_most
 
 
-@pytest.fixture
-def no_coverage(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A daemon that is measured is not the one whose figures are wanted."""
-    for name in [name for name in os.environ if name.startswith("COV")]:
-        monkeypatch.delenv(name)
-
-
 @pytest.mark.flow
-@pytest.mark.usefixtures("no_coverage")
 @pytest.mark.parametrize("name", BENCHES)
 def test_every_bench_measures_something_and_says_what(name: str) -> None:
     bars = list(BENCHES[name](TINY))

@@ -541,4 +541,4 @@ def run(seed: int, cycles: int, plant: str | None = None) -> Report:
     return report
 
 
-SUITE = Suite("frames", f"{DECODED} mutated frames decoded and {SERVED} served", 1000, 20_000, run, ("shape_unchecked",))
+SUITE = Suite("frames", f"{DECODED} mutated frames decoded and {SERVED} served", 1000, 20_000, run, ("shape_unchecked",), tested=300)

@@ -57,4 +57,4 @@ def run(first: int, cycles: int, bug: str | None = None) -> Report:
     return report
 
 
-SUITE = Suite("model", "histories of 50 steps", per_change=1500, deep=20_000, run=run, sees=("index_skipped", "token_ignored"), tested=400)
+SUITE = Suite("model", "histories of 50 steps", per_change=1500, deep=20_000, run=run, sees=("index_skipped", "token_ignored"), tested=200)

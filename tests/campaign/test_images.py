@@ -16,7 +16,7 @@ from tests.campaign.suite import apart
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("compiler")
-def test_nothing_answered_is_lost_in_two_thousand_power_cuts() -> None:
+def test_nothing_answered_is_lost_in_power_cuts() -> None:
     report = apart(SUITE, random.randrange(1, 1 << 20) * A_SESSION, SUITE.in_tests)
     assert (report.violations, report.cycles) == ([], SUITE.in_tests)
 

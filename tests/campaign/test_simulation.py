@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.mark.parametrize("half", [1, 2])
-def test_a_daemon_keeps_its_promises_through_a_hundred_simulated_lives(half: int) -> None:
+def test_a_daemon_keeps_its_promises_through_its_simulated_lives(half: int) -> None:
     first = 1 + (half - 1) * SUITE.in_tests // 2  # a change lives the same lives; the campaign goes on to others
     report = apart(SUITE, first, SUITE.in_tests // 2)
     assert (report.violations, report.cycles) == ([], SUITE.in_tests // 2)

@@ -18,7 +18,7 @@ from tq.client import Client
 from tq.errors import DaemonError, Refused
 
 pytestmark = pytest.mark.flow
-SHUTDOWNS = int(os.environ.get("TQ_TERM_ROUNDS", "40"))
+SHUTDOWNS = int(os.environ.get("TQ_TERM_ROUNDS", "20"))
 TERM_SEED = int(os.environ.get("TQ_TERM_SEED", "0")) or random.randrange(1, 1 << 32)
 
 Rows = Callable[..., list[dict[str, Any]]]
@@ -147,7 +147,7 @@ def test_a_stop_without_a_drain_is_a_verb_too(holding: Callable[..., Any], clien
 def test_shutdowns_at_random_moments_lose_nothing_and_charge_nobody(
     daemon: Callable[..., Any], app: str, client: Client, account: Any, instance: Any, rows: Rows
 ) -> None:
-    """``TQ_TERM_ROUNDS`` shutdowns (default 40), each fourth in a hurry; ``TQ_TERM_SEED`` repeats a run."""
+    """``TQ_TERM_ROUNDS`` shutdowns (default 20), each fourth in a hurry; ``TQ_TERM_SEED`` repeats a run."""
     print(f"TQ_TERM_SEED={TERM_SEED} TQ_TERM_ROUNDS={SHUTDOWNS}")
     rng = random.Random(TERM_SEED)
     one = daemon(app=app, workers=2)

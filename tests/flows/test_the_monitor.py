@@ -105,7 +105,7 @@ def test_read_only_without_colours_in_plain_characters_it_shows_the_same(
 def test_workers_schedules_and_events_are_a_real_daemons_and_are_steered(
     daemon: Callable[..., Daemon], terminal: Terminal, tq: Any, until: Callable[..., Any]
 ) -> None:
-    daemon(workers=1)
+    daemon(workers=1, grace=0.5)
     assert tq("add", "-q", "mail", "--", "sleep", "60").returncode == 0
     assert tq("schedule", "add", "nightly", "--cron", "0 2 * * *", "--tz", "Europe/Berlin", "--", "true").returncode == 0
     assert tq("schedule", "run", "nightly").returncode == 0

@@ -515,7 +515,7 @@ def test_the_end_reaps_a_probe_that_runs(house: House, d: Driver, tmp_path: Path
     house.holds.close()
     assert not [one for one in psutil.Process().children() if one.status() == psutil.STATUS_ZOMBIE]
     assert not list((tmp_path / "run").iterdir())
-    assert not children(tmp_path)
+    wait_until(lambda: not children(tmp_path))
 
 
 def test_the_kernel_is_read() -> None:

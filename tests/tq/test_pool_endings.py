@@ -20,6 +20,7 @@ from tests.tq.test_pool import Yard, now_ms
 from tq.model import Header, Spec, pack
 from tq.store import Claimed, Want
 
+pytestmark = pytest.mark.no_cover  # the bars are for workers as they are used
 TIMEOUT_MS, GRACE_MS, LATE_S = 400, 500, 0.2
 BAR_S = (TIMEOUT_MS + GRACE_MS) / 1000 + LATE_S
 NAP = f"4711.{os.getpid()}"
@@ -162,13 +163,6 @@ def takes_term(path):
         except tq.Stopped:
             note(path, "stopped")
 """.replace("NAP", NAP)
-
-
-@pytest.fixture(autouse=True)
-def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers without coverage: the bars are for them as they are used."""
-    for name in [name for name in os.environ if name.startswith("COV")]:
-        monkeypatch.delenv(name)
 
 
 @pytest.fixture

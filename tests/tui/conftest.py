@@ -27,11 +27,6 @@ def _shared(sheet: Stylesheet, variables: dict[str, str]) -> None:
     sheet._parse_cache = _PARSED.setdefault(frozenset(variables.items()), LRUCache(256))
 
 
-@pytest.fixture(autouse=True)
-def _unmeasured(no_cover: None) -> None:
-    """Coverage would double what these tests cost: it looks at each of the calls that Textual makes, too."""
-
-
 @pytest.fixture(autouse=True, scope="session")
 def _rules_are_parsed_once() -> Iterator[None]:
     """The rules of one theme are parsed once for all applications of a test run, which is a third of what a small test costs."""

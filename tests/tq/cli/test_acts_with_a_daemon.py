@@ -90,7 +90,7 @@ def test_waiting_tasks_are_edited_and_run_in_their_new_order(tq: Tq, daemon: Any
 
 
 def test_why_says_what_only_the_daemon_knows(tq: Tq, daemon: Any, until: Any, app: Path) -> None:
-    one = daemon(workers=1, app=app)
+    one = daemon(workers=1, app=app, grace=0.5)
     said = lambda task_id: tq("why", task_id).stdout  # noqa: E731
     assert tq("add", "--", "sleep", "60").stdout == "1\n"
     until(lambda: "attempt 1 runs on w1 since" in said("1"), 20)
