@@ -27,7 +27,7 @@ AT_ONCE = Backoff("fixed", 0, 1.0, 0, jitter=False)
 
 
 def _cpu_s(pid: int) -> float:
-    """Seconds of CPU of a daemon and its workers."""
+    """Seconds of CPU of a daemon and its workers, to a hundredth."""
     daemon = psutil.Process(pid)
     times = [process.cpu_times() for process in (daemon, *daemon.children(recursive=True))]
     return sum(one.user + one.system for one in times)
@@ -45,7 +45,7 @@ def retries(size: Size) -> Iterator[Bar]:
             client.set_queue("default", paused=False)
             done += size.few
             until_completed(client, done, WITHIN_S)
-            costs[name] = min(costs.get(name, 1e9), _cpu_s(pid) - before)
+            costs[name] = min(costs.get(name, 1e9), max(_cpu_s(pid) - before, 0.01))
         told = f"{1e6 * costs['fails_once'] / size.few:.0f} us of CPU a task, {1e6 * costs['noop'] / size.few:.0f} for one that succeeds"
         ratio = costs["fails_once"] / costs["noop"]
         yield at_most(f"{size.few:,} tasks that fail once, over as many that succeed", ratio, "x", 4, beside=told)

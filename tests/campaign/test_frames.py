@@ -47,7 +47,7 @@ def test_mutated_frames_by_the_hundred_thousand_are_refused_or_answered_and_what
     report = apart(frames.SUITE, 1, frames.SUITE.in_tests)
     assert report.violations == []
     assert report.counts["frames"] >= 300_000
-    assert report.counts["served"] >= 100_000
+    assert report.counts["served"] >= 30_000
 
 
 @pytest.mark.parametrize("size", [1 << 20, bombs.MAX_FRAME], ids=["a frame as it is", "a frame of 16 MiB"])
