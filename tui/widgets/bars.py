@@ -75,7 +75,7 @@ class Line(Widget, can_focus=False):
             parts.append(Segment(piece.text, self._style(piece.style)))
             self._drawn.append((at, at + cells(piece.text), piece.action))
             at += cells(piece.text)
-        return Strip(parts).adjust_cell_length(width, self._style(""))
+        return Strip(Segment.simplify(parts)).adjust_cell_length(width, self._style(""))
 
     def _style(self, text: str) -> RichStyle:
         """The style of a piece, looked up once until the theme changes."""
