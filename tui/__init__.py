@@ -5,8 +5,8 @@ Not for: programs and scripts (``tq stats --json``, the client); nothing outside
 Runs in: the process of ``tq monitor``; importing this package alone loads nothing of the screen.
 Promises: what tasks say is cleaned once, where it enters (``state``); a daemon that goes away ends or blanks nothing.
 
-Without a screen: ``clock feed state refresh actions command formats charts paging eventlog memory`` and ``keymap``. On it: ``app``, the
-``screens`` and the ``widgets`` that they are made of.
+Without a screen: ``clock feed state refresh actions command formats charts paging eventlog memory`` and ``keymap``. On it:
+``terminal``, ``app``, the ``screens`` and the ``widgets`` that they are made of.
 """
 
 from __future__ import annotations

@@ -18,6 +18,8 @@ from typing import Any, ClassVar
 
 from textual import events
 from textual.app import App, SuspendNotSupported
+from textual.driver import Driver
+from textual.drivers.linux_driver import LinuxDriver
 from textual.filter import LineFilter
 from textual.widget import Widget
 from textual.widgets import Input
@@ -25,7 +27,7 @@ from textual.widgets import Input
 from tq.errors import ConfigError, DaemonError, TqError
 from tui import pager
 from tui.actions import Action, Context, Registry
-from tui.clock import Clock, MachineClock
+from tui.clock import Clock, MachineClock, until_woken
 from tui.copying import copy_out
 from tui.feed import Feed, Phase
 from tui.formats import ASCII, UNICODE, cleaned, counted, short
@@ -38,6 +40,7 @@ from tui.screens.export_acts import Exporting
 from tui.screens.screen import MonitorScreen, binding
 from tui.shell import SHELL, screen_actions
 from tui.state import Body, Known
+from tui.terminal import TerminalDriver
 from tui.themes import DEFAULTS, NAMES, THEMES, StyleSheet
 from tui.widgets.bars import Piece
 from tui.widgets.confirm import Confirm, Question
@@ -143,6 +146,10 @@ class MonitorApp(App[int], inherit_bindings=False):
     def get_theme_variable_defaults(self) -> dict[str, str]:
         return DEFAULTS
 
+    def get_driver_class(self) -> type[Driver]:
+        usual = super().get_driver_class()  # a browser has its own
+        return TerminalDriver if usual is LinuxDriver else usual
+
     def get_line_filters(self) -> Sequence[LineFilter]:
         filters = super().get_line_filters()
         return filters if self._plain is None else [*filters, self._plain]
@@ -152,9 +159,9 @@ class MonitorApp(App[int], inherit_bindings=False):
         self.run_worker(self.feed.run(), group="feed")
         self.run_worker(self.refresher.run(), group="refresh")
         if self._live:
-            self.set_interval(FLUSH_S, self.flush_now)
-            # Or the terminal would be left as it is. Not so SIGHUP: its terminal is gone, and to write on would be to wait for ever.
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit, 128 + signal.SIGTERM)
+            self.run_worker(self._painting(), group="painting")
+            for number in (signal.SIGTERM, signal.SIGHUP):  # or the terminal would be left as it is; nohup, too, is for what needs none
+                asyncio.get_running_loop().add_signal_handler(number, self.exit, 128 + number)
         if self.demo:
             self.say("A demo: this queue is its own, works for nobody and is gone when you leave. ? has the keys.")
 
@@ -270,13 +277,21 @@ class MonitorApp(App[int], inherit_bindings=False):
 
     # events in, frames out
 
+    async def _painting(self) -> None:
+        """Flush when something has come, at most each FLUSH_S; else as often as the seconds need it, and no more."""
+        while True:
+            await until_woken(self.clock, self.known.came, max(self._painted + TICK_S - self.clock.ticks(), 0.0))
+            self.flush_now()
+            self.known.came.clear()
+            await self.clock.sleep(FLUSH_S)
+
     def _heard(self, topic: str, body: Body) -> None:
         self.known.take(topic, body, self.clock.now_ms())
         if topic == "totals":
             self.refresher.stirred()
 
     def _stands(self) -> None:
-        self.known.dirty.add("standing")
+        self.known.touch("standing")
         self.refresher.wake()
         restarts = self.feed.standing.restarts
         if restarts != self._restarts and self.feed.standing.phase is Phase.SYNCING:

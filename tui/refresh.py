@@ -68,12 +68,13 @@ class Refresher:
 
     def stirred(self) -> None:
         """Tasks have moved: from now on, and until they rest, questions are asked at their own pace."""
-        quiet, self._stirred = self._quiet, self._clock.ticks()
+        quiet, self._stirred = self.quiet, self._clock.ticks()
         if quiet or any(want.of is not None for want in self._wants.values()):
             self._wake.set()
 
     @property
-    def _quiet(self) -> bool:
+    def quiet(self) -> bool:
+        """Whether no task has moved for QUIET_AFTER_S."""
         return self._clock.ticks() - self._stirred >= QUIET_AFTER_S
 
     def wake(self) -> None:
@@ -126,7 +127,7 @@ class Refresher:
         if want.of is not None:
             every = want.rest_s if want.of() == self._stood.get(topic) else want.every_s
         else:
-            every = want.every_s * (QUIET_PACE if self._quiet else 1.0)
+            every = want.every_s * (QUIET_PACE if self.quiet else 1.0)
         return asked + every * self.pace
 
     def _next(self) -> float:

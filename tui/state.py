@@ -9,6 +9,7 @@ it holds, and marks its topic in ``dirty``, so that a screen repaints what chang
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -71,6 +72,8 @@ class Known:
 
     def __init__(self) -> None:
         self.dirty: set[str] = set()
+        self.came = asyncio.Event()
+        """Set with each of them; whoever waits for it clears it."""
         self.taken: dict[str, int] = {}
         """When each topic last came, wall clock in ms."""
         self.lacking: dict[str, str] = {}
@@ -78,6 +81,11 @@ class Known:
         self._bodies: dict[str, Body] = {}
         self._history: dict[tuple[str | None, int], History] = {}
         self._ended: deque[tuple[int, int]] = deque()
+
+    def touch(self, topic: str) -> None:
+        """Something about ``topic`` is otherwise than it was shown."""
+        self.dirty.add(topic)
+        self.came.set()
 
     def take(self, topic: str, body: Body, now_ms: int) -> None:
         """The newest answer about ``topic``."""
@@ -88,14 +96,14 @@ class Known:
             self._count(fresh, now_ms)
         if self._bodies.get(topic) != fresh:
             self._bodies[topic] = fresh
-            self.dirty.add(topic)
+            self.touch(topic)
 
     def take_history(self, topic: str, queue: str | None, body: Body, now_ms: int) -> None:
         """Newer buckets of ``queue``, or of all."""
         step = int(body["step_s"])
         history = self._history.setdefault((queue, step), History(step))
         if history.merge(int(body["until"]), body["series"]):
-            self.dirty.add(topic)
+            self.touch(topic)
         self.taken[topic] = now_ms
         self.lacking.pop(topic, None)
 
@@ -103,7 +111,7 @@ class Known:
         """The daemon has no answer to this: say so once."""
         if topic not in self.lacking:
             self.lacking[topic] = cleaned(why)
-            self.dirty.add(topic)
+            self.touch(topic)
 
     def begin_anew(self) -> None:
         """Another connection: what is shown stays until it is replaced, what was lacking may be there now."""

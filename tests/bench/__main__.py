@@ -24,6 +24,7 @@ BENCHES: dict[str, Bench] = {
     "sleepers": steady.sleepers, "kills": steady.kills, "outputs": outputs.outputs,
     "follow": outputs.follow, "starts": shells.starts, "trues": shells.trues, "retries": life.retries, "million": life.million,
     "monitor": monitor.monitor,
+    "flood": monitor.flooded,
 }  # fmt: skip
 
 

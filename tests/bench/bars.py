@@ -59,6 +59,7 @@ class Size:
     turns: int = 40
     load_s: float = 10.0
     idle_s: float = 60.0
+    flood_s: float = 300.0
     burns: int = 400
     naps: int = 100
     sleepers: int = 1000
@@ -71,7 +72,7 @@ class Size:
 
 TINY = Size(
     tasks=400, drained=400, rounds=1, seconds=0.05, clients=2, pickups=5, processes=2, queued=2000, few=1000, turns=2,
-    load_s=0.3, idle_s=0.3, burns=20, naps=8, sleepers=20, killed=2000, kill_every_s=0.3, output_mib=8, lines=5, trues=5,
+    load_s=0.3, idle_s=0.3, flood_s=0.6, burns=20, naps=8, sleepers=20, killed=2000, kill_every_s=0.3, output_mib=8, lines=5, trues=5,
 )  # fmt: skip
 
 Bench = Callable[[Size], Iterator[Bar]]

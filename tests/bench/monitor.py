@@ -1,9 +1,10 @@
-"""The monitor on a terminal: how soon it is there, what it costs at rest and under full load, and what the daemon pays for it.
+"""The monitor on a terminal: how soon it is there, how soon it is elsewhere, what it costs, and what the daemon pays for it.
 
 For: the bars of ``tq monitor`` that a person feels, and those of the daemon below it.
 Not for: how soon the daemon finds a page (scale), what is drawn how often (tests/tui count that exactly).
 Runs in: the process that measures; the monitor in one of its own, on a terminal of 120 by 36 that a thread reads empty.
-Promises: with and without a monitor are measured in turn in the same load; shares are of processor time that the kernel counted.
+Promises: with and without a monitor are measured in turn in the same load; shares are of processor time that the kernel counted; a jump
+has ended when its rows have come through the terminal, not when the monitor believes that it has drawn them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import struct
 import subprocess
 import sys
@@ -18,8 +20,7 @@ import termios
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 from typing import Self
 
 import psutil
@@ -29,6 +30,12 @@ from tq.bench import LATER, instance
 from tq.client import Client
 
 WITHIN_S = 60.0
+MOST_ROWS = 20
+"""Rows of the list that must be others after a jump; some more are on the screen."""
+EVENTS_PER_S, EVENTS_A_TASK = 2000, 3
+PAGE_UP, PAGE_DOWN = b"\x1b[5~", b"\x1b[6~"
+"""Two of them: the first may do no more than take the cursor to the other end of the screen."""
+_STYLE, _MOVE, _ROW = re.compile(rb"\x1b\[[0-9;]*m"), re.compile(rb"\x1b\[[0-9;?]*[A-Za-ln-z]"), re.compile("([0-9]+) +◷".encode())
 
 
 def cpu_s(pid: int) -> float:
@@ -41,6 +48,7 @@ class Terminal:
 
     def __init__(self, data_dir: str) -> None:
         self._data_dir, self.seen = data_dir, bytearray()
+        self._listed: set[int] = set()
         self._more = threading.Condition()
 
     def __enter__(self) -> Self:
@@ -82,6 +90,33 @@ class Terminal:
             if not self._more.wait_for(lambda: text.encode() in self.seen, WITHIN_S):
                 raise TimeoutError(f"{text!r} was not shown within {WITHIN_S:g} s")
         return (time.monotonic() - self._began) * 1000
+
+    def press(self, keys: bytes) -> None:
+        os.write(self._ours, keys)
+
+    def jump(self, keys: bytes, to: int | None = None) -> float:
+        """Milliseconds from these keys until the terminal had got a screen full of other rows, that of task ``to`` among them."""
+        with self._more:
+            before, began = len(self.seen), time.monotonic()
+            os.write(self._ours, keys)
+            if not self._more.wait_for(lambda: self._rows_since(before, to), WITHIN_S):
+                raise TimeoutError(f"no other rows were shown within {WITHIN_S:g} s of {keys!r}")
+            taken = time.monotonic() - began
+            self._listed = self._drawn(before)
+        return taken * 1000
+
+    def _rows_since(self, before: int, to: int | None) -> bool:
+        drawn = self._drawn(before)
+        return len(drawn - self._listed) >= MOST_ROWS and (to is None or to in drawn)
+
+    def _drawn(self, before: int) -> set[int]:
+        """The tasks whose rows came since then."""
+        text = _MOVE.sub(b"\n", _STYLE.sub(b"", bytes(self.seen[before:])))
+        return {int(number) for number in _ROW.findall(text)}
+
+    @property
+    def rss_mib(self) -> float:
+        return psutil.Process(self.pid).memory_info().rss / (1 << 20)
 
 
 class Span:
@@ -136,6 +171,7 @@ def monitor(size: Size) -> Iterator[Bar]:
                 starts.append((painted, used, terminal.shown("● live")))
                 if len(starts) == 1:
                     yield from _at_rest(client, daemon, terminal, size)
+                    yield from _jumps(terminal, size)
                 loads.append(_under_load(client, daemon, terminal, size.load_s))
     painted, used, usable = (median(figures) for figures in zip(*starts, strict=True))
     yield at_most("monitor: first paint", painted, "ms", 700, beside=f"{used:.0f} ms of CPU by then")
@@ -158,6 +194,52 @@ def _at_rest(client: Client, daemon: int, terminal: Terminal, size: Size) -> Ite
     below = 100 * (cpu_s(daemon) - before) / size.idle_s
     yield at_most("monitor at rest: CPU", its, "%", 0.5, beside=f"{sent:.2f} kB/s to the terminal")
     yield at_most("  the daemon's CPU meanwhile", below, "%", 0.5)
-    lines = Path(f"/proc/{terminal.pid}/status").read_text("utf-8").splitlines()
-    rss = sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024
-    yield at_most("  memory of the monitor", rss, "MiB", 120)
+    yield at_most("  memory of the monitor", terminal.rss_mib, "MiB", 120)
+
+
+def _jumps(terminal: Terminal, size: Size) -> Iterator[Bar]:
+    """To both ends, to places between them, and by pages, in the list of all tasks, newest first."""
+    last = size.queued
+    terminal.jump(b"3", last)
+    times = []
+    for turn in range(size.turns):
+        place = 1 + (turn * 7919 + last // 2) % (last - 100)
+        times += [
+            terminal.jump(b"\x1b[F", 1), terminal.jump(2 * PAGE_UP), terminal.jump(f":{place}\r".encode(), last - place + 1),
+            terminal.jump(2 * PAGE_DOWN), terminal.jump(b"\x1b[H", last), terminal.jump(2 * PAGE_DOWN),
+        ]  # fmt: skip
+    terminal.press(b"1")
+    told = f"p50 {median(times):.0f} ms, {len(times)} jumps: End, Home, PgUp, PgDn and :row among {last:,}"
+    yield at_most("  key to new rows on the terminal, p95", quantiles(times, n=20)[-1], "ms", 150, 50, beside=told)
+
+
+def flood() -> None:
+    """A process that lets EVENTS_PER_S happen to the tasks of a directory until it is ended."""
+    with Client(sys.argv[1]) as client:
+        due = time.monotonic()
+        while True:
+            client.enqueue_many([("noop", None)] * (EVENTS_PER_S // EVENTS_A_TASK // 20))
+            due += 0.05
+            time.sleep(max(due - time.monotonic(), 0.0))
+
+
+def flooded(size: Size) -> Iterator[Bar]:
+    """The list of tasks, following, while they come and go: minutes of it stand for an hour at a tenth of that."""
+    with instance() as client, Terminal(client.data_dir) as terminal:
+        load = subprocess.Popen([sys.executable, "-c", "from tests.bench.monitor import flood; flood()", client.data_dir], cwd=ROOT)
+        try:
+            terminal.shown("● live")
+            terminal.press(b"3F")
+            time.sleep(size.flood_s / 2)
+            span, half = Span(client, client.status()["pid"], terminal), terminal.rss_mib
+            time.sleep(size.flood_s / 2)
+            _, rate, its, sent = span.end()
+            told = f"{EVENTS_A_TASK * rate:,.0f} events/s, {sent:.0f} kB/s to the terminal"
+            yield at_most("monitor in a flood, following the list of tasks: CPU", its, "%", 5, beside=told)
+            grown = max(terminal.rss_mib - half, 0.0)
+            yield at_most(f"  memory after {size.flood_s:,.0f} s of it", terminal.rss_mib, "MiB", 120)
+            yield at_most("  of which came in the second half", grown, "MiB", 5)
+        finally:
+            load.kill()
+            load.wait()
+            terminal.press(b"F1")

@@ -371,6 +371,7 @@ def lines_of(ids: dict[str, list[int]], texts: Sequence[str], rng: random.Random
         ["schedule", "edit", name, "--on-failure", word], ["schedule", "run", name], ["schedule", "history", name],
         ["schedule", "edit", name, "--tz", word], ["schedule", "import", word], ["schedule", "import", "--prefix", word, "/dev/null"],
         ["schedule", "edit", name, "--jitter", "1s"], ["schedule", "pause", name], ["schedule", "resume", name],
+        ["schedule", "skip", name],
         ["schedule", "remove", name], ["schedule", "remove", word],
         ["resource", "set", told_name(word).replace(" ", "") or "x", "3"], ["resource", "set", word, "2"], ["resource", "set", name, word],
         ["resource", "list"], ["resource", "list", "--json"], ["add", "--use", word, "--slots", "2", "--", "true"],

@@ -48,6 +48,9 @@ def test_a_schedule_is_made_changed_run_paused_and_removed() -> None:
         client.edit_schedule("night", payload=None)
         assert client.schedule("night")["payload"] is None
         assert client.run_schedule("night").result() == 0
+        slots = client.next_slots("night", 3)
+        assert client.skip_schedule("night") == (slots[0], slots[1])
+        assert client.next_slots("night", 2) == slots[1:]
         client.pause_schedule("night")
         assert q.advance("1d") == 0
         client.resume_schedule("night")
@@ -75,6 +78,9 @@ async def test_the_same_to_be_awaited() -> None:
         assert [row["schedule"] for row in (await client.plan("150m"))["rows"]] == ["night", "night"]
         handle = await client.run_schedule("night")
         assert await handle.result() == 7
+        slots = await client.next_slots("night", 2)
+        assert await client.skip_schedule("night") == tuple(slots)
+        assert (await client.next_slots("night", 1))[0] == slots[1]
         await client.pause_schedule("night")
         await client.resume_schedule("night")
         assert [row["name"] for row in await client.schedules()] == ["night"]

@@ -11,9 +11,10 @@ from textual import events
 from textual.widgets import Input
 
 from tests.tui.conftest import Same
-from tests.tui.fake import Driven, busy, driven, totals
+from tests.tui.fake import Driven, FakeDaemon, HandClock, Scenario, busy, driven, totals
 from tq.errors import Refused
 from tui.actions import Action, Context
+from tui.app import MonitorApp
 from tui.feed import Phase
 from tui.screens.help import HelpScreen
 from tui.widgets.confirm import Confirm, Question
@@ -42,6 +43,33 @@ async def test_a_daemon_that_dies_and_comes_back_ends_and_blanks_nothing(where: 
         assert "● live" in text
         assert "▌5 " in text
         assert "The daemon was restarted" in text
+
+
+async def test_at_rest_it_looks_once_a_second_and_what_comes_is_shown_at_once(where: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = HandClock()
+    daemon = FakeDaemon(where, clock, Scenario())
+    await daemon.start()
+    app = MonitorApp(str(where), clock=clock, environ={})
+    looked: list[float] = []
+    flush = app.flush_now
+    monkeypatch.setattr(app, "flush_now", lambda: (looked.append(clock.ticks()), flush()))
+    try:
+        async with app.run_test(size=(120, 36)):
+            await clock.advance(30)  # until nothing is new any more
+            looked.clear()
+            await clock.advance(10)
+            assert len(looked) == 10
+            await clock.advance(0.5)
+            looked.clear()
+            app.known.touch("totals")
+            await clock.advance(0)
+            app.known.touch("totals")
+            await clock.advance(0.2)
+            assert len(looked) == 1
+            await clock.advance(0.1)
+            assert len(looked) == 2
+    finally:
+        await daemon.stop()
 
 
 async def test_a_key_tries_the_connection_at_once(where: Path) -> None:

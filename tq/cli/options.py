@@ -353,6 +353,7 @@ COMMANDS: dict[str, Command] = {
     "schedule run": Command("Run it now, beside its slots, and print the task's id.", "name", "one", (WAIT,)),
     "schedule pause": Command("Let no more of its slots become tasks.", "name", "one"),
     "schedule resume": Command("Go on from now.", "name", "one"),
+    "schedule skip": Command("Leave out its next slot; the one that now comes is printed.", "name", "one"),
     "schedule remove": Command("Forget it; its tasks stay.", "name", "one"),
     "worker list": Command("Worker processes and what they do.", options=(JSON,)),
     "worker scale": Command("Change how many workers there are: `tq worker scale 4`, or --min and --max.", "count", "optional", (

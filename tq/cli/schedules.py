@@ -1,4 +1,4 @@
-"""``tq schedule add|edit|list|show|next|history|run|pause|resume|remove``: what is sent again and again.
+"""``tq schedule add|edit|list|show|next|history|run|pause|resume|skip|remove``: what is sent again and again.
 
 For: schedules, from options to the wire and back into words.
 Not for: what a rule means (``tq.schedule``), tasks (tasks).
@@ -110,6 +110,14 @@ def schedule_pause(client: Client, values: dict[str, Any]) -> int:
 
 def schedule_resume(client: Client, values: dict[str, Any]) -> int:
     client.resume_schedule(_named(values))
+    return 0
+
+
+def schedule_skip(client: Client, values: dict[str, Any]) -> int:
+    skipped, following = client.skip_schedule(_named(values))
+    hot.say(f"skipped {instant(skipped)}; {'next:' if following else 'it comes due no more'}")
+    if following:
+        hot.put(str(instant(following)))
     return 0
 
 

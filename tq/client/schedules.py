@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from tq.client.acting import READ_WITHIN
 from tq.client.core import Body, Duration, Options, decode, encode, wire_options
+from tq.errors import UsageError
 from tq.model import duration_ms
 
 if TYPE_CHECKING:
@@ -45,6 +46,14 @@ def _whole(body: Body) -> Body:
     return row | {"payload": decode(row["payload"])}
 
 
+def _two(name: str, slots: Sequence[int]) -> tuple[int, int]:
+    """The next slot and the one behind it."""
+    if not slots:
+        raise UsageError(f"schedule {name!r}: expected one with a slot to come, got one that comes due no more, or only at boot.")
+    first, second = (*slots, 0)[:2]
+    return first, second
+
+
 class ScheduleVerbs:
     """What ``Client`` is made of, too. A schedule that is not there is a UsageError."""
 
@@ -70,6 +79,13 @@ class ScheduleVerbs:
     def resume_schedule(self, name: str) -> None:
         """Go on from now; slots that passed meanwhile are not made up for."""
         self.call("set_schedule", {"name": name, "paused": False})
+
+    def skip_schedule(self, name: str) -> tuple[int, int]:
+        """Leave out its next slot, until the rule is changed or a pause ends: (that slot, the one that now comes, 0 for none), in ms since
+        1970. UsageError: it has none, or is paused."""
+        skipped, following = _two(name, self.next_slots(name, 2))
+        self.call("set_schedule", {"name": name, "next_at": following})
+        return skipped, following
 
     def remove_schedule(self, name: str) -> None:
         """Its tasks stay."""
@@ -131,6 +147,11 @@ class AsyncScheduleVerbs:
 
     async def resume_schedule(self, name: str) -> None:
         await self.call("set_schedule", {"name": name, "paused": False})
+
+    async def skip_schedule(self, name: str) -> tuple[int, int]:
+        skipped, following = _two(name, await self.next_slots(name, 2))
+        await self.call("set_schedule", {"name": name, "next_at": following})
+        return skipped, following
 
     async def remove_schedule(self, name: str) -> None:
         await self.call("remove_schedule", {"name": name})

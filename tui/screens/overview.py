@@ -35,6 +35,8 @@ SPARK_STEP_S, SPARK_BUCKETS = 10, 12
 QUEUES_MOST = 40
 """Queues whose history is asked for: more are not seen at once."""
 MUTE_MS = 3_600_000
+RESTS_S = 10.0
+"""Where no task moves the history is asked for so often: it is the same all along."""
 WAITING = ("Waiting for the daemon's answer.", "dim")
 SIGNS = {"bad": "bad", "warn": "warn", "note": "note"}
 
@@ -113,13 +115,16 @@ class OverviewScreen(MonitorScreen):
         return WINDOWS[self.window or self.monitor.wanted.window]
 
     def wants(self) -> Mapping[str, Want]:
-        known, clock = self.monitor.known, self.monitor.clock
+        known, clock, refresher = self.monitor.known, self.monitor.clock, self.monitor.refresher
+
+        def moves() -> object:
+            return known.totals if refresher.quiet else int(clock.ticks())  # at rest one bucket is like the next
 
         def history(queue: str | None, step: int, limit: int, every: float) -> Want:
             def args() -> Body:
                 return {"queue": queue, "step_s": step, "limit": known.missing(queue, step, limit, clock.now_ms())}
 
-            return Want("history", args, every, queue)
+            return Want("history", args, every, queue, of=moves, rest_s=max(every, RESTS_S))
 
         found = {
             "queues": Want("queues", every_s=1.0),

@@ -11,8 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from rich.segment import Segment
+from rich.style import Style as RichStyle
 from textual import events
-from textual.content import Content
+from textual.strip import Strip
+from textual.style import Style
 from textual.widget import Widget
 
 from tui.actions import Action, Context, shown_key
@@ -39,6 +42,7 @@ class Line(Widget, can_focus=False):
         self._left: tuple[Piece, ...] = ()
         self._right: tuple[Piece, ...] = ()
         self._drawn: list[tuple[int, int, str]] = []
+        self._styles: dict[str, RichStyle] = {}
 
     def show(self, left: Iterable[Piece], right: Iterable[Piece] = ()) -> None:
         """Show these pieces from now on."""
@@ -47,7 +51,12 @@ class Line(Widget, can_focus=False):
             self._left, self._right = fresh
             self.refresh()
 
-    def render(self) -> Content:
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        self._styles.clear()
+
+    def render_line(self, y: int) -> Strip:
+        """Drawn without Textual's text, which would parse each style anew: the clock alone draws a line a second."""
         width = self.size.width
         left, right = list(self._left), list(self._right)
         while right and not self._keeps_right and _cells(left) + _cells(right) > width:
@@ -57,16 +66,23 @@ class Line(Widget, can_focus=False):
         for piece in left:
             text = clip(piece.text, room - at)
             if text:
-                parts.append((text, piece.style))
+                parts.append(Segment(text, self._style(piece.style)))
                 self._drawn.append((at, at + cells(text), piece.action))
                 at += cells(text)
-        parts.append((" " * (room - at), ""))
+        parts.append(Segment(" " * (room - at), self._style("")))
         at = room
         for piece in right:
-            parts.append((piece.text, piece.style))
+            parts.append(Segment(piece.text, self._style(piece.style)))
             self._drawn.append((at, at + cells(piece.text), piece.action))
             at += cells(piece.text)
-        return Content.assemble(*parts)
+        return Strip(Segment.simplify(parts)).adjust_cell_length(width, self._style(""))
+
+    def _style(self, text: str) -> RichStyle:
+        """The style of a piece, looked up once until the theme changes."""
+        found = self._styles.get(text)
+        if found is None:
+            found = self._styles[text] = (self.visual_style + Style.parse(text)).rich_style
+        return found
 
     async def on_click(self, event: events.Click) -> None:
         for start, end, action in self._drawn:

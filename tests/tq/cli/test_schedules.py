@@ -118,6 +118,18 @@ def test_pause_resume_remove_and_run_are_the_verbs_they_say(asks: Any, run: Run)
     assert asks.asked("remove_schedule") == asks.asked("run_schedule") == [{"name": "night"}]
 
 
+def test_skip_leaves_out_the_next_slot_and_prints_the_one_that_now_comes(asks: Any, run: Run) -> None:
+    asks.verbs["next_slots"] = lambda _: {"slots": [[AT, AT], [AT + 60_000, AT + 60_000]], "paused": False, "tz": "UTC"}
+    assert run("schedule", "skip", "night") == (0, "2030-01-01T00:01:00.000Z\n", "skipped 2030-01-01T00:00:00.000Z; next:\n")
+    asks.verbs["next_slots"] = lambda _: {"slots": [[AT, AT]], "paused": False, "tz": "UTC"}
+    assert run("schedule", "skip", "night") == (0, "", "skipped 2030-01-01T00:00:00.000Z; it comes due no more\n")
+    assert asks.asked("set_schedule") == [{"name": "night", "next_at": AT + 60_000}, {"name": "night", "next_at": 0}]
+    asks.verbs["next_slots"] = lambda _: {"slots": [], "paused": False, "tz": "UTC"}
+    code, printed, said = run("schedule", "skip", "night")
+    assert (code, printed) == (2, "")
+    assert "comes due no more" in said
+
+
 def test_the_list_says_when_and_how_it_last_went(asks: Any, run: Run) -> None:
     last = {"id": 7, "slot_at": AT, "state": "failed", "started_at": AT, "finished_at": AT + 1500, "exit_code": 3}
     gone = {"id": 8, "slot_at": AT, "state": None, "started_at": 0, "finished_at": 0, "exit_code": None}

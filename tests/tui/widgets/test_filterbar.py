@@ -61,7 +61,7 @@ class Typing:
 
     @property
     def note(self) -> str:
-        return str(self.app.query_one("#filter-note").render()).rstrip()
+        return self.app.query_one("#filter-note").render_line(0).text.rstrip()
 
 
 @contextlib.asynccontextmanager
