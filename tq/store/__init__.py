@@ -106,6 +106,8 @@ class Want:
     at_once: int | None = None
     free: int = 0
     slots: int = 0
+    fill: Mapping[str, int] = field(default_factory=dict)
+    """By type: where the last that is given is of it, this many in all are asked for in a second claim. Stores do not look at it."""
 
 
 class Claimed(NamedTuple):
@@ -191,6 +193,8 @@ class TypeInfo:
     schedule: Mapping[str, Any] | None = None
     slots: int | None = None
     uses: Mapping[str, int] | None = None
+    batch: int | None = None
+    batch_wait_ms: int | None = None
 
     def row(self) -> list[Any]:
         return [getattr(self, name) for name in self.__slots__]
