@@ -10,6 +10,7 @@ The map of the rooms, from the doors down (imports point downwards only):
     typed                    handlers as classes, with types for what they are sent and what they give
     app, shell, store        names to functions; the command handler; what remembers
     client, lifecycle        the verbs over a socket; the one table of transitions
+    batch                    many tasks in one call
     context, middleware      what a running task knows and may say; what an application puts around sends and runs
     wire, board, output      frames; the page a worker shares with its parent; bounded output files
     inlet                    what is sent to a running command
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False  # the name type checkers look for; importing typing for it costs a bare interpreter
 if TYPE_CHECKING:
     from tq.app import App, around_run, around_send, task
+    from tq.batch import Item
     from tq.client import AsyncClient, AsyncHandle, Client, Handle, aconnect, connect
     from tq.context import Cancel, Context, Permanent, Retry, Snooze, Stopped, current
     from tq.errors import TqError
@@ -44,6 +46,7 @@ _WHERE = {
     "Client": "client",
     "Context": "context",
     "Handle": "client",
+    "Item": "batch",
     "Outgoing": "middleware",
     "Permanent": "context",
     "Retry": "context",
@@ -69,6 +72,7 @@ __all__ = [
     "Client",
     "Context",
     "Handle",
+    "Item",
     "Outgoing",
     "Permanent",
     "Retry",

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypedDict, TypeVar, overload
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, Protocol, TypedDict, TypeVar, cast, overload
 
+from tq.batch import BATCH_MOST, WAIT_MOST_MS, Item, items_of
 from tq.errors import ConfigError, UsageError
 from tq.middleware import AroundRun, AroundSend, Call, Outgoing, asend_through, is_async, run_through, send_through
 from tq.model import MAX_NAME, MAX_SLOTS, SHELL, Backoff, duration_ms, is_resource, priority_of, unpack
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")  # what the task results in
 C = TypeVar("C")  # what a plain call gives: R, or a coroutine of it
+I = TypeVar("I")  # noqa: E741 - what one task of many is sent
 Sending = TypeVar("Sending", bound=AroundSend)
 Running = TypeVar("Running", bound=AroundRun)
 
@@ -54,6 +56,9 @@ class Defaults(TypedDict, total=False):
     ``slots``: it counts as so many of the slots of its queue and of the workers; ``uses`` is how much of which named resources it holds
     while it runs (``{"gpu": 1}``; ``tq resource set gpu 2`` says how much there is).
 
+    ``batch`` hands the function up to so many tasks in one call, as a list of ``tq.Item`` (see ``tq.batch``): all that wait, once
+    there are so many or the first of them has waited for ``batch_wait`` (0: at once). They run in one slot, under one timeout.
+
     ``schedule`` sends the task again and again, under its own name: an expression (``"0 3 * * *"``), ``"every 90s"``, or a
     ``tq.Schedule``. The daemon learns it from the workers.
     """
@@ -70,6 +75,14 @@ class Defaults(TypedDict, total=False):
     schedule: str | Schedule
     slots: int
     uses: Mapping[str, int]
+    batch: int
+    batch_wait: Duration
+
+
+class Gathered(Protocol):
+    """The context of a call for many tasks."""
+
+    items: list[Item[Any]]
 
 
 class Handler(NamedTuple):
@@ -80,6 +93,8 @@ class Handler(NamedTuple):
     retry_on: Exceptions | None = None
     retry_never: Exceptions | None = None
     backoff: BackoffFunction | None = None
+    batch: int = 0
+    """Of how many tasks at the most it takes the calls' ``items``; 0: it takes one task."""
 
     def may_retry(self, error: BaseException) -> bool:
         """Whether the type lets an attempt that raised this be tried again."""
@@ -114,7 +129,7 @@ class Declared:
         call, backoff = self.bound()
         if self.app.running:
             call = run_through(self.app.running, call, self.name, self.is_async)
-        return Handler(call, self.is_async, said.get("retry_on"), said.get("retry_never"), backoff)
+        return Handler(call, self.is_async, said.get("retry_on"), said.get("retry_never"), backoff, said.get("batch", 0))
 
     def row(self) -> list[Any]:
         """The type as a worker's hello names it (``tq.store.TypeInfo``); None where nothing was declared."""
@@ -126,7 +141,8 @@ class Declared:
         retry_for_ms = duration_ms(said["retry_for"]) if "retry_for" in said else None
         once, schedule = said.get("once"), said.get("schedule")
         row = [self.name, said.get("queue"), said.get("retries"), timeout_ms, backoff_row, priority, once, retry_for_ms]
-        more = [None if schedule is None else _scheduled(schedule), said.get("slots"), said.get("uses")]
+        more = [None if schedule is None else _scheduled(schedule), said.get("slots"), said.get("uses"), said.get("batch")]
+        more.append(duration_ms(said["batch_wait"]) if "batch_wait" in said else None)
         while more and more[-1] is None:
             more.pop()
         return row + more
@@ -148,6 +164,7 @@ class Declared:
                 if key in said and not isinstance(said[key], kind):  # type: ignore[literal-required]
                     raise ValueError(f"expected {key} to be {kind.__name__}, got {said[key]!r}")  # type: ignore[literal-required]
             _check_needs(said.get("slots", 1), said.get("uses", {}))
+            _check_batch(said)
             if said.get("retries", 0) < 0:
                 raise ValueError(f"expected retries of 0 or more, got {said['retries']}")
             backoff: object = said.get("backoff", Backoff())
@@ -178,6 +195,18 @@ def _check_needs(slots: object, uses: object) -> None:
     good = isinstance(uses, dict) and all(is_resource(one) and type(much) is int and 0 < much <= MAX_SLOTS for one, much in uses.items())
     if not good:
         raise ValueError(f'expected uses such as {{"gpu": 1}}, got {uses!r}')
+
+
+def _check_batch(said: Defaults) -> None:
+    size: object = said.get("batch", 1)
+    if type(size) is not int or not 0 < size <= BATCH_MOST:
+        raise ValueError(f"expected a batch of 1 to {BATCH_MOST} tasks, got {size!r}")
+    if "batch" not in said and "batch_wait" in said:
+        raise ValueError("expected batch beside batch_wait: how many tasks it is to wait for")
+    if duration_ms(said.get("batch_wait", 0)) > WAIT_MOST_MS:
+        raise ValueError(f"expected a batch_wait of at most {WAIT_MOST_MS // 1000} s, got {said['batch_wait']!r}")
+    if "batch" in said and ("slots" in said or "uses" in said):
+        raise ValueError("expected neither slots nor uses beside batch: a call takes one slot, however many tasks it is for")
 
 
 def _check_exceptions(key: str, given: object) -> None:
@@ -253,6 +282,47 @@ class TaskFunction(Declared, Generic[P, C, R]):
         return call, backoff if callable(backoff) else None
 
 
+class BatchFunction(Declared, Generic[I, C]):
+    """A function of many tasks at a time, with a face for the queue: ``enqueue`` sends one of them."""
+
+    function: Callable[[list[Item[I]]], C]
+
+    def __init__(
+        self, app: App, name: str, function: Callable[[list[Item[I]]], C], defaults: Defaults, options: Options | None = None
+    ) -> None:
+        super().__init__(app, name, function, defaults)
+        self._options: Options = options or {}
+        self.__wrapped__ = function
+        self.__doc__ = function.__doc__
+        self.__name__ = getattr(function, "__name__", name)
+        self.__module__ = getattr(function, "__module__", "")
+
+    def __call__(self, payloads: Sequence[I | Item[I]]) -> C:
+        """Run it here and now, for a test: with these payloads, or with items that tell afterwards what became of each."""
+        return self.function(items_of(payloads))
+
+    def options(self, **options: Unpack[Options]) -> BatchFunction[I, C]:
+        """The same task with options for what is enqueued through it."""
+        merged: Options = {**self._options, **options}
+        return BatchFunction(self.app, self.name, self.function, self.defaults, merged)
+
+    def enqueue(self, payload: I) -> Handle[Any]:
+        """Send one task; returns when it is on disk."""
+        return self.app.send(self.name, payload, self._options)
+
+    async def aenqueue(self, payload: I) -> AsyncHandle[Any]:
+        """``enqueue`` for programs with an event loop."""
+        return await self.app.asend(self.name, payload, self._options)
+
+    def bound(self) -> tuple[Call, BackoffFunction | None]:
+        backoff = self.defaults.get("backoff")
+
+        def call(context: Context) -> Any:
+            return self.function(cast("Gathered", context).items)
+
+        return call, backoff if callable(backoff) else None
+
+
 class App:
     """A set of named handlers, and the middleware around them. One application is what a daemon's workers import."""
 
@@ -277,13 +347,14 @@ class App:
             return Decorator(self, function, defaults)
         return self.register(function, None, defaults)
 
-    def register(self, function: object, name: str | None, defaults: Defaults) -> TaskFunction[..., Any, Any]:
-        if isinstance(function, TaskFunction):
+    def register(self, function: object, name: str | None, defaults: Defaults) -> TaskFunction[..., Any, Any] | BatchFunction[Any, Any]:
+        if isinstance(function, TaskFunction | BatchFunction):
             function = function.function
         if not callable(function) or isinstance(function, type):
             raise ConfigError(f"expected a function to make a task of, got {function!r}. Put the decorator on a `def` or `async def`.")
         named: Any = name or getattr(function, "__name__", None)
-        task: TaskFunction[..., Any, Any] = TaskFunction(self, named, function, defaults)
+        kind: Any = BatchFunction if "batch" in defaults else TaskFunction
+        task: TaskFunction[..., Any, Any] | BatchFunction[Any, Any] = kind(self, named, function, defaults)
         self.add(task)
         return task
 
@@ -345,6 +416,8 @@ class Decorator:
     def __init__(self, app: App, name: str | None, defaults: Defaults) -> None:
         self._app, self._name, self._defaults = app, name, defaults
 
+    @overload
+    def __call__(self, function: Callable[[list[Item[I]]], C], /) -> BatchFunction[I, C]: ...
     @overload
     def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> TaskFunction[P, Coroutine[Any, Any, R], R]: ...
     @overload

@@ -38,6 +38,8 @@ BUFFER = 4 << 20
 """Asked of the kernel for each pair, so that 1,600 small records fit instead of 300."""
 READ_BYTES = 1 << 18
 SHORT_BYTES = 1 << 10
+CALL = "call"
+"""In place of ``quick``: one call of the handler takes all of the record."""
 
 
 @dataclass(slots=True)
@@ -45,7 +47,8 @@ class Job:
     """A task in the hands of a worker; instants and durations in ms of the pool's clock. ``ending``: we asked for its end.
 
     ``ends_at`` is when it must be over, running or not; ``quick``: it shares a record, so nobody knows when it begins;
-    ``suspended_at`` 0: it is not; ``paused_ms`` is how long it was, which is not counted as running.
+    ``suspended_at`` 0: it is not; ``paused_ms`` is how long it was, which is not counted as running; ``call`` is what it shares
+    with others that one call of their handler takes.
     """
 
     id: int
@@ -61,6 +64,26 @@ class Job:
     paused_ms: int = 0
     ending: str | None = None
     kill_at: float = math.inf
+    call: Together | None = None
+
+
+@dataclass(slots=True)
+class Together:
+    """The tasks of one call; instants and durations in ms of the pool's clock. ``tokens`` are theirs on the worker's board."""
+
+    ids: tuple[int, ...]
+    tokens: frozenset[int]
+    timeout_ms: int
+    sent_at: int
+    ends_at: float = math.inf
+    """When the first of them must be over, running or not."""
+    began_at: int = 0
+    """When the worker was free for it; 0: it is not yet."""
+    ending: bool = False
+    """All of them were asked to end."""
+    kill_at: float = math.inf
+    open: int = 0
+    """How many of them are in the worker's hands."""
 
 
 class Child:
@@ -73,6 +96,7 @@ class Child:
         self.only_checks = only_checks
         self.state = "starting"
         self.jobs: dict[int, Job] = {}
+        self._beside = 0  # jobs that take no slot of their own: all but one of a call
         self._work = 0.0
         self._slow = 0  # jobs of which nobody knows how long they take, or too long
         self.want: Want | None = None
@@ -100,6 +124,8 @@ class Child:
         """Whether something was sent since the last take-back."""
         self.types: list[TypeInfo] = []
         self.refused: str | None = None
+        self.batched: frozenset[str] = frozenset()
+        """The types of which a call takes many."""
         self.known: frozenset[str] = frozenset()
         """The types it may be given, once it has said so."""
         self.alone: deque[list[Any]] = deque()
@@ -137,6 +163,9 @@ class Child:
         """``job`` is this worker's now."""
         self.jobs[job.id] = job
         self.lonely += job.lonely
+        if (call := job.call) is not None:
+            self._beside += call.open > 0
+            call.open += 1
         if job.cost == math.inf:
             self._slow += 1
         else:
@@ -149,6 +178,9 @@ class Child:
             return None
         del self.jobs[task_id]
         self.lonely -= job.lonely
+        if (call := job.call) is not None:
+            call.open -= 1
+            self._beside -= call.open > 0
         if job.cost == math.inf:
             self._slow -= 1
         else:
@@ -156,6 +188,23 @@ class Child:
         if not self.jobs:
             self._work = 0.0  # no rounding error stays
         return job
+
+    def running(self, slots: int) -> list[int]:
+        """The tasks in its first so many slots, a call's being in one."""
+        found: list[int] = []
+        call: Together | None = None
+        for job in self.jobs.values():
+            slots -= job.call is None or job.call is not call
+            if slots < 0:
+                break
+            call = job.call
+            found.append(job.id)
+        return found
+
+    @property
+    def load(self) -> int:
+        """How many slots its jobs take, now or when it comes to them."""
+        return len(self.jobs) - self._beside
 
     @property
     def work_ms(self) -> float:
@@ -198,12 +247,19 @@ class Child:
         fds: list[int] = []
         entry, beside = entry[:5], entry[5:]
         if len(entry[3]) + sum(map(len, beside)) > INLINE_BYTES:
-            fds.append(os.memfd_create("tq-task", os.MFD_CLOEXEC))
-            view = memoryview(entry[3])
-            while view:
-                view = view[os.write(fds[0], view) :]
+            fds.append(_file_of(entry[3]))
             entry = [*entry[:3], None, *entry[4:]]
         self._unsent.append((pack([False, [entry], *beside]), fds))
+
+    def send_call(self, entries: Sequence[list[Any]]) -> bool:
+        """Send entries, as ``send`` takes them, that one call of their handler is to take; the same is returned."""
+        self.offered = True
+        fds: list[int] = []
+        if sum(len(entry[3]) for entry in entries) > INLINE_BYTES:
+            fds.append(_file_of(pack([entry[3] for entry in entries])))
+            entries = [[*entry[:3], None, *entry[4:]] for entry in entries]
+        self._unsent.append((pack([CALL, entries]), fds))
+        return self.send_on()
 
     def send_on(self) -> bool:
         """Send what the pair takes; a full one is back-pressure."""
@@ -285,8 +341,8 @@ class Child:
         return [(entry[0], entry[1]) for entry in entries]
 
     def has_begun(self, job: Job, begun: set[int]) -> bool:
-        """Whether ``job`` is among the tokens of ``board.begun()``."""
-        return Board.token(job.id, job.claim) in begun
+        """Whether ``job`` is among the tokens of ``board.begun()``, or one that begins with it is."""
+        return Board.token(job.id, job.claim) in begun or (job.call is not None and not begun.isdisjoint(job.call.tokens))
 
     @property
     def works(self) -> bool:
@@ -323,6 +379,19 @@ class Child:
         kept = self._board_path.with_name(f"{self.name}.{self.process.pid}.dead.board")
         self._board_path.rename(kept)
         return kept
+
+
+def _file_of(data: bytes) -> int:
+    """A nameless file that holds this."""
+    fd = os.memfd_create("tq-task", os.MFD_CLOEXEC)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _close_all(fds: Sequence[int]) -> None:

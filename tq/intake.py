@@ -41,7 +41,7 @@ from tq.model import (
     pack,
 )
 from tq.spool import is_input
-from tq.store import Draft, QueueInfo, TypeInfo
+from tq.store import Draft, KeyRef, Pace, QueueInfo, TypeInfo
 from tq.wire import WAITS_MOST
 
 KINDS_KEPT = 4096
@@ -78,6 +78,8 @@ class _Kind:
     policy: str = ""
     alike: Namesakes | None = None
     """Of a kind whose tasks have names of their own: makes the header of each."""
+    pace: tuple[bool, int, int] | None = None
+    """Of a kind whose tasks have a name that is held for a time: how, as ``tq.store.Pace`` has it."""
     asked: tuple[tuple[str, Any], ...] = ()
     """Of a kind whose tasks have keys: what makes a request the same as another, but for its names."""
 
@@ -113,7 +115,7 @@ class Intake:
         options of those that have none of their own.
 
         And of those that have a key or a unique name, by their place, what to do if another task has it: "reject",
-        "existing" or "replace".
+        "existing" or "replace"; PACED of those that have a ``pace``.
         """
         if not isinstance(rows, list) or not rows:
             raise UsageError("enqueue: expected tasks, a list of at least one [type, payload, options], got none.")
@@ -158,6 +160,8 @@ class Intake:
                 policies[at] = kind.policy
             digest = b"" if names[0] is None else _digest(name, payload, kind.asked, names)
             drafts.append(Draft(header, payload, due_at, now + kind.ttl_ms if kind.ttl_ms else 0, digest))
+            if kind.pace is not None:
+                drafts[-1] = replace(drafts[-1], pace=Pace(KeyRef("pace", name, _name(names[1], f"{_row(at, rows)}unique: ")), *kind.pace))
         if self.waiting and (waits := sum(len(draft.header.parents) for draft in drafts)) > WAITS_MOST:
             raise UsageError(
                 f"enqueue: after: expected {WAITS_MOST} tasks to wait for at most, counted for each of the {len(drafts)} tasks, "
@@ -237,6 +241,7 @@ class Intake:
             raise UsageError(f"{where}expected either delay_ms or due_at, got both. Drop one.")
         if got.get("unique_policy") and not got.get("unique"):
             raise UsageError(f"{where}expected unique, the name that unique_policy is about, got none.")
+        pace = _pace(got, where)
         known = self._types().get(name)
         queue = got.get("queue") or self._routed(name) or (known and known.queue) or DEFAULT_QUEUE
         if known is None and name != SHELL and not got.get("allow_unknown"):
@@ -259,9 +264,11 @@ class Intake:
             needs=needs, **usual, **rest
         )  # fmt: skip
         ends = [ms for ms in (got.get("ttl_ms"), header.deadline_ms) if ms]  # waiting longer than either is the same end
-        policy = got.get("unique_policy", "reject") if header.unique or header.key else ""
         times = got.get("delay_ms", 0), got.get("due_at", 0), min(ends, default=0)
-        return _Kind(header, *times, policy, Namesakes(header) if policy else None, _asked(options) if header.key else ())
+        if pace is not None:
+            return _Kind(header, *times, PACED, pace=pace)
+        policy = got.get("unique_policy", "reject") if header.unique or header.key else ""
+        return _Kind(header, *times, policy, Namesakes(header) if policy else None, asked=_asked(options) if header.key else ())
 
     def _needs(self, slots: int, uses: Mapping[str, int], line: QueueInfo | None, where: str) -> Needs:
         """What such a task of this queue (None: one without settings) needs; UsageError if it could never have it as things are."""
@@ -445,6 +452,27 @@ def _parents(got: Mapping[str, Any], where: str) -> tuple[tuple[int, ...], tuple
     return found, tuple(one for one in loose if one not in after)
 
 
+def _pace(got: dict[str, Any], where: str) -> tuple[bool, int, int] | None:
+    """How often tasks of one unique name are accepted, which takes that name from ``got``; a debounced one has a delay from then on."""
+    debounce, throttle = got.pop("debounce_ms", None), got.pop("throttle_ms", None)
+    most = got.pop("debounce_most_ms", None)
+    if most is not None and (debounce is None or most < debounce):
+        raise UsageError(f"{where}debounce_most_ms: expected debounce_ms beside it, and no more than it, got {brief(debounce)}.")
+    if debounce is None and throttle is None:
+        return None
+    if debounce is not None and throttle is not None:
+        raise UsageError(f"{where}expected either debounce_ms or throttle_ms, got both. Drop one.")
+    word = "throttle_ms" if debounce is None else "debounce_ms"
+    if not got.pop("unique", None):
+        raise UsageError(f"{where}{word}: expected unique beside it, the name of what is sent again and again, got none.")
+    for other in ("key", "unique_policy", "after", "after_any", *(("delay_ms", "due_at") if debounce else ())):
+        if got.get(other):
+            raise UsageError(f"{where}{word}: expected it without {other}, got both. Drop one.")
+    if debounce is not None:
+        got["delay_ms"] = debounce
+    return debounce is not None, debounce or throttle, most or 0
+
+
 def checked_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """Options of tasks, each checked; UsageError names the first that cannot be one."""
     return {name: _OPTIONS[name](value, f"{name}: ") for name, value in given.items()}
@@ -453,6 +481,8 @@ def checked_options(given: Mapping[str, Any]) -> dict[str, Any]:
 _AMOUNT = _whole(1, MAX_SLOTS, "units")
 POLICIES = ("reject", "existing", "replace")
 """What becomes of a task whose unique name a live task has."""
+PACED = "paced"
+"""In place of them: its name is not that of a live task, but held for a time."""
 _OPTIONS: dict[str, Callable[[Any, str], Any]] = {
     "queue": _name,
     "priority": _whole(0, 9, "priority (higher runs first)"),
@@ -475,6 +505,9 @@ _OPTIONS: dict[str, Callable[[Any, str], Any]] = {
     "key": _name,
     "unique": _name,
     "unique_policy": _policy,
+    "debounce_ms": _whole(1, MAX_DURATION_MS, "milliseconds"),
+    "debounce_most_ms": _whole(1, MAX_DURATION_MS, "milliseconds"),
+    "throttle_ms": _whole(1, MAX_DURATION_MS, "milliseconds"),
     "after": _tasks,
     "after_any": _tasks,
     "slots": _whole(1, MAX_SLOTS, "slots"),

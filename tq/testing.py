@@ -45,15 +45,16 @@ import math
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import count
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from tq import app as apps
 from tq import wire
 from tq.app import App, Declared, Handler
+from tq.batch import Item, outcomes
 from tq.broker import Broker, Turn
 from tq.client import AsyncClient, Client, aio, blocking
 from tq.client.core import Body, Core, Duration, decoded
@@ -61,7 +62,7 @@ from tq.client.link import Link
 from tq.context import Context, Stopped, run_here, running
 from tq.errors import ConfigError, TaskTimeout, UsageError
 from tq.middleware import AroundSend
-from tq.model import MAX_RESULT, Spec, duration_ms, pack, spec_of
+from tq.model import MAX_RESULT, Spec, duration_ms, pack, spec_of, unpack
 from tq.roles import allow
 from tq.store import Claimed, TypeInfo, Want
 from tq.store.memory import MemoryStore
@@ -103,6 +104,7 @@ class Fake:
         self._told: defaultdict[int, list[bytes]] = defaultdict(list)
         self._declared: dict[str, Declared] = {}
         self._handlers: dict[str, Handler] = {}
+        self._calls: list[_Call] = []
         self._runs: list[_Run] = []  # innermost last: a handler that waits for a task runs it
         self._notes: defaultdict[int, list[tuple[int, int, bytes]]] = defaultdict(list)
         self.client: Client = self.connect()
@@ -141,13 +143,16 @@ class Fake:
         )
 
     def run_next(self) -> bool:
-        """Run the one task that comes next; False if none is ready."""
+        """Run the one task that comes next, or with it all that are ready and its call takes; False if none is ready."""
         with self._lock:
             self._meet()
-            grants = self._turn(Want("w1", 1, math.inf, types=frozenset(self._handlers))).grants
+            fill = {name: handler.batch for name, handler in self._handlers.items() if handler.batch}
+            grants = self._turn(Want("w1", 1, math.inf, types=frozenset(self._handlers), fill=fill)).grants
         for _, tasks in grants:
-            for task in tasks:
-                self._run(task)
+            if tasks[0].header.type in fill:
+                self._run_together(tasks)
+            else:
+                self._run(tasks[0])
         self._settle_down()
         return bool(grants)
 
@@ -188,6 +193,8 @@ class Fake:
             task = self._store.get([run.id])[0]
             late = run.deadline is not None and self._now / 1000 > run.deadline
             run.cancelled = run.cancelled or late or (task is not None and task.status.cancel_asked)
+        for call in self._calls:
+            call.cancelled = all(item.cancelled for item in call.items)
         return turn
 
     def _settle_down(self) -> None:
@@ -241,20 +248,60 @@ class Fake:
     # -- the worker's part -----------------------------------------------------------------------------------------
 
     def _run(self, task: Claimed) -> None:
-        spec = spec_of(task.id, task.record)
-        run = _Run(self, spec, task.attempt + 1, self._now, task.failures)
-        handler = self._handlers[spec.header.type]
-        before = running()
-        run_here(run)
+        run = self._begun(task)
+        handler = self._handlers[run.type]
         self._runs.append(run)
         try:
-            value = _awaited(handler, run) if handler.is_async else handler.call(run)
-            kind, last = calls.returned(value, pack, MAX_RESULT, run)
-        except (Exception, SystemExit, Stopped, asyncio.CancelledError) as error:  # noqa: BLE001 - as in a worker; Ctrl-C, a test's own go on
-            kind, last = calls.raised(error, handler, run)
+            ended = self._called(handler, run)
         finally:
             self._runs.pop()
+        self._answer(task, run, ended, handler)
+
+    def _run_together(self, tasks: Sequence[Claimed]) -> None:
+        runs = [self._begun(task) for task in tasks]
+        handler = self._handlers[runs[0].type]
+        call = _Call(self, runs)
+        self._runs += runs
+        self._calls.append(call)
+        try:
+            ended = self._called(handler, call)
+            try:
+                found = [ended.error] * len(runs) if isinstance(ended, _Raised) else outcomes(ended, len(runs))
+            except TypeError as error:
+                found = [error] * len(runs)
+        finally:
+            self._calls.pop()
+            del self._runs[-len(runs) :]
+        for task, run, item, value in zip(tasks, runs, call.items, found, strict=True):
+            item.settle(value)
+            self._answer(task, run, item.result if item.error is None else _Raised(item.error), handler)
+
+    def _begun(self, task: Claimed) -> _Run:
+        return _Run(self, spec_of(task.id, task.record), task.attempt + 1, self._now, task.failures)
+
+    @staticmethod
+    def _called(handler: Handler, run: _Run) -> Any:
+        """What the handler returned or raised."""
+        before = running()
+        run_here(run)
+        try:
+            return _awaited(handler, run) if handler.is_async else handler.call(run)
+        except (Exception, SystemExit, Stopped, asyncio.CancelledError) as error:  # noqa: BLE001 - as in a worker; Ctrl-C, a test's own go on
+            return _Raised(error)
+        finally:
             run_here(before)
+
+    def _answer(self, task: Claimed, run: _Run, ended: object, handler: Handler) -> None:
+        """Settle a task that ended with this value, or raised it."""
+        spec = run.spec
+        kind: int | str
+        if isinstance(ended, _Raised):
+            kind, last = calls.raised(ended.error, handler, run)
+        else:
+            try:
+                kind, last = calls.returned(ended, pack, MAX_RESULT, run)
+            except calls.Unpackable as error:
+                kind, last = calls.raised(error, handler, run)
         ends_at = run.deadline
         if ends_at is not None and self._now / 1000 > ends_at:
             kind, last = "timed_out", {"error": {"type": "TimedOut", "message": "it ran longer than its timeout"}}
@@ -263,6 +310,12 @@ class Fake:
     def note(self, task_id: int, text: str) -> None:
         """A word of tq's own in a task's log."""
         self._notes[task_id].append((self._now, 0, f"{text}\n".encode("utf-8", "backslashreplace")))
+
+
+class _Raised(NamedTuple):
+    """What a handler raised, where it stands for what it returned."""
+
+    error: BaseException
 
 
 class _Run(Context):
@@ -280,6 +333,20 @@ class _Run(Context):
 
     def note(self, text: str) -> None:
         self._fake.note(self.id, text)
+
+
+class _Call(_Run):
+    """Tasks that one call of their handler takes, as the run of the first of them."""
+
+    __slots__ = ("_first", "items")
+
+    def __init__(self, one: Fake, runs: Sequence[_Run]) -> None:
+        first = self._first = runs[0]
+        super().__init__(one, first.spec, first.attempt, first.started_at, first.failures)
+        self.items = [Item(unpack(run.spec.payload) if run.spec.payload else None, run) for run in runs]
+
+    def _report(self, fraction: float, text: str) -> None:
+        self._first.said = (fraction, text)
 
 
 def _awaited(handler: Handler, run: _Run) -> Any:

@@ -253,6 +253,10 @@ class TypedTask(Declared):
         self.check()
         if not callable(getattr(cls, "execute", None)) or cls.execute is Task.execute:
             raise ConfigError(f"task {self.name!r} ({cls.__qualname__}): expected a method execute(self, payload), got none.")
+        if "batch" in said:
+            raise ConfigError(
+                f"task {self.name!r} ({cls.__qualname__}): expected a function for a batch, got a class. Use @tq.task(batch=...)."
+            )
         kinds = _arguments(cls)
         self.input: Shape[Any] = Shape(kinds[0], f"task {self.name!r}: the payload")
         self.output: Shape[Any] = Shape(kinds[1], f"task {self.name!r}: the result")

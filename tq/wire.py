@@ -42,6 +42,9 @@ enqueue    {tasks: [[type, payload, options], ...], options, again: bool}  -> {i
            retry_for_ms and deadline_ms (from now: no retry begins after the first, after the second it is over, running or not),
            key (names this request: sent again it is the same task, with another content a ``conflict``), unique (names what
            it is about: one live task of its type) with unique_policy "reject" (a ``conflict``), "existing" or "replace",
+           debounce_ms or throttle_ms with unique, which then names what is sent again and again and not a live task: of a debounced one
+           the task that waits takes the payload of the last and is due debounce_ms after it (debounce_most_ms after the first, at the
+           latest); of a throttled one the first is accepted, and none for so long; the others get its id,
            slots (it counts as so many of those of its queue and of the workers), uses {resource: amount} (held while it runs),
            after and after_any (ids, at most 1,000: it is blocked until they are over; one of ``after`` that failed, was cancelled or
            expired cancels it, with the error ``ParentFailed``; one that there is none of is ``no_such_task``). The tasks of one
@@ -238,14 +241,15 @@ Two SOCK_SEQPACKET pairs; each record is one msgpack value; no framing. Never pa
 
 tasks      pool -> worker   [quick, [[id, claim, runs before, specification, failures], ...]]   ``quick``: gather results
            (a specification over 64 KiB is nil and travels as a memfd beside the record, alone in it; behind the list of a
-           command alone its packed environment, if the store keeps that apart)
+           command alone its packed environment, if the store keeps that apart; "call" in place of quick: one call of their handler
+           takes them all, and together they may travel as one memfd, a list of them)
            worker -> pool   [row, ...]   [id, claim, 0, started_at, finished_at, output, result]          a success
                                          [id, claim, kind, started_at, finished_at, output, outcome map]  any other end
                             ["progress", id, claim, fraction from 0 to 1, text]                     it goes on
                             ["leaves", id, claim, 0, ""]    the worker begins nothing more: its end took helpers along
 control    worker -> pool   ["hello", {pid, types: [[name, queue, retries, ...], ...], files}] or ["refused", traceback text]
                             ["pong"]
-           pool -> worker   ["flush"]  ["cancel", id]  ["suspend", id]  ["resume", id]  ["ping"]  ["drain"]
+           pool -> worker   ["flush"]  ["cancel", id, ...]  ["suspend", id]  ["resume", id]  ["ping"]  ["drain"]
 """
 
 from __future__ import annotations

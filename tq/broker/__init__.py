@@ -152,6 +152,16 @@ class Broker:
         ahead = [task.spec.header.slots for task in self._store.get([one.id for one in self._store.peek(AHEAD_MOST)]) if task is not None]
         return sum(ahead) if len(ahead) < AHEAD_MOST else max(count, sum(ahead))
 
+    def waiting_of(self, types: Collection[str]) -> dict[str, int]:
+        """How many tasks of these types are pending in queues that are open to the pool."""
+        queues, held, found = self._store.queues(), self.desk.held, dict.fromkeys(types, 0)
+        for tally in self._store.tallies():
+            if tally.type in found and tally.queue not in held:
+                info = queues.get(tally.queue)
+                if info is None or not (info.paused or info.external):
+                    found[tally.type] += tally.states[State.PENDING]
+        return found
+
     def submit(self, request: Request) -> None:
         """Take a request for the next turn."""
         self._inbox.add(request)

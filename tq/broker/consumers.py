@@ -53,10 +53,21 @@ class Consumers:
                 turn.later.append(partial(waiting.served, claim))
         for want in wants:
             got = self._desk.store.claim(want)
+            if want.fill and got and got[-1].header.type in want.fill:
+                got = self._filled(want, got)
             if got:
                 turn.grants.append((want, got))
                 turn.steps.append(("claimed", got))
         return more
+
+    def _filled(self, want: Want, got: list[Claimed]) -> list[Claimed]:
+        """With the others of a batch: the first of its tasks was next, and so all that its call takes are."""
+        kind = got[-1].header.type
+        more = want.fill[kind] - sum(task.header.type == kind for task in got)
+        if more <= 0 or got[-1].crashes:
+            return got
+        others = replace(want, limit=more, budget_ms=math.inf, types=frozenset({kind}), at_once=0)
+        return [*got, *self._desk.store.claim(others)]
 
     def _take(self, want: Want, turn: Turn) -> tuple[list[Handed], bool]:
         """Claim for a consumer, no more than its answer holds; what was read beyond that goes back uncharged.

@@ -1,6 +1,7 @@
 """Sending: accepting tasks, and what happens to one whose name is taken.
 
-For: ``enqueue``; idempotency keys (the same request twice is one task) and unique names (one live task about one thing).
+For: ``enqueue``; idempotency keys (the same request twice is one task), unique names (one live task about one thing), and names of
+     what is sent again and again: debounce (the last of them, when no more come) and throttle (the first of them in a time).
 Not for: checking the rows (intake), limits (store).
 Runs in: the daemon, inside the broker's turn.
 Promises: all tasks of a request are stored or none; names are looked up and taken in one transaction, so two senders
@@ -9,7 +10,9 @@ never both win; a request repeated after a lost answer gives the ids it gave the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tq import lifecycle
@@ -18,9 +21,13 @@ from tq.arguments import arguments
 from tq.broker.desk import Desk, Turn, Undone, Verb
 from tq.broker.families import Families
 from tq.errors import Conflict, StoreError, TqError
-from tq.model import Header, State
-from tq.store import SCAN_MOST, Draft, Holder, KeyRef, RequestId
+from tq.model import WAITING, State
+from tq.store import SCAN_MOST, Draft, Holder, KeyRef, Loan, RequestId
 from tq.waiting import Request
+
+U64 = struct.Struct(">Q")
+DAY_MS = 86_400_000
+"""How long the name of a debounced task is kept, at the least, for one that waits behind others when its time has come."""
 
 
 class Sending:
@@ -62,7 +69,8 @@ class Sending:
         firsts: dict[KeyRef, int] = {}  # names taken by this very request: by which of its new drafts
         replaced: list[int] = []
         fresh: list[Draft] = []
-        named = [_names_of(draft.header) for draft in drafts]
+        named = [_names_of(draft) for draft in drafts]
+        pushed: dict[int, Draft] = {}
         holders = iter(store.holders([name for names in named for name in names]))
         for at, (draft, names) in enumerate(zip(drafts, named, strict=True)):
             policy, place = policies.get(at, "reject"), 0
@@ -71,7 +79,7 @@ class Sending:
                 if not place and name in firsts:
                     place = self._twin(draft, name, firsts[name], policy, fresh)
                 elif not place and holder is not None:
-                    place = self._taken(draft, name, holder, policy, replaced)
+                    place = self._taken(draft, name, holder, policy, replaced) if draft.pace is None else self._paced(draft, holder, pushed)
             places.append(place)
             if not place:
                 for name in names:
@@ -84,7 +92,43 @@ class Sending:
         except TqError as error:
             raise Undone(error) if replaced and not isinstance(error, StoreError) else error from None
         given = [task_id for task_id, place in zip(ids, places, strict=True) if not place]
+        self._keep_pace(given, fresh, pushed, turn)
         return {"ids": ids, "existing": [at for at, place in enumerate(places) if place], "new": given, "drafts": fresh, "lost": lost}
+
+    def _paced(self, draft: Draft, holder: Holder, pushed: dict[int, Draft]) -> int:
+        """The id of the task that stands for a draft of the same name, 0 if the time for that is over; a debounced one is ``pushed``."""
+        pace, now = draft.pace, self._desk.now
+        if pace is None:
+            return 0
+        if not pace.debounce:
+            return holder.id if now < U64.unpack(holder.digest)[0] + pace.period_ms else 0
+        task = self._desk.one(holder.id)
+        if task is None or task.state not in WAITING:
+            return 0
+        pushed[holder.id] = draft
+        return holder.id
+
+    def _keep_pace(self, given: Sequence[int], fresh: Sequence[Draft], pushed: Mapping[int, Draft], turn: Turn) -> None:
+        """Have new tasks hold their names for a time, and those that others were sent to take the place of be what came last, later."""
+        desk = self._desk
+        now = desk.now
+        loans = [
+            Loan(pace.name, task_id, U64.pack(now), now + pace.period_ms + ((pace.most_ms or DAY_MS) + DAY_MS if pace.debounce else 0))
+            for task_id, draft in zip(given, fresh, strict=True)
+            if (pace := draft.pace) is not None
+        ]
+        try:
+            if loans:
+                desk.store.hold_names(loans)
+            for task_id, draft in pushed.items():
+                task = desk.one(task_id)
+                if task is not None and (pace := draft.pace) is not None:
+                    latest = task.spec.created_at + pace.most_ms if pace.most_ms else draft.due_at
+                    change = lifecycle.edit(task, replace(task.spec, payload=draft.payload), min(draft.due_at, latest), now)
+                    if change is not None:
+                        desk.carry_out(change, turn)
+        except TqError as error:  # a queue without room for what grows, say: the tasks before it are stored already
+            raise error if isinstance(error, StoreError) else Undone(error) from None
 
     def _make_way(self, replaced: Sequence[int], turn: Turn) -> None:
         """Cancel the tasks whose names others take."""
@@ -98,6 +142,10 @@ class Sending:
         twin = fresh[first]
         if name.kind == "key":
             same = twin.digest == draft.digest
+        elif name.kind == "pace":
+            same = twin.pace is not None and draft.pace is not None and twin.pace.debounce == draft.pace.debounce
+            if same and draft.pace is not None and draft.pace.debounce:
+                fresh[first] = draft
         else:
             same = policy == "existing"
             if policy == "replace" and (twin.header.key, twin.header.unique) == (draft.header.key, draft.header.unique):
@@ -135,5 +183,8 @@ class Sending:
         )
 
 
-def _names_of(head: Header) -> list[KeyRef]:
+def _names_of(draft: Draft) -> list[KeyRef]:
+    if draft.pace is not None:
+        return [draft.pace.name]
+    head = draft.header
     return [KeyRef(kind, head.type, name) for kind, name in (("key", head.key), ("unique", head.unique)) if name]

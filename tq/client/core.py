@@ -95,6 +95,11 @@ class Options(Wishes, total=False):
     names what the task is about: of a type only one live task has it. Another is a Conflict (``on_conflict="reject"``, the
     default), gives the one there is ("existing"), or takes the place of one that still waits ("replace").
 
+    ``debounce`` and ``throttle`` are for what is sent again and again about one thing, named by ``unique``: of a debounced one there is
+    one task that waits, with the last payload, and runs when no more has come for so long (at the latest ``debounce_most`` after the
+    first came); of a throttled one the first is accepted, and none until that time is over. What is not accepted gives the id of the
+    task that there is.
+
     ``after`` are tasks, by ids or handles, after which it runs if they succeed (else it is cancelled), ``after_any`` such as may end
     in any way.
 
@@ -115,6 +120,9 @@ class Options(Wishes, total=False):
     key: str
     unique: str
     on_conflict: Literal["reject", "existing", "replace"]
+    debounce: Duration
+    debounce_most: Duration
+    throttle: Duration
     wait_for_room: Duration
     after: Ids
     after_any: Ids
@@ -146,6 +154,9 @@ _WIRE: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "retry_for": ("retry_for_ms", duration_ms),
     "deadline": ("deadline_ms", duration_ms),
     "on_conflict": ("unique_policy", _policy),
+    "debounce": ("debounce_ms", duration_ms),
+    "debounce_most": ("debounce_most_ms", duration_ms),
+    "throttle": ("throttle_ms", duration_ms),
     "after": ("after", ids_of),
     "after_any": ("after_any", ids_of),
 }

@@ -344,6 +344,8 @@ class Daemon(Verbs):
             output.remove(self._logs, task_id)
         for name in self._store.freed():
             spool.forget(str(self._dir), name)
+        if pool.gathers:
+            pool.gather(broker.waiting_of(pool.gathers), ticks_ms(), granted=bool(turn.grants))
         pool.scale(ticks_ms())
         if pool.checked:
             self._answer_checks()

@@ -329,7 +329,7 @@ class Verbs:
         if ticks - then >= LOOK_MS or pid not in self._cpu:  # of less, the kernel's clock ticks say nothing
             self._cpu[pid] = (ticks, used)
         cpu = 100_000 * max(used - before, 0.0) / max(ticks - then, 1)
-        running = list(worker.jobs)[: self._settings.slots]
+        running = worker.running(self._settings.slots)
         past = now_ms() - ticks
         return {
             "id": worker.name, "hostname": socket.gethostname(), "pid": pid, "state": _worker_state(worker),

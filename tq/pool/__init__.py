@@ -21,7 +21,8 @@ from dataclasses import replace
 from typing import Any
 
 from tq.answers import environment_for
-from tq.child import Child, Job
+from tq.board import Board
+from tq.child import Child, Job, Together
 from tq.loop import Loop
 from tq.model import HEAD, SHELL, Header
 from tq.pool.costs import SLOW_MS, Means
@@ -68,13 +69,13 @@ class Pool(Crew):
         self._rebalance(now)
         ready = [child for child in self._children.values() if child.state == "ready"]
         slots = self._slots
-        self._free = free, total = sum([max(slots - len(child.jobs), 0) for child in ready]), len(ready) * slots
+        self._free = free, total = sum([max(slots - child.load, 0) for child in ready]), len(ready) * slots
         wants = []
         costs = self._costs.known
         for child in ready:
             if child.stuffed or (child.lonely and slots > 1):
                 continue
-            has = len(child.jobs)
+            has = child.load
             if not has:
                 wants.append(self._whole_want(child))
             elif slots > 1:
@@ -87,18 +88,60 @@ class Pool(Crew):
                 wants.append(
                     Want(child.name, LOOKAHEAD - has, LOOKAHEAD_MS - busy, costs, types=child.known, at_once=0, free=free, slots=total)
                 )
+        if self._gathering:
+            wants = self._with_calls(wants)
         return wants if not self._suspects.types else self._wary(wants)
+
+    def _with_calls(self, wants: Sequence[Want]) -> list[Want]:
+        """The same wants, for types of which a call takes many only where there are enough: then all of a call, if one of these is next.
+        Of a type that is suspected one task is tried, which waits for no others."""
+        gathering, now = self._gathering, self._now
+        left = {kind: gathering.batches(kind, now) for kind in gathering.kinds - self._suspects.types}
+        gathering.offered()
+        found = []
+        for want in wants:
+            child = self._children[want.worker]
+            here = child.batched & left.keys()
+            fill = {kind: gathering.size(kind) for kind in here if left[kind] > 0}
+            for kind in fill:
+                left[kind] -= 1
+            types = child.known - (here - fill.keys())
+            if self._slots == 1 or not fill:
+                found.append(replace(want, types=types, fill=fill))
+            else:  # one of such a type, or any number of others
+                found.append(replace(want, types=types, fill=fill, budget_ms=1.0, costs=dict.fromkeys(types - fill.keys(), 0.0)))
+        return found
+
+    def gather(self, waiting: Mapping[str, int], now: int, *, granted: bool) -> None:
+        """So many tasks of ``gathers`` wait at the end of a turn; ``granted``: something was handed out in it."""
+        self._now = now
+        self._gathering.look(waiting, now, granted=granted)
+
+    @property
+    def gathers(self) -> frozenset[str]:
+        """The types of which a call takes many."""
+        return self._gathering.kinds
+
+    @property
+    def _hungry(self) -> bool:
+        """Whether some worker would take more if there were anything for it."""
+        for child in self._children.values():
+            if child.state != "ready" or child.stuffed or (child.lonely and self._slots > 1):
+                continue
+            if child.load < self._slots or (self._slots == 1 and child.load < LOOKAHEAD and child.work_ms < LOOKAHEAD_MS / 2):
+                return True
+        return False
 
     def _wary(self, wants: Sequence[Want]) -> list[Want]:
         """The same wants but for types whose runs kill their workers; of these one task, when it is time for one."""
         suspected, now = self._suspects.types, self._now
         found = []
         for want in wants:
-            known = self._children[want.worker].known
+            known = want.types or self._children[want.worker].known
             if known - suspected:
                 found.append(replace(want, types=known - suspected))
             if want is wants[-1] and known & suspected and now >= self._suspects.try_at:
-                found.append(replace(want, limit=1, budget_ms=math.inf, types=known & suspected))
+                found.append(replace(want, limit=1, budget_ms=math.inf, types=known & suspected, fill={}))
         return found
 
     def _whole_want(self, child: Child) -> Want:
@@ -122,6 +165,7 @@ class Pool(Crew):
         if not child.jobs:
             child.active_at, child.judged = now, False
         entries: list[tuple[list[Any], float | None]] = []
+        gathered: list[tuple[Claimed, float]] = []
         for task_id, claim, attempt, crashes, header, record, failures in tasks:
             ends_at = math.inf
             if header.type in self._suspects.types:
@@ -131,6 +175,9 @@ class Pool(Crew):
                 if ends_at <= now:  # nobody wants it any more, which the broker sees for itself
                     self._rows.append(row_of(task_id, claim, "released"))
                     continue
+            if header.type in child.batched:
+                gathered.append((Claimed(task_id, claim, attempt, crashes, header, record, failures), ends_at))
+                continue
             # A task that crashed before runs alone: nothing is sent behind it, and what is before it is over by then.
             cost = self._costs.known.get(header.type, math.inf) if not crashes else math.inf
             quick = cost < QUICK_MS and self._slots == 1
@@ -143,7 +190,32 @@ class Pool(Crew):
             else:
                 entries.append((entry, cost if quick else None))
         self._send(child, entries)
+        if gathered:
+            self._hand_over(child, [one for one in gathered if not one[0].crashes], now)
+            for one in gathered:
+                if one[0].crashes:
+                    self._hand_over(child, [one], now)
         self._send_alone(child)
+
+    def _hand_over(self, child: Child, tasks: Sequence[tuple[Claimed, float]], now: int) -> None:
+        """Send tasks that one call takes, under the longest timeout of theirs; one that crashed before is alone in its call."""
+        if not tasks:
+            return
+        times = [task.header.timeout_ms for task, _ in tasks]
+        timeout_ms = max(times) if all(times) else 0
+        ids, tokens = tuple(task.id for task, _ in tasks), frozenset(Board.token(task.id, task.claim) for task, _ in tasks)
+        call = Together(ids, tokens, timeout_ms, now, min(ends_at for _, ends_at in tasks))
+        mean = self._costs.mean(tasks[0][0].header.type)
+        alone = tasks[0][0].crashes > 0
+        cost = mean if mean is not None and mean * len(tasks) <= SLOW_MS and not alone else math.inf
+        entries: list[list[Any]] = []
+        for (task_id, claim, attempt, _, header, record, failures), ends_at in tasks:
+            child.take(Job(task_id, claim, header.type, timeout_ms, now, cost, ends_at, alone, call=call))
+            entries.append([task_id, claim, attempt, record, failures])
+        if alone and self._slots > 1:
+            child.alone += entries
+        else:
+            self._send_call(child, entries)
 
     def _equip(self, entry: list[Any], header: Header) -> bool:
         """Put a command's environment behind its entry; False: it cannot be read, and the task is answered for."""
@@ -194,6 +266,11 @@ class Pool(Crew):
         times: list[float] = [self._respawn_at] if self._respawn_at and not self._stopping else []
         if self._suspects.types and self._suspects.try_at > self._now:
             times.append(self._suspects.try_at)
+        if self._gathering:
+            if self._gathering.stirred and self._hungry:
+                times.append(self._now)
+            if (due := self._gathering.next_due(self._now)) is not None:
+                times.append(due)
         for child in self._children.values():
             if not child.jobs and child.state == "ready":
                 continue
@@ -223,7 +300,7 @@ class Pool(Crew):
         """Slots that run a task, or that a heavy one takes beside its own; slots in all."""
         ready = [child for child in self._children.values() if child.state in {"ready", "draining"}]
         total = len(ready) * self._slots
-        return min(sum(min(len(child.jobs), self._slots) for child in ready) + self.beside(), total), total
+        return min(sum(min(child.load, self._slots) for child in ready) + self.beside(), total), total
 
     @property
     def files(self) -> set[str]:

@@ -26,7 +26,7 @@ class Means:
     mean: float = 0.0
     runs: int = 0
 
-    def add(self, total_ms: int, runs: int) -> None:
+    def add(self, total_ms: float, runs: int) -> None:
         self.runs += runs
         self.mean += (total_ms / runs - self.mean) * min(1.0, runs / min(self.runs, 256))
 
@@ -49,7 +49,11 @@ class Costs:
         means = self._means.get(kind)
         return means.mean if means is not None else None
 
-    def add(self, kind: str, total_ms: int, runs: int) -> None:
+    def share(self, kind: str, total_ms: float, tasks: int) -> None:
+        """A call took so long for so many tasks of a type: its share of each. Such a type is handed out by calls, not by its cost."""
+        self._means.setdefault(kind, Means()).add(max(total_ms, 0) / tasks, 1)
+
+    def add(self, kind: str, total_ms: float, runs: int) -> None:
         """``runs`` of a type took ``total_ms`` together."""
         if not runs:
             return

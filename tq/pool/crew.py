@@ -20,6 +20,7 @@ from tq.child import Child, kill_and_wait
 from tq.errors import ConfigError
 from tq.loop import Loop
 from tq.model import SHELL
+from tq.pool.gathering import Gathering
 from tq.pool.jobs import RECORDS_A_TURN, Jobs
 from tq.pool.scaling import Scaling
 from tq.shell import signal_name
@@ -47,6 +48,7 @@ class Crew(Jobs):
         self._size = max(sizes[0], min(sizes[1], 1))
         self._respawn_at = 0.0
         self._stopping = False
+        self._gathering = Gathering()
         self._to_restart: deque[str] = deque()
         self._known: frozenset[str] = frozenset()  # the types that the last hello named
         self.backlog: Callable[[Collection[str]], int] = lambda _types: 0
@@ -138,6 +140,8 @@ class Crew(Jobs):
             if child.only_checks:
                 self._drain(child)
                 return
+            child.batched = frozenset(info.name for info in child.types if info.batch)
+            self._gathering.learn(child.types)
             child.state = "ready" if child.state == "starting" else child.state
             self._suspects.started(self._now - child.started_at)
             self._known = child.known
@@ -290,14 +294,15 @@ class Crew(Jobs):
         idle, beside = sum(not child.jobs for child in ready), self.beside()
         if not idle:
             return 0
-        free = sum(max(self._slots - len(child.jobs), 0) for child in ready) - beside
+        free = sum(max(self._slots - child.load, 0) for child in ready) - beside
         return 0 if self.heaviest(self._known) > max(free, 1) else max(idle - math.ceil(beside / self._slots), 0)
 
     def _unserved(self, ready: Iterable[Child]) -> int:
         """Tasks that wait for a worker: in the store, and behind a task that takes longer than was thought."""
         known = self._known.union(*(child.known for child in self._children.values()))
-        behind = sum(max(len(child.jobs) - self._slots, 0) for child in ready if child.flushed)
-        return self.backlog(known) + behind
+        behind = sum(max(child.load - self._slots, 0) for child in ready if child.flushed)
+        gathering = self._gathering
+        return self.backlog(known - gathering.kinds) + gathering.unserved(self._now) + behind
 
     def set_sizes(self, low: int, high: int, now: int) -> None:
         """An operator's word: between so many workers from now on, and as near to what there is as that allows."""

@@ -27,7 +27,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tq.child import Child, Job
+from tq.child import Child, Job, Together
 from tq.loop import READ, WRITE, Loop
 from tq.model import SHELL, error_in
 from tq.pool.costs import Costs
@@ -81,12 +81,27 @@ class Jobs:
         if not sent:
             self._loop.change(child.tasks.fileno(), READ | WRITE)
 
+    def _send_call(self, child: Child, entries: Sequence[list[Any]]) -> None:
+        try:
+            sent = child.send_call(entries)
+        except OSError as error:  # as above
+            self._log("worker_not_fed", "error", worker=child.name, why=str(error))
+            child.kill()
+            return
+        if not sent:
+            self._loop.change(child.tasks.fileno(), READ | WRITE)
+
     def _send_alone(self, child: Child) -> None:
         """With more slots than one, a task that crashed before is sent when nothing else runs beside it."""
         if child.alone and len(child.jobs) == len(child.alone) and child.state == "ready":
             entry = child.alone.popleft()
-            child.jobs[entry[0]].sent_at = self._now
-            self._send(child, [(entry, None)])
+            job = child.jobs[entry[0]]
+            job.sent_at = self._now
+            if job.call is None:
+                self._send(child, [(entry, None)])
+            else:
+                job.call.sent_at = self._now
+                self._send_call(child, [entry])
 
     def _take_back(self, child: Child) -> None:
         """What the worker has not read is released, uncharged."""
@@ -138,6 +153,7 @@ class Jobs:
         child.heard_at = self._now
         if not rows:
             return noted
+        freed_at = child.freed_at
         child.active_at = child.freed_at = self._now
         child.flushed = child.judged = False
         child.done += len(rows)
@@ -149,7 +165,11 @@ class Jobs:
             if self._suspects.crashes and row[2] != "released" and job.type in self._suspects.crashes:
                 self._suspects.ended(job.type)
             self._rows.append(row if job.ending is None else ended(row, job))
-            if row[2] in _RUNS:
+            if (call := job.call) is not None:
+                call.began_at = call.began_at or max(call.sent_at, freed_at)  # what is answered early gives the others no more time
+                if row[2] in _RUNS:
+                    self._costs.share(job.type, row[4] - row[3], len(call.ids))
+            elif row[2] in _RUNS:
                 if job.type != kind:
                     self._costs.add(kind, total, runs)
                     total, runs, kind = 0, 0, job.type
@@ -193,11 +213,52 @@ class Jobs:
                 continue
             if not child.has_begun(job, child.board.begun()):
                 self._take_back(child)
-            if task_id in child.jobs:
+            if task_id in child.jobs and (call := job.call) is not None:
+                job.ending = ending
+                child.tell("cancel", task_id)
+                if all(other.ending is not None for other in self._of_call(child, call)):
+                    call.ending, call.kill_at = True, self._now + self._grace_ms
+            elif task_id in child.jobs:
                 job.ending, job.suspended_at = ending, 0
                 job.kill_at = self._now + self._grace_ms + (GRACE_MORE_MS if job.type == SHELL else 0)
                 self.suspended.discard(task_id)
                 child.tell("cancel", task_id)
+
+    @staticmethod
+    def _of_call(child: Child, call: Together) -> list[Job]:
+        """Those of a call's tasks that are not answered yet."""
+        return [job for task_id in call.ids if (job := child.jobs.get(task_id)) is not None and job.call is call]
+
+    def _end_call_late(self, child: Child, call: Together, now: int) -> None:
+        """The same of a call for many tasks: its time is up for all of them; where one has a deadline, that one is only asked."""
+        if call.kill_at <= now:
+            call.kill_at = math.inf
+            if child.kill_at == math.inf:
+                child.terminate()
+                child.kill_at = now + GRACE_MORE_MS
+        elif self._call_deadline(child, call) <= now:
+            late = [job for job in self._of_call(child, call) if job.ending is None and job.ends_at <= now]
+            for job in late:
+                self.cancel(job.id, "too_late")
+            open_jobs = self._of_call(child, call)
+            call.ends_at = min((job.ends_at for job in open_jobs if job.ending is None), default=math.inf)
+            if not call.ending and self._call_deadline(child, call) <= now:
+                if not any(child.has_begun(job, child.board.begun()) for job in open_jobs[:1]):
+                    self._take_back(child)
+                    open_jobs = self._of_call(child, call)
+                for job in open_jobs:
+                    job.ending = job.ending or "timed_out"
+                call.ending, call.kill_at = True, now + self._grace_ms
+                child.tell("cancel", *(job.id for job in open_jobs))
+
+    def _call_deadline(self, child: Child, call: Together) -> float:
+        """When the time of a call is up, or of the first of its tasks that has a deadline."""
+        if call.ending:
+            return math.inf
+        if not call.timeout_ms:
+            return call.ends_at
+        began = call.began_at or (max(call.sent_at, child.freed_at) if self._slots == 1 else call.sent_at)
+        return min(began + call.timeout_ms, call.ends_at)
 
     def suspend(self, task_id: int) -> bool:
         """Stop a running command where it stands; its timeout stands still, too. False: it is no command that runs here."""
@@ -242,7 +303,9 @@ class Jobs:
             if not child.judged and now - child.active_at >= DEAF_MS:
                 self._judge(child)
             for job in child.jobs.values() if self._slots == 1 else list(child.jobs.values()):
-                if job.kill_at <= now:
+                if job.call is not None:
+                    self._end_call_late(child, job.call, now)
+                elif job.kill_at <= now:
                     job.kill_at = math.inf
                     if job.type == SHELL:
                         child.kill()
@@ -256,6 +319,8 @@ class Jobs:
 
     def _deadline(self, child: Child, job: Job) -> float:
         """When a job's time is up: with one slot it began, at the earliest, when the one before it was answered."""
+        if job.call is not None:
+            return min(self._call_deadline(child, job.call), job.call.kill_at)
         if job.ending is not None:
             return math.inf
         if not job.timeout_ms or job.suspended_at:

@@ -45,7 +45,7 @@ class Draft:
     """A task to be accepted. ``due_at`` and ``expires_at`` are instants in ms, 0 for none.
 
     ``digest`` tells requests with the same idempotency key apart; it is kept beside ``header.key``. ``waits`` are those of its
-    parents for whose end it is blocked.
+    parents for whose end it is blocked. ``pace`` is the broker's: stores do not look at it.
     """
 
     header: Header
@@ -54,14 +54,35 @@ class Draft:
     expires_at: int = 0
     digest: bytes = b""
     waits: tuple[int, ...] = ()
+    pace: Pace | None = None
 
 
 class KeyRef(NamedTuple):
-    """A name that one task of a type holds: ``kind`` is "key" (the request that sent it) or "unique" (what it is about)."""
+    """A name that one task of a type holds: ``kind`` is "key" (the request that sent it), "unique" (what it is about) or "pace" (what is
+    sent again and again about one thing: see ``hold_names``)."""
 
     kind: str
     type: str
     name: str
+
+
+class Pace(NamedTuple):
+    """How often tasks about one thing are accepted: of a ``debounce`` (True) the last, ``period_ms`` after nothing more came, at the
+    latest ``most_ms`` after the first (0: never); of a throttle the first, and none for ``period_ms`` from then on."""
+
+    name: KeyRef
+    debounce: bool
+    period_ms: int
+    most_ms: int = 0
+
+
+class Loan(NamedTuple):
+    """A name that a task holds until an instant, whatever becomes of the task; ``digest`` is kept beside it."""
+
+    name: KeyRef
+    id: int
+    digest: bytes
+    until: int
 
 
 class Holder(NamedTuple):
@@ -106,6 +127,8 @@ class Want:
     at_once: int | None = None
     free: int = 0
     slots: int = 0
+    fill: Mapping[str, int] = field(default_factory=dict)
+    """By type: where the last that is given is of it, this many in all are asked for in a second claim. Stores do not look at it."""
 
 
 class Claimed(NamedTuple):
@@ -191,6 +214,8 @@ class TypeInfo:
     schedule: Mapping[str, Any] | None = None
     slots: int | None = None
     uses: Mapping[str, int] | None = None
+    batch: int | None = None
+    batch_wait_ms: int | None = None
 
     def row(self) -> list[Any]:
         return [getattr(self, name) for name in self.__slots__]
@@ -378,6 +403,9 @@ class Store(Protocol):
         ``header.key`` and ``header.unique`` are its own from now on: ask ``holders`` first. A unique name is free again
         in the transaction of the end; a key ``keep_keys_ms`` after it, whether the task is still kept or not.
         """
+
+    def hold_names(self, loans: Sequence[Loan]) -> None:
+        """From now on these names are held so, whoever held them before; of a kind that no header names."""
 
     def claim(self, want: Want) -> list[Claimed]:
         """Take the next tasks (promise 6) for ``want``; they are running and their claim number has risen."""

@@ -60,7 +60,7 @@ SEALED = HEAD.size + CRC.size
 """Bytes of a specification beside its header and payload."""
 MALFORMED = (ValueError, TypeError, KeyError, IndexError, AttributeError, struct.error)
 """What decoding a record raises that is not of its kind."""
-KINDS = ("key", "unique")
+KINDS = ("key", "unique", "pace")
 """Of names, by the number they have in a key."""
 PAST = b"\x01"
 """Behind a ready entry's value: look for a status too."""

@@ -4,7 +4,7 @@ For: the records in ``names``, from the acceptance of a task to the end of its n
 Not for: what to do with a request whose name is taken (broker), the layout of a key (keys.py).
 Runs in: the daemon, inside the LMDB store, in the transaction of a turn.
 Promises: a unique name is held exactly while its task lives; a key for ``keep_keys_ms`` after the end, though the task be
-removed meanwhile, and on and on if it comes back to life; tasks without names cost nothing.
+removed meanwhile, and on and on if it comes back to life; a name that was lent until its instant; tasks without names cost nothing.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 
 from tq.errors import StoreDamaged, UsageError
 from tq.model import MAX_NAME, Header, seal, unseal
-from tq.store import Draft, Holder, KeyRef
+from tq.store import Draft, Holder, KeyRef, Loan
 from tq.store.files import Dbs
-from tq.store.keys import KEY, KINDS, PAIR, TIMER, name_key
+from tq.store.keys import KEY, PAIR, TIMER, name_key
 
 _log = logging.getLogger("tq.store")
 
@@ -28,7 +28,7 @@ def is_named(header: Header) -> bool:
 
 def _keys_of(header: Header) -> Iterator[tuple[str, bytes]]:
     """The kinds of a header's names and their keys; UsageError if no store takes one."""
-    for kind, name in zip(KINDS, (header.key, header.unique), strict=True):
+    for kind, name in (("key", header.key), ("unique", header.unique)):
         if name is not None:
             key = name_key(KeyRef(kind, header.type, name))
             if key is None:
@@ -93,6 +93,18 @@ class Names:
     def take(self, txn: Any, first: int, drafts: Sequence[Draft], keys: Sequence[tuple[int, bytes]]) -> None:
         """These drafts were accepted, from the id ``first`` on, under these names."""
         txn.cursor(self._dbs["names"]).putmulti(sorted([(key, seal(PAIR.pack(first + at, 0) + drafts[at].digest)) for at, key in keys]))
+
+    def lend(self, txn: Any, loans: Sequence[Loan]) -> None:
+        """These names are held until an instant, whoever held them before."""
+        for name, task_id, digest, until in loans:
+            key = name_key(name)
+            if key is None:
+                raise UsageError(f"{name.kind}: expected a name and a type of 1 to {MAX_NAME} bytes. Nothing was changed.")
+            before = self._owner(txn, key)
+            if before is not None and before[1]:
+                txn.delete(TIMER.pack(before[1], KEY, before[0]), db=self._dbs["timers"])
+            self._give(txn, key, task_id, digest, until)
+            txn.put(TIMER.pack(until, KEY, task_id), key, db=self._dbs["timers"])
 
     def fit(self, txn: Any, task_id: int, old: Header, new: Header) -> bool:
         """Whether a task that was ``old`` may live on as ``new``: nobody else has the unique name, nor a name that it would move to."""

@@ -8,11 +8,14 @@ Promises: what is put in a turn is gone if that is lost.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tq.store import Chore, Event, Limits, Resource, Schedule, TypeInfo
-from tq.store.snapshot import Contents
+from tq.errors import UsageError
+from tq.model import MAX_NAME, is_name
+from tq.store import Chore, Event, Limits, Loan, Resource, Schedule, TypeInfo
+from tq.store.snapshot import Contents, Owner
 
 
 class Recorded:
@@ -52,6 +55,17 @@ class Recorded:
     def drop_chore(self, chore_id: int) -> None:
         mem, _ = self._turn()
         mem.chores.pop(chore_id, None)
+
+    def hold_names(self, loans: Sequence[Loan]) -> None:
+        mem, _ = self._turn()
+        for name, task_id, digest, until in loans:
+            if not (is_name(name.type) and is_name(name.name)):
+                raise UsageError(f"{name.kind}: expected a name and a type of 1 to {MAX_NAME} bytes. Nothing was changed.")
+            before = mem.names.get(name)
+            if before is not None and before.until:
+                mem.timers.remove((before.until, "key", before.id))
+            mem.names[name] = Owner(task_id, digest, until)
+            insort(mem.timers, (until, "key", task_id))
 
     def put_schedule(self, schedule: Schedule) -> Schedule:
         mem, _ = self._turn()

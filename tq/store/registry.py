@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 
-from tq.store import SCAN_MOST, Chore, Event, QueueInfo, Resource, Schedule, TypeInfo, checked
+from tq.store import SCAN_MOST, Chore, Event, Loan, QueueInfo, Resource, Schedule, TypeInfo, checked
 from tq.store.keys import SLOT, TIMER, U64, opened, sealed
 from tq.store.lookup import Lookup
 from tq.store.room import guarded
@@ -56,6 +56,10 @@ class Registry(Lookup):
     def drop_chore(self, chore_id: int) -> None:
         self._chores.pop(chore_id, None)
         self._txn.delete(U64.pack(chore_id), db=self._db["chores"])
+
+    @guarded
+    def hold_names(self, loans: Sequence[Loan]) -> None:
+        self._names.lend(self._txn, loans)
 
     @guarded
     def put_schedule(self, schedule: Schedule) -> Schedule:

@@ -34,11 +34,10 @@ import socket
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgpack
 
@@ -47,27 +46,21 @@ from tq.app import Handler
 from tq.board import Board, end_command, start_ticks
 from tq.context import run_alone
 from tq.errors import ConfigError, TqError
-from tq.model import MAX_ERROR, MAX_RESULT, SHELL, spec_of
+from tq.model import MAX_RESULT, SHELL, spec_of
 from tq.output import LIMIT
 from tq.worker import calls
 from tq.worker.capture import Descriptors, Run, aside, install, libc, listen
+from tq.worker.results import GATHER_MOST, GATHER_NS, RESULT_MOST, SEND_MOST, Results
 from tq.worker.slots import Slots
 from tq.worker.stopping import Stopping, end_what_it_started
+from tq.worker.together import CALL, Call
+from tq.worker.together import begin as begin_together
 
 if TYPE_CHECKING:
     import asyncio
 
 
 RECORD_MOST = 256 * 1024
-SEND_MOST = 100 * 1024
-"""Bytes of results in one record: a kernel's SOCK_SEQPACKET takes no more than some 200 kB."""
-RESULT_MOST = 160 * 1024
-GATHER_MOST = 64
-GATHER_NS = 1_000_000
-ROW_BYTES = 48
-"""What a result takes in a record beside the value itself, generously."""
-FAILURE_BYTES = MAX_ERROR + 256
-"""What any other end may take."""
 LOOK_MS = 250
 """How often what a running task printed without a line end, or past Python, is looked for."""
 SOFT_S = 1.0
@@ -80,7 +73,7 @@ OOM_MORE = 300
 """How much sooner than the daemon, in thousandths of the memory, a worker and what it starts are ended when there is none left."""
 _DEATHSIG = 1  # PR_SET_PDEATHSIG
 
-Row = list[Any]
+AnyRun = TypeVar("AnyRun", bound=Run)
 Item = list[Any]
 """[id, claim, how often it ran before, specification, how often it failed]"""
 
@@ -98,51 +91,6 @@ class Settings:
     grace_ms: int = 5000
     watch: bool = False
     files: int = 0
-
-
-class Results:
-    """Answers on their way to the pool, gathered and sent in records of at most SEND_MOST. Any thread may add and send."""
-
-    def __init__(self, channel: socket.socket) -> None:
-        self._channel = channel
-        self._rows: deque[Row] = deque()
-        self._lock = threading.Lock()
-        self._pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack
-        self.add = self._rows.append
-        self.waiting = self._rows.__len__
-
-    def send(self) -> None:
-        """Send all there is. The order in which the pool hears of ends has no meaning."""
-        if not self._rows:
-            return
-        try:
-            self._send()
-        except ConnectionError:  # the daemon is gone: the helper thread ends the process
-            pass
-
-    def tell(self, row: Row) -> None:
-        """Send a row that is no answer (a task's progress), now and alone."""
-        try:
-            with self._lock:
-                self._channel.send(self._pack(row))
-        except ConnectionError:  # as above
-            pass
-
-    def _send(self) -> None:
-        rows = self._rows
-        with self._lock:
-            group: list[Row] = []
-            size = 0
-            while rows:
-                row = rows.popleft()
-                more = ROW_BYTES + (len(row[6] or b"") if row[2] == 0 else FAILURE_BYTES)
-                if size + more > SEND_MOST or len(group) >= 4 * GATHER_MOST:
-                    self._channel.send(self._pack(group))
-                    group, size = [], 0
-                group.append(row)
-                size += more
-            if group:
-                self._channel.send(self._pack(group))
 
 
 class Worker:
@@ -183,12 +131,12 @@ class Worker:
 
     # one task
 
-    def begin(self, item: Item, slot: int = -1) -> Run | None:
+    def begin(self, item: Item, slot: int = -1, kind: Callable[..., AnyRun] = Run) -> AnyRun | None:  # type: ignore[assignment]
         """The task's run, on the board; None if it was answered instead: cancelled before, or its record is damaged."""
         task_id, claim, before, record, failures = item
         now = time.time_ns() // 1_000_000
         try:
-            run = Run(spec_of(task_id, record), before + 1, now, claim, failures)
+            run = kind(spec_of(task_id, record), before + 1, now, claim, failures)
         except TqError as error:
             self.results.add([task_id, claim, "failed", now, now, False, {"error": calls.error_map(error), "permanent": True}])
             return None
@@ -200,6 +148,16 @@ class Worker:
             return None
         self.board.begin(task_id, claim, slot)
         return run
+
+    def begin_call(self, items: list[Item], slot: int = -1) -> Call | None:
+        """The same for tasks that one call of their handler takes; None if all of them were answered instead."""
+        return begin_together(self, items, slot)
+
+    def unfit(self, run: Run, error: TqError) -> None:
+        """Answer for a task that has begun and cannot be called."""
+        del self.runs[run.spec.id]
+        details = {"error": self._pack(calls.error_map(error)), "permanent": True}
+        self.results.add([run.spec.id, run.claim, "failed", run.started_at, run.started_at, False, details])
 
     def give_back(self, item: Item) -> None:
         """Answer for a task that is not begun."""
@@ -233,6 +191,15 @@ class Worker:
         else:
             self.returned(run, value)
 
+    def perform_call(self, call: Call) -> None:
+        """Run the handler of many tasks on this thread and answer for them."""
+        try:
+            value = self.call(call)
+        except BaseException as error:  # noqa: BLE001 - as above
+            call.raised(error)
+        else:
+            call.returned(value)
+
     async def perform_async(self, run: Run) -> None:
         """Run a coroutine's handler on this event loop and answer for it."""
         try:
@@ -241,6 +208,15 @@ class Worker:
             self.raised(run, error)
         else:
             self.returned(run, value)
+
+    async def perform_call_async(self, call: Call) -> None:
+        """As ``perform_call``, on this event loop."""
+        try:
+            value = await awaited(call, self._handlers[call.spec.header.type].call)
+        except BaseException as error:  # noqa: BLE001 - as above
+            call.raised(error)
+        else:
+            call.returned(value)
 
     def is_coroutine(self, name: str) -> bool:
         handler = self._handlers.get(name)
@@ -281,15 +257,24 @@ class Worker:
         try:
             kind, last = calls.returned(value, self._pack, min(self.settings.result_limit, RESULT_MOST), run)
         except calls.Unpackable as error:
-            return self.raised(run, error)
+            return self.failed(run, error)
         return self._answer(run, kind, last)
 
     def raised(self, run: Run, error: BaseException) -> None:
         """Answer for a handler that raised ``error``."""
+        self.look_for_broken(run)
+        self.failed(run, error)
+
+    def look_for_broken(self, run: Run) -> None:
+        """What a function that was asked to end has left behind is ended, and the worker leaves if there was any."""
         handler = self._handlers.get(run.spec.header.type)
         if run.cancelled and self._alone and handler is not None and not self.forked and end_what_it_started():
             self.draining = True  # what our modules hold of those processes is broken
             self.results.tell(["leaves", run.spec.id, run.claim, 0.0, ""])
+
+    def failed(self, run: Run, error: BaseException) -> None:
+        """Answer for a task that ended with ``error``."""
+        handler = self._handlers.get(run.spec.header.type)
         self._answer(run, *calls.raised(error, handler, run))
 
     def _answer(self, run: Run, kind: int | str, last: Any) -> None:
@@ -318,7 +303,13 @@ class Worker:
             return self._slots.serve()
         results, oldest = self.results, 0
         while (record := self.receive()) is not None:
-            quick, items = record
+            how, items = record
+            if how == CALL:
+                results.send()
+                self._run_together(items)
+                results.send()
+                continue
+            quick = bool(how)
             if not quick:
                 results.send()
             for item in items:
@@ -338,7 +329,7 @@ class Worker:
         return results.send()
 
     def _run_alone(self, item: Item, quick: bool) -> None:
-        run = self.begin(item)
+        run: Run | None = self.begin(item)
         if run is None:
             return
         run_alone(run)
@@ -347,7 +338,19 @@ class Worker:
         self.perform(run)
         run_alone(None)
 
-    def receive(self) -> tuple[bool, list[Item]] | None:
+    def _run_together(self, items: list[Item]) -> None:
+        if self.draining:
+            for item in items:
+                self.give_back(item)
+            return
+        call = self.begin_call(items)
+        if call is not None:
+            run_alone(call)
+            self.look_soon()
+            self.perform_call(call)
+            run_alone(None)
+
+    def receive(self) -> tuple[bool | str, list[Item]] | None:
         """The next record; before waiting for one, what was gathered is sent. None: a drain, or the daemon is gone."""
         while not self.draining:
             try:
@@ -362,7 +365,10 @@ class Worker:
             quick, items, *beside = msgpack.unpackb(self._buffer[:size], raw=False)
             if beside:
                 self._environments[items[0][0]] = beside[0]
-            if rights:
+            if rights and quick == CALL:
+                for item, record in zip(items, msgpack.unpackb(_sent_file(rights)), strict=True):
+                    item[3] = record
+            elif rights:
                 items[0][3] = _sent_file(rights)
             return quick, items
         return None
@@ -412,7 +418,8 @@ class Worker:
             self.results.send()
             self.look()
         elif verb == "cancel":
-            self.cancel(rest[0])
+            for task_id in rest:
+                self.cancel(task_id)
         elif verb in ("suspend", "resume"):
             self.suspend(rest[0], verb == "suspend")
         elif verb == "ping":
@@ -451,7 +458,16 @@ class Worker:
         if stop is not None:
             stop()
         else:
-            self._asked[run] = time.monotonic() + min(self.settings.grace_ms / 2000, SOFT_S)
+            self.ask(run)
+
+    def ask(self, run: Run) -> None:
+        """Give a function some time to see that it was asked to end; then it is stopped."""
+        self._asked[run] = time.monotonic() + min(self.settings.grace_ms / 2000, SOFT_S)
+
+    def show(self, run: Run) -> None:
+        """Give ``run`` what was printed past Python."""
+        if self._descriptors is not None and self._descriptors.waiting():
+            self._descriptors.drain(run)
 
     def _insist(self) -> None:
         """Stop functions that did not end when they were asked."""

@@ -30,7 +30,7 @@ MAX_FRAMES = 20
 MAX_LINE = 200
 MAX_CHAIN = 3
 _MACHINERY = frozenset({
-    "tq.worker", "tq.worker.calls", "tq.worker.slots", "tq.worker.stopping", "tq.shell",
+    "tq.worker", "tq.worker.calls", "tq.worker.slots", "tq.worker.stopping", "tq.worker.together", "tq.shell",
     "tq.app", "tq.typed", "tq.middleware", "tq.testing",
     "asyncio.runners", "asyncio.base_events",
 })  # fmt: skip

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from tq.context import run_here
 from tq.model import SHELL
 from tq.worker.capture import aside
+from tq.worker.together import CALL, Call
 
 if TYPE_CHECKING:
     import asyncio
@@ -43,16 +44,18 @@ class Slots:
         """Run tasks until a drain; return when all that began have ended."""
         worker = self._worker
         while self._wait_for_one() and (record := worker.receive()) is not None:
-            for item in record[1]:
+            how, items = record
+            for group in [items] if how == CALL else [[item] for item in items]:
                 if self._wait_for_one():
                     slot = self._free.pop()
-                    run = worker.begin(item, slot)
+                    run = worker.begin_call(group, slot) if how == CALL else worker.begin(group[0], slot)
                     if run is None:
                         self._free.append(slot)
                     else:
                         self._start(run, slot)
                 else:
-                    worker.give_back(item)
+                    for item in group:
+                        worker.give_back(item)
             if worker.draining:
                 worker.results.send()
         with self._changed:
@@ -91,7 +94,10 @@ class Slots:
         while True:
             run, slot = self._work.get()
             run_here(run)
-            self._worker.perform(run)
+            if isinstance(run, Call):
+                self._worker.perform_call(run)
+            else:
+                self._worker.perform(run)
             run_here(None)
             self._worker.results.send()
             with self._changed:
@@ -126,7 +132,10 @@ class Slots:
 
     async def _await(self, run: Run, slot: int) -> None:
         run_here(run)
-        await self._worker.perform_async(run)
+        if isinstance(run, Call):
+            await self._worker.perform_call_async(run)
+        else:
+            await self._worker.perform_async(run)
         self._worker.results.send()
         with self._changed:
             self._give_back(slot)

@@ -34,7 +34,9 @@ T = TypeVar("T")
 
 SIGNAL = signal.SIGRTMIN
 """Between a worker's own threads."""
-_OURS = frozenset({"tq.output", "tq.worker.capture", "tq.worker.progress", "tq.worker.stopping", "logging"})
+_OURS = frozenset({
+    "tq.output", "tq.batch", "tq.worker.capture", "tq.worker.progress", "tq.worker.stopping", "tq.worker.together", "logging",
+})  # fmt: skip
 """Where an exception would leave something half done: it is raised when that is done, or a moment later. (``logging`` takes
 its handlers' locks before the ``try`` that gives them back: one that stays taken would stop every other slot.)"""
 _raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
