@@ -45,7 +45,7 @@ import math
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import count
@@ -63,6 +63,7 @@ from tq.errors import ConfigError, TaskTimeout, UsageError
 from tq.middleware import AroundSend
 from tq.model import MAX_RESULT, Spec, duration_ms, pack, spec_of
 from tq.roles import allow
+from tq.signature import results_of
 from tq.store import Claimed, TypeInfo, Want
 from tq.store.memory import MemoryStore
 from tq.waiting import Request
@@ -274,6 +275,9 @@ class _Run(Context):
         super().__init__(spec, attempt, started_at, failures)
         self._fake = one
         self.said: tuple[float, str] | None = None
+
+    def _results(self) -> Mapping[int, Any]:
+        return results_of(self.spec.header.parents)
 
     def _report(self, fraction: float, text: str) -> None:
         self.said = (fraction, text)

@@ -356,6 +356,14 @@ COMMANDS: dict[str, Command] = {
     "schedule pause": Command("Let no more of its slots become tasks.", "name", "one"),
     "schedule resume": Command("Go on from now.", "name", "one"),
     "schedule remove": Command("Forget it; its tasks stay.", "name", "one"),
+    "workflow run": Command(
+        "Store the workflow that a TOML file describes, whole or not at all, and print its id, that of its first task. "
+        "`python -m pydoc tq.cli.workflows` has all of it.", "file", "one", (WAIT,),
+    ),
+    "workflow list": Command("Workflows, newest first.", options=(Option("--name", "Of this name."), LIMIT, JSON)),
+    "workflow show": Command("A workflow by the id of any of its tasks: a tree of its steps.", "id", "one", (JSON,)),
+    "workflow cancel": Command("Cancel what waits of a workflow, and ask what runs to end.", "id", "one"),
+    "workflow retry": Command("Run a workflow again from the steps on that did not succeed.", "id", "one"),
     "worker list": Command("Worker processes and what they do.", options=(JSON,)),
     "worker scale": Command("Change how many workers there are: `tq worker scale 4`, or --min and --max.", "count", "optional", (
         Option("--min", "The fewest."),
