@@ -8,7 +8,9 @@ The map of the rooms, from the doors down (imports point downwards only):
     api, pool                the Unix door; the parent of the workers
     broker, worker           the deciding object (daemon process); the child that runs handlers
     typed                    handlers as classes, with types for what they are sent and what they give
+    workflows                graphs of tasks with a name, looked at and run again as a whole
     app, shell, store        names to functions; the command handler; what remembers
+    signature                calls that are not made yet, joined to chains and groups
     client, lifecycle        the verbs over a socket; the one table of transitions
     batch                    many tasks in one call
     context, middleware      what a running task knows and may say; what an application puts around sends and runs
@@ -35,7 +37,9 @@ if TYPE_CHECKING:
     from tq.middleware import Outgoing
     from tq.model import Backoff
     from tq.schedule import Schedule
+    from tq.signature import Signature, chain, chord, group
     from tq.typed import Task
+    from tq.workflows import Workflow, workflow
 
 _WHERE = {
     "App": "app",
@@ -51,16 +55,22 @@ _WHERE = {
     "Permanent": "context",
     "Retry": "context",
     "Schedule": "schedule",
+    "Signature": "signature",
     "Snooze": "context",
     "Stopped": "context",
     "Task": "typed",
     "TqError": "errors",
+    "Workflow": "workflows",
     "aconnect": "client",
     "around_run": "app",
     "around_send": "app",
+    "chain": "signature",
+    "chord": "signature",
     "connect": "client",
     "current": "context",
+    "group": "signature",
     "task": "app",
+    "workflow": "workflows",
 }
 
 __all__ = [
@@ -77,17 +87,23 @@ __all__ = [
     "Permanent",
     "Retry",
     "Schedule",
+    "Signature",
     "Snooze",
     "Stopped",
     "Task",
     "TqError",
+    "Workflow",
     "__version__",
     "aconnect",
     "around_run",
     "around_send",
+    "chain",
+    "chord",
     "connect",
     "current",
+    "group",
     "task",
+    "workflow",
 ]
 
 

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, Protocol, TypedDict, TypeVar, cast, overload
 
 from tq.batch import BATCH_MOST, WAIT_MOST_MS, Item, items_of
 from tq.errors import ConfigError, UsageError
 from tq.middleware import AroundRun, AroundSend, Call, Outgoing, asend_through, is_async, run_through, send_through
 from tq.model import MAX_NAME, MAX_SLOTS, SHELL, Backoff, duration_ms, is_resource, priority_of, unpack
+from tq.signature import INTO, Group, Signature, fed, group
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -238,6 +239,25 @@ class TaskFunction(Declared, Generic[P, C, R]):
 
     def payload(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any] | list[Any] | None:
         """The arguments as one value; TypeError, as for a call, if they do not fit the function."""
+        return self.bind(args, kwargs)
+
+    def s(self, *args: Any, **kwargs: Any) -> Signature[R]:
+        """The call as a signature (``tq.signature``): behind another, that one's result comes as its first argument."""
+        return Signature(self, args, kwargs, self._options)
+
+    def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]:
+        """The same, immutable: it is called with these arguments alone."""
+        return Signature(self, args, kwargs, self._options, immutable=True)
+
+    def map(self, items: Iterable[Any]) -> Group[R]:
+        """A group with a task for each item, its only argument."""
+        return group(self.s(item) for item in items)
+
+    def starmap(self, items: Iterable[Iterable[Any]]) -> Group[R]:
+        """A group with a task for each item, which holds its arguments."""
+        return group(self.s(*item) for item in items)
+
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any] | list[Any] | None:
         if not args and not kwargs:
             inspect.signature(self.function).bind()
             return None
@@ -269,10 +289,10 @@ class TaskFunction(Declared, Generic[P, C, R]):
         backoff = self.defaults.get("backoff")
 
         def call(context: Context) -> Any:
-            payload = context.spec.payload
-            if not payload:
-                return function()
-            value = unpack(payload)
+            payload, extras = context.spec.payload, context.spec.header.extras
+            value = unpack(payload) if payload else None
+            if extras is not None and INTO in extras:
+                value = fed(context, value)
             if isinstance(value, dict):
                 return function(**value)
             if isinstance(value, list):

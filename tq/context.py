@@ -19,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import logging
     from datetime import timedelta
+    from typing import Any
 
     Duration = float | str | timedelta
 
@@ -78,7 +79,8 @@ class Context:
     ``attempt`` counts its runs from 1, ``failures`` those before this one that failed.
     """
 
-    __slots__ = ("attempt", "cancelled", "failures", "spec", "started_at")
+    __slots__ = ("_parents", "attempt", "cancelled", "failures", "spec", "started_at")
+    _parents: Mapping[int, Any]
 
     def __init__(self, spec: Spec, attempt: int, started_at: int, failures: int = 0) -> None:
         self.spec = spec
@@ -119,6 +121,20 @@ class Context:
     @property
     def correlation_id(self) -> str | None:
         return self.spec.header.correlation_id
+
+    @property
+    def parents(self) -> Mapping[int, Any]:
+        """The results of the tasks after which it runs, by their ids, in the order in which these were named: of those that succeeded
+        and are still there. The first look asks the daemon for them; None stands for no result, or one that was too large to be kept."""
+        try:
+            return self._parents
+        except AttributeError:
+            self._parents = self._results() if self.spec.header.parents else {}
+        return self._parents
+
+    def _results(self) -> Mapping[int, Any]:
+        """Ask: for those who run tasks to say how."""
+        raise UsageError("expected parents to be looked at by a task that runs, got a look from outside of one.")
 
     @property
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:

@@ -14,6 +14,7 @@ import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from graphlib import CycleError, TopologicalSorter
 from hashlib import blake2b
 from typing import Any
 
@@ -48,6 +49,7 @@ KINDS_KEPT = 4096
 KINDS_BYTES = 2 << 20
 """Resolved kinds remembered, and the bytes of their options together: commands bring their whole environment."""
 PARENTS_MOST = 1000
+CIRCLE_TOLD = 20
 TASKS_MOST = 10_000
 """Tasks of one request: some 40 ms of one turn, 150 ms if each has a name, 800 ms if each replaces another."""
 NAMES_TOLD = 100
@@ -162,12 +164,15 @@ class Intake:
             drafts.append(Draft(header, payload, due_at, now + kind.ttl_ms if kind.ttl_ms else 0, digest))
             if kind.pace is not None:
                 drafts[-1] = replace(drafts[-1], pace=Pace(KeyRef("pace", name, _name(names[1], f"{_row(at, rows)}unique: ")), *kind.pace))
-        if self.waiting and (waits := sum(len(draft.header.parents) for draft in drafts)) > WAITS_MOST:
+        if not self.waiting:
+            return drafts, policies
+        if (waits := sum(len(draft.header.parents) for draft in drafts)) > WAITS_MOST:
             raise UsageError(
                 f"enqueue: after: expected {WAITS_MOST} tasks to wait for at most, counted for each of the {len(drafts)} tasks, "
                 f"got {waits}. "
                 "Send fewer tasks in a request, or one task that waits for those, and have the others wait for that one."
             )
+        _check_places([draft.header.parents for draft in drafts])
         return drafts, policies
 
     @staticmethod
@@ -254,14 +259,14 @@ class Intake:
         environment = b""
         if name == SHELL and "extras" in rest:
             rest["extras"], environment = _apart(rest["extras"], where)
-        parents, loose = _parents(got, where)
+        parents, more = _parents(got, where)
         self.waiting = self.waiting or bool(parents)
         slots = got.get("slots") or (known and known.slots) or 1
         uses = got.get("uses", (known and known.uses) or {})
         needs = self._needs(slots, uses, self._queues().get(queue), where)
         header = Header(
-            type=name, queue=queue, deadline_ms=got.get("deadline_ms", 0), parents=parents, parents_any=loose, environment=environment,
-            needs=needs, **usual, **rest
+            type=name, queue=queue, deadline_ms=got.get("deadline_ms", 0), parents=parents, environment=environment, needs=needs,
+            **more, **usual, **rest
         )  # fmt: skip
         ends = [ms for ms in (got.get("ttl_ms"), header.deadline_ms) if ms]  # waiting longer than either is the same end
         times = got.get("delay_ms", 0), got.get("due_at", 0), min(ends, default=0)
@@ -437,19 +442,58 @@ def _policy(value: Any, where: str) -> str:
     raise UsageError(f"{where}expected {', '.join(POLICIES)}, got {brief(value)}.")
 
 
+def _on_parent_failure(value: Any, where: str) -> str:
+    if value in ON_PARENT_FAILURE:
+        return str(value)
+    raise UsageError(f"{where}expected {', '.join(ON_PARENT_FAILURE)}, got {brief(value)}.")
+
+
 def _tasks(value: Any, where: str) -> list[int]:
-    if isinstance(value, list) and all(type(one) is int and 0 < one < 1 << 63 for one in value):
+    if isinstance(value, list) and all(type(one) is int and -TASKS_MOST <= one < 1 << 63 and one for one in value):
         return value
-    raise UsageError(f"{where}expected a list of the ids of tasks, got {brief(value)}.")
+    raise UsageError(
+        f"{where}expected a list of the ids of tasks (or -1 to -{TASKS_MOST}: by its place in this request), got {brief(value)}."
+    )
 
 
-def _parents(got: Mapping[str, Any], where: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """After which tasks one runs: all of them, and those that may end in any way."""
-    after, loose = dict.fromkeys(got.get("after", ())), dict.fromkeys(got.get("after_any", ()))
-    found = tuple(after | loose)
+def _parents(got: Mapping[str, Any], where: str) -> tuple[tuple[int, ...], dict[str, Any]]:
+    """After which tasks one runs, and as fields of its header how these must end."""
+    after, loose, failed = (dict.fromkeys(got.get(name, ())) for name in ("after", "after_any", "after_failure"))
+    policy = got.get("on_parent_failure")
+    if policy == "run":
+        after, loose = {}, after | loose
+    found = tuple(after | loose | failed)
     if len(found) > PARENTS_MOST:
         raise UsageError(f"{where}after: expected at most {PARENTS_MOST} tasks to wait for, got {len(found)}.")
-    return found, tuple(one for one in loose if one not in after)
+    if both := after.keys() & failed.keys():
+        raise UsageError(f"{where}expected task {min(both)} in after or in after_failure, got it in both. It cannot end in both ways.")
+    loose_ones = tuple(one for one in loose if one not in after and one not in failed)
+    return found, {"parents_any": loose_ones, "parents_failed": tuple(failed), "strict": policy == "fail"}
+
+
+def _check_places(parents: Sequence[Sequence[int]]) -> None:
+    """UsageError if a task is to wait for a place that its request does not have, or tasks of it for each other in a circle."""
+    ahead = False
+    for at, some in enumerate(parents, 1):
+        if not some or (lowest := min(some)) > 0:
+            continue
+        if -lowest > len(parents):
+            raise UsageError(f"task {at} of {len(parents)}: after: expected a place in this request, got {lowest}: it has {len(parents)}.")
+        ahead = ahead or -lowest >= at
+    if not ahead:  # each waits only for such as stand before it
+        return
+    graph = {at: [-one for one in some if one < 0] for at, some in enumerate(parents, 1)}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        circle: list[int] = error.args[1][1:]
+        first = circle.index(min(circle))
+        circle = [*circle[first:], *circle[: first + 1]]
+        way = " > ".join(map(str, circle[:CIRCLE_TOLD])) + (" > ..." if len(circle) > CIRCLE_TOLD else "")
+        raise UsageError(
+            f"enqueue: after: expected tasks that do not wait for each other in a circle, got {way} (places in the request, each before "
+            "the one that waits for it). Nothing was stored."
+        ) from None
 
 
 def _pace(got: dict[str, Any], where: str) -> tuple[bool, int, int] | None:
@@ -465,7 +509,7 @@ def _pace(got: dict[str, Any], where: str) -> tuple[bool, int, int] | None:
     word = "throttle_ms" if debounce is None else "debounce_ms"
     if not got.pop("unique", None):
         raise UsageError(f"{where}{word}: expected unique beside it, the name of what is sent again and again, got none.")
-    for other in ("key", "unique_policy", "after", "after_any", *(("delay_ms", "due_at") if debounce else ())):
+    for other in ("key", "unique_policy", "after", "after_any", "after_failure", *(("delay_ms", "due_at") if debounce else ())):
         if got.get(other):
             raise UsageError(f"{where}{word}: expected it without {other}, got both. Drop one.")
     if debounce is not None:
@@ -483,6 +527,8 @@ POLICIES = ("reject", "existing", "replace")
 """What becomes of a task whose unique name a live task has."""
 PACED = "paced"
 """In place of them: its name is not that of a live task, but held for a time."""
+ON_PARENT_FAILURE = ("cancel", "fail", "run")
+"""What becomes of a task if one that should have succeeded before it did not."""
 _OPTIONS: dict[str, Callable[[Any, str], Any]] = {
     "queue": _name,
     "priority": _whole(0, 9, "priority (higher runs first)"),
@@ -510,6 +556,8 @@ _OPTIONS: dict[str, Callable[[Any, str], Any]] = {
     "throttle_ms": _whole(1, MAX_DURATION_MS, "milliseconds"),
     "after": _tasks,
     "after_any": _tasks,
+    "after_failure": _tasks,
+    "on_parent_failure": _on_parent_failure,
     "slots": _whole(1, MAX_SLOTS, "slots"),
     "uses": _uses,
 }

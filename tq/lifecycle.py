@@ -16,8 +16,8 @@ Promises: pure; every change of state in tq is a row of ``TABLE``; a final state
                                   └─────failed, retries left──────┘      lapsed: as crashed
     whatever would run again after its time to live ──> expired
     any waiting state ──cancelled──> cancelled      any waiting state ──ran_out──> expired
-    any waiting state ──edited──> a waiting state      blocked ──parent_over──> blocked    blocked ──parent_failed──> cancelled
-    any final state ──retried──> pending            any final or waiting state ──removed──> (gone)
+    any waiting state ──edited──> a waiting state      blocked ──parent_over──> blocked    blocked ──parent_failed──> cancelled, failed
+    any final state ──retried──> pending, blocked   any final or waiting state ──removed──> (gone)
 
 ``succeeded`` of a first attempt and ``claimed`` are the hot path: stores carry them out from this table in
 batches (``tq.store.records``), without an object for each step.
@@ -70,7 +70,7 @@ TABLE: tuple[Row, ...] = (
     Row("came_due", _states(S.SCHEDULED, S.RETRYING), _states(S.PENDING), "seq, ready_at", "the clock"),
     Row("parent_over", _states(S.BLOCKED), _states(S.BLOCKED), "waits - 1", "a parent's end"),
     Row("unblocked", _states(S.BLOCKED), _states(S.PENDING, S.SCHEDULED), "waits = 0, seq, ready_at", "the last parent's end"),
-    Row("parent_failed", _states(S.BLOCKED), _states(S.CANCELLED), "waits = 0, error, finished_at", "a parent's end"),
+    Row("parent_failed", _states(S.BLOCKED), _states(S.CANCELLED, S.FAILED), "waits = 0, error, finished_at", "a parent's end"),
     Row("claimed", _states(S.PENDING), RUNNING, "claim + 1, worker, lease", "pool, consumer"),
     Row("extended", RUNNING, RUNNING, "lease", "consumer"),
     Row("cancel_asked", RUNNING, RUNNING, "cancel_asked", "person"),
@@ -86,7 +86,7 @@ TABLE: tuple[Row, ...] = (
     Row("cancelled", WAITING, _states(S.CANCELLED), "finished_at", "person"),
     Row("edited", WAITING, WAITING, "specification, place or due time", "person"),
     Row("ran_out", WAITING, _states(S.EXPIRED), "finished_at", "the clock"),
-    Row("retried", FINAL, _states(S.PENDING), "failures, crashes, interrupts = 0; seq", "person"),
+    Row("retried", FINAL, _states(S.PENDING, S.BLOCKED), "failures, crashes, interrupts = 0; seq or waits", "person"),
     Row("removed", FINAL | WAITING, _states(), "the task is gone", "person, retention"),
 )
 BY_EVENT: dict[str, Row] = {row.event: row for row in TABLE}
@@ -123,6 +123,7 @@ class Transition:
     status: Status
     spec: Spec | None = None  # an edit's: what it is from now on
     parent: int = 0  # of one that stays blocked: the task that it waits for no more
+    waits: tuple[int, ...] = ()  # of one that becomes blocked: the tasks that it waits for
 
 
 def backoff_ms(backoff: Backoff, failures: int, chance: float) -> int:
@@ -249,13 +250,14 @@ def run_out(task: Task, now: int) -> Transition:
 
 
 def parent_over(task: Task, parent: int, state: State, now: int) -> Transition:
-    """A blocked task when ``parent``, which it waits for, is over in ``state``: it is cancelled, waits on, or goes its way."""
+    """A blocked task when ``parent``, which it waits for, is over in ``state``: it is cancelled or failed, waits on, or goes its way."""
     status, head = task.status, task.spec.header
     blocked = _states(S.BLOCKED)
-    if state is not S.SUCCEEDED and parent not in head.parents_any:
-        text = f"expected task {parent} to succeed before this one runs, but it {_NOT_DONE[state]}"
-        status = replace(status, state=S.CANCELLED, finished_at=now, waits=0, error={"type": "ParentFailed", "message": text})
-        return Transition(task.id, "parent_failed", blocked, None, status)
+    if not suits(head, parent, state):
+        wanted, kind = ("fail", "ParentNotFailed") if parent in head.parents_failed else ("succeed", "ParentFailed")
+        error = {"type": kind, "message": f"expected task {parent} to {wanted} before this one runs, but it {_ENDED_SO[state]}"}
+        end = S.FAILED if head.strict and wanted == "succeed" else S.CANCELLED
+        return Transition(task.id, "parent_failed", blocked, None, replace(status, state=end, finished_at=now, waits=0, error=error))
     if status.waits > 1:
         return Transition(task.id, "parent_over", blocked, None, replace(status, waits=status.waits - 1), parent=parent)
     if status.due_at > now:
@@ -263,7 +265,14 @@ def parent_over(task: Task, parent: int, state: State, now: int) -> Transition:
     return Transition(task.id, "unblocked", blocked, None, replace(status, state=S.PENDING, waits=0, seq=0, ready_at=now, due_at=0))
 
 
-_NOT_DONE = {S.FAILED: "failed", S.CANCELLED: "was cancelled", S.EXPIRED: "expired"}
+_ENDED_SO = {S.SUCCEEDED: "succeeded", S.FAILED: "failed", S.CANCELLED: "was cancelled", S.EXPIRED: "expired"}
+
+
+def suits(head: Header, parent: int, state: State) -> bool:
+    """Whether a task with this header may run after its ``parent`` has come to this end."""
+    if parent in head.parents_failed:
+        return state in (S.FAILED, S.EXPIRED)
+    return state is S.SUCCEEDED or parent in head.parents_any
 
 
 def edit(task: Task, spec: Spec, due_at: int | None, now: int) -> Transition | None:
@@ -285,10 +294,11 @@ def edit(task: Task, spec: Spec, due_at: int | None, now: int) -> Transition | N
     return Transition(task.id, "edited", frozenset({task.state}), None, status, spec)
 
 
-def retry(task: Task, now: int, spec: Spec | None = None) -> Transition | None:
+def retry(task: Task, now: int, spec: Spec | None = None, waits: tuple[int, ...] = ()) -> Transition | None:
     """A person's retry of a finished task: counts from zero, claim and attempts kept; None while it is not over.
 
-    ``spec`` is what it is from now on, if that was changed. Limits of time that have passed are lifted.
+    ``spec`` is what it is from now on, if that was changed, ``waits`` the tasks for whose end it is blocked again. Limits of time that
+    have passed are lifted.
     """
     if not task.state.final:
         return None
@@ -296,10 +306,11 @@ def retry(task: Task, now: int, spec: Spec | None = None) -> Transition | None:
     if want.expires_at or want.header.deadline_ms or want.header.retry_for_ms:
         spec = replace(want, expires_at=0, header=replace(want.header, deadline_ms=0, retry_for_ms=0))
     status = replace(
-        task.status, state=S.PENDING, seq=0, ready_at=now, due_at=0, finished_at=0, failures=0, crashes=0, interrupts=0,
-        cancel_asked=False, result=None, error=None, exit_code=None, attempts=_with_last(task.status),
+        task.status, state=S.BLOCKED if waits else S.PENDING, seq=0, ready_at=0 if waits else now, due_at=0, finished_at=0, failures=0,
+        crashes=0, interrupts=0, cancel_asked=False, result=None, error=None, exit_code=None, attempts=_with_last(task.status),
+        waits=len(waits),
     )  # fmt: skip
-    return Transition(task.id, "retried", FINAL, None, status, spec)
+    return Transition(task.id, "retried", FINAL, None, status, spec, waits=waits)
 
 
 _OUTCOMES = {"TimedOut": "timeout", "WorkerDied": "crashed", "LeaseLapsed": "crashed", "Interrupted": "interrupted"}

@@ -252,7 +252,8 @@ class Header:
 
     ``retries`` counts runs after the first; ``timeout_ms`` 0 is none; ``once`` makes an attempt that was cut
     short fail the task; ``flow`` is an ordering key; ``parents`` are the ids of the tasks after which it runs, ``parents_any`` those
-    of them that may end in any way (the others must succeed, or it is cancelled); ``extras`` holds
+    of them that may end in any way, ``parents_failed`` those that must fail or expire (the others must succeed; if one does not end
+    so it is cancelled, or failed if it is ``strict`` and that one should have succeeded); ``extras`` holds
     what only some tasks have (for commands: how to run them), never looked at by the daemon.
     ``retry_for_ms`` and ``deadline_ms`` count from when the task was accepted (0: none): no retry begins after
     the first, and after the second it is over, running or not. ``key`` names the request that sent it (idempotency),
@@ -279,6 +280,8 @@ class Header:
     unique: str | None = None
     parents_any: tuple[int, ...] = ()
     needs: Needs = ()
+    parents_failed: tuple[int, ...] = ()
+    strict: bool = False
     packed: bytes = field(default=b"", repr=False, compare=False)
     lane: tuple[str, str, str | None, str | None, Needs] = field(default=("", "", None, None, ()), repr=False, compare=False)
     """What decides which tasks stop and go together: queue, type, tenant, flow, needs."""
@@ -291,7 +294,7 @@ class Header:
         rest: list[Any] = [None if self.backoff == _DEFAULT_BACKOFF else self.backoff.row()]
         rest += [self.label, self.meta, self.tenant, self.flow, self.correlation_id, list(self.parents) or None]
         rest += [self.extras, self.retry_for_ms or None, self.deadline_ms or None, self.key, self.unique]
-        rest += [list(self.parents_any) or None, self.needs or None]
+        rest += [list(self.parents_any) or None, self.needs or None, list(self.parents_failed) or None, self.strict or None]
         while rest and rest[-1] is None:
             rest.pop()
         object.__setattr__(self, "packed", msgpack.packb(row + rest, use_bin_type=True))
@@ -321,7 +324,9 @@ class Namesakes:
         self._values = [getattr(header, name) for name in Header.__slots__]
         row = unpack(Header(*self._values[:_NAMES_AT]).packed)
         self._packed = b"".join(map(pack, row + [None] * (16 - len(row))))
-        self._rest = [header.parents_any or None, header.needs] if header.needs else [header.parents_any] if header.parents_any else []
+        self._rest = [header.parents_any or None, header.needs or None, header.parents_failed or None, header.strict or None]
+        while self._rest and self._rest[-1] is None:
+            self._rest.pop()
 
     def header(self, key: str | None, unique: str | None) -> Header:
         """The header with these names, at least one."""
@@ -345,14 +350,15 @@ class Namesakes:
 def header_of(packed: bytes) -> Header:
     """The header whose packed row this is. Cached by its bytes: a queue has few kinds and many tasks."""
     row = unpack(packed)
-    row += [None] * (20 - len(row))
+    row += [None] * (22 - len(row))
     backoff = _DEFAULT_BACKOFF if row[6] is None else Backoff(*row[6])
     kind, queue, priority, retries, timeout_ms, once = row[:6]
     label, meta, tenant, flow, correlation_id, parents, extras, retry_for_ms, deadline_ms, key, unique, parents_any, needs = row[7:20]
+    parents_failed, strict = row[20:22]
     return Header(
         kind, queue, priority, retries, timeout_ms, backoff, once, label, meta, tenant, flow, correlation_id, tuple(parents or ()), extras,
         retry_for_ms or 0, deadline_ms or 0, key, unique, tuple(parents_any or ()),
-        tuple([(name, amount) for name, amount in needs]) if needs else (),
+        tuple([(name, amount) for name, amount in needs]) if needs else (), tuple(parents_failed or ()), bool(strict),
     )  # fmt: skip
 
 
@@ -577,6 +583,8 @@ class Task:
             "correlation_id": head.correlation_id,
             "parents": list(head.parents),
             "parents_any": list(head.parents_any),
+            "parents_failed": list(head.parents_failed),
+            "on_parent_failure": "fail" if head.strict else "cancel",
             "waits": status.waits,
             "retry_for_ms": head.retry_for_ms,
             "deadline_ms": head.deadline_ms,

@@ -9,7 +9,8 @@ is TERM to its group, then KILL of all it started after the grace; one that cann
 Its standard input is empty, unless it is interactive or has a terminal: then what is sent to it (``tq.inlet``) comes at its own pace.
 
 Exit codes as a shell gives them: 127 not found, 126 found but not to be run, 128 + n killed by signal n. The command
-finds ``TQ_TASK_ID``, ``TQ_ATTEMPT`` (counted from 1) and ``TQ_DATA_DIR`` in its environment, and ``TQ_COMMAND``, a mark by
+finds ``TQ_TASK_ID``, ``TQ_ATTEMPT`` (counted from 1), ``TQ_DATA_DIR`` and, if it runs after other tasks, ``TQ_PARENTS`` (their ids,
+with spaces between: ``tq result ID`` says what one gave) in its environment, and ``TQ_COMMAND``, a mark by
 which it is found if its worker dies while it starts it, and what it started with ``setsid`` if it must end before its time.
 """
 
@@ -123,6 +124,8 @@ class Command:
         self._launch = launch
         self._mark = int.from_bytes(os.urandom(8), "big") | 1
         self._own = {"TQ_TASK_ID": str(spec.id), "TQ_ATTEMPT": str(attempt), "TQ_DATA_DIR": str(data_dir), "TQ_COMMAND": f"{self._mark:x}"}
+        if spec.header.parents:
+            self._own["TQ_PARENTS"] = " ".join(map(str, spec.header.parents))
         self._task = spec.id
         self._run_dir = data_dir / "run"
         self._output = output

@@ -45,7 +45,7 @@ import math
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import count
@@ -64,6 +64,7 @@ from tq.errors import ConfigError, TaskTimeout, UsageError
 from tq.middleware import AroundSend
 from tq.model import MAX_RESULT, Spec, duration_ms, pack, spec_of, unpack
 from tq.roles import allow
+from tq.signature import results_of
 from tq.store import Claimed, TypeInfo, Want
 from tq.store.memory import MemoryStore
 from tq.waiting import Request
@@ -327,6 +328,9 @@ class _Run(Context):
         super().__init__(spec, attempt, started_at, failures)
         self._fake = one
         self.said: tuple[float, str] | None = None
+
+    def _results(self) -> Mapping[int, Any]:
+        return results_of(self.spec.header.parents)
 
     def _report(self, fraction: float, text: str) -> None:
         self.said = (fraction, text)

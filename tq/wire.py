@@ -46,9 +46,13 @@ enqueue    {tasks: [[type, payload, options], ...], options, again: bool}  -> {i
            the task that waits takes the payload of the last and is due debounce_ms after it (debounce_most_ms after the first, at the
            latest); of a throttled one the first is accepted, and none for so long; the others get its id,
            slots (it counts as so many of those of its queue and of the workers), uses {resource: amount} (held while it runs),
-           after and after_any (ids, at most 1,000: it is blocked until they are over; one of ``after`` that failed, was cancelled or
-           expired cancels it, with the error ``ParentFailed``; one that there is none of is ``no_such_task``). The tasks of one
-           request wait for at most WAITS_MOST others, counted anew for each of them.
+           after, after_any and after_failure (ids, at most 1,000: it is blocked until they are over; one of ``after`` that failed, was
+           cancelled or expired cancels it, with the error ``ParentFailed``, and so does one of ``after_failure`` that neither failed
+           nor expired, with ``ParentNotFailed``; one that there is none of is ``no_such_task``), on_parent_failure: "cancel" (that),
+           "fail" (it fails for good if one of ``after`` did not succeed) or "run" (as if they stood in ``after_any``).
+           Among these ids -n is the n-th task of this very request, counted from 1, before or behind it: so a graph of tasks is stored
+           whole or not at all. A circle is refused and named. The tasks of one request wait for at most WAITS_MOST others, counted
+           anew for each of them. Their ids follow each other, but for those of tasks that were there already.
 get        {ids: [...], how: bool}                -> {tasks: [task or nil, ...]}       a task: see ``tq.model.Task.row``
            A task that runs may also have ``progress`` [fraction, text] and ``suspended: true``. With one id and ``how: true`` that
            of a command has ``how``: its extras (``tq.launch``), its environment in it, with what looks secret masked.
@@ -62,7 +66,8 @@ why        {id}                                   -> {task, reasons: [[word, det
            not_due {due_at}  retry_not_due {due_at, failures, retries, attempt, error}  blocked {parents: [[id, state], ...], waits,
            of}  running {worker, since, attempt, ends_at, progress}  handed_out {worker, since}  suspended {}
            cancel_asked {who}  over {at, why, who, attempts, failures, retries, crashes, interrupts, error, exit_code}
-           why: retries, permanent, no_time, once, poison, interrupts (of a failure), ttl, deadline (it has expired); error {type, message}
+           why: retries, permanent, no_time, once, poison, interrupts, parent (of a failure), ttl, deadline (it has expired)
+           error: {type, message}
            draining {}  queue_paused {queue, who, since}  queue_held {queue, rules, why, age_ms: as in ``queues``; no rules: not known yet}
            queue_external {queue, running}  queue_slots_taken {queue, running, slots, needs}
            resource_taken {resource, amount, in_use, total, tasks: [ids], of}  resource_short {resource, amount, total}
@@ -102,6 +107,8 @@ are more or fewer by over a tenth or over 100 (one is always allowed). Counting 
 
 cancel     {...}                                  "cancelled", "asked" (it runs, and was told to end) or "over"
 retry      {..., changes: {...}}                  "retried", "waiting", "running" or "taken" (another live task has its unique name)
+           With ids also in_order: true: each waits again for those of its parents that are not over, which may stand before it among
+           the ids; "over": one of them has not ended as it should, so it stays as it is
 edit       {..., changes: {...}}                  "edited", "running" or "over"
            ``refused``, and nothing is changed, if a queue has no room for what is retried, moved to it, or grows
            changes: payload, queue, priority, delay_ms or due_at, ttl_ms, retries, backoff, timeout_ms, once, label, meta,

@@ -289,7 +289,8 @@ class Sender(Client):
             options |= {"priority": 1, "queue": "a", "retries": 1, "timeout_ms": 5000, "once": False, "backoff": None, "label": None}
             options.pop("unique", None), options.pop("unique_policy", None)
         elif machine.often(0.12) and self.oracle.owed:
-            options[machine.some("after", "after_any")] = machine.chance.sample(list(self.oracle.owed)[-20:], 1)
+            options[machine.some("after", "after_any", "after_failure")] = machine.chance.sample(list(self.oracle.owed)[-20:], 1)
+            options["on_parent_failure"] = machine.some("cancel", "fail", "run")
         return ["t" if "key" in options else machine.some(*TYPES), payload.encode(), options]
 
 

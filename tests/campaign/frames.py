@@ -239,6 +239,8 @@ def session(one: House) -> list[list[Any]]:
         "again": False}),
         ("enqueue", {"tasks": [["add", b"\x92\x01\x02", {"due_at": START + 5000}], ["mail", b"", None]], "again": True}),
         ("enqueue", {"tasks": [["add", b"", {"after": [1, 2], "after_any": [2, 3]}], ["add", b"", {"after": [5], "unique": "z"}]]}),
+        ("enqueue", {"tasks": [["add", b"", {"after": [-2], "on_parent_failure": "fail"}], ["add", b"", {"after_failure": [1, -3]}],
+        ["add", b"", {}]]}), ("retry", {"ids": [first + 1, first + 3], "in_order": True}),
         ("enqueue", {"tasks": [["add", b"", None], ["add", b"", {}]], "options": {"priority": 3, "extras": {"env": {"A": "b"}}}}),
         ("get", {"ids": some}), ("find", {"where": "state:pending,failed age>1h -type:add", "limit": 10, "before": cursor}),
         ("find", {"states": ["pending", "running"], "queue": "post", "type": "mail", "group": None, "tenant": "t", "label": "a label"}),

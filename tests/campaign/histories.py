@@ -336,6 +336,7 @@ class StoreMachine(RuleBasedStateMachine):
             return
         started_at = change.status.started_at
         model.become(change.id, change.status, change.spec)
+        model.children = model.children | {(parent, change.id) for parent in change.waits}
         model.count(change.id, change.event, self.now - started_at)
         assert answer is not None
         self.compare(answer)
@@ -390,7 +391,7 @@ class StoreMachine(RuleBasedStateMachine):
             extras = {"env": own}
         header = Header(
             kind, queue, level, retries, backoff=Backoff("fixed", 10, jitter=False), once=once, parents=parents, key=key, unique=unique,
-            extras=extras, environment=environment, parents_any=parents if loose else (), needs=needs,
+            extras=extras, environment=environment, parents_any=parents if loose else (), needs=needs, strict=count == 2,
         )  # fmt: skip
         due_at, expires_at = self.now + due_in if due_in else 0, self.now + ttl if ttl else 0
         model = self.model
@@ -437,11 +438,13 @@ class StoreMachine(RuleBasedStateMachine):
         if change:
             self.apply(change)
 
-    @verb(2, pick=PICK, level=st.integers(0, 2), changed=st.booleans())
-    def retry(self, pick: int, level: int, changed: bool) -> None:
+    @verb(2, pick=PICK, level=st.integers(0, 2), changed=st.booleans(), behind=st.booleans())
+    def retry(self, pick: int, level: int, changed: bool, behind: bool) -> None:
         task = self.task(pick)
+        living = {i for i, (_, status) in self.model.tasks.items() if status.state not in FINAL} if behind else set()
+        waits = tuple(parent for parent in task.spec.header.parents if parent in living) if task else ()
         spec = replace(task.spec, payload=b"again", header=replace(task.spec.header, priority=level)) if task and changed else None
-        change = retry(task, self.now, spec) if task else None
+        change = retry(task, self.now, spec, waits) if task else None
         if change:
             self.apply(change)
 

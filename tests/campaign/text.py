@@ -303,6 +303,8 @@ def lines_of(ids: dict[str, list[int]], texts: Sequence[str], rng: random.Random
     typed = word.translate(dict.fromkeys(map(ord, BIDI + "\u2028\u2029")))  # Typer repeats those in an option that there is none of
     name = told_name(rng.choice(texts)).replace("\0", "") or "x"
     other = str(place / ("b\x1b[m" + str(rng.random())))
+    flow = place / "flow.toml"
+    flow.write_text(f'name = {json.dumps(name)}\n[steps.{json.dumps(name)}]\ntype = "add"\nlabel = {json.dumps(told_name(word))}\n')
     batch = place / "batch.jsonl"
     batch.write_text(
         json.dumps({"type": "add", "payload": word, "label": told_name(word)}) + "\n" + json.dumps({"type": name, word: 1}) + "\n"
@@ -376,6 +378,10 @@ def lines_of(ids: dict[str, list[int]], texts: Sequence[str], rng: random.Random
         ["resource", "set", told_name(word).replace(" ", "") or "x", "3"], ["resource", "set", word, "2"], ["resource", "set", name, word],
         ["resource", "list"], ["resource", "list", "--json"], ["add", "--use", word, "--slots", "2", "--", "true"],
         ["edit", some[1], "--use", word], ["resource", "remove", name], ["resource", "remove", word],
+        ["workflow", "run", word], ["workflow", "run", str(flow)], ["workflow", "list"], ["workflow", "list", "--name", word],
+        ["workflow", "show", some[0]], ["workflow", "show", word], ["workflow", "show", "@last"], ["workflow", "show", "@last", "--json"],
+        ["workflow", "cancel", word], ["workflow", "cancel", "@last"], ["workflow", "retry", word], ["workflow", "retry", "@last"],
+        ["add", "--after-failure", some[0], "--on-parent-failure", word, "--", word], ["add", "--after-failure", word, "--", word],
         ["worker", "list"], ["worker", "scale", "0"], ["worker", "scale", word], ["worker", "drain", name], ["worker", "restart"],
         ["worker", "restart", name],
     ]  # fmt: skip

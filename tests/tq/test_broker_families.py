@@ -208,7 +208,7 @@ def test_a_parent_that_there_is_none_of_is_named_and_nothing_is_stored(d: Driver
     assert d.refusal("enqueue", tasks=[["t", b"", {"after": [child + 1]}]])[0] == "no_such_task"  # its own id is no task's yet
 
 
-@pytest.mark.parametrize("bad", [0, -1, "1", [0], [-1], ["1"], [True], [1.0], [1 << 63], [None], {}, [*range(1, 1002)]])
+@pytest.mark.parametrize("bad", [0, -1, "1", [0], [-2], [-10_001], ["1"], [True], [1.0], [1 << 63], [None], {}, [*range(1, 1002)]])
 def test_what_is_no_list_of_ids_is_refused(d: Driver, bad: Any) -> None:
     for name in ("after", "after_any"):
         code, message = d.refusal("enqueue", tasks=[["t", b"", {name: bad}]])
@@ -356,3 +356,150 @@ def test_children_of_what_a_dead_daemon_was_running_hear_of_its_end_in_the_next_
     d.reopen()
     d.broker.recover(lambda *_: True, d.now)
     assert d.states(parent, child) == ["failed", "cancelled"]
+
+
+# -- tasks of one request ------------------------------------------------------------------------------------------
+
+
+def test_tasks_of_one_request_wait_for_each_other_by_their_places(d: Driver) -> None:
+    (before,) = d.add()
+    rows = [
+        ["t", b"", {"after": [-3, before]}],  # one that stands behind it
+        ["t", b"", {"after": [-1], "unique": "u"}],
+        ["t", b"", None],
+        ["t", b"", {"after": [-3], "after_any": [-1]}],
+        ["t", b"", {"after": [-3], "after_any": [-1]}],
+    ]
+    first, second, third, fourth, fifth = d.ask("enqueue", tasks=rows)["ids"]
+    assert d.states(first, second, third, fourth, fifth) == ["blocked", "blocked", "pending", "blocked", "blocked"]
+    assert d.row(first)["parents"] == [third, before]
+    assert (d.row(fourth)["parents"], d.row(fifth)["parents_any"]) == ([third, first], [first])
+    for task_id in (before, third, first, second, fourth, fifth):
+        d.settle_down()
+        (task,) = d.grant()
+        assert task.id == task_id
+        _end(d, task)
+
+
+def test_a_task_that_was_there_already_is_waited_for_by_the_place_that_it_has_in_the_request(d: Driver) -> None:
+    (known,) = d.add(unique="u", delay_ms=50)
+    rows = [["t", b"", {"unique": "u", "unique_policy": "existing"}], ["t", b"", {"after": [-1]}], ["t", b"", {"after": [-2]}]]
+    body = d.ask("enqueue", tasks=rows)
+    assert (body["ids"], body["existing"]) == ([known, known + 1, known + 2], [0])
+    assert (d.row(known + 1)["parents"], d.row(known + 2)["parents"]) == ([known], [known + 1])
+    assert d.states(*body["ids"]) == ["scheduled", "blocked", "blocked"]
+
+
+def test_a_graph_that_hangs_on_a_task_that_failed_is_over_with_the_request(d: Driver) -> None:
+    (bad,) = d.add()
+    _fail(d, _runs(d, bad)[bad])
+    rows = [["t", b"", {"after": [bad]}], ["t", b"", {"after": [-1]}], ["t", b"", {"after_any": [-2]}]]
+    ids = d.ask("enqueue", tasks=rows)["ids"]
+    assert d.states(*ids) == ["cancelled", "cancelled", "pending"]
+
+
+@pytest.mark.parametrize(
+    ("after", "circle"), [([[-1]], "1 > 1"), ([[-3], [-1], [-2]], "1 > 2 > 3 > 1"), ([[], [-4], [-2], [-3, -1]], "2 > 3 > 4 > 2")]
+)
+def test_a_circle_is_named_and_nothing_is_stored(d: Driver, after: list[list[int]], circle: str) -> None:
+    code, message = d.refusal("enqueue", tasks=[["t", b"", {"after_any": some}] for some in after])
+    assert code == "usage"
+    assert f"in a circle, got {circle} (" in message
+    assert d.store.last_id() == 0
+
+
+def test_a_place_that_the_request_does_not_have_is_refused(d: Driver) -> None:
+    code, message = d.refusal("enqueue", tasks=[["t", b"", None], ["t", b"", {"after": [-3]}]])
+    assert (code, message) == ("usage", "task 2 of 2: after: expected a place in this request, got -3: it has 2.")
+
+
+# -- failure policies ----------------------------------------------------------------------------------------------
+
+
+def test_what_comes_after_a_failure_runs_then_alone(d: Driver) -> None:
+    good, bad = d.add(2)
+    runs = _runs(d, good, bad)
+    children = [d.add(after_failure=[one])[0] for one in (good, bad)]
+    (grandchild,) = d.add(after_any=children[:1])
+    _end(d, runs[good])
+    _fail(d, runs[bad])
+    assert d.states(*children, grandchild) == ["cancelled", "pending", "pending"]
+    assert d.row(children[0])["error"] == {
+        "type": "ParentNotFailed", "message": f"expected task {good} to fail before this one runs, but it succeeded",
+    }  # fmt: skip
+    assert d.row(children[1])["parents_failed"] == [bad]
+    later = [d.add(after_failure=[one])[0] for one in (good, bad)]
+    assert d.states(*later) == ["cancelled", "pending"]
+
+
+def test_a_task_says_what_becomes_of_it_if_its_parent_fails(d: Driver) -> None:
+    (parent,) = d.add()
+    cancels, fails, runs = (d.add(after=[parent], on_parent_failure=policy)[0] for policy in ("cancel", "fail", "run"))
+    (told,) = d.add(after_failure=[fails])
+    assert [d.row(one)["on_parent_failure"] for one in (cancels, fails)] == ["cancel", "fail"]
+    assert d.row(runs)["parents_any"] == [parent]
+    _fail(d, _runs(d, parent)[parent])
+    assert d.states(cancels, fails, runs, told) == ["cancelled", "failed", "pending", "pending"]
+    assert d.row(fails)["error"]["type"] == "ParentFailed"
+    assert d.ask("why", id=fails)["reasons"][0][1]["why"] == "parent"
+    assert [group["type"] for group in d.ask("dead")["groups"]] == ["t", "t"]
+
+
+def test_no_task_may_have_to_succeed_and_to_fail(d: Driver) -> None:
+    (parent,) = d.add()
+    code, message = d.refusal("enqueue", tasks=[["t", b"", {"after": [parent], "after_failure": [parent]}]])
+    assert (code, "got it in both" in message) == ("usage", True)
+    assert d.refusal("enqueue", tasks=[["t", b"", {"on_parent_failure": "wait"}]])[0] == "usage"
+
+
+# -- again, in order -----------------------------------------------------------------------------------------------
+
+
+def test_retried_in_order_a_broken_graph_runs_from_where_it_broke(d: Driver) -> None:
+    rows = [["t", b"", None], ["t", b"", {"after": [-1]}], ["t", b"", {"after": [-2]}], ["t", b"", {"after_any": [-3]}]]
+    first, second, third, last = ids = d.ask("enqueue", tasks=rows)["ids"]
+    _end(d, _runs(d, first)[first])
+    _fail(d, _runs(d, second)[second])
+    _end(d, _runs(d, last)[last])
+    assert d.states(*ids) == ["succeeded", "failed", "cancelled", "succeeded"]
+    assert d.ask("retry", ids=[third], in_order=True)["outcomes"] == ["over"]  # its parent has failed
+    assert d.ask("retry", ids=[second, third, last], in_order=True)["outcomes"] == ["retried"] * 3
+    assert d.states(*ids) == ["succeeded", "pending", "blocked", "blocked"]
+    if d.kind == "lmdb":
+        d.reopen()
+    for task_id in (second, third, last):
+        (task,) = d.grant(9)
+        assert task.id == task_id
+        _end(d, task)
+    assert d.states(*ids) == ["succeeded"] * 4
+    assert d.row(third)["attempt"] == 1
+
+
+def test_an_end_of_before_is_none_of_a_child_that_waits_again(d: Driver) -> None:
+    (parent,) = d.add()
+    (child,) = d.add(after=[parent])
+    run = _runs(d, parent)[parent]
+    d.ask("cancel", ids=[child])
+    d.broker.settled([d.result(run, "failed", error={"type": "E", "message": "no"}, permanent=True)])
+    asked = d.submit("retry", ids=[parent, child], in_order=True)  # in the turn of the parent's end
+    d.turn()
+    assert d.answer(asked)["outcomes"] == ["retried", "retried"]
+    assert d.states(parent, child) == ["pending", "blocked"]
+
+
+def test_who_is_still_told_of_an_end_cannot_wait_again_yet(d: Driver) -> None:
+    (parent,) = d.add()
+    d.ask("enqueue", tasks=[["t", b"", {"after": [parent]}]] * (SCAN_MOST + 1))
+    (child,) = d.add(after=[parent])
+    d.ask("cancel", ids=[child])
+    d.tick_s = 1.0  # each look at the clock takes all the time there is
+    _fail(d, _runs(d, parent)[parent])
+    assert d.refusal("retry", ids=[parent, child], in_order=True)[0] == "refused"
+    assert d.states(parent) == ["failed"]
+    d.tick_s = 0.0
+    d.settle_down()
+    assert d.ask("retry", ids=[parent, child], in_order=True)["outcomes"] == ["retried", "retried"]
+
+
+def test_in_order_is_for_ids(d: Driver) -> None:
+    assert d.refusal("retry", queue="default", in_order=True)[0] == "usage"

@@ -214,8 +214,9 @@ def test_any_bytes_are_a_value_or_a_value_error(record):
 def test_a_row_for_the_wire_can_be_packed_and_has_every_field(spec, status):
     row = Task(spec, status).row()
     assert unpack(pack(row))["id"] == spec.id
-    kept = {*Header.__dataclass_fields__, *Spec.__dataclass_fields__, *Status.__dataclass_fields__, "progress", "slots", "uses"}
-    assert row.keys() == kept - {"header", "packed", "lane", "environment", "seq", "extras", "needs"}
+    kept = {*Header.__dataclass_fields__, *Spec.__dataclass_fields__, *Status.__dataclass_fields__}
+    kept |= {"progress", "slots", "uses", "on_parent_failure"}
+    assert row.keys() == kept - {"header", "packed", "lane", "environment", "seq", "extras", "needs", "strict"}
     assert row["state"] in STATES
 
 

@@ -188,3 +188,27 @@ def tested() -> None:
         assert_type(q.tasks, list[dict[str, Any]])
     with tq.connect(around_send=[route], wait_for_room="30s") as client:
         client.enqueue("x", retry_for="2h", deadline=timedelta(hours=1), key="k", unique="u", on_conflict="existing")
+
+
+@tq.task("square")
+def square(n: int) -> int:
+    return n * n
+
+
+@tq.task("mean")
+async def mean(numbers: list[int], digits: int = 2) -> float:
+    return round(sum(numbers) / len(numbers), digits)
+
+
+def flows() -> None:
+    assert_type(square.s(3), tq.Signature[int])
+    assert_type((square.s(3) | mean.s(digits=1)).enqueue().result(), float)
+    assert_type(square.map(range(3)).enqueue().result(), list[int])
+    assert_type(tq.chord([square.s(1), square.si(2)], mean.s()).enqueue().result(5), float)
+    assert_type(tq.group(square.s(n) for n in range(3)).enqueue().wait("5s"), list[str])
+    assert_type(square.s(1).set(queue="q", after_failure=3, on_parent_failure="run"), tq.Signature[int])
+    flow = tq.workflow("typed")
+    first = flow.step("first", square.si(2))
+    flow.step("then", tq.group(square.s(), mean.si([1])), after=first)
+    assert_type(flow.enqueue().retry(), list[int])
+    assert_type(tq.current().parents[3], Any)

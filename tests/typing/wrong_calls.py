@@ -99,3 +99,15 @@ def route(task: tq.Outgoing) -> object:
 
 
 tq.current().progress("half")  # wrong: arg-type
+
+
+@tq.task("square")
+def square(n: int) -> int:
+    return n * n
+
+
+square.si("three")  # wrong: arg-type
+wrong_flow: str = (square.s(1) | square.s()).enqueue().result()  # wrong: assignment
+square.s(1) | square  # wrong: operator
+square.s(1).set(on_parent_failure="wait")  # wrong: arg-type
+tq.workflow("w").step("a", square)  # wrong: arg-type

@@ -100,8 +100,8 @@ class Broker:
         self._again_at = 0  # by the wall clock
         self._retain_at = 0
         self._unkept = 0  # ends and requests since retention was last looked at
-        self._consumers, self._control, self._reading = Consumers(desk), Control(desk), Reading(desk)
         self._families = Families(desk)
+        self._consumers, self._control, self._reading = Consumers(desk), Control(desk, self._families), Reading(desk)
         sending, self._lines, self._schedules = Sending(desk, self._families), Lines(desk), Schedules(desk)
         self._resources = Resources(desk)
         lines, schedules = self._lines, self._schedules

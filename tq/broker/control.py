@@ -20,6 +20,7 @@ from typing import Any
 from tq import lifecycle
 from tq.arguments import arguments, between, filter_of, task_ids
 from tq.broker.desk import Desk, Turn, Verb
+from tq.broker.families import Families
 from tq.chores import APART
 from tq.errors import UsageError
 from tq.lists import Count, Expected, group_name, group_of
@@ -38,8 +39,8 @@ FILTER: dict[str, type] = {"where": str, "queue": str, "type": str, "states": li
 
 
 class Control:
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, desk: Desk, families: Families) -> None:
+        self._desk, self._families = desk, families
         self._acts: dict[str, Act] = {
             "cancel": self._cancel, "retry": self._retry, "edit": self._edit, "remove": self._remove,
             "suspend": partial(self._hold, "suspend"), "resume": partial(self._hold, "resume"),
@@ -51,13 +52,18 @@ class Control:
         """One verb for ids, or for all that match: then its chore's id, or with ``dry_run`` how many they are."""
         verb, desk = request.verb, self._desk
         more: dict[str, type] = {"changes": dict} if verb in ("retry", "edit") else {}
+        more |= {"in_order": bool} if verb == "retry" else {}
         more |= {"expected": int} if verb in EXPECTING else {}
         args = arguments(verb, request.args, ids=list, dry_run=bool, **FILTER, **more)
         changes = desk.intake.changes(args.pop("changes", None) or {}, desk.now)
         if verb == "edit" and not changes:
             raise UsageError("edit: expected changes (priority, queue, payload, delay_ms, due_at, ...), got none.")
+        in_order = args.pop("in_order", False)
         if "ids" in args and len(args) == 1:
             act = self._acts[verb]
+            if in_order:
+                act = self._retry_in_order
+                self._families.release(turn)  # ends of this turn: who waits from now on must not hear of them
             outcomes = []
             for task_id in task_ids(args["ids"]):
                 task = desk.one(task_id)
@@ -69,6 +75,8 @@ class Control:
             return {"outcomes": outcomes}
         if "ids" in args:
             raise UsageError(f"{verb}: expected ids, or a filter, got both, or what belongs to a filter. Drop one.")
+        if in_order:
+            raise UsageError("retry: in_order: expected ids, the parents before those that wait for them, got a filter.")
         dry_run, group, expected = args.pop("dry_run", False), args.pop("group", None), args.pop("expected", None)
         if dry_run and expected is not None:
             raise UsageError(f"{verb}: expected dry_run or expected, got both. Drop one.")
@@ -130,8 +138,17 @@ class Control:
         return "cancelled" if now.state.final else "asked"
 
     def _retry(self, task: Task, changes: Mapping[str, Any], turn: Turn) -> str:
+        return self._again(task, changes, (), turn)
+
+    def _retry_in_order(self, task: Task, changes: Mapping[str, Any], turn: Turn) -> str:
+        """As ``_retry``, but it waits again for those of its parents that are not over, and stays as it is if one did not end as it
+        should."""
+        waits = self._families.outstanding(task) if task.state.final else ()
+        return "over" if waits is None else self._again(task, changes, waits, turn)
+
+    def _again(self, task: Task, changes: Mapping[str, Any], waits: tuple[int, ...], turn: Turn) -> str:
         spec = self._desk.intake.changed(task.spec, changes) if changes else None
-        change = lifecycle.retry(task, self._desk.now, spec)
+        change = lifecycle.retry(task, self._desk.now, spec, waits)
         if change is None:
             return "waiting" if task.state in WAITING else "running"
         turn.stirred = True

@@ -17,8 +17,8 @@ from itertools import chain
 
 from tq import lifecycle
 from tq.broker.desk import Desk, Turn
-from tq.errors import NoSuchTask, StoreDamaged
-from tq.model import State, Task
+from tq.errors import NoSuchTask, Refused, StoreDamaged
+from tq.model import Header, State, Task
 from tq.store import RELEASE, SCAN_MOST, Chore, Draft, release
 
 SLICE = 50
@@ -37,13 +37,17 @@ class Families:
 
     # -- what is sent ----------------------------------------------------------------------------------------------
 
-    def meet(self, drafts: Sequence[Draft]) -> tuple[list[Draft], dict[int, State]]:
+    def meet(self, drafts: Sequence[Draft], given: Sequence[int]) -> tuple[list[Draft], dict[int, State]]:
         """The drafts with the parents that each has to wait for, and those of these that are over, but not as they should be.
 
-        NoSuchTask names the first parent that there is none of.
+        ``given`` are the ids that the tasks of the request will have, by their places. NoSuchTask names the first parent that there is
+        none of.
         """
-        ids = sorted(set(chain.from_iterable(draft.header.parents for draft in drafts)))
-        found: dict[int, State | None] = {}
+        named = set(chain.from_iterable({draft.header.parents for draft in drafts}))
+        fresh = self._desk.store.last_id() + 1
+        found: dict[int, State | None] = dict.fromkeys((one for one in given if one >= fresh), State.BLOCKED)  # waiting, at any rate
+        ids = sorted({one for one in named if one > 0} | {one for one in given if one < fresh and named and min(named) < 0})
+        drafts = _with_ids(drafts, given)
         for start in range(0, len(ids), SCAN_MOST):
             part = ids[start : start + SCAN_MOST]
             found.update(zip(part, self._desk.store.states(part), strict=True))
@@ -52,7 +56,7 @@ class Families:
         for at, draft in enumerate(drafts):
             waits = []
             for parent in draft.header.parents:
-                state = found[parent]
+                state = found.get(parent)
                 if state is None:
                     where = f"task {at + 1} of {len(drafts)}: " if len(drafts) > 1 else ""
                     raise NoSuchTask(
@@ -61,7 +65,7 @@ class Families:
                     )
                 if not state.final:
                     waits.append(parent)
-                elif state is not State.SUCCEEDED and parent not in draft.header.parents_any:
+                elif not lifecycle.suits(draft.header, parent, state):
                     waits.append(parent)
                     lost[parent] = state
             met.append(replace(draft, waits=tuple(waits)) if waits else draft)
@@ -140,6 +144,21 @@ class Families:
             turn.stirred = True
         return len(changes)
 
+    def outstanding(self, task: Task) -> tuple[int, ...] | None:
+        """Which of a task's parents are not over; None if one did not end as it should. One that is gone is over.
+
+        Refused while others are still to hear of an earlier end of one: it would be taken for a new one. Call ``release`` before.
+        """
+        head = task.spec.header
+        if any(chore.verb == RELEASE and chore.args["parent"] in head.parents for chore in self._desk.store.chores()):
+            text = f"task {task.id}: expected its parents' children to know how these ended, but some are still told."
+            raise Refused(f"{text} Nothing was changed; try again later.", retry_after=0.2)
+        states = self._desk.store.states(head.parents)
+        pairs = [(parent, state) for parent, state in zip(head.parents, states, strict=True) if state is not None]
+        if any(state.final and not lifecycle.suits(head, parent, state) for parent, state in pairs):
+            return None
+        return tuple(parent for parent, state in pairs if not state.final)
+
     def _sound(self, ids: Sequence[int]) -> list[Task]:
         """The tasks. A damaged one keeps waiting: it must not keep its parent from coming to an end."""
         store, found = self._desk.store, []
@@ -152,3 +171,26 @@ class Families:
                 except StoreDamaged as error:
                     _log.error("task %d waits on, though what it waits for is over: %s", task_id, error)
         return found
+
+
+def _with_ids(drafts: Sequence[Draft], given: Sequence[int]) -> Sequence[Draft]:
+    """The drafts with ids where they name others of their request by their places; those that wait for the same still share a header."""
+    made: dict[int, Header] = {}
+    found: list[Draft] = []
+    for draft in drafts:
+        head = draft.header
+        if not head.parents or min(head.parents) > 0:
+            found.append(draft)
+            continue
+        new = made.get(id(head))
+        if new is None:
+            new = made[id(head)] = replace(
+                head, parents=_ids(head.parents, given), parents_any=_ids(head.parents_any, given),
+                parents_failed=_ids(head.parents_failed, given),
+            )  # fmt: skip
+        found.append(replace(draft, header=new))
+    return found
+
+
+def _ids(some: Sequence[int], given: Sequence[int]) -> tuple[int, ...]:
+    return tuple(dict.fromkeys([given[-1 - one] if one < 0 else one for one in some])) if some else ()

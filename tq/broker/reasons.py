@@ -88,7 +88,9 @@ class Reasons:
         elif task.state is State.EXPIRED:
             found["why"] = "deadline" if head.deadline_ms and status.finished_at >= task.spec.created_at + head.deadline_ms else "ttl"
         elif task.state is State.FAILED:
-            if kind in _CUT_SHORT and head.once:
+            if kind == "ParentFailed" and not status.attempt:
+                found["why"] = "parent"
+            elif kind in _CUT_SHORT and head.once:
                 found["why"] = "once"
             elif kind in _CUT_SHORT and status.crashes >= MAX_CRASHES:
                 found["why"] = "poison"

@@ -22,7 +22,7 @@ from tq.broker.desk import Desk, Turn, Undone, Verb
 from tq.broker.families import Families
 from tq.errors import Conflict, StoreError, TqError
 from tq.model import WAITING, State
-from tq.store import SCAN_MOST, Draft, Holder, KeyRef, Loan, RequestId
+from tq.store import SCAN_MOST, Draft, Holder, KeyRef, Loan, RequestId, places_filled
 from tq.waiting import Request
 
 U64 = struct.Struct(">Q")
@@ -46,7 +46,7 @@ class Sending:
             return {"ids": list(sent), **({"existing": []} if policies else {})}
         turn.stirred = True
         if not policies:
-            drafts, lost = self._met(drafts)
+            drafts, lost = self._met(drafts, self._next_ids(drafts))
             ids: Sequence[int] = desk.store.enqueue(drafts, once)
             body: dict[str, Any] = {"ids": list(ids)}
         else:
@@ -58,9 +58,14 @@ class Sending:
             turn.steps.append(("added", list(zip(ids, drafts, strict=True)) if len(ids) < SCAN_MOST else Pairs(list(ids), drafts)))
         return body
 
-    def _met(self, drafts: list[Draft]) -> tuple[list[Draft], dict[int, State]]:
+    def _met(self, drafts: list[Draft], given: Sequence[int]) -> tuple[list[Draft], dict[int, State]]:
         """As ``Families.meet``, for the drafts that were taken in last."""
-        return self._families.meet(drafts) if self._desk.intake.waiting else (drafts, {})
+        return self._families.meet(drafts, given) if self._desk.intake.waiting else (drafts, {})
+
+    def _next_ids(self, drafts: Sequence[Draft]) -> range:
+        """The ids that the store will give these."""
+        first = self._desk.store.last_id() + 1
+        return range(first, first + len(drafts))
 
     def _named(self, drafts: Sequence[Draft], policies: dict[int, str], once: RequestId | None, turn: Turn) -> dict[str, Any]:
         """Store those whose names are free. ``new`` are the ids of ``drafts``, those that were stored; ``lost`` is of ``meet``."""
@@ -87,7 +92,7 @@ class Sending:
                 fresh.append(draft)
         self._make_way(replaced, turn)  # first: only then is the name free, and what is replaced no parent that anybody waits for
         try:
-            fresh, lost = self._met(fresh)
+            fresh, lost = self._met(fresh, places_filled(self._next_ids(fresh), places))
             ids = list(store.enqueue(fresh, once, places))
         except TqError as error:
             raise Undone(error) if replaced and not isinstance(error, StoreError) else error from None

@@ -33,6 +33,7 @@ GROUPS = {
     "schedule": "Tasks and commands that are sent again and again.",
     "service": "The daemon as a service of systemd.",
     "worker": "Worker processes.",
+    "workflow": "Named graphs of tasks.",
 }
 
 

@@ -40,7 +40,8 @@ _STATES = {
 _WORDS = {
     "state": [*_WAITING, "running", *_OVER], "priority": ["low", "medium", "high", "critical"],
     "backoff": ["fixed", "linear", "exponential"],
-    "on_conflict": ["reject", "existing", "replace"], "log_level": ["debug", "info", "warning", "error"],
+    "on_conflict": ["reject", "existing", "replace"], "on_parent_failure": ["cancel", "fail", "run"],
+    "log_level": ["debug", "info", "warning", "error"],
     "misfire": ["coalesce", "skip", "all"], "overlap": ["allow", "skip", "queue_one", "cancel_old"],
     "clear": ["jitter", "only", "from", "until"], "ionice": ["idle", "best-effort", "realtime"],
     "unset": ["weight", "slots", "aging", "aging-share", "priority", "retries", "backoff", "timeout", "keep", "route",
@@ -212,7 +213,7 @@ def _values(key: str, name: str, data_dir: str | None, typed: str) -> tuple[str,
     if key.startswith("id of worker "):
         rows = _ask(data_dir, "workers", {})["workers"]
         return "words", _plain([(row["id"], f"{row['state']}, pid {row['pid']}") for row in rows])
-    if argument in ("after", "after_any"):
+    if argument in ("after", "after_any", "after_failure"):
         return "words", _tasks([*_WAITING, "running"], data_dir)
     if argument in ("id", "ids", "which", "task_id", "id_and_text"):
         return "words", _tasks(_STATES.get(name), data_dir)

@@ -63,6 +63,8 @@ TASK = (
     Option("--at", "Run it at this time: 18:30, 'tomorrow 9am', 'next friday 18:00', 2030-01-31, 2030-01-31T08:00+01:00."),
     Option("--after", "Run it after these tasks, ID or ID,ID, if they succeed (else it is cancelled); may be repeated.", "many"),
     Option("--after-any", "The same, however they end.", "many"),
+    Option("--after-failure", "The same, but only if they fail or expire (else it is cancelled).", "many"),
+    Option("--on-parent-failure", "If one of --after does not succeed: cancel it (the default), fail it too, or run it."),
     Option("--ttl", "Let it expire if it has not begun within this time."),
     Option("--retries", "Runs after the first one that fails."),
     Option("--backoff", "How the delay before a retry grows: fixed, linear or exponential."),
@@ -358,6 +360,14 @@ COMMANDS: dict[str, Command] = {
     "schedule resume": Command("Go on from now.", "name", "one"),
     "schedule skip": Command("Leave out its next slot; the one that now comes is printed.", "name", "one"),
     "schedule remove": Command("Forget it; its tasks stay.", "name", "one"),
+    "workflow run": Command(
+        "Store the workflow that a TOML file describes, whole or not at all, and print its id, that of its first task. "
+        "`python -m pydoc tq.cli.workflows` has all of it.", "file", "one", (WAIT,),
+    ),
+    "workflow list": Command("Workflows, newest first.", options=(Option("--name", "Of this name."), LIMIT, JSON)),
+    "workflow show": Command("A workflow by the id of any of its tasks: a tree of its steps.", "id", "one", (JSON,)),
+    "workflow cancel": Command("Cancel what waits of a workflow, and ask what runs to end.", "id", "one"),
+    "workflow retry": Command("Run a workflow again from the steps on that did not succeed.", "id", "one"),
     "worker list": Command("Worker processes and what they do.", options=(JSON,)),
     "worker scale": Command("Change how many workers there are: `tq worker scale 4`, or --min and --max.", "count", "optional", (
         Option("--min", "The fewest."),
@@ -420,40 +430,30 @@ def _now_ms() -> int:
 
 def _instant(flag: str, value: object) -> int:
     """Milliseconds since the epoch from words of time (``tq.instants``); ISO 8601 with a zone, as programs write it, may be over."""
-    from datetime import datetime
+    from tq.cli.moments import instant_of
 
-    text = value if type(value) is str else ""
-    try:
-        then = datetime.fromisoformat(text.strip())
-        if then.tzinfo is not None:
-            return int(then.timestamp() * 1000)
-    except (ValueError, OverflowError):
-        pass
-    from tq.instants import instant_ms
-
-    try:
-        return instant_ms(text, _now_ms())
-    except ValueError as error:
-        refuse(flag, str(error) if type(value) is str else f"expected a time such as 18:30, got {value!r}")
+    return instant_of(flag, value, _now_ms())
 
 
 def _until(flag: str, value: object) -> int:
     """Milliseconds from now: a duration, or until an instant."""
     if type(value) is not str or value.replace(".", "", 1).isdecimal():
         return duration(flag, value)
-    from tq.instants import instant_ms
+    from tq.cli.moments import until_of
 
-    now = _now_ms()
-    try:
-        return instant_ms(value, now) - now
-    except ValueError as error:
-        refuse(flag, f"expected a duration such as 2h, or {str(error).removeprefix('expected ')}")
+    return until_of(flag, value, _now_ms())
 
 
 def _policy(flag: str, value: object) -> str:
     if value in ("reject", "existing", "replace"):
         return str(value)
     refuse(flag, f"expected reject, existing or replace, got {value!r}")
+
+
+def _on_parent_failure(flag: str, value: object) -> str:
+    if value in ("cancel", "fail", "run"):
+        return str(value)
+    refuse(flag, f"expected cancel, fail or run, got {value!r}")
 
 
 def a_name(flag: str, value: object) -> str:
@@ -508,7 +508,7 @@ def is_id(word: str) -> bool:
 
 def after_newest(call: Call, values: dict[str, Any]) -> dict[str, Any]:
     """The values, with the number of the newest task where ``--after`` says ``@last``."""
-    named = {key: values.get(key) for key in ("after", "after_any")}
+    named = {key: values.get(key) for key in ("after", "after_any", "after_failure")}
     if not any("@last" in word for words in named.values() for word in words or ()):
         return values
     (newest,) = task_ids(call, ["@last"])
@@ -540,6 +540,8 @@ _MEANING: dict[str, tuple[str, Callable[[str, object], Any]]] = {
     "allow_unknown": ("allow_unknown", _yes),
     "after": ("after", _ids),
     "after_any": ("after_any", _ids),
+    "after_failure": ("after_failure", _ids),
+    "on_parent_failure": ("on_parent_failure", _on_parent_failure),
     "slots": ("slots", _slots),
     "use": ("uses", _uses),
 }

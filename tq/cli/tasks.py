@@ -147,8 +147,11 @@ def show_row(row: dict[str, Any], as_json: bool) -> None:
     lines += [("slots", row["slots"] if row.get("slots", 1) > 1 else "")]
     lines += [("uses", "  ".join(f"{name}:{amount}" for name, amount in (row.get("uses") or {}).items()))]
     lines += [("meta", "  ".join(f"{key}={value}" for key, value in (row["meta"] or {}).items()))]
-    loose = row.get("parents_any") or ()
-    lines += [("after", ", ".join(f"{one} (however it ends)" if one in loose else str(one) for one in row["parents"]))]
+    how = dict.fromkeys(row.get("parents_any") or (), " (however it ends)") | dict.fromkeys(
+        row.get("parents_failed") or (), " (if it fails)"
+    )
+    lines += [("after", ", ".join(f"{one}{how.get(one, '')}" for one in row["parents"]))]
+    lines += [("if one fails", "it fails, too" if row.get("on_parent_failure") == "fail" else "")]
     lines += [("waits for", f"{row['waits']} of them" if row.get("waits") else "")]
     lines += [(key, json_line(plain(value_of(row[key])))) for key in ("payload", "result") if row[key]]
     lines += _how_lines(row.get("how") or {})

@@ -70,6 +70,7 @@ _FOR_GOOD = {
     "once": "with attempt {attempts}, which was cut short and, as a task to be run once, is not begun again",
     "poison": "since its worker died under it {crashes} times",
     "interrupts": "since it was interrupted {interrupts} times",
+    "parent": "since a task that it was to run after did not succeed",
     "ttl": "since it was not done within its time to live",
     "deadline": "since it was not over by its deadline",
 }

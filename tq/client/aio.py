@@ -66,6 +66,7 @@ from tq.client.core import (
     wire_results,
     wire_tasks,
 )
+from tq.client.graphs import AsyncGraphVerbs
 from tq.client.link import not_running, socket_path
 from tq.client.schedules import AsyncScheduleVerbs
 from tq.client.views import AsyncViewVerbs
@@ -80,7 +81,7 @@ T = TypeVar("T")
 _Sent = tuple[int, asyncio.Future[tuple[int, Any]]]
 
 
-class AsyncClient(AsyncScheduleVerbs, AsyncViewVerbs):
+class AsyncClient(AsyncScheduleVerbs, AsyncViewVerbs, AsyncGraphVerbs):
     """As ``tq.client.Client``, awaited; see there for what each verb gives and raises. Use it in an ``async with``."""
 
     def __init__(

@@ -64,6 +64,7 @@ from tq.client.core import (
     wire_results,
     wire_tasks,
 )
+from tq.client.graphs import GraphVerbs
 from tq.client.handle import Handle
 from tq.client.link import Link, socket_path
 from tq.client.schedules import ScheduleVerbs
@@ -80,7 +81,7 @@ Found = list[Body | None]
 """Rows of tasks; None stands where there is no such task."""
 
 
-class Client(ScheduleVerbs, ViewVerbs):
+class Client(ScheduleVerbs, ViewVerbs, GraphVerbs):
     """A client of one daemon, by its data directory; see ``connect``. Close it, or use it in a ``with``.
 
     Methods raise DaemonNotRunning if nobody answers, DaemonError after ``timeout`` seconds without an answer, and

@@ -101,7 +101,8 @@ class Options(Wishes, total=False):
     task that there is.
 
     ``after`` are tasks, by ids or handles, after which it runs if they succeed (else it is cancelled), ``after_any`` such as may end
-    in any way.
+    in any way, ``after_failure`` such as must fail or expire. ``on_parent_failure`` says what becomes of it if one of ``after`` does
+    not succeed: "cancel", "fail" (it is a dead letter, too), or "run". In ``enqueue_graph`` -n is the n-th task sent with it.
 
     ``slots``: it counts as so many of the slots of its queue and of the workers; ``uses={"gpu": 1}`` is what it holds of named
     resources while it runs.
@@ -126,6 +127,8 @@ class Options(Wishes, total=False):
     wait_for_room: Duration
     after: Ids
     after_any: Ids
+    after_failure: Ids
+    on_parent_failure: Literal["cancel", "fail", "run"]
 
 
 def _instant_ms(value: object) -> int:
@@ -138,6 +141,12 @@ def _policy(value: object) -> object:
     if value in ("reject", "existing", "replace"):
         return value
     raise ValueError(f"expected reject, existing or replace, got {value!r}")
+
+
+def _on_parent_failure(value: object) -> object:
+    if value in ("cancel", "fail", "run"):
+        return value
+    raise ValueError(f"expected cancel, fail or run, got {value!r}")
 
 
 def _backoff_row(value: object) -> list[Any]:
@@ -159,7 +168,10 @@ _WIRE: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "throttle": ("throttle_ms", duration_ms),
     "after": ("after", ids_of),
     "after_any": ("after_any", ids_of),
+    "after_failure": ("after_failure", ids_of),
+    "on_parent_failure": ("on_parent_failure", _on_parent_failure),
 }
+_AFTER = ("after", "after_any", "after_failure")
 
 
 def wire_options(options: Options) -> Body | None:
@@ -303,7 +315,7 @@ def groups(tasks: Iterable[WireTask | None]) -> Iterator[list[WireTask]]:
         if task[2] is None or task[2] is not last:
             last = task[2]
             more = 0 if last is None else 64 + len(str(last).encode())  # never much less than it takes when it is packed
-            each = 0 if last is None else len(last.get("after") or ()) + len(last.get("after_any") or ())
+            each = 0 if last is None else sum(len(last.get(name) or ()) for name in _AFTER)
         body = len(task[1]) + 64
         alike = _shares(task[2]) and (not group or (alike and task[2] is group[0][2]))
         size = bodies + body + more + (0 if alike else options)
@@ -341,6 +353,8 @@ def wire_tasks(rows: Iterable[Sequence[Any]]) -> Iterator[WireTask]:
         given: Options | None = row[2] if len(row) > 2 else None
         if given is not last:
             last, options = given, wire_options(given or {})
+            if options is not None and any(min(options.get(name) or (1,)) < 1 for name in _AFTER):
+                raise UsageError("after: expected the ids of tasks, got a number below 1. Tasks sent together are named so: enqueue_graph.")
         yield row[0], encode(row[1]), options
 
 

@@ -394,7 +394,7 @@ class Store(Protocol):
 
     # writes, inside a turn
     def enqueue(self, drafts: Sequence[Draft], request: RequestId | None = None, places: Sequence[int] | None = None) -> Sequence[int]:
-        """Store the drafts and give their ids, in order. QueueFull: a queue's limit would be passed.
+        """Store the drafts and give their ids: ``last_id()`` + 1 and on, in order. QueueFull: a queue's limit would be passed.
 
         ``places`` is for requests some of whose tasks exist already, and says what to give (and to remember of the request) for
         each of its tasks: 0 the id of the next draft, above 0 that id, below 0 (-1 - n) the id of the draft at n.
@@ -436,7 +436,7 @@ class Store(Protocol):
 
         A status that becomes pending with ``seq`` 0 gets the next sequence; one with a ``seq`` keeps its place. A
         transition with a ``spec`` also gives the task that specification (its id, key and unique name are the old ones), one that
-        leaves it blocked lets it wait no more for ``parent``. A
+        leaves it blocked lets it wait no more for ``parent``, one that makes it blocked lets it wait for ``waits``. A
         finished task comes back to life (``retried``) only if no other holds its unique name: else the guard fails.
         QueueFull: what comes back to life, moves to another queue or grows would pass a queue's limit; no settle ever does.
         """

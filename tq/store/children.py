@@ -44,8 +44,17 @@ class Children(Registry):
         status = Status(State.BLOCKED, due_at=draft.due_at, waits=len(draft.waits))
         self._gathered["states"].append((U64.pack(task_id), status.record(task_id)))
         self._gathered["children"] += [(PAIR.pack(parent, task_id), b"") for parent in draft.waits]
+        self._await(draft.waits)
+
+    def _block_again(self, task_id: int, parents: Iterable[int]) -> None:
+        """A task that was over waits for these."""
+        for parent in parents:
+            self._txn.put(PAIR.pack(parent, task_id), b"", db=self._db["children"])
+        self._await(parents)
+
+    def _await(self, parents: Iterable[int]) -> None:
         if self._parents is not None:
-            self._parents.update(draft.waits)
+            self._parents.update(parents)
             if len(self._parents) > PARENTS_KEPT:
                 self._parents = None
 

@@ -228,6 +228,8 @@ class LmdbStore(Loading):
                 self._respecify(task.spec, spec)
             if one.parent or (old.waits and not new.waits):
                 self._unblock(one.id, (one.parent,) if one.parent else task.spec.header.parents)
+            if one.waits:
+                self._block_again(one.id, one.waits)
             new = self._enter(spec, new)
             self._count(task.spec, spec, old, new, one.event)
         self._txn.put(U64.pack(one.id), new.record(one.id), db=self._db["states"])

@@ -347,6 +347,7 @@ class MemoryStore(Recorded, Ahead, Stock, Commands):
         self._move(spec, new)
         if change.parent or (old.waits and not new.waits):
             mem.children -= {(parent, change.id) for parent in ([change.parent] if change.parent else spec.header.parents)}
+        mem.children |= {(parent, change.id) for parent in change.waits}
         self._count(change.id, change.event, new)
         return Task(spec, new)
 

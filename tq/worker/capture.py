@@ -21,13 +21,14 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tq.context import Context, running
 from tq.model import Spec
 from tq.output import ERR, LIMIT, NOTE, OUT, OutputWriter
+from tq.signature import results_of
 from tq.worker.progress import Progress
 
 TYPE_CHECKING = False
@@ -65,6 +66,9 @@ class Run(Context):
         self.writer: OutputWriter | None = None
         self._lines: dict[int, bytes] | None = None
         self._progress: Progress | None = None
+
+    def _results(self) -> Mapping[int, Any]:
+        return results_of(self.spec.header.parents)
 
     def _report(self, fraction: float, text: str) -> None:
         if self._progress is None:

@@ -63,13 +63,15 @@ BAD: dict[str, tuple[str, ...]] = {
     "history": (*NO_DURATION, "0", "31d"),
     **dict.fromkeys(_NAMES.split(), ("", "\udcff")),
     **dict.fromkeys(("at", "retry_until", "deadline", "start", "until"), ("", "whenever", "25:00", "2030-13-01", "-1")),
-    **dict.fromkeys(("backoff", "on_conflict", "log_level", "unset", "clear", "misfire", "overlap", "tz"), ("", "steep", "\udcff")),
+    **dict.fromkeys(
+        ("backoff", "on_conflict", "on_parent_failure", "log_level", "unset", "clear", "misfire", "overlap", "tz"), ("", "steep", "\udcff")
+    ),
     "since": ("", "whenever", "-1", "25:00"),
     **dict.fromkeys(("on_failure", "on_recovery", "on_missed"), ("type:", "\udcff")),
     "cron": ("", "* * *", "61 * * * *", "@restart", "\udcff"),
     "cron_name": ("", "\udcff"),
     "only": ("", "22-6", "24:00-25:00", "09:00-09:00", "\udcff"),
-    **dict.fromkeys(("after", "after_any"), ("", "x", "0", "1,", "1.5", "1,@newest", "٣", "9" * 30, "\udcff")),
+    **dict.fromkeys(("after", "after_any", "after_failure"), ("", "x", "0", "1,", "1.5", "1,@newest", "٣", "9" * 30, "\udcff")),
     "priority": ("", "urgent", "10", "-1", "1.5"),
     **dict.fromkeys(("max_bytes", "max_memory", "max_stdin", "hold_memory"), ("", "1X", "-1", "1.5G")),
     "cpu_time": NO_DURATION,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.tq.store.conftest import Driver
-from tq.lifecycle import BY_EVENT, TABLE, Row, Transition, parent_over
+from tq.lifecycle import BY_EVENT, TABLE, Row, Transition, parent_over, retry
 from tq.model import Backoff, State
 from tq.store.verify import verify
 
@@ -100,6 +100,13 @@ def runs_out(store: Driver, task_id: int) -> object:
     return store.run_out(task_id)
 
 
+def waits_again(store: Driver, task_id: int) -> object:
+    """Retried, behind what it was sent to wait for."""
+    task = store.get(task_id)
+    store.add(8, due_in=1_000_000)
+    return store.apply(retry(task, store.now, None, task.spec.header.parents)) and store.raw.children(9, 9) == [task_id]
+
+
 CASES: dict[Case, tuple[dict[str, object], Drive]] = {
     ("enqueued", None, S.SCHEDULED): ({}, lambda store, _: store.add(due_in=5)),
     ("enqueued", None, S.BLOCKED): ({}, lambda store, task_id: store.add(parents=(task_id + 1,)) + store.add()),
@@ -110,6 +117,7 @@ CASES: dict[Case, tuple[dict[str, object], Drive]] = {
     ("unblocked", S.BLOCKED, S.PENDING): ({}, hears(S.SUCCEEDED)),
     ("unblocked", S.BLOCKED, S.SCHEDULED): ({"due_in": 9}, hears(S.SUCCEEDED)),
     ("parent_failed", S.BLOCKED, S.CANCELLED): ({}, hears(S.EXPIRED)),
+    ("parent_failed", S.BLOCKED, S.FAILED): ({"strict": True}, hears(S.EXPIRED)),
     ("claimed", S.PENDING, S.RUNNING): ({}, lambda store, task_id: store.take(task_id)),
     ("extended", S.RUNNING, S.RUNNING): ({}, lambda store, task_id: store.extend(held(store, task_id), 99)),
     ("cancel_asked", S.RUNNING, S.RUNNING): ({}, lambda store, task_id: store.cancel(task_id)),
@@ -122,6 +130,7 @@ CASES: dict[Case, tuple[dict[str, object], Drive]] = {
     **{("cancelled", state, S.CANCELLED): ({}, lambda store, task_id: store.cancel(task_id)) for state in BY_EVENT["cancelled"].start},
     **{("ran_out", state, S.EXPIRED): ({"ttl": 500}, runs_out) for state in BY_EVENT["ran_out"].start},
     **{("retried", state, S.PENDING): ({}, lambda store, task_id: store.retry(task_id)) for state in BY_EVENT["retried"].start},
+    ("retried", S.CANCELLED, S.BLOCKED): ({"parents": (9,)}, waits_again),
     **{("removed", state, None): ({}, lambda store, task_id: store.remove(task_id) == [True]) for state in BY_EVENT["removed"].start},
 }  # fmt: skip
 
