@@ -14,6 +14,7 @@ The map of the rooms, from the doors down (imports point downwards only):
     wire, board, output      frames; the page a worker shares with its parent; bounded output files
     inlet                    what is sent to a running command
     query, schedule, instants   the filter language; rules that repeat; words of time
+    breakers                 rules of circuit breakers, and what an outcome makes of one
     model                    the nouns: specification, status, and the records they are kept in
     config, errors           settings; the tree of errors
 
@@ -28,7 +29,8 @@ TYPE_CHECKING = False  # the name type checkers look for; importing typing for i
 if TYPE_CHECKING:
     from tq.app import App, around_run, around_send, task
     from tq.client import AsyncClient, AsyncHandle, Client, Handle, aconnect, connect
-    from tq.context import Cancel, Context, Permanent, Retry, Snooze, Stopped, current
+    from tq.client.guard import breaker
+    from tq.context import Cancel, Context, Permanent, Retry, ServiceDown, Snooze, Stopped, current
     from tq.errors import TqError
     from tq.middleware import Outgoing
     from tq.model import Backoff
@@ -48,6 +50,7 @@ _WHERE = {
     "Permanent": "context",
     "Retry": "context",
     "Schedule": "schedule",
+    "ServiceDown": "context",
     "Snooze": "context",
     "Stopped": "context",
     "Task": "typed",
@@ -55,6 +58,7 @@ _WHERE = {
     "aconnect": "client",
     "around_run": "app",
     "around_send": "app",
+    "breaker": "client.guard",
     "connect": "client",
     "current": "context",
     "task": "app",
@@ -73,6 +77,7 @@ __all__ = [
     "Permanent",
     "Retry",
     "Schedule",
+    "ServiceDown",
     "Snooze",
     "Stopped",
     "Task",
@@ -81,6 +86,7 @@ __all__ = [
     "aconnect",
     "around_run",
     "around_send",
+    "breaker",
     "connect",
     "current",
     "task",

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypedDict, TypeVar, overload
 
+from tq.breakers import Rule
 from tq.errors import ConfigError, UsageError
 from tq.middleware import AroundRun, AroundSend, Call, Outgoing, asend_through, is_async, run_through, send_through
 from tq.model import MAX_NAME, MAX_SLOTS, SHELL, Backoff, duration_ms, is_resource, priority_of, unpack
@@ -54,6 +55,9 @@ class Defaults(TypedDict, total=False):
     ``slots``: it counts as so many of the slots of its queue and of the workers; ``uses`` is how much of which named resources it holds
     while it runs (``{"gpu": 1}``; ``tq resource set gpu 2`` says how much there is).
 
+    ``breaker`` is a rule such as ``"5 failures in 1m, cool 30s"``: after that nothing of the type is handed out for so long, and then one
+    task at a time until one succeeds; ``tq.breakers`` has all the words.
+
     ``schedule`` sends the task again and again, under its own name: an expression (``"0 3 * * *"``), ``"every 90s"``, or a
     ``tq.Schedule``. The daemon learns it from the workers.
     """
@@ -70,6 +74,7 @@ class Defaults(TypedDict, total=False):
     schedule: str | Schedule
     slots: int
     uses: Mapping[str, int]
+    breaker: str
 
 
 class Handler(NamedTuple):
@@ -126,7 +131,7 @@ class Declared:
         retry_for_ms = duration_ms(said["retry_for"]) if "retry_for" in said else None
         once, schedule = said.get("once"), said.get("schedule")
         row = [self.name, said.get("queue"), said.get("retries"), timeout_ms, backoff_row, priority, once, retry_for_ms]
-        more = [None if schedule is None else _scheduled(schedule), said.get("slots"), said.get("uses")]
+        more = [None if schedule is None else _scheduled(schedule), said.get("slots"), said.get("uses"), said.get("breaker")]
         while more and more[-1] is None:
             more.pop()
         return row + more
@@ -148,6 +153,8 @@ class Declared:
                 if key in said and not isinstance(said[key], kind):  # type: ignore[literal-required]
                     raise ValueError(f"expected {key} to be {kind.__name__}, got {said[key]!r}")  # type: ignore[literal-required]
             _check_needs(said.get("slots", 1), said.get("uses", {}))
+            if "breaker" in said:
+                Rule.of(str(said["breaker"]))
             if said.get("retries", 0) < 0:
                 raise ValueError(f"expected retries of 0 or more, got {said['retries']}")
             backoff: object = said.get("backoff", Backoff())

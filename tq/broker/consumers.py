@@ -52,11 +52,16 @@ class Consumers:
                 self._answer_claim(claim.request, claim.want, tasks, turn)
                 turn.later.append(partial(waiting.served, claim))
         for want in wants:
-            got = self._desk.store.claim(want)
+            got = self._claimed(want, turn)
             if got:
                 turn.grants.append((want, got))
                 turn.steps.append(("claimed", got))
         return more
+
+    def _claimed(self, want: Want, turn: Turn) -> list[Claimed]:
+        """What the store gives, of types whose breakers let it."""
+        gate = self._desk.gate
+        return self._desk.store.claim(want) if gate is None else gate(want, turn)
 
     def _take(self, want: Want, turn: Turn) -> tuple[list[Handed], bool]:
         """Claim for a consumer, no more than its answer holds; what was read beyond that goes back uncharged.
@@ -68,7 +73,7 @@ class Consumers:
         step, size, fit = CLAIM_FIRST, 0, 0
         while len(taken) < want.limit and fit == len(taken) and len(ends) < SCAN_MOST:
             most = min(step, want.limit - len(taken))
-            got = self._desk.store.claim(replace(want, limit=most))
+            got = self._claimed(replace(want, limit=most), turn)
             for task in got:
                 environment, failed = environment_for(task.header, self._desk.store.environment)
                 if failed:

@@ -323,6 +323,12 @@ COMMANDS: dict[str, Command] = {
         "How much there is of a resource that running tasks share: tq resource set gpu 2. What runs goes on.", "name_and_amount", "some",
     ),
     "resource remove": Command("Forget a resource; tasks that use it wait until it is set again.", "name", "one"),
+    "breaker list": Command("Circuit breakers of services and types: their states, and why.", options=(JSON,)),
+    "breaker show": Command("One of them: smtp, or type:email.", "name", "one", (JSON,)),
+    "breaker set": Command("When it opens: tq breaker set smtp '5 failures in 1m, cool 30s'.", "name_and_rule", "some"),
+    "breaker remove": Command("Forget its rule; what a program declares holds again.", "name", "one"),
+    "breaker reset": Command("Close it now.", "name", "one"),
+    "breaker trip": Command("Open it now.", "name", "one", (Option("--for", "So long (default: until it is reset).", key="span"),)),
     "suspend": Command("Stop running commands where they stand; their time limits stand still, too.", "ids", "any", (WHERE, QUEUE, *MANY)),
     "resume": Command("Let suspended commands go on.", "ids", "any", (WHERE, QUEUE, *MANY)),
     "schedule add": Command(
