@@ -150,8 +150,8 @@ Circuit breakers (``tq.breakers``), of services that handlers call (``name``) an
 
 breakers   {name or type, or nothing: all}        -> {breakers: [{name, type, rule, fixed: bool, declared: rule or nil, state: "closed",
            "open" or "half_open", since, until, level, why, row, calls, failed, probes, won}, ...]}   name "" of a type, type "" of a
-           service; fixed: a person has set the rule; until (ms) it is open, 0: until it is reset; level: how often it opened since it was closed; row:
-           failures in a row; calls, failed: of those its rule looks at; probes: under way; won: of them, those that succeeded
+           service; fixed: a person has set the rule; until (ms) it is open, 0: until it is reset; level: how often it opened since it
+           was closed; row: failures in a row; calls, failed: of those its rule looks at; probes: under way; won: of them, what succeeded
 set_breaker      {name or type, rule: text}       -> {new: bool}       whatever a program declares for it later
 remove_breaker   {name or type}                   -> {}                that of a type has the rule again that its handler declares, or none
 reset_breaker    {name or type}                   -> {}                closed from now on
@@ -159,8 +159,8 @@ trip_breaker     {name or type, for_ms: or nil}   -> {}                open for 
 enter_breaker    {name, rule, epoch, good}        -> {go: bool, state, epoch, pass: number, wait_ms, why}   whether a service may be called;
            rule: what the caller declares, it counts if nobody has set another. good: how many calls have succeeded since this caller said
            so last, at ``epoch`` (both 0 at first). go with pass 0: it is closed, and calls that begin in the next quarter of a second
-           need not ask. pass above 0: this call is a probe, whose outcome must be told within a minute. Not go: ask again after wait_ms. It is
-           refused on a connection that only reads, though nothing is stored
+           need not ask. pass above 0: this call is a probe, whose outcome must be told within a minute. Not go: ask again after wait_ms.
+           It is refused on a connection that only reads, though nothing is stored
 report_breaker   {name, epoch, good, bad, pass, text}    -> {state, epoch}    so many calls that began at this epoch have succeeded, and
            after them so many failed; of a probe: neither, if nobody knows. text: what went wrong, at most 200 characters are kept
 events     {limit, before: number}                -> {events: [{number, at, who, what, target, before, after}, ...]}   newest first
