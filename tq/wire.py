@@ -51,7 +51,7 @@ get        {ids: [...], how: bool}                -> {tasks: [task or nil, ...]}
            of a command has ``how``: its extras (``tq.launch``), its environment in it, with what looks secret masked.
 find       {where, states, queue, type, group, tenant, label, limit, before}  -> {tasks: [...], next: cursor or nil}   newest first
            where: a filter as ``tq.query`` describes it, ``error:timeout age>1h``; a task matches all that is given.
-dead       {where, states, queue, type}           -> {groups: [{group, type, error, message, count, first_at, last_at, last_id,
+dead       {where, states, queue, type, tenant}   -> {groups: [{group, type, error, message, count, first_at, last_at, last_id,
            queues}, ...]}   what failed for good, by what went wrong; group: its name for ``find`` and the verbs below, nil: the rest
 peek       {limit, queue}                         -> {tasks: [...]}                    the next to run, in order; each says ``why``:
            "priority", "aged" (it waited longer than its queue's aging) or "share" (its queue's turn came first)
@@ -93,7 +93,7 @@ explain    {where}                                -> {terms: [[text, count or ni
            nil: after a second not all tasks were looked at
 
 Acting on tasks, each {ids: [...]} -> {outcomes: [word, ...]}, where an id that names no task is "unknown"; or, instead of
-ids, what ``find`` takes (where, states, queue, type, group; at least one) -> {chore: id}: work in slices that outlives the
+ids, what ``find`` takes (where, states, queue, type, tenant, group; at least one) -> {chore: id}: work in slices that outlives the
 daemon and touches only what was there when it was asked for; or that with dry_run: true -> {count, some: [ids]}.
 cancel, retry, edit and remove take beside a filter ``expected``, what dry_run has counted: ``refused``, with details.count, if by now they
 are more or fewer by over a tenth or over 100 (one is always allowed). Counting comes first, so the answer may come behind later ones.

@@ -47,7 +47,7 @@ JSON = Option("--json", "Print JSON: an object, or one a line where there may be
 QUEUE = Option("--queue -q", "Queue.")
 TYPE = Option("--type -t", "Type: the name of a handler.")
 LABEL = Option("--label -l", "A word of your own to find the task by.")
-TENANT = Option("--tenant", "Whose task it is; `tq list --tenant` shows theirs.")
+TENANT = Option("--tenant", "Whose task it is.")
 LIMIT = Option("--limit -n", "At most so many.")
 RAW = Option("--raw", "Leave control characters as they are, also on a terminal.", "flag")
 WAIT = Option("--wait", "Wait until it is over and exit with its code.", "flag")
@@ -113,7 +113,7 @@ STATE = Option("--state -s", "Only these: scheduled, blocked, pending, running, 
 WHERE = Option("--where -w", "Instead of ids: all that match, as in 'type:report.* age>1h'; see `tq list --help`.")
 DRY_RUN = Option("--dry-run", "Change nothing: print how many it would be, and some of their ids.", "flag")
 WAIT_ALL = Option("--wait", "Of many: wait until all of it is done.", "flag")
-MANY = (STATE, TYPE, DRY_RUN, WAIT_ALL)
+MANY = (STATE, TYPE, TENANT, DRY_RUN, WAIT_ALL)
 _KEYS = {option.key: option for option in TASK}
 ALLOW_UNKNOWN = Option("--allow-unknown", "Accept a type that no worker has named yet.", "flag")
 SENT = tuple(_KEYS[key] for key in (
@@ -150,6 +150,7 @@ DEAD = (
     Option("--where -w", "Those that match: 'error:timeout queue:mail'; see `tq list --help`."),
     Option("--group -g", "Those that failed alike; `tq dead list` names the groups."),
     TYPE,
+    TENANT,
     Option("--older-than", "Those that ended longer ago than this: 12h, 3d."),
     Option("--newer-than", "Those that ended within this time."),
 )
