@@ -17,6 +17,7 @@ The map of the rooms, from the doors down (imports point downwards only):
     wire, board, output      frames; the page a worker shares with its parent; bounded output files
     inlet                    what is sent to a running command
     query, schedule, instants   the filter language; rules that repeat; words of time
+    breakers                 rules of circuit breakers, and what an outcome makes of one
     model                    the nouns: specification, status, and the records they are kept in
     config, errors           settings; the tree of errors
 
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from tq.app import App, around_run, around_send, task
     from tq.batch import Item
     from tq.client import AsyncClient, AsyncHandle, Client, Handle, aconnect, connect
-    from tq.context import Cancel, Context, Permanent, Retry, Snooze, Stopped, current
+    from tq.client.guard import breaker
+    from tq.context import Cancel, Context, Permanent, Retry, ServiceDown, Snooze, Stopped, current
     from tq.errors import TqError
     from tq.middleware import Outgoing
     from tq.model import Backoff
@@ -55,6 +57,7 @@ _WHERE = {
     "Permanent": "context",
     "Retry": "context",
     "Schedule": "schedule",
+    "ServiceDown": "context",
     "Signature": "signature",
     "Snooze": "context",
     "Stopped": "context",
@@ -64,6 +67,7 @@ _WHERE = {
     "aconnect": "client",
     "around_run": "app",
     "around_send": "app",
+    "breaker": "client.guard",
     "chain": "signature",
     "chord": "signature",
     "connect": "client",
@@ -87,6 +91,7 @@ __all__ = [
     "Permanent",
     "Retry",
     "Schedule",
+    "ServiceDown",
     "Signature",
     "Snooze",
     "Stopped",
@@ -97,6 +102,7 @@ __all__ = [
     "aconnect",
     "around_run",
     "around_send",
+    "breaker",
     "chain",
     "chord",
     "connect",

@@ -18,6 +18,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, Protocol, TypedDict, TypeVar, cast, overload
 
 from tq.batch import BATCH_MOST, WAIT_MOST_MS, Item, items_of
+from tq.breakers import Rule
 from tq.errors import ConfigError, UsageError
 from tq.middleware import AroundRun, AroundSend, Call, Outgoing, asend_through, is_async, run_through, send_through
 from tq.model import MAX_NAME, MAX_SLOTS, SHELL, Backoff, duration_ms, is_resource, priority_of, unpack
@@ -59,6 +60,8 @@ class Defaults(TypedDict, total=False):
 
     ``batch`` hands the function up to so many tasks in one call, as a list of ``tq.Item`` (see ``tq.batch``): all that wait, once
     there are so many or the first of them has waited for ``batch_wait`` (0: at once). They run in one slot, under one timeout.
+    ``breaker`` is a rule such as ``"5 failures in 1m, cool 30s"``: after that nothing of the type is handed out for so long, and then one
+    task at a time until one succeeds; ``tq.breakers`` has all the words.
 
     ``schedule`` sends the task again and again, under its own name: an expression (``"0 3 * * *"``), ``"every 90s"``, or a
     ``tq.Schedule``. The daemon learns it from the workers.
@@ -78,6 +81,7 @@ class Defaults(TypedDict, total=False):
     uses: Mapping[str, int]
     batch: int
     batch_wait: Duration
+    breaker: str
 
 
 class Gathered(Protocol):
@@ -142,8 +146,8 @@ class Declared:
         retry_for_ms = duration_ms(said["retry_for"]) if "retry_for" in said else None
         once, schedule = said.get("once"), said.get("schedule")
         row = [self.name, said.get("queue"), said.get("retries"), timeout_ms, backoff_row, priority, once, retry_for_ms]
-        more = [None if schedule is None else _scheduled(schedule), said.get("slots"), said.get("uses"), said.get("batch")]
-        more.append(duration_ms(said["batch_wait"]) if "batch_wait" in said else None)
+        more: list[Any] = [None if schedule is None else _scheduled(schedule), said.get("slots"), said.get("uses"), said.get("batch")]
+        more += [duration_ms(said["batch_wait"]) if "batch_wait" in said else None, said.get("breaker")]
         while more and more[-1] is None:
             more.pop()
         return row + more
@@ -166,6 +170,8 @@ class Declared:
                     raise ValueError(f"expected {key} to be {kind.__name__}, got {said[key]!r}")  # type: ignore[literal-required]
             _check_needs(said.get("slots", 1), said.get("uses", {}))
             _check_batch(said)
+            if "breaker" in said:
+                Rule.of(str(said["breaker"]))
             if said.get("retries", 0) < 0:
                 raise ValueError(f"expected retries of 0 or more, got {said['retries']}")
             backoff: object = said.get("backoff", Backoff())

@@ -103,6 +103,7 @@ class Child:
         """What it would like when it has nothing."""
         self.done = 0
         self.weighed_at = 0  # when its memory was last looked at
+        self.failed: set[int] = set()  # tasks that failed one after the other
         self.worn = False  # it has done enough, or takes too much: another one is to take its place
         self.leaves = False  # it has said that it begins nothing more
         self.retiring = False  # another one is on its way to take its place

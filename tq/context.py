@@ -1,6 +1,6 @@
 """What a running task knows of itself, and what a handler may say of how it goes on.
 
-For: ``current()``; the values and exceptions by which a handler steers its task (Snooze, Cancel, Retry, Permanent, Stopped).
+For: ``current()``; the values and exceptions by which a handler steers its task (Snooze, ServiceDown, Cancel, Retry, Permanent, Stopped).
 Not for: naming handlers (app), running them (worker), deciding what an outcome leads to (lifecycle).
 Runs in: worker processes, and programs that test their handlers; elsewhere there is no current task.
 Promises: imports no more than the client does; what a running task enqueues belongs to it (``correlation``); progress is
@@ -35,6 +35,16 @@ class Snooze(Exception):
     def __init__(self, after: Duration) -> None:
         self.after_ms = duration_ms(after)
         super().__init__(f"run again after {self.after_ms / 1000:g} s")
+
+
+class ServiceDown(Snooze):
+    """Raised by ``with tq.breaker("smtp"):`` while that breaker is open. A handler that lets it pass runs again after ``retry_after``
+    seconds: not a failure, no retry is used. ``name`` is the service's."""
+
+    def __init__(self, name: str, retry_after: float, why: str = "") -> None:
+        super().__init__(retry_after)
+        self.name, self.retry_after, self.why = name, retry_after, why
+        self.args = (f"the breaker of service {name!r} is open" + (f": {why}" if why else "") + f"; try again after {retry_after:g} s",)
 
 
 class Cancel(Exception):

@@ -58,7 +58,7 @@ get        {ids: [...], how: bool}                -> {tasks: [task or nil, ...]}
            of a command has ``how``: its extras (``tq.launch``), its environment in it, with what looks secret masked.
 find       {where, states, queue, type, group, tenant, label, limit, before}  -> {tasks: [...], next: cursor or nil}   newest first
            where: a filter as ``tq.query`` describes it, ``error:timeout age>1h``; a task matches all that is given.
-dead       {where, states, queue, type}           -> {groups: [{group, type, error, message, count, first_at, last_at, last_id,
+dead       {where, states, queue, type, tenant}   -> {groups: [{group, type, error, message, count, first_at, last_at, last_id,
            queues}, ...]}   what failed for good, by what went wrong; group: its name for ``find`` and the verbs below, nil: the rest
 peek       {limit, queue}                         -> {tasks: [...]}                    the next to run, in order; each says ``why``:
            "priority", "aged" (it waited longer than its queue's aging) or "share" (its queue's turn came first)
@@ -70,6 +70,7 @@ why        {id}                                   -> {task, reasons: [[word, det
            error: {type, message}
            draining {}  queue_paused {queue, who, since}  queue_held {queue, rules, why, age_ms: as in ``queues``; no rules: not known yet}
            queue_external {queue, running}  queue_slots_taken {queue, running, slots, needs}
+           breaker {type, state, until, why, probes, rule: as in ``breakers``}  service_down {error}: its last attempt was turned away so
            resource_taken {resource, amount, in_use, total, tasks: [ids], of}  resource_short {resource, amount, total}
            kept {resource, queue, id} (for which task; resource "": slots of the workers, nil: of the queue)
            no_worker_knows_type {type}  no_worker_has_type {type, workers}  type_suspected {type, crashes, try_at}  no_workers {}
@@ -100,7 +101,7 @@ explain    {where}                                -> {terms: [[text, count or ni
            nil: after a second not all tasks were looked at
 
 Acting on tasks, each {ids: [...]} -> {outcomes: [word, ...]}, where an id that names no task is "unknown"; or, instead of
-ids, what ``find`` takes (where, states, queue, type, group; at least one) -> {chore: id}: work in slices that outlives the
+ids, what ``find`` takes (where, states, queue, type, tenant, group; at least one) -> {chore: id}: work in slices that outlives the
 daemon and touches only what was there when it was asked for; or that with dry_run: true -> {count, some: [ids]}.
 cancel, retry, edit and remove take beside a filter ``expected``, what dry_run has counted: ``refused``, with details.count, if by now they
 are more or fewer by over a tenth or over 100 (one is always allowed). Counting comes first, so the answer may come behind later ones.
@@ -137,8 +138,8 @@ history    {queue: name or nil, step_s: 1 | 10 | 60 | 600, limit: 720, until: ms
            are 10 minutes in steps of 1 s, 2 hours of 10 s, a day of 60 s, 30 days of 600 s, and of many busy queues less (``tq.history``).
 attention  {}                                     -> {lines: [{key, weight: "bad" | "warn" | "note", about: [kind, name], what, since,
            muted_until: ms or 0}, ...]}   what somebody should look at, the weightiest first, what is muted last, at most 50; since (ms)
-           is when it began, or somebody first asked; what: in words; kind: queue, type, schedule, alert, workers, tasks, store or
-           clock (the name of the last four is empty); see ``tq.broker.attention``
+           is when it began, or somebody first asked; what: in words; kind: queue, type, schedule, alert, service, workers, tasks,
+           store or clock (the name of the last four is empty); see ``tq.broker.attention``
 mute       {key, for_ms: 60000..604800000}        -> {}                that line of attention, until then or the daemon's end
 queues     {}                                     -> {queues: [{name, ..., states, bytes}, ...]}   with the settings of ``set_queue``
            One that is held also has ``held``: {rules: [load, memory, probe: those that say so], why: in words, age_ms: since when known}.
@@ -154,6 +155,24 @@ resources  {}                                     -> {resources: [{name, amount,
            If a settings file declares some also ``file``, its path, and in their rows ``declared``: the amount set at each start.
 set_resource   {name, amount: 0..1,000,000}       -> {new: bool}       what runs goes on, even if that is more; ``declared`` as above
 remove_resource  {name}                           -> {}                tasks that use it wait until it is there again
+
+Circuit breakers (``tq.breakers``), of services that handlers call (``name``) and of types of tasks (``type``):
+
+breakers   {name or type, or nothing: all}        -> {breakers: [{name, type, rule, fixed: bool, declared: rule or nil, state: "closed",
+           "open" or "half_open", since, until, level, why, row, calls, failed, probes, won}, ...]}   name "" of a type, type "" of a
+           service; fixed: a person has set the rule; until (ms) it is open, 0: until it is reset; level: how often it opened since it
+           was closed; row: failures in a row; calls, failed: of those its rule looks at; probes: under way; won: of them, what succeeded
+set_breaker      {name or type, rule: text}       -> {new: bool}       whatever a program declares for it later
+remove_breaker   {name or type}                   -> {}                that of a type has the rule again that its handler declares, or none
+reset_breaker    {name or type}                   -> {}                closed from now on
+trip_breaker     {name or type, for_ms: or nil}   -> {}                open for so long, nil: until it is reset
+enter_breaker    {name, rule, epoch, good}        -> {go: bool, state, epoch, pass: number, wait_ms, why}   whether a service may be called;
+           rule: what the caller declares, it counts if nobody has set another. good: how many calls have succeeded since this caller said
+           so last, at ``epoch`` (both 0 at first). go with pass 0: it is closed, and calls that begin in the next quarter of a second
+           need not ask. pass above 0: this call is a probe, whose outcome must be told within a minute. Not go: ask again after wait_ms.
+           It is refused on a connection that only reads, though nothing is stored
+report_breaker   {name, epoch, good, bad, pass, text}    -> {state, epoch}    so many calls that began at this epoch have succeeded, and
+           after them so many failed; of a probe: neither, if nobody knows. text: what went wrong, at most 200 characters are kept
 events     {limit, before: number}                -> {events: [{number, at, who, what, target, before, after}, ...]}   newest first
            or {limit, after: number}, those above it: oldest first.
            what people and the daemon did; before and after hold what changed. The end of a chore is one: what "chore_done",

@@ -60,7 +60,8 @@ ALWAYS = {"status": Want("status", every_s=5.0)}
 """Asked whatever screen is in front: line 1 tells it."""
 PLACES = {
     "queue": "queues", "type": "tasks", "task": "tasks", "tasks": "dead", "workers": "workers", "worker": "workers",
-    "schedule": "schedules", "alert": "events", "store": "config", "clock": "events", "filter": "tasks",
+    "schedule": "schedules", "alert": "events", "store": "config", "clock": "events", "service": "events",
+    "filter": "tasks",
     "setting": "config", "view": "tasks",
 }  # fmt: skip
 """The screen that shows what a line of attention is about."""

@@ -47,6 +47,14 @@ def span(path: str, sleep: float = 0.0) -> None:
     _line(path, "end", tq.current().id)
 
 
+@tq.task("call", backoff=tq.Backoff("fixed", 50))
+def call(gate: str, rule: str) -> None:
+    """Call a service that is there once the gate is."""
+    with tq.breaker("smtp", rule, failures=OSError):
+        if not os.path.exists(gate):
+            raise OSError("connection refused")
+
+
 @tq.task("nap")
 def nap(seconds: float) -> float:
     time.sleep(seconds)

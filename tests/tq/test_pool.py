@@ -470,6 +470,24 @@ def test_a_worker_that_takes_too_much_memory_is_replaced_after_its_task(yard: Ca
     one.until(lambda: old not in one.pool.workers and ready(one), "another one has its place")
 
 
+def test_a_worker_on_which_so_many_different_tasks_fail_in_a_row_is_replaced_but_not_one_after_the_other(yard: Callable[..., Yard]) -> None:
+    app = APP + "\n@tq.task\ndef may(fails):\n    if fails:\n        raise OSError('broken')\n"
+    one, told = yard(failing=3, app=app), []
+    one.pool.failing = lambda name, failures: told.append((name, failures))
+    old = first(one)
+    for fails in (True, True, False, True, True):
+        one.results(*one.give("may", fails))
+    assert (old.failed and len(old.failed), told) == (2, []), "a success between them counts"
+    one.results(*one.give("may", True))
+    assert told == [(old.name, 3)]
+    one.until(lambda: old not in one.pool.workers and ready(one), "another one has its place")
+    (new,) = one.pool.workers
+    for _ in range(4):
+        one.results(*one.give("may", True))
+    one.turn()
+    assert (new.worn, new.retiring, len(new.failed), len(told)) == (False, False, 3, 1), "all fail, so it is not the worker"
+
+
 def test_a_restart_replaces_all_one_after_the_other_and_interrupts_nothing(yard: Callable[..., Yard]) -> None:
     one = yard(workers=2)
     old = set(one.pool.workers)

@@ -8,7 +8,7 @@ settles come first, then each connection's requests in order, then what is due, 
 request that fails changes nothing and harms no neighbour. One turn is one commit; without changes there is none.
 
 ``desk`` is what the verbs share; ``sending consumers control lines reading viewing filters reasons plan resources schedules rules
-attention`` each hold some of them.
+attention breakers`` each hold some of them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from tq import lifecycle
 from tq.answers import BAD_RESULT, DAEMON_DIED, LAPSED, answer, error_answer
 from tq.arguments import named
 from tq.broker.attention import Attention
+from tq.broker.breakers import Breakers
 from tq.broker.consumers import Consumers
 from tq.broker.control import Control
 from tq.broker.desk import Desk, Hold, Said, Step, Turn, Undone, Verb
@@ -66,6 +67,8 @@ AT_A_TIME = 8
 RETAIN_EACH = 64
 """Ends after which a turn looks at what is kept: looking at each would cost a trickle as much as storing it."""
 RETAIN_EVERY_MS = 3_600_000
+ASKED = "enter_breaker"
+"""The one verb that changes something, but nothing that is stored: it takes no commit."""
 _log = logging.getLogger("tq.broker")
 
 
@@ -104,14 +107,18 @@ class Broker:
         self._consumers, self._control, self._reading = Consumers(desk), Control(desk, self._families), Reading(desk)
         sending, self._lines, self._schedules = Sending(desk, self._families), Lines(desk), Schedules(desk)
         self._resources = Resources(desk)
+        self._breakers = Breakers(desk, self.note)
         lines, schedules = self._lines, self._schedules
         self._reads: dict[str, Verb] = self._reading.reads | self._control.reads | lines.reads | schedules.reads
         self._rules = Rules(desk)
-        self._attention = Attention(desk, self._rules)
-        self._reads |= self._resources.reads | Reasons(desk).reads | Plan(desk).reads | self._rules.reads | self._attention.reads
+        self._attention = Attention(desk, self._rules, self._breakers)
+        self._reads |= (
+            self._resources.reads | Reasons(desk, self._breakers).reads | Plan(desk).reads | self._rules.reads | self._attention.reads
+        )
         self._reads |= Viewing(desk).reads | Filters(desk).reads
         self._writes: dict[str, Verb] = sending.writes | self._consumers.writes | self._control.writes | lines.writes | schedules.writes
-        self._writes |= self._resources.writes | self._attention.writes
+        self._writes |= self._resources.writes | self._attention.writes | self._breakers.writes
+        self._reads |= self._breakers.reads
         self.verbs = frozenset(self._reads) | frozenset(self._writes)
 
     @property
@@ -138,7 +145,8 @@ class Broker:
         waiting: dict[str, int] = {}
         for tally in self._store.tallies():
             if tally.type in types:
-                waiting[tally.queue] = waiting.get(tally.queue, 0) + tally.states[State.PENDING]
+                count, places = tally.states[State.PENDING], self._breakers.places(tally.type)
+                waiting[tally.queue] = waiting.get(tally.queue, 0) + (count if places is None else min(count, places))
         taken = self._store.in_use().slots if any(info.slots for info in queues.values()) else {}
         for name, info in queues.items():
             if info.paused or info.external or name in self.desk.held:
@@ -212,6 +220,7 @@ class Broker:
             self._store.put_types(fresh)
             self.desk.intake.forget()
             self._schedules.declare(fresh, known, gone)
+        self._breakers.learn()
 
     def declare(self, declared: Mapping[str, Mapping[str, Any]], former: Mapping[str, Mapping[str, Any]], source: str, now: int) -> None:
         """Set queues as a file says, ``former`` being what it said before. Refused: no room."""
@@ -324,6 +333,7 @@ class Broker:
         self._waiting.stepped(ms)
         self._views.stepped(ms)
         self._store.stepped(ms)
+        self._breakers.stepped(ms)
 
     def _work(self, turn: Turn, settles: Sequence[Sequence[Any]], requests: list[Request], wants: Sequence[Want]) -> None:
         """Steps 2 and 3 of the loop: everything in one transaction, committed."""
@@ -340,9 +350,10 @@ class Broker:
             or (due is not None and due <= now)
             or now >= self._retain_at
             or bool(wants and store.ready())
+            or self._breakers.look()
         )
         alerts = self._rules.look() if own and self._rules.rules else []
-        changes = changes or bool(settles or self._notes or alerts) or any(r.verb in self._writes for r in self._inbox)
+        changes = changes or bool(settles or self._notes or alerts) or any(r.verb in self._writes and r.verb != ASKED for r in self._inbox)
         if changes:
             store.begin(now)
         if settles:
@@ -365,6 +376,8 @@ class Broker:
             if chores:
                 self._work_off(chores, turn)
             schedules.ended(turn)
+            if self._breakers.look():
+                self._breakers.wake(turn)
             self._rules.tell(alerts, turn)
             self._families.release(turn)  # before the claims: what it lets go may be handed out
             if self._consumers.grant(turn, wants):
@@ -465,7 +478,7 @@ class Broker:
     @property
     def next_due(self) -> float | None:
         """The instant (ms) at which a turn is needed if nothing arrives; None: never."""
-        own = min((at for at in (self._store.next_due(), self._rules.next_due) if at is not None), default=None)
+        own = min((at for at in (self._store.next_due(), self._rules.next_due, self._breakers.next_due) if at is not None), default=None)
         if self.owed or self._again_at > self._wall:  # what could not be done a moment ago, timer or claim
             own = self._again_at
         return min((at for at in (self._waiting.next_due, self._views.next_due, own) if at is not None), default=None)

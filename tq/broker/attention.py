@@ -17,6 +17,7 @@ from heapq import nsmallest
 from typing import Any, NamedTuple
 
 from tq.arguments import arguments, between
+from tq.broker.breakers import Breakers
 from tq.broker.desk import Desk, Turn, Verb
 from tq.broker.rules import Rules
 from tq.errors import UsageError
@@ -61,9 +62,10 @@ class Line(NamedTuple):
 
 
 class Attention:
-    def __init__(self, desk: Desk, rules: Rules) -> None:
+    def __init__(self, desk: Desk, rules: Rules, breakers: Breakers) -> None:
         self._desk = desk
         self._rules = rules
+        self._breakers = breakers
         self._lost: deque[int] = deque(maxlen=LOST_MOST)  # when workers died unasked
         self._lost_before = 0
         self._found: dict[str, int] = {}  # when a line of which nobody knows since when was first in the list
@@ -116,6 +118,7 @@ class Attention:
         yield from self._of_ends()
         yield from self._of_schedules()
         yield from self._of_the_store()
+        yield from self._of_breakers()
         for name, raised_at in self._rules.raised.items():
             yield Line(f"alert:{name}", "bad", ("alert", name), "raised", raised_at)
         at, ms = self._desk.stepped
@@ -188,6 +191,16 @@ class Attention:
                     one.overdue)  # fmt: skip
             if one.failing:
                 yield Line(f"schedule_failing:{name}", "warn", about, f"failing since task {one.failing}")
+
+    def _of_breakers(self) -> Iterator[Line]:
+        for row in self._breakers.shut:
+            about = ("type", row["type"]) if row["type"] else ("service", row["name"])
+            if row["state"] == "half_open":
+                yield Line(
+                    f"breaker_half_open:{':'.join(about)}", "note", about, f"its breaker lets probes through; {row['why']}", row["since"]
+                )
+            else:
+                yield Line(f"breaker_open:{':'.join(about)}", "warn", about, f"its breaker is open: {row['why']}", row["since"])
 
     def _of_the_store(self) -> Iterator[Line]:
         space = self._desk.space()

@@ -52,22 +52,27 @@ class Consumers:
                 self._answer_claim(claim.request, claim.want, tasks, turn)
                 turn.later.append(partial(waiting.served, claim))
         for want in wants:
-            got = self._desk.store.claim(want)
+            got = self._claimed(want, turn)
             if want.fill and got and got[-1].header.type in want.fill:
-                got = self._filled(want, got)
+                got = self._filled(want, got, turn)
             if got:
                 turn.grants.append((want, got))
                 turn.steps.append(("claimed", got))
         return more
 
-    def _filled(self, want: Want, got: list[Claimed]) -> list[Claimed]:
+    def _filled(self, want: Want, got: list[Claimed], turn: Turn) -> list[Claimed]:
         """With the others of a batch: the first of its tasks was next, and so all that its call takes are."""
         kind = got[-1].header.type
         more = want.fill[kind] - sum(task.header.type == kind for task in got)
         if more <= 0 or got[-1].crashes:
             return got
         others = replace(want, limit=more, budget_ms=math.inf, types=frozenset({kind}), at_once=0)
-        return [*got, *self._desk.store.claim(others)]
+        return [*got, *self._claimed(others, turn)]
+
+    def _claimed(self, want: Want, turn: Turn) -> list[Claimed]:
+        """What the store gives, of types whose breakers let it."""
+        gate = self._desk.gate
+        return self._desk.store.claim(want) if gate is None else gate(want, turn)
 
     def _take(self, want: Want, turn: Turn) -> tuple[list[Handed], bool]:
         """Claim for a consumer, no more than its answer holds; what was read beyond that goes back uncharged.
@@ -79,7 +84,7 @@ class Consumers:
         step, size, fit = CLAIM_FIRST, 0, 0
         while len(taken) < want.limit and fit == len(taken) and len(ends) < SCAN_MOST:
             most = min(step, want.limit - len(taken))
-            got = self._desk.store.claim(replace(want, limit=most))
+            got = self._claimed(replace(want, limit=most), turn)
             for task in got:
                 environment, failed = environment_for(task.header, self._desk.store.environment)
                 if failed:

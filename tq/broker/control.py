@@ -35,7 +35,7 @@ Act = Callable[[Task, Mapping[str, Any], Turn], str]
 CHANGED = frozenset({"cancelled", "asked", "retried", "edited", "removed", "suspended", "resumed"})
 EXPECTING = frozenset({"cancel", "retry", "edit", "remove"})
 """Verbs that may be told how many tasks they are expected to change."""
-FILTER: dict[str, type] = {"where": str, "queue": str, "type": str, "states": list, "group": str}
+FILTER: dict[str, type] = {"where": str, "queue": str, "type": str, "tenant": str, "states": list, "group": str}
 
 
 class Control:

@@ -148,6 +148,10 @@ class Desk:
         """The queues that are held for now; see ``Broker.hold_queues``."""
         self.holds_changed: Callable[[str], None] = lambda _: None
         """Rules of holds have been put to a queue, or taken from it, in this turn: the daemon's to hear."""
+        self.ends_seen: Callable[[Sequence[Sequence[Any]], Turn], None] | None = None
+        """Looks at rows before they are settled; None: nobody wants to. The breakers' to say."""
+        self.gate: Callable[[Want, Turn], list[Claimed]] | None = None
+        """Claims instead of the store what may be handed out now; None: all may. The breakers' to say."""
         self.hold: Callable[[str, int], bool] = lambda _verb, _task_id: False
         """"suspend" or "resume" the command of a running task; False: it is not one to which that can be done. The daemon's to
         do, at once and not with the commit: it changes no task, and doing it again changes nothing."""
@@ -161,6 +165,8 @@ class Desk:
 
     def settle_rows(self, rows: Sequence[Sequence[Any]], turn: Turn) -> list[bool]:
         """Settle each row: successes and failures that are simply retried in batches, the rest one by one; whether each was held."""
+        if self.ends_seen is not None:
+            self.ends_seen(rows, turn)
         wins = [row for row in rows if row[2] == 0]
         won = self.store.succeed(list(map(_SUCCESS, wins))) if wins else []
         if wins:

@@ -15,6 +15,7 @@ from typing import Any
 
 from tq import lifecycle
 from tq.arguments import arguments, task_ids
+from tq.broker.breakers import Breakers
 from tq.broker.desk import Desk, Hold, Sight, Turn, Verb
 from tq.broker.resources import USERS_TOLD, users_of
 from tq.errors import NoSuchTask, StoreDamaged
@@ -38,8 +39,9 @@ _CUT_SHORT = ("WorkerDied", "LeaseLapsed", "Interrupted")
 
 
 class Reasons:
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, breakers: Breakers) -> None:
         self._desk = desk
+        self._breakers = breakers
         self.reads: dict[str, Verb] = {"why": self._why}
 
     def _why(self, request: Request, turn: Turn) -> dict[str, Any]:
@@ -68,6 +70,8 @@ class Reasons:
             reasons = [["retry_not_due", {"due_at": status.due_at, **more}]]
         else:
             reasons = [["not_due", {"due_at": status.due_at or task.spec.due_at}]]
+            if status.attempts and (error := status.attempts[-1].error) and error.get("type") == "ServiceDown":
+                reasons.append(["service_down", {"error": str(error.get("message") or "")[:ERROR_MOST]}])
         info = self._desk.store.queues().get(head.queue)
         if info is not None and info.paused:
             reasons.append(_paused(info))
@@ -154,6 +158,8 @@ class Reasons:
             reasons.append(_paused(info))
         if hold := self._held(info, running):
             reasons.append(["queue_held", {"queue": info.name, **hold.row(self._desk.now)}])
+        if breaker := self._breakers.of_type(head.type):
+            reasons.append(["breaker", {key: breaker[key] for key in ("type", "state", "until", "why", "probes", "rule")}])
         if info.external:
             reasons.append(["queue_external", {"queue": head.queue, "running": running}])
         else:

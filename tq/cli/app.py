@@ -25,6 +25,7 @@ EPILOG = (
     "124 timed out or expired; 130 interrupted; 143 cancelled."
 )
 GROUPS = {
+    "breaker": "Circuit breakers: services and types that are left alone while they fail.",
     "config": "Settings.",
     "daemon": "Start and stop the daemon.",
     "dead": "Tasks that failed for good.",

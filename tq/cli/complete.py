@@ -210,6 +210,9 @@ def _values(key: str, name: str, data_dir: str | None, typed: str) -> tuple[str,
         return "words", _plain(_known("schedule", data_dir)) if name != "schedule add" else []
     if argument in ("use", "name_and_amount") or key.startswith("name of resource "):
         return "words", _plain(_known("resource", data_dir))
+    if argument == "name_and_rule" or key.startswith("name of breaker "):
+        rows = _ask(data_dir, "breakers", {})["breakers"]
+        return "words", _plain([(f"type:{row['type']}" if row["type"] else row["name"], row["state"]) for row in rows])
     if key.startswith("id of worker "):
         rows = _ask(data_dir, "workers", {})["workers"]
         return "words", _plain([(row["id"], f"{row['state']}, pid {row['pid']}") for row in rows])

@@ -92,25 +92,25 @@ def changes_of(values: dict[str, Any], options: tuple[Option, ...]) -> dict[str,
 
 
 def cancel(client: Client, values: dict[str, Any]) -> int:
-    return _act(client, "cancel", values, chosen(values, "queue", "type"), {})
+    return _act(client, "cancel", values, chosen(values, "queue", "type", "tenant"), {})
 
 
 def remove(client: Client, values: dict[str, Any]) -> int:
-    return _act(client, "remove", values, chosen(values, "queue", "type"), {})
+    return _act(client, "remove", values, chosen(values, "queue", "type", "tenant"), {})
 
 
 def suspend(client: Client, values: dict[str, Any]) -> int:
-    return _act(client, "suspend", values, chosen(values, "queue", "type"), {})
+    return _act(client, "suspend", values, chosen(values, "queue", "type", "tenant"), {})
 
 
 def resume(client: Client, values: dict[str, Any]) -> int:
-    return _act(client, "resume", values, chosen(values, "queue", "type"), {})
+    return _act(client, "resume", values, chosen(values, "queue", "type", "tenant"), {})
 
 
 def retry(client: Client, values: dict[str, Any]) -> int:
     from tq.cli.options import RETRY
 
-    return _act(client, "retry", values, chosen(values, "type"), changes_of(values, RETRY))
+    return _act(client, "retry", values, chosen(values, "type", "tenant"), changes_of(values, RETRY))
 
 
 def edit(client: Client, values: dict[str, Any]) -> int:
@@ -119,7 +119,7 @@ def edit(client: Client, values: dict[str, Any]) -> int:
     changes = changes_of(values, CHANGES)
     if not changes:
         raise UsageError("expected something to change (--priority 5, --in 10m, --queue mail, --payload JSON, ...), got nothing.")
-    return _act(client, "edit", values, chosen(values, "type"), changes)
+    return _act(client, "edit", values, chosen(values, "type", "tenant"), changes)
 
 
 def _act(client: Client, verb: str, values: dict[str, Any], which: dict[str, Any], changes: dict[str, Any]) -> int:

@@ -30,7 +30,7 @@ def _which(values: dict[str, Any]) -> dict[str, Any]:
     parts = [f"finished{sign}-{duration('--' + name.replace('_', '-'), value)}ms" for name, sign, value in given]
     if parts and values["where"]:
         parts.append(f"({values['where']})")
-    return chosen(values, "queue", "type", "group", where=" ".join(parts))
+    return chosen(values, "queue", "type", "tenant", "group", where=" ".join(parts))
 
 
 def _group_object(group: dict[str, Any]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ JSON = Option("--json", "Print JSON: an object, or one a line where there may be
 QUEUE = Option("--queue -q", "Queue.")
 TYPE = Option("--type -t", "Type: the name of a handler.")
 LABEL = Option("--label -l", "A word of your own to find the task by.")
-TENANT = Option("--tenant", "Whose task it is; `tq list --tenant` shows theirs.")
+TENANT = Option("--tenant", "Whose task it is.")
 LIMIT = Option("--limit -n", "At most so many.")
 RAW = Option("--raw", "Leave control characters as they are, also on a terminal.", "flag")
 WAIT = Option("--wait", "Wait until it is over and exit with its code.", "flag")
@@ -118,7 +118,7 @@ STATE = Option("--state -s", "Only these: scheduled, blocked, pending, running, 
 WHERE = Option("--where -w", "Instead of ids: all that match, as in 'type:report.* age>1h'; see `tq list --help`.")
 DRY_RUN = Option("--dry-run", "Change nothing: print how many it would be, and some of their ids.", "flag")
 WAIT_ALL = Option("--wait", "Of many: wait until all of it is done.", "flag")
-MANY = (STATE, TYPE, DRY_RUN, WAIT_ALL)
+MANY = (STATE, TYPE, TENANT, DRY_RUN, WAIT_ALL)
 _KEYS = {option.key: option for option in TASK}
 ALLOW_UNKNOWN = Option("--allow-unknown", "Accept a type that no worker has named yet.", "flag")
 SENT = tuple(_KEYS[key] for key in (
@@ -155,6 +155,7 @@ DEAD = (
     Option("--where -w", "Those that match: 'error:timeout queue:mail'; see `tq list --help`."),
     Option("--group -g", "Those that failed alike; `tq dead list` names the groups."),
     TYPE,
+    TENANT,
     Option("--older-than", "Those that ended longer ago than this: 12h, 3d."),
     Option("--newer-than", "Those that ended within this time."),
 )
@@ -328,6 +329,12 @@ COMMANDS: dict[str, Command] = {
         "How much there is of a resource that running tasks share: tq resource set gpu 2. What runs goes on.", "name_and_amount", "some",
     ),
     "resource remove": Command("Forget a resource; tasks that use it wait until it is set again.", "name", "one"),
+    "breaker list": Command("Circuit breakers of services and types: their states, and why.", options=(JSON,)),
+    "breaker show": Command("One of them: smtp, or type:email.", "name", "one", (JSON,)),
+    "breaker set": Command("When it opens: tq breaker set smtp '5 failures in 1m, cool 30s'.", "name_and_rule", "some"),
+    "breaker remove": Command("Forget its rule; what a program declares holds again.", "name", "one"),
+    "breaker reset": Command("Close it now.", "name", "one"),
+    "breaker trip": Command("Open it now.", "name", "one", (Option("--for", "So long (default: until it is reset).", key="span"),)),
     "suspend": Command("Stop running commands where they stand; their time limits stand still, too.", "ids", "any", (WHERE, QUEUE, *MANY)),
     "resume": Command("Let suspended commands go on.", "ids", "any", (WHERE, QUEUE, *MANY)),
     "schedule add": Command(

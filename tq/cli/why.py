@@ -29,6 +29,10 @@ WHY = {
     "draining": ("the daemon is stopping and begins nothing new", "It goes on when a daemon runs again: `tq daemon start`."),
     "queue_paused": ("queue {queue} is paused{since_when}{by}", "`tq queue resume {queue}` lets it go on."),
     "queue_held": ("queue {queue} is held: {held}", "`tq queue set {queue} --unset {rules}` lets it go."),
+    "breaker": (
+        "the breaker of type {type} {breaker}", "`tq breaker show type:{type}` says more, `tq breaker reset type:{type}` closes it now.",
+    ),
+    "service_down": ("its last attempt was turned away: {said}", "`tq breaker list` shows the service, `tq breaker reset` closes it now."),
     "queue_external": ("queue {queue} is left to consumers outside the pool, which hold {running} of its tasks", "One must claim it."),
     "no_worker_knows_type": (
         "no worker has ever named the type {type}", "Start the daemon with an application that has it (`tq daemon start --app`).",
@@ -74,7 +78,7 @@ _FOR_GOOD = {
     "ttl": "since it was not done within its time to live",
     "deadline": "since it was not over by its deadline",
 }
-_TIMES = ("due_at", "since", "at", "ends_at", "try_at", "expires_at")
+_TIMES = ("due_at", "since", "at", "ends_at", "try_at", "expires_at", "until")
 
 
 def why(client: Client, values: dict[str, Any]) -> int:
@@ -114,10 +118,20 @@ def _words(row: dict[str, Any], word: str, details: dict[str, Any]) -> tuple[str
     if word == "place" and not details["ahead"]:
         word = "next"
     known = {key: clean(instant(value) if key in _TIMES else value) for key, value in {"worker": "", "needed": "", **details}.items()}
-    known |= {"id": str(row["id"]), "most": str(details.get("retries", row["retries"]) + 1), "error": _error(details.get("error"))}
+    known |= {
+        "id": str(row["id"]),
+        "most": str(details.get("retries", row["retries"]) + 1),
+        "error": _error(details.get("error") if word != "service_down" else None),
+    }
     known["estimate"] = f", which may take {seconds(details['estimate_ms'] / 1000)}" if details.get("estimate_ms") else ""
     known["since_when"] = f" since {known['since']}" if details.get("since") else ""
     known["by"] = f" by {clean(details['who'])}" if details.get("who") else ""
+    if word == "breaker":
+        until = f" until {known['until']}" if details["until"] else " until it is reset"
+        opens = f"is open{until}" if details["state"] == "open" else f"lets only probes run, {details['probes']} of them now"
+        known["breaker"] = f"{opens} ({known['why']})"
+    elif word == "service_down":
+        known["said"] = clean(details["error"])
     if word == "queue_held":
         known |= {"held": held_words(details), "rules": ",".join(f"hold-{clean(rule)}" for rule in details["rules"] or ["probe"])}
     if details.get("or_more"):

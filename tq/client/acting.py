@@ -32,6 +32,7 @@ class Which(TypedDict, total=False):
     where: str
     queue: str
     type: str
+    tenant: str
     states: Sequence[str]
     group: str
 

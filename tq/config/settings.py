@@ -68,6 +68,9 @@ class Settings:
     slots: int = _option(1, "tasks", "Tasks that one worker runs at a time.", 1, 4096)
     worker_recycle: int = _option(0, "tasks", "A worker is replaced after so many tasks; 0 never.", live=True)
     worker_max_rss: int = _option(0, "bytes", "A worker is replaced when it takes more memory after a task; 0 never.", live=True)
+    worker_failing: int = _option(
+        0, "tasks", "A worker is replaced when so many tasks in a row have failed on it, one a minute; 0 never.", 0, 10_000, live=True
+    )
     log_level: str = _option("info", "word", "What the daemon writes to daemon.log.", words=LOG_LEVELS, live=True)
     grace_s: float = _option(25.0, "seconds", "How long a drain waits for running tasks.", 0, 86_400, live=True)
     kill_grace_s: float = _option(5.0, "seconds", "Time between asking a task to end and killing it.", 0, 3600)

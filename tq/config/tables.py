@@ -35,7 +35,8 @@ TABLES: dict[str, dict[str, str]] = {
     },
     "workers": {
         "count": "workers", "min": "min_workers", "max": "max_workers", "slots": "slots", "scale_cooldown": "scale_cooldown_s",
-        "recycle": "worker_recycle", "max_rss": "worker_max_rss", "kill_grace": "kill_grace_s",
+        "recycle": "worker_recycle", "max_rss": "worker_max_rss", "failing": "worker_failing",
+        "kill_grace": "kill_grace_s",
     },
     "retention": {
         "tasks": "keep", "bytes": "keep_bytes", "logs": "keep_logs", "finished": "keep_ms", "failed": "keep_failed_ms",

@@ -147,12 +147,13 @@ class Daemon(Verbs):
         pool = Pool(
             self._loop, told, settings.worker_range, log.event,
             cooldown_ms=int(settings.scale_cooldown_s * 1000), recycle=settings.worker_recycle, max_rss=settings.worker_max_rss,
-            environment=store.environment,
+            failing=settings.worker_failing, environment=store.environment,
         )  # fmt: skip
         followers = Followers(self._loop, logs, self._send, lambda conn: self._door.unsent(conn) if self._door else 0)
         super().__init__(settings, book, store, broker, pool, followers, log, reload)
         self._loop.woke = self._woke
         pool.backlog, pool.heaviest, pool.beside = broker.backlog, store.heaviest, lambda: store.in_use().workers
+        pool.failing = lambda name, failures: broker.note("worker_failing", f"worker {name}", None, {"failures": failures})
         broker.desk.intake.capacity = lambda: pool.sizes[1] * settings.slots
         broker.desk.boot = machine()
         broker.desk.slots = lambda: pool.slots

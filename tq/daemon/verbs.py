@@ -255,7 +255,7 @@ class Verbs:
         if fresh.worker_range != old.worker_range or not NUMBER.isdisjoint(touched):
             self._pool.set_sizes(*fresh.worker_range, ticks_ms())
             self._broker.desk.intake.forget()  # how heavy a task may be
-        self._pool.set_wear(int(fresh.scale_cooldown_s * 1000), fresh.worker_recycle, fresh.worker_max_rss)
+        self._pool.set_wear(int(fresh.scale_cooldown_s * 1000), fresh.worker_recycle, fresh.worker_max_rss, fresh.worker_failing)
         self._sweep_beyond(fresh.keep_logs)
 
     def _sweep_beyond(self, most: int) -> None:

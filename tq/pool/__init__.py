@@ -42,7 +42,8 @@ STALL_MS = 30
 
 class Pool(Crew):
     """All workers of one daemon. ``options`` is what each is told (see tq.worker); ``sizes`` the fewest and the most there
-    may be; a worker is replaced after ``recycle`` tasks or when it takes more than ``max_rss`` bytes of memory (0: never);
+    may be; a worker is replaced after ``recycle`` tasks, when it takes more than ``max_rss`` bytes of memory, or when ``failing``
+    tasks in a row have failed on it (0: never);
     ``environment`` gives that of a command, as the store keeps it."""
 
     def __init__(
@@ -55,9 +56,10 @@ class Pool(Crew):
         cooldown_ms: int = 10_000,
         recycle: int = 0,
         max_rss: int = 0,
+        failing: int = 0,
         environment: Callable[[bytes], bytes | None] = lambda _: None,
     ) -> None:
-        super().__init__(loop, options, sizes, cooldown_ms, recycle, max_rss, log)
+        super().__init__(loop, options, sizes, cooldown_ms, (recycle, max_rss, failing), log)
         self._environment = environment
         self._free = (0, 0)  # slots that run nothing, slots in all, as claims are told
 

@@ -37,10 +37,10 @@ class Crew(Jobs):
     """The workers of one daemon; ``pool`` builds on it."""
 
     def __init__(
-        self, loop: Loop, options: Mapping[str, Any], sizes: tuple[int, int], cooldown_ms: int, recycle: int, max_rss: int,
+        self, loop: Loop, options: Mapping[str, Any], sizes: tuple[int, int], cooldown_ms: int, wear: tuple[int, int, int],
         log: Callable[..., None],
     ) -> None:  # fmt: skip
-        super().__init__(loop, options, recycle, max_rss, log)
+        super().__init__(loop, options, wear, log)
         self._options = options
         self._run = Path(options["data_dir"]) / "run"
         self._run.mkdir(mode=0o700, exist_ok=True)
@@ -310,9 +310,10 @@ class Crew(Jobs):
         least = low if self._known else 1  # who never had a worker does not know for which tasks to start one
         self._resize(min(max(self._size, least), high), now)
 
-    def set_wear(self, cooldown_ms: int, recycle: int, max_rss: int) -> None:
-        """When workers go from now on: idle so long, after so many tasks, with more bytes of memory; as ``Pool`` takes them."""
-        self._scaling.cooldown_ms, self._recycle_after, self._max_rss = cooldown_ms, recycle, max_rss
+    def set_wear(self, cooldown_ms: int, recycle: int, max_rss: int, failing: int) -> None:
+        """When workers go from now on: idle so long, after so many tasks, with more bytes of memory, after so many failures in a row; as
+        ``Pool`` takes them."""
+        self._scaling.cooldown_ms, self._recycle_after, self._max_rss, self._failing_after = cooldown_ms, recycle, max_rss, failing
 
     def dismiss(self, name: str) -> bool:
         """Let a worker finish what runs in it and go, without another in its place; False: there is none of that name.

@@ -40,6 +40,8 @@ GRACE_MORE_MS = 100
 """From TERM to KILL of a worker; and beside the grace that a worker itself keeps for a command."""
 WEIGH_MS = 1000
 """A worker's memory is looked at when a task ends, at most this often."""
+FAILING_MS = 60_000
+"""Until another worker may be replaced because tasks fail on it: where they fail on all of them, that is not the workers' fault."""
 MAX_TEXT = 200
 """Characters that a task may say of its progress."""
 _RUNS = (0, "failed")
@@ -50,13 +52,15 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 class Jobs:
     """The tasks of all workers; ``crew`` and ``pool`` build on it."""
 
-    def __init__(self, loop: Loop, options: Mapping[str, Any], recycle: int, max_rss: int, log: Callable[..., None]) -> None:
+    def __init__(self, loop: Loop, options: Mapping[str, Any], wear: tuple[int, int, int], log: Callable[..., None]) -> None:
         self._loop = loop
         self._log = log
         self._slots = int(options["slots"])
         self._grace_ms = int(options["grace_ms"])
-        self._recycle_after = recycle
-        self._max_rss = max_rss
+        self._recycle_after, self._max_rss, self._failing_after = wear
+        self._fails_again_at = -math.inf
+        self.failing: Callable[[str, int], None] = lambda _worker, _failures: None
+        """A worker is to be replaced since so many tasks in a row have failed on it: the daemon's to remember."""
         self._children: dict[str, Child] = {}
         self._costs = Costs()
         self._suspects = Suspects(log)
@@ -157,6 +161,8 @@ class Jobs:
         child.active_at = child.freed_at = self._now
         child.flushed = child.judged = False
         child.done += len(rows)
+        if self._failing_after:
+            self._count_failures(child, rows)
         total, runs, kind = 0, 0, ""
         for row in rows:
             job = self._drop(child, row[0], row[1])
@@ -184,6 +190,18 @@ class Jobs:
             child.worn = True
         self._see_off(child)
         return True
+
+    def _count_failures(self, child: Child, rows: Sequence[Sequence[Any]]) -> None:
+        """A worker on which different tasks fail one after the other may be broken itself; if all fail, one goes in a while."""
+        for row in rows:
+            if row[2] in (0, "succeeded"):
+                child.failed.clear()
+            elif row[2] == "failed" and len(child.failed) < self._failing_after:
+                child.failed.add(row[0])
+        if len(child.failed) >= self._failing_after and not child.worn and child.state == "ready" and self._now >= self._fails_again_at:
+            child.worn, self._fails_again_at = True, self._now + FAILING_MS
+            self._log("worker_failing", "warning", worker=child.name, pid=child.process.pid, failures=len(child.failed))
+            self.failing(child.name, len(child.failed))
 
     def _see_off(self, child: Child) -> None:
         """A worker that was let go and has nothing left to do is ended unless it ends within the grace: threads that its

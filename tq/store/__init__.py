@@ -200,8 +200,8 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class TypeInfo:
-    """What the store knows of a type: the defaults its handler declared (None: not declared), and its ``schedule``, in the words
-    of ``tq.wire``'s ``set_schedule``."""
+    """What the store knows of a type: the defaults its handler declared (None: not declared), its ``schedule``, in the words
+    of ``tq.wire``'s ``set_schedule``, and its ``breaker``, in those of ``tq.breakers``."""
 
     name: str
     queue: str | None = None
@@ -216,6 +216,7 @@ class TypeInfo:
     uses: Mapping[str, int] | None = None
     batch: int | None = None
     batch_wait_ms: int | None = None
+    breaker: str | None = None
 
     def row(self) -> list[Any]:
         return [getattr(self, name) for name in self.__slots__]
@@ -476,6 +477,9 @@ class Store(Protocol):
         """How much there is of it from now on; what runs holds what it has, also if that is more."""
 
     def drop_resource(self, name: str) -> None: ...
+    def put_standing(self, kind: str, name: str, row: Sequence[Any] | None) -> None:
+        """Remember where something stands that a room of the broker keeps: ``row`` is that room's (None: forget it). No NUL in ``kind``."""
+
     def put_chore(self, chore: Chore) -> Chore:
         """Write a chore, or where it stands; one with id 0 gets its id."""
 
@@ -542,6 +546,9 @@ class Store(Protocol):
     def tallies(self) -> list[Tally]: ...
     def queues(self) -> dict[str, QueueInfo]: ...
     def resources(self) -> dict[str, int]: ...
+    def standings(self, kind: str) -> dict[str, Sequence[Any]]:
+        """What was put of a kind, by name."""
+
     def in_use(self, workers: int = 0) -> InUse:
         """``workers``: how many slots the pool's workers have, if they may be kept for a task, too."""
 

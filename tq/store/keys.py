@@ -21,6 +21,7 @@ Promises: keys are big-endian, so their order is the index.
     requests  minute u32 | nonce | number u64     first id u64 | how many u64, or LISTED and each id u64; and CRC of key and all
     types, queues, chores, events, schedules      rows (tq.store) and CRC, by name or number
     resources name                                [name, amount] and CRC
+    standings kind | NUL | name                   [kind, name, row] and CRC: what a room of the broker keeps, a breaker or a tenant
     meta      "format", "engine"; "copied" if it is a backup that no daemon has run on
 
 Timers are DUE (a task becomes pending), EXPIRE (its time to live is over), KEY (a name is free again, whatever has
@@ -134,6 +135,11 @@ def _name_head(kind: str, type: str) -> bytes | None:  # noqa: A002 - what it is
         return None
     encoded = type.encode("utf-8", "surrogatepass")
     return bytes((KINDS.index(kind), len(encoded))) + encoded
+
+
+def standing_key(kind: str, name: str) -> bytes:
+    """The key of what a room keeps under a name."""
+    return kind.encode() + b"\0" + name.encode()
 
 
 def ref_of(key: bytes) -> KeyRef:

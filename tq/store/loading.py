@@ -9,6 +9,7 @@ Promises: costs O(lanes + running + types), never O(tasks); a task that ran and 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ class Loading(Again):
         self._tally: dict[tuple[str, str], tuple[int, Tally]] = {}
         self._tally_of: dict[int, Tally] = {}
         self._types: dict[str, TypeInfo] = {}
+        self._standings: dict[tuple[str, str], Sequence[Any]] = {}
         self._chores: dict[int, Chore] = {}
         self._schedules: dict[int, Schedule] = {}
         self._first_slot = None
@@ -80,6 +82,9 @@ class Loading(Again):
             for _, value in txn.cursor(self._db["resources"]):
                 resource = Resource(*opened(value, "a resource"))
                 self._lanes.totals[resource.name] = resource.amount
+            for _, value in txn.cursor(self._db["standings"]):
+                kind, name, row = opened(value, "a standing")
+                self._standings[kind, name] = row
             for _, value in txn.cursor(self._db["types"]):
                 info = TypeInfo(*opened(value, "a type"))
                 self._types[info.name] = info

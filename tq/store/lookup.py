@@ -77,6 +77,7 @@ class Lookup:
     _leases: Leases
     _tally: dict[tuple[str, str], tuple[int, Tally]]
     _types: dict[str, TypeInfo]
+    _standings: dict[tuple[str, str], Sequence[Any]]
     _chores: dict[int, Chore]
     _schedules: dict[int, Schedule]
     _id: int
@@ -323,6 +324,9 @@ class Lookup:
         (turns,) = claimable([known], [0.0])
         with self._view() as txn:
             return Order(self._db, [replace(turns, left=limit)], self._lanes.by_key.values(), self._now).take(txn, limit)
+
+    def standings(self, kind: str) -> dict[str, Sequence[Any]]:
+        return {name: row for (of, name), row in self._standings.items() if of == kind}
 
     def resources(self) -> dict[str, int]:
         return dict(self._lanes.totals)

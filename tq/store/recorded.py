@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from tq.errors import UsageError
 from tq.model import MAX_NAME, is_name
@@ -43,6 +44,13 @@ class Recorded:
 
     def drop_resource(self, name: str) -> None:
         self._turn()[0].resources.pop(name, None)
+
+    def put_standing(self, kind: str, name: str, row: Sequence[Any] | None) -> None:
+        mem, _ = self._turn()
+        if row is None:
+            mem.standings.pop((kind, name), None)
+        else:
+            mem.standings[kind, name] = row
 
     def put_chore(self, chore: Chore) -> Chore:
         mem, _ = self._turn()

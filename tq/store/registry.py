@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 from tq.store import SCAN_MOST, Chore, Event, Loan, QueueInfo, Resource, Schedule, TypeInfo, checked
-from tq.store.keys import SLOT, TIMER, U64, opened, sealed
+from tq.store.keys import SLOT, TIMER, U64, opened, sealed, standing_key
 from tq.store.lookup import Lookup
 from tq.store.room import guarded
 
@@ -44,6 +45,15 @@ class Registry(Lookup):
     def drop_resource(self, name: str) -> None:
         self._lanes.totals.pop(name, None)
         self._txn.delete(name.encode(), db=self._db["resources"])
+
+    def put_standing(self, kind: str, name: str, row: Sequence[Any] | None) -> None:
+        key = standing_key(kind, name)
+        if row is None:
+            self._standings.pop((kind, name), None)
+            self._txn.delete(key, db=self._db["standings"])
+        else:
+            self._standings[kind, name] = row
+            self._txn.put(key, sealed([kind, name, row]), db=self._db["standings"])
 
     def put_chore(self, chore: Chore) -> Chore:
         if not chore.id:

@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 from tq.model import Needs, State, environment_key, input_of, pack, slots_in, unpack
 from tq.store import InUse, Peeked, Query, QueueInfo, Want
@@ -222,6 +223,9 @@ class Stock:
 
     def _within(self, queues: frozenset[str] | None) -> list[str]:
         raise NotImplementedError
+
+    def standings(self, kind: str) -> dict[str, Sequence[Any]]:
+        return {name: row for (of, name), row in self._contents.standings.items() if of == kind}
 
     def resources(self) -> dict[str, int]:
         return dict(self._contents.resources)

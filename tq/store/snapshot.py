@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import os
 from bisect import insort
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
+from typing import Any
 
 from tq.errors import StoreError, StoreTooNew
 from tq.model import Header, Spec, State, Status, environment_key, input_of, pack, seal, spec_of, status_of, unpack, unseal
@@ -72,6 +74,7 @@ class Contents:
     freed: list[str] = field(default_factory=list)  # names of inputs whose tasks are gone; not in a snapshot
     children: set[tuple[int, int]] = field(default_factory=set)  # (parent, blocked task that waits for it)
     resources: dict[str, int] = field(default_factory=dict)  # how much there is, by name
+    standings: dict[tuple[str, str], Sequence[Any]] = field(default_factory=dict)  # by kind and name
     over: dict[Key, int] = field(default_factory=dict)  # see needs.py; not in a snapshot
     needy: bool = False  # whether any task that was ready ever needed something: else nobody need look; not in a snapshot
     given: int = 0  # slots of workers that were given tasks in this turn; not in a snapshot
@@ -83,7 +86,8 @@ class Contents:
             turns=dict(self.turns), queues=dict(self.queues), types=dict(self.types), chores=dict(self.chores),
             requests=dict(self.requests), tallies={key: copied(tally) for key, tally in self.tallies.items()},
             names=dict(self.names), events=list(self.events), schedules=dict(self.schedules), children=set(self.children),
-            environments=dict(self.environments), freed=list(self.freed), resources=dict(self.resources), over=dict(self.over),
+            environments=dict(self.environments), freed=list(self.freed), resources=dict(self.resources),
+            standings=dict(self.standings), over=dict(self.over),
         )  # fmt: skip
 
     def queue(self, name: str) -> QueueInfo:
@@ -154,7 +158,8 @@ class Contents:
         names = [[*ref, owner.id, owner.digest, owner.until] for ref, owner in self.names.items()]
         events = [event.row() for event in self.events]
         named = [[value.row() for value in kind.values()] for kind in (self.queues, self.types, self.chores, self.tallies, self.schedules)]
-        later = [sorted(self.children), self.environments, self.resources]
+        standings = [[kind, name, row] for (kind, name), row in self.standings.items()]
+        later = [sorted(self.children), self.environments, self.resources, standings]
         return seal(pack([FORMAT, counters, tasks, held, self.timers, requests, names, events, *named, *later]))
 
 
@@ -183,6 +188,7 @@ def contents_of(record: bytes, what: str) -> Contents:
     found.environments = dict(later[2]) if len(later) > 2 else {}
     found.children = {(parent, child) for parent, child in (later[1] if len(later) > 1 else ())}
     found.resources = dict(later[3]) if len(later) > 3 else {}
+    found.standings = {(kind, name): row for kind, name, row in (later[4] if len(later) > 4 else ())}
     found.tallies = {(row[0], row[1]): Tally(*row) for row in tallies}
     return found
 

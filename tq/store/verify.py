@@ -45,6 +45,7 @@ from tq.store.keys import (
     name_key,
     opened,
     ref_of,
+    standing_key,
 )
 from tq.store.lookup import untouched
 from tq.store.retention import remembered
@@ -191,6 +192,7 @@ class _Check:
             ("chores", Chore, lambda chore: U64.pack(chore.id)),
             ("schedules", Schedule, lambda one: U64.pack(one.number)),
             ("resources", Resource, lambda one: one.name.encode()),
+            ("standings", lambda kind, name, _row: (kind, name), lambda one: standing_key(*one)),
         )
         slots: set[bytes] = set()
         for name, kind, key_of in rows:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import msgpack
 
-from tq.context import Cancel, Permanent, Retry, Snooze
+from tq.context import Cancel, Permanent, Retry, ServiceDown, Snooze
 from tq.errors import PayloadError
 from tq.model import MAX_ERROR, brief, duration_ms, safe_text
 
@@ -31,7 +31,7 @@ MAX_LINE = 200
 MAX_CHAIN = 3
 _MACHINERY = frozenset({
     "tq.worker", "tq.worker.calls", "tq.worker.slots", "tq.worker.stopping", "tq.worker.together", "tq.shell",
-    "tq.app", "tq.typed", "tq.middleware", "tq.testing",
+    "tq.app", "tq.typed", "tq.middleware", "tq.testing", "tq.client.guard",
     "asyncio.runners", "asyncio.base_events",
 })  # fmt: skip
 
@@ -125,6 +125,8 @@ def raised(error: BaseException, handler: Handler | None, run: Noting) -> tuple[
 
 def wish(value: Snooze | Cancel) -> tuple[str, Details]:
     """(kind, details) of what a handler asked for, be it returned or raised."""
+    if isinstance(value, ServiceDown):
+        return "snoozed", {"delay_ms": value.after_ms, "error": {"type": "ServiceDown", "message": _clean(str(value), MAX_MESSAGE)}}
     if isinstance(value, Snooze):
         return "snoozed", {"delay_ms": value.after_ms}
     return "stopped", {"error": {"type": "Cancel", "message": _clean(value.why, MAX_MESSAGE)}}

@@ -56,6 +56,14 @@ def test_an_edit_sends_every_change_in_milliseconds(fake: Any, run: Run) -> None
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("verb", ["cancel", "remove", "suspend", "resume", "retry", "edit", "dead retry", "dead purge"])
+def test_what_is_done_to_many_may_be_done_to_one_tenants(fake: Any, run: Run, verb: str) -> None:
+    asked = {"dead retry": "retry", "dead purge": "remove"}.get(verb, verb)
+    fake.verbs[asked] = lambda _: {"count": 2, "some": [1, 2]}
+    assert run(*verb.split(), "--tenant", "acme", "--dry-run", *(["-p", "2"] if verb == "edit" else []))[0] == 0
+    assert fake.asked(asked)[0]["tenant"] == "acme"
+
+
 def test_an_edit_without_a_change_is_a_usage_error(fake: Any, run: Run) -> None:
     code, _, err = run("edit", "1")
     assert code == 2

@@ -26,6 +26,7 @@ NEEDED = {
     "dead retry": [],
     "queue set": ["--weight=2"],
     "resource set": ["2"],
+    "breaker set": ["5 failures"],
     "schedule add": ["--every=9s"],
 }
 
@@ -149,6 +150,7 @@ def test_what_is_no_id_is_refused_before_it_is_sent(fake: Any, run: Run, name: s
         "queue set NONE --weight=2",
         "resource set NONE 2",
         "resource remove NONE",
+        "breaker trip NONE",
         "queue pause \udcff",
         "queue purge NONE",
         "worker drain NONE",
