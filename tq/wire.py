@@ -62,6 +62,7 @@ why        {id}                                   -> {task, reasons: [[word, det
            why: retries, permanent, no_time, once, poison, interrupts (of a failure), ttl, deadline (it has expired); error {type, message}
            draining {}  queue_paused {queue, who, since}  queue_held {queue, rules, why, age_ms: as in ``queues``; no rules: not known yet}
            queue_external {queue, running}  queue_slots_taken {queue, running, slots, needs}
+           limit_reached {limit, scope, of, rate, per_ms, most, running, opens_at (ms; 0: when one of those that run ends)}
            resource_taken {resource, amount, in_use, total, tasks: [ids], of}  resource_short {resource, amount, total}
            kept {resource, queue, id} (for which task; resource "": slots of the workers, nil: of the queue)
            no_worker_knows_type {type}  no_worker_has_type {type, workers}  type_suspected {type, crashes, try_at}  no_workers {}
@@ -144,6 +145,13 @@ resources  {}                                     -> {resources: [{name, amount,
            If a settings file declares some also ``file``, its path, and in their rows ``declared``: the amount set at each start.
 set_resource   {name, amount: 0..1,000,000}       -> {new: bool}       what runs goes on, even if that is more; ``declared`` as above
 remove_resource  {name}                           -> {}                tasks that use it wait until it is there again
+limits     {}                                     -> {limits: [{name, scope, of, rate, per_ms, burst, running, used: [{of, running,
+           tokens: number or nil, reached: bool, opens_at}, ...]}, ...]}   used: by whom, if some run or wait, at most 20
+set_limit  {name, scope, of, rate, per_ms, burst, running}  -> {new: bool}     what is absent stays; what runs goes on, and counts
+           scope: queue, type, tenant or flow; of: which one, of the last two nil: each by itself. At most rate: 0..1,000,000 begin in
+           each per_ms (1000), beside up to burst at once after a rest (what a second brings, 1 at least); running: at most so many
+           run at a time; 0: any number. A hand-out that is given back before it began counts for nothing, a retry counts again.
+remove_limit  {name}                              -> {}                what it held goes on
 events     {limit, before: number}                -> {events: [{number, at, who, what, target, before, after}, ...]}   newest first
            or {limit, after: number}, those above it: oldest first.
            what people and the daemon did; before and after hold what changed. The end of a chore is one: what "chore_done",

@@ -375,6 +375,9 @@ def lines_of(ids: dict[str, list[int]], texts: Sequence[str], rng: random.Random
         ["resource", "set", told_name(word).replace(" ", "") or "x", "3"], ["resource", "set", word, "2"], ["resource", "set", name, word],
         ["resource", "list"], ["resource", "list", "--json"], ["add", "--use", word, "--slots", "2", "--", "true"],
         ["edit", some[1], "--use", word], ["resource", "remove", name], ["resource", "remove", word],
+        ["limit", "set", told_name(word).replace(" ", "") or "x", "--type", word, "--running", "1"], ["limit", "set", name, "--rate", word],
+        ["limit", "set", word, "--tenant", word, "--rate", "1/s"], ["limit", "list"], ["limit", "list", "--json"],
+        ["add", "--flow", word, "--", "true"], ["limit", "remove", name], ["limit", "remove", word],
         ["worker", "list"], ["worker", "scale", "0"], ["worker", "scale", word], ["worker", "drain", name], ["worker", "restart"],
         ["worker", "restart", name],
     ]  # fmt: skip

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tq.store import Chore, Event, Limits, Resource, Schedule, TypeInfo
+from tq.store import Chore, Event, Limit, Limits, Resource, Schedule, TypeInfo
 from tq.store.snapshot import Contents
 
 
@@ -40,6 +40,14 @@ class Recorded:
 
     def drop_resource(self, name: str) -> None:
         self._turn()[0].resources.pop(name, None)
+
+    def put_limit(self, limit: Limit) -> None:
+        mem, now = self._turn()
+        mem.limit({**mem.limits, limit.name: limit}, now)
+
+    def drop_limit(self, name: str) -> None:
+        mem, now = self._turn()
+        mem.limit({other: limit for other, limit in mem.limits.items() if other != name}, now)
 
     def put_chore(self, chore: Chore) -> Chore:
         mem, _ = self._turn()

@@ -45,7 +45,9 @@ from tq.store.keys import (
     name_key,
     opened,
     ref_of,
+    tokens_key,
 )
+from tq.store.limits import Limit
 from tq.store.lookup import untouched
 from tq.store.retention import remembered
 
@@ -191,6 +193,8 @@ class _Check:
             ("chores", Chore, lambda chore: U64.pack(chore.id)),
             ("schedules", Schedule, lambda one: U64.pack(one.number)),
             ("resources", Resource, lambda one: one.name.encode()),
+            ("limits", Limit, lambda one: one.name.encode()),
+            ("tokens", lambda *row: row, tokens_key),
         )
         slots: set[bytes] = set()
         for name, kind, key_of in rows:
