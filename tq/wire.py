@@ -71,6 +71,7 @@ why        {id}                                   -> {task, reasons: [[word, det
            draining {}  queue_paused {queue, who, since}  queue_held {queue, rules, why, age_ms: as in ``queues``; no rules: not known yet}
            queue_external {queue, running}  queue_slots_taken {queue, running, slots, needs}
            breaker {type, state, until, why, probes, rule: as in ``breakers``}  service_down {error}: its last attempt was turned away so
+           limit_reached {limit, scope, of, rate, per_ms, most, running, opens_at (ms; 0: when one of those that run ends)}
            resource_taken {resource, amount, in_use, total, tasks: [ids], of}  resource_short {resource, amount, total}
            kept {resource, queue, id} (for which task; resource "": slots of the workers, nil: of the queue)
            no_worker_knows_type {type}  no_worker_has_type {type, workers}  type_suspected {type, crashes, try_at}  no_workers {}
@@ -173,6 +174,13 @@ enter_breaker    {name, rule, epoch, good}        -> {go: bool, state, epoch, pa
            It is refused on a connection that only reads, though nothing is stored
 report_breaker   {name, epoch, good, bad, pass, text}    -> {state, epoch}    so many calls that began at this epoch have succeeded, and
            after them so many failed; of a probe: neither, if nobody knows. text: what went wrong, at most 200 characters are kept
+limits     {}                                     -> {limits: [{name, scope, of, rate, per_ms, burst, running, used: [{of, running,
+           tokens: number or nil, reached: bool, opens_at}, ...]}, ...]}   used: by whom, if some run or wait, at most 20
+set_limit  {name, scope, of, rate, per_ms, burst, running}  -> {new: bool}     what is absent stays; what runs goes on, and counts
+           scope: queue, type, tenant or flow; of: which one, of the last two nil: each by itself. At most rate: 0..1,000,000 begin in
+           each per_ms (1000), beside up to burst at once after a rest (what a second brings, 1 at least); running: at most so many
+           run at a time; 0: any number. A hand-out that is given back before it began counts for nothing, a retry counts again.
+remove_limit  {name}                              -> {}                what it held goes on
 events     {limit, before: number}                -> {events: [{number, at, who, what, target, before, after}, ...]}   newest first
            or {limit, after: number}, those above it: oldest first.
            what people and the daemon did; before and after hold what changed. The end of a chore is one: what "chore_done",

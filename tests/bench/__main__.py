@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 
-from tests.bench import graphs, life, monitor, outputs, scale, shells, speed, steady
+from tests.bench import flow, graphs, life, monitor, outputs, scale, shells, speed, steady
 from tests.bench.bars import TINY, Bar, Bench, Size
 from tq.bench import machine
 
@@ -23,7 +23,7 @@ BENCHES: dict[str, Bench] = {
     "loaded": scale.loaded, "views": scale.views, "idle": steady.idle, "slots": steady.slots,
     "sleepers": steady.sleepers, "kills": steady.kills, "outputs": outputs.outputs,
     "follow": outputs.follow, "starts": shells.starts, "trues": shells.trues, "retries": life.retries, "million": life.million,
-    "monitor": monitor.monitor, "flood": monitor.flooded, "graph": graphs.graph,
+    "monitor": monitor.monitor, "flood": monitor.flooded, "graph": graphs.graph, "flow": flow.flow,
 }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, fields, replace
+from fractions import Fraction
 from importlib import import_module
 from math import inf
 from pathlib import Path
@@ -37,6 +38,7 @@ from tq.store import (
     Failure,
     Holder,
     KeyRef,
+    Limit,
     Limits,
     Query,
     QueueFull,
@@ -60,6 +62,8 @@ QUEUE = st.sampled_from([POOL, POOL, OUTSIDE])
 NAMED = [KeyRef(kind, type_, name) for kind in ("key", "unique") for type_ in "ab" for name in "xy"]
 NAME = st.sampled_from([None, None, None, "x", "y"])
 NEED = st.sampled_from([(), (), (), (), needs_of(1, {"g": 1}), needs_of(1, {"g": 2}), needs_of(2, {}), needs_of(2, {"g": 1, "h": 1})])
+TENANT = st.sampled_from([None, None, "x", "y"])
+LIMITED = [("queue", POOL), ("queue", OUTSIDE), ("type", "a"), ("tenant", "x"), ("tenant", None), ("flow", None)]
 Key = str | tuple[str]
 """What a task may wait for: a resource, or slots of its queue."""
 VERBS: list[st.SearchStrategy[tuple[str, dict[str, Any]]]] = []
@@ -83,7 +87,7 @@ class Model:
     tasks: dict[int, tuple[Spec, Status]] = field(default_factory=dict)
     last_id: int = 0
     last_seq: int = 0
-    tokens: list[tuple[int, int]] = field(default_factory=list)  # every (id, claim) ever handed out
+    claims: list[tuple[int, int]] = field(default_factory=list)  # every (id, claim) ever handed out
     timers: set[tuple[int, str, int]] = field(default_factory=set)  # (instant, "due", "expire", "forget" or "key", id)
     leases: dict[int, tuple[float, float]] = field(default_factory=dict)  # lapses no sooner, and no later, than
     requests: dict[int, list[int]] = field(default_factory=dict)
@@ -97,6 +101,8 @@ class Model:
     children: set[tuple[int, int]] = field(default_factory=set)  # (parent, blocked task)
     resources: dict[str, int] = field(default_factory=dict)
     over: dict[Key, int] = field(default_factory=dict)  # how many took of something before the one that waits longest for it
+    limits: dict[str, Limit] = field(default_factory=dict)
+    tokens: dict[tuple[str, str], tuple[Fraction, int, int]] = field(default_factory=dict)  # how many; taken when last, and how many then
     shut: frozenset[str] = frozenset()
 
     def copy(self) -> Model:
@@ -113,6 +119,42 @@ class Model:
         """The headers of tasks that run, those that a claim has ``taken`` among them."""
         return [spec.header for spec, status in self.tasks.values() if status.state is State.RUNNING or spec.id in taken]
 
+    def counted(self, header: Header) -> list[tuple[str, str]]:
+        """With whom limits count a task: (limit, of which of its scope)."""
+        names = {"queue": header.queue, "type": header.type, "tenant": header.tenant, "flow": header.flow}
+        found = [(limit.name, names[limit.scope]) for limit in self.limits.values() if limit.of in (None, names[limit.scope])]
+        return [(name, of) for name, of in found if of is not None]
+
+    def left_of(self, counted: tuple[str, str], now: int) -> Fraction:
+        """How many tokens there are, and parts of one."""
+        limit = self.limits[counted[0]]
+        left, at, _ = self.tokens.get(counted, (Fraction(limit.burst), now, 0))
+        return min(left + Fraction((now - at) * limit.rate, limit.per_ms), Fraction(limit.burst))
+
+    def may_begin(self, header: Header, taken: Collection[int], now: int) -> bool:
+        """Whether the limits let a task begin beside those that run and those that were taken."""
+        for counted in self.counted(header):
+            limit = self.limits[counted[0]]
+            others = sum(counted in self.counted(self.tasks[one][0].header) for one in taken)
+            running = sum(counted in self.counted(one) for one in self.running())
+            if (limit.running and running + others >= limit.running) or (limit.rate and self.left_of(counted, now) - others < 1):
+                return False
+        return True
+
+    def begins(self, header: Header, now: int) -> None:
+        for counted in self.counted(header):
+            if self.limits[counted[0]].rate:
+                _, at, count = self.tokens.get(counted, (0, now, 0))
+                self.tokens[counted] = (self.left_of(counted, now) - 1, now, count + 1 if at == now else 1)
+
+    def never_began(self, header: Header, taken_at: int) -> None:
+        """The tokens of a hand-out are there again, but for those that went later meanwhile."""
+        for counted in self.counted(header):
+            if counted in self.tokens:
+                left, at, count = self.tokens[counted]
+                count -= taken_at == at and count > 0
+                self.tokens[counted] = (min(left + 1, Fraction(self.limits[counted[0]].burst - count)) if count else left + 1, at, count)
+
     def in_use(self, running: Collection[Header] | None = None) -> Counter[str]:
         """How much of each resource tasks that run have."""
         used: Counter[str] = Counter()
@@ -121,7 +163,7 @@ class Model:
                 used.update(header.uses)
         return used
 
-    def free(self, line: list[int], taken: Collection[int] = (), *, held: bool = True) -> list[int]:
+    def free(self, line: list[int], taken: Collection[int] = (), *, now: int, held: bool = True) -> list[int]:
         """Those of a line for which there is enough of what they need; ``held`` False: also if its queue were not held."""
         running = self.running(taken)
         used, rooms, found = self.in_use(running), dict[str, float](), []
@@ -133,17 +175,18 @@ class Model:
                 slots = sum(one.slots for one in running if one.queue == queue)
                 rooms[queue] = 0 if info.paused or (held and queue in self.shut) else max(info.slots - slots, 0) if info.slots else inf
             enough = all(amount <= self.resources.get(name, 0) - used[name] for name, amount in header.needs if name)
-            if enough and header.slots <= rooms[queue]:
+            if enough and header.slots <= rooms[queue] and self.may_begin(header, taken, now):
                 found.append(task_id)
         return found
 
-    def waits(self, line: list[int], now: int) -> dict[Key, int]:
+    def waits(self, line: list[int], now: int, taken: Collection[int] = ()) -> dict[Key, int]:
         """Who of those that have waited too long has done so longest, for each thing that it could ever have."""
         found: dict[Key, int] = {}
         for task_id in sorted(line, key=lambda i: self.tasks[i][1].seq):
             header = self.tasks[task_id][0].header
             info = self.queues[header.queue]
             never = any(amount > self.resources.get(name, 0) for name, amount in header.uses.items()) or 0 < info.slots < header.slots
+            never = never or not self.may_begin(header, taken, now)
             if never or not (info.aging_ms and info.aging_share) or now - self.tasks[task_id][1].ready_at <= info.aging_ms:
                 continue
             for key in (*header.uses, *(((info.name,),) if header.slots > 1 and info.slots else ())):
@@ -159,8 +202,8 @@ class Model:
 
     def next(self, line: list[int], queue: str, now: int, taken: list[int]) -> tuple[int, str] | None:
         """Which of a line goes first, and why; it goes from the line to those that are taken. None: none of them may go."""
-        info, waits = self.queues[queue], self.waits(line, now)
-        may_go = [i for i in self.free(line, taken) if not self.is_kept(i, waits)]
+        info, waits = self.queues[queue], self.waits(line, now, taken)
+        may_go = [i for i in self.free(line, taken, now=now) if not self.is_kept(i, waits)]
         if not may_go:
             return None
         first = may_go[0]
@@ -335,6 +378,8 @@ class StoreMachine(RuleBasedStateMachine):
             assert answer is None
             return
         started_at = change.status.started_at
+        if change.event == "released":
+            model.never_began(spec.header, old.started_at)
         model.become(change.id, change.status, change.spec)
         model.children = model.children | {(parent, change.id) for parent in change.waits}
         model.count(change.id, change.event, self.now - started_at)
@@ -377,11 +422,13 @@ class StoreMachine(RuleBasedStateMachine):
         unique=NAME,
         env=st.sampled_from([None] * 8 + ["x", "y"]),
         needs=NEED,
+        tenant=TENANT,
+        flow=TENANT,
     )
     def enqueue(
         self, count: int, level: int, kind: str, queue: str, due_in: int, ttl: int, retries: int, blocked: int, loose: bool, payload: bytes,
         request: int | None, once: bool, key: str | None, unique: str | None, env: str | None,
-        needs: Needs,
+        needs: Needs, tenant: str | None = None, flow: str | None = None,
     ) -> None:  # fmt: skip
         living = [task_id for task_id, (_, status) in self.model.tasks.items() if status.state not in FINAL]
         parents = tuple(living[-blocked:]) if blocked else ()
@@ -392,6 +439,7 @@ class StoreMachine(RuleBasedStateMachine):
         header = Header(
             kind, queue, level, retries, backoff=Backoff("fixed", 10, jitter=False), once=once, parents=parents, key=key, unique=unique,
             extras=extras, environment=environment, parents_any=parents if loose else (), needs=needs, strict=count == 2,
+            tenant=tenant, flow=flow,
         )  # fmt: skip
         due_at, expires_at = self.now + due_in if due_in else 0, self.now + ttl if ttl else 0
         model = self.model
@@ -516,6 +564,26 @@ class StoreMachine(RuleBasedStateMachine):
             self.turn().put_resource(Resource(name, amount))
             self.model.resources[name] = amount
 
+    @verb(
+        4,
+        name=st.sampled_from("lm"),
+        what=st.sampled_from(LIMITED),
+        rate=st.sampled_from([0, 0, 1, 3]),
+        burst=st.sampled_from([1, 2]),
+        running=st.sampled_from([0, 1, 2]),
+        gone=st.sampled_from([False, False, True]),
+    )
+    def limit(self, name: str, what: tuple[str, str | None], rate: int, burst: int, running: int, gone: bool) -> None:
+        """Another limit in the place of one of that name: first that one goes, so that tokens begin anew."""
+        raw, model = self.turn(), self.model
+        if name in model.limits:
+            raw.drop_limit(name)
+            del model.limits[name]
+            model.tokens = {counted: left for counted, left in model.tokens.items() if counted[0] != name}
+        if not gone:
+            model.limits[name] = Limit(name, *what, rate=rate, per_ms=20, burst=burst, running=running)
+            raw.put_limit(model.limits[name])
+
     @verb(2, queues=st.sampled_from([frozenset(), frozenset(), frozenset({POOL}), frozenset({POOL, OUTSIDE, "none"})]))
     def shut(self, queues: frozenset[str]) -> None:
         """In a turn, only more of them."""
@@ -591,7 +659,8 @@ class StoreMachine(RuleBasedStateMachine):
             assert (one.claim, one.attempt, one.crashes, one.failures) == (old.claim + 1, old.attempt, old.crashes, old.failures)
             assert (one.header, one.record) == (spec.header, spec.record())
             model.become(one.id, replace(old, state=State.RUNNING, claim=one.claim, worker="w", started_at=self.now, finished_at=0))
-            model.tokens.append((one.id, one.claim))
+            model.begins(spec.header, self.now)
+            model.claims.append((one.id, one.claim))
             if lease:
                 model.leases[one.id] = (self.now + LEASE_MS, self.now + LEASE_MS)
 
@@ -617,9 +686,9 @@ class StoreMachine(RuleBasedStateMachine):
     @verb(3, picks=st.lists(PICK, min_size=1, max_size=4), output=st.booleans(), result=st.sampled_from([None, b"\x01"]))
     def succeed(self, picks: list[int], output: bool, result: bytes | None) -> None:
         """New and old claims alike: those that are over change nothing."""
-        if not self.model.tokens:
+        if not self.model.claims:
             return
-        tokens = [self.model.tokens[-1 - pick % len(self.model.tokens)] for pick in picks]
+        tokens = [self.model.claims[-1 - pick % len(self.model.claims)] for pick in picks]
         answers = self.turn().succeed([Success(task_id, claim, self.now - 2, self.now, output, result) for task_id, claim in tokens])
         for (task_id, claim), answer in zip(tokens, answers, strict=True):
             assert answer == self.model.holds(task_id, frozenset({State.RUNNING}), claim)
@@ -632,9 +701,9 @@ class StoreMachine(RuleBasedStateMachine):
     @verb(12, pick=PICK, kind=st.sampled_from(ENDS), delay_ms=st.sampled_from([None, 5]), permanent=st.booleans())
     def settle(self, pick: int, kind: str, delay_ms: int | None, permanent: bool) -> None:
         """New and old claims alike."""
-        if not self.model.tokens:
+        if not self.model.claims:
             return
-        task_id, claim = self.model.tokens[-1 - pick % len(self.model.tokens)]
+        task_id, claim = self.model.claims[-1 - pick % len(self.model.claims)]
         if task_id in self.model.tasks:
             outcome = Outcome(kind, error={"type": "E", "message": "no"}, exit_code=pick, delay_ms=delay_ms, permanent=permanent)
             self.apply(replace(settle(Task(*self.model.tasks[task_id]), outcome, self.now, 0.5), claim=claim))
@@ -644,7 +713,7 @@ class StoreMachine(RuleBasedStateMachine):
         """Failures that will be retried, in a batch: of those for which the short way is meant."""
         model = self.model
         details: dict[str, Any] = {"error": {"type": "E", "message": "no"}, "exit_code": exit_code}
-        tokens = list(dict.fromkeys(model.tokens[-1 - pick % len(model.tokens)] for pick in picks if model.tokens))
+        tokens = list(dict.fromkeys(model.claims[-1 - pick % len(model.claims)] for pick in picks if model.claims))
         chosen = []
         for (task_id, claim), run in zip(tokens, self.turn().running([task_id for task_id, _ in tokens]), strict=True):
             assert (run is not None) == model.holds(task_id, frozenset({State.RUNNING}), None)
@@ -665,9 +734,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     @verb(1, pick=PICK)
     def extend(self, pick: int) -> None:
-        if not self.model.tokens:
+        if not self.model.claims:
             return
-        task_id, claim = self.model.tokens[-1 - pick % len(self.model.tokens)]
+        task_id, claim = self.model.claims[-1 - pick % len(self.model.claims)]
         answer = self.turn().extend(task_id, claim, LEASE_MS)
         assert answer == (task_id in self.model.leases and self.model.holds(task_id, frozenset({State.RUNNING}), claim))
         if answer:
@@ -827,8 +896,9 @@ class StoreMachine(RuleBasedStateMachine):
         for queue in (POOL, OUTSIDE):
             found = self.raw.peek(100, None if queue == POOL else queue)
             assert [(one.id, one.why) for one in found] == model.order(queue, self.latest)
-            assert self.raw.would_start(queue) == bool(model.free(model.line(queue), held=False))
-        assert self.raw.ready() == bool(model.free(model.line(POOL)))
+            assert self.raw.would_start(queue) == bool(model.free(model.line(queue), now=self.latest, held=False))
+        assert self.raw.ready() == bool(model.free(model.line(POOL), now=self.latest))
+        assert self.raw.limits() == model.limits
 
     @invariant()
     def what_is_in_use_is_what_tasks_that_run_have(self) -> None:
@@ -839,7 +909,7 @@ class StoreMachine(RuleBasedStateMachine):
         line = [] if model.queues[POOL].paused or POOL in model.shut else model.line(POOL)
         waits = model.waits(line, self.latest)
         assert found.kept == {key: one for key, one in waits.items() if model.over.get(key, 0) >= model.queues[POOL].aging_share - 1}
-        weights = [model.tasks[one][0].header.slots for one in model.free(line)]
+        weights = [model.tasks[one][0].header.slots for one in model.free(line, now=self.latest)]
         assert self.raw.heaviest(frozenset({"a", "b", SHELL})) == max(weights, default=0)
 
     @invariant()

@@ -385,6 +385,9 @@ def lines_of(ids: dict[str, list[int]], texts: Sequence[str], rng: random.Random
         ["workflow", "show", some[0]], ["workflow", "show", word], ["workflow", "show", "@last"], ["workflow", "show", "@last", "--json"],
         ["workflow", "cancel", word], ["workflow", "cancel", "@last"], ["workflow", "retry", word], ["workflow", "retry", "@last"],
         ["add", "--after-failure", some[0], "--on-parent-failure", word, "--", word], ["add", "--after-failure", word, "--", word],
+        ["limit", "set", told_name(word).replace(" ", "") or "x", "--type", word, "--running", "1"], ["limit", "set", name, "--rate", word],
+        ["limit", "set", word, "--tenant", word, "--rate", "1/s"], ["limit", "list"], ["limit", "list", "--json"],
+        ["add", "--flow", word, "--", "true"], ["limit", "remove", name], ["limit", "remove", word],
         ["worker", "list"], ["worker", "scale", "0"], ["worker", "scale", word], ["worker", "drain", name], ["worker", "restart"],
         ["worker", "restart", name],
     ]  # fmt: skip

@@ -7,8 +7,8 @@ Promises: nothing is answered, handed out or published before the commit that ho
 settles come first, then each connection's requests in order, then what is due, a slice of chores, and claims last; a
 request that fails changes nothing and harms no neighbour. One turn is one commit; without changes there is none.
 
-``desk`` is what the verbs share; ``sending consumers control lines reading viewing filters reasons plan resources schedules rules
-attention breakers`` each hold some of them.
+``desk`` is what the verbs share; ``sending consumers control lines reading viewing filters reasons plan resources limits schedules
+rules attention breakers`` each hold some of them.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from tq.broker.control import Control
 from tq.broker.desk import Desk, Hold, Said, Step, Turn, Undone, Verb
 from tq.broker.families import Families
 from tq.broker.filters import Filters
+from tq.broker.limits import Limited
 from tq.broker.lines import Lines
 from tq.broker.plan import Plan
 from tq.broker.reading import Reading
@@ -106,7 +107,7 @@ class Broker:
         self._families = Families(desk)
         self._consumers, self._control, self._reading = Consumers(desk), Control(desk, self._families), Reading(desk)
         sending, self._lines, self._schedules = Sending(desk, self._families), Lines(desk), Schedules(desk)
-        self._resources = Resources(desk)
+        self._resources, limited = Resources(desk), Limited(desk)
         self._breakers = Breakers(desk, self.note)
         lines, schedules = self._lines, self._schedules
         self._reads: dict[str, Verb] = self._reading.reads | self._control.reads | lines.reads | schedules.reads
@@ -115,10 +116,9 @@ class Broker:
         self._reads |= (
             self._resources.reads | Reasons(desk, self._breakers).reads | Plan(desk).reads | self._rules.reads | self._attention.reads
         )
-        self._reads |= Viewing(desk).reads | Filters(desk).reads
+        self._reads |= limited.reads | self._breakers.reads | Viewing(desk).reads | Filters(desk).reads
         self._writes: dict[str, Verb] = sending.writes | self._consumers.writes | self._control.writes | lines.writes | schedules.writes
-        self._writes |= self._resources.writes | self._attention.writes | self._breakers.writes
-        self._reads |= self._breakers.reads
+        self._writes |= limited.writes | self._resources.writes | self._attention.writes | self._breakers.writes
         self.verbs = frozenset(self._reads) | frozenset(self._writes)
 
     @property
@@ -155,7 +155,7 @@ class Broker:
                 waiting[name] = min(waiting[name], max(info.slots - taken.get(name, 0), 0))
         count = sum(waiting.values())
         heaviest = self._store.heaviest(types) if count else 0
-        if not heaviest or (heaviest == 1 and not self._store.resources()):
+        if not heaviest or (heaviest == 1 and not self._store.resources() and not self._store.limits()):
             return count if heaviest else 0
         ahead = [task.spec.header.slots for task in self._store.get([one.id for one in self._store.peek(AHEAD_MOST)]) if task is not None]
         return sum(ahead) if len(ahead) < AHEAD_MOST else max(count, sum(ahead))

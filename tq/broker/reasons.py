@@ -20,7 +20,7 @@ from tq.broker.desk import Desk, Hold, Sight, Turn, Verb
 from tq.broker.resources import USERS_TOLD, users_of
 from tq.errors import NoSuchTask, StoreDamaged
 from tq.model import MAX_CRASHES, MAX_INTERRUPTS, SHELL, Header, State, Task
-from tq.store import InUse, QueueInfo, Tally
+from tq.store import InUse, Limit, QueueInfo, Tally, Used
 from tq.waiting import Request
 
 PEEKED = 500
@@ -164,6 +164,7 @@ class Reasons:
             reasons.append(["queue_external", {"queue": head.queue, "running": running}])
         else:
             reasons += self._workers(head.type, sight)
+        reasons += [["limit_reached", _limit(*one)] for one in store.reached(head)]
         stuck = bool(reasons)
         reasons += self._resources(head, used)
         if info.slots and running + head.slots > info.slots:
@@ -253,6 +254,12 @@ class Reasons:
 
 def _paused(info: QueueInfo) -> Reason:
     return ["queue_paused", {"queue": info.name, "who": info.paused_by or None, "since": info.paused_at}]
+
+
+def _limit(limit: Limit, used: Used) -> dict[str, Any]:
+    """A limit that holds a task, and when it lets the next go."""
+    rule = {"rate": limit.rate, "per_ms": limit.per_ms, "most": limit.running}
+    return {"limit": limit.name, "scope": limit.scope, "of": used.of, **rule, "running": used.running, "opens_at": used.opens_at}
 
 
 def _expires(task: Task) -> list[Reason]:

@@ -16,8 +16,9 @@ from typing import Annotated, Any
 import typer
 
 from tq import __version__
-from tq.cli.options import COMMANDS, DATA_DIR, Command, Option
+from tq.cli.options import COMMANDS
 from tq.cli.perform import perform
+from tq.cli.table import DATA_DIR, Command, Option
 
 EPILOG = (
     "Exit codes: 0 done; the task's own code for run and wait; 1 the task failed; 2 usage; 66 no such task; 69 no daemon; "
@@ -29,6 +30,7 @@ GROUPS = {
     "config": "Settings.",
     "daemon": "Start and stop the daemon.",
     "dead": "Tasks that failed for good.",
+    "limit": "How many tasks begin in a time, and run at a time.",
     "queue": "Queues and their settings.",
     "resource": "Named resources that running tasks share.",
     "schedule": "Tasks and commands that are sent again and again.",

@@ -16,13 +16,14 @@ import os
 import sys
 
 from tq.cli.fast import _Line, _NotThere
-from tq.cli.options import COMMANDS, DATA_DIR
+from tq.cli.options import COMMANDS
+from tq.cli.table import DATA_DIR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-    from tq.cli.options import Command, Option
+    from tq.cli.table import Command, Option
 
 WITHIN_S = 0.3
 """The longest that somebody waits for a daemon at a Tab."""
@@ -213,6 +214,8 @@ def _values(key: str, name: str, data_dir: str | None, typed: str) -> tuple[str,
     if argument == "name_and_rule" or key.startswith("name of breaker "):
         rows = _ask(data_dir, "breakers", {})["breakers"]
         return "words", _plain([(f"type:{row['type']}" if row["type"] else row["name"], row["state"]) for row in rows])
+    if key.startswith("name of limit "):
+        return "words", _plain(_known("limit", data_dir))
     if key.startswith("id of worker "):
         rows = _ask(data_dir, "workers", {})["workers"]
         return "words", _plain([(row["id"], f"{row['state']}, pid {row['pid']}") for row in rows])

@@ -13,8 +13,9 @@ from time import monotonic, time
 from typing import Any
 
 from tq.cli import hot
-from tq.cli.options import Option, a_name, task_ids, task_options
+from tq.cli.options import a_name, task_ids, task_options
 from tq.cli.payloads import json_value, packed, source
+from tq.cli.table import Option
 from tq.client import Client
 from tq.client.acting import READ_WITHIN
 from tq.errors import TqError, UsageError

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, NoReturn
 
-    from tq.cli.options import Command
+    from tq.cli.table import Command
 
 HOT = ("enqueue", "add", "status", "wait", "result", "cancel", "stats")
 ANSWER_WITHIN = 30.0
@@ -25,7 +25,8 @@ ANSWER_WITHIN = 30.0
 
 def parse(argv: Sequence[str]) -> tuple[str, dict[str, Any]] | None:
     """The command and its values, or None if this is for Typer."""
-    from tq.cli.options import COMMANDS, DATA_DIR
+    from tq.cli.options import COMMANDS
+    from tq.cli.table import DATA_DIR
 
     words = list(argv)
     values: dict[str, Any] = {}

@@ -19,7 +19,8 @@ from tq.broker.rules import KEYS as RULE_KEYS
 from tq.broker.rules import WATCHES
 from tq.cli.app import EPILOG, GROUPS
 from tq.cli.hot import put, say
-from tq.cli.options import COMMANDS, DATA_DIR, Command, Option
+from tq.cli.options import COMMANDS
+from tq.cli.table import DATA_DIR, Command, Option
 from tq.config.settings import DAY_MS, OPTIONS
 from tq.config.tables import TABLES
 from tq.errors import UsageError

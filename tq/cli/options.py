@@ -9,6 +9,7 @@ Python client would send for the same value.
 
 from __future__ import annotations
 
+from tq.cli.table import Command, Option
 from tq.errors import NoSuchTask, UsageError
 
 TYPE_CHECKING = False
@@ -20,29 +21,6 @@ if TYPE_CHECKING:
     """``call(verb, arguments, within_s=None)``: sends a request and gives the body of its answer."""
 
 
-class Option:
-    """``kind``: text (one value), many (repeatable), flag (present or not), switch (--x, --no-x or neither)."""
-
-    __slots__ = ("flags", "help", "key", "kind")
-
-    def __init__(self, flags: str, help: str, kind: str = "text", key: str = "") -> None:  # noqa: A002
-        self.flags = flags.split()
-        self.help, self.kind = help, kind
-        self.key = key or self.flags[0][2:].replace("-", "_")
-
-
-class Command:
-    """``argument``: the name of what stands after the options; ``takes``: none, one, optional, any (none or more), some, rest,
-    or named (one, and behind -- a command)."""
-
-    __slots__ = ("argument", "help", "options", "takes")
-
-    def __init__(self, help: str, argument: str = "", takes: str = "none", options: Iterable[Option] = ()) -> None:  # noqa: A002
-        self.help, self.argument, self.takes = help, argument, takes
-        self.options = (DATA_DIR, *options)
-
-
-DATA_DIR = Option("--data-dir", "The directory of the instance (default: TQ_DATA_DIR, else the user's own).")
 JSON = Option("--json", "Print JSON: an object, or one a line where there may be many.", "flag")
 QUEUE = Option("--queue -q", "Queue.")
 TYPE = Option("--type -t", "Type: the name of a handler.")
@@ -87,6 +65,7 @@ TASK = (
     LABEL,
     Option("--meta", "K=V, a note of your own; may be repeated.", "many"),
     TENANT,
+    Option("--flow", "A key that tasks share which go one after another, or so many at a time: see `tq limit set --each flow`."),
     Option("--correlation-id", "The id of what it belongs to in other systems."),
 )
 HOW = (
@@ -123,7 +102,7 @@ _KEYS = {option.key: option for option in TASK}
 ALLOW_UNKNOWN = Option("--allow-unknown", "Accept a type that no worker has named yet.", "flag")
 SENT = tuple(_KEYS[key] for key in (
     "queue", "priority", "ttl", "retries", "backoff", "retry_delay", "max_delay", "timeout", "once", "slots", "use", "label", "meta",
-    "tenant", "correlation_id",
+    "tenant", "flow", "correlation_id",
 ))  # fmt: skip
 """Of TASK, what may be said of every run of a schedule."""
 WHEN = (
@@ -335,6 +314,17 @@ COMMANDS: dict[str, Command] = {
     "breaker remove": Command("Forget its rule; what a program declares holds again.", "name", "one"),
     "breaker reset": Command("Close it now.", "name", "one"),
     "breaker trip": Command("Open it now.", "name", "one", (Option("--for", "So long (default: until it is reset).", key="span"),)),
+    "limit list": Command("Limits, how far each is used, and whom it holds.", options=(JSON,)),
+    "limit set": Command("How many tasks of whom begin in a time and run at a time; what is not named stays as it is.", "name", "one", (
+        Option("--queue -q", "Of this queue."),
+        Option("--type -t", "Of this type."),
+        Option("--tenant", "Of this tenant."),
+        Option("--each", "tenant or flow: of each tenant, or each flow key (`tq add --flow K`), by itself.", key="each_of"),
+        Option("--rate", "At most so many begin: 500/s, 100/m, 1000/h, 5/10s; 0: any number."),
+        Option("--burst", "So many at once after a rest (default: what --rate brings in a second, 1 at least)."),
+        Option("--running", "At most so many run at a time; 0: any number."),
+    )),
+    "limit remove": Command("Forget a limit; those that it held go on.", "name", "one"),
     "suspend": Command("Stop running commands where they stand; their time limits stand still, too.", "ids", "any", (WHERE, QUEUE, *MANY)),
     "resume": Command("Let suspended commands go on.", "ids", "any", (WHERE, QUEUE, *MANY)),
     "schedule add": Command(
@@ -543,6 +533,7 @@ _MEANING: dict[str, tuple[str, Callable[[str, object], Any]]] = {
     "label": ("label", a_name),
     "meta": ("meta", _pairs),
     "tenant": ("tenant", a_name),
+    "flow": ("flow", a_name),
     "correlation_id": ("correlation_id", a_name),
     "allow_unknown": ("allow_unknown", _yes),
     "after": ("after", _ids),

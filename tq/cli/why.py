@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tq.cli.limits import rate_words
 from tq.cli.options import task_ids
 from tq.cli.render import clean, held_words, instant, json_line, plain, seconds
 from tq.client import Client
@@ -43,6 +44,9 @@ WHY = {
     "type_suspected": (
         "the type {type} is held back, since {crashes} runs in a row have killed their workers; one is tried at {try_at}",
         "`tq list 'type:{type} error:WorkerDied'` shows which.",
+    ),
+    "limit_reached": (
+        "limit {limit} ({rule}) of {scope} {of} is reached{until}", "`tq limit set {limit}` changes it, `tq limit list` shows all.",
     ),
     "resource_taken": (
         "it waits for {amount} of resource {resource}: {in_use} of {total} are in use{users}", "`tq resource set {resource} N` gives more.",
@@ -78,7 +82,7 @@ _FOR_GOOD = {
     "ttl": "since it was not done within its time to live",
     "deadline": "since it was not over by its deadline",
 }
-_TIMES = ("due_at", "since", "at", "ends_at", "try_at", "expires_at", "until")
+_TIMES = ("due_at", "since", "at", "ends_at", "try_at", "expires_at", "until", "opens_at")
 
 
 def why(client: Client, values: dict[str, Any]) -> int:
@@ -139,7 +143,12 @@ def _words(row: dict[str, Any], word: str, details: dict[str, Any]) -> tuple[str
     if details.get("needs", 1) > 1:
         too_many = ", more than there are" if details["needs"] > details["slots"] else ""
         known["needed"] = f", and it needs {details['needs']}{too_many}"
-    if word == "resource_taken":
+    if word == "limit_reached":
+        rules = [rate_words(details)] if details["rate"] else []
+        rules += [f"{details['most']} at a time"] if details["most"] else []
+        known |= {"rule": ", ".join(rules), "scope": {"flow": "flow key"}.get(details["scope"], known["scope"])}
+        known["until"] = f" until {known['opens_at']}" if details["opens_at"] else f": {details['running']} of its tasks run"
+    elif word == "resource_taken":
         more = details["of"] - len(details["tasks"])
         some = ", ".join(map(str, details["tasks"])) + (f" and {more} more" if more else "")
         known["users"] = f" by task{'s' if details['of'] > 1 else ''} {some}" if some else ""

@@ -68,6 +68,18 @@ def wire_changes(changes: Mapping[str, Any]) -> Body:
     return found
 
 
+class LimitSettings(TypedDict, total=False):
+    """A limit: ``scope`` ("queue", "type", "tenant" or "flow") and ``of`` which one (of the last two absent: each by itself); at most
+    ``rate`` tasks begin in ``per_ms`` (1000), beside a ``burst`` after a rest; at most ``running`` run at a time; 0: any number."""
+
+    scope: str
+    of: str
+    rate: int
+    per_ms: int
+    burst: int
+    running: int
+
+
 class QueueSettings(TypedDict, total=False):
     """Settings of a queue, as ``tq queue set`` names them. ``paused``: no more of its tasks are handed out.
 

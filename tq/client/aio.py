@@ -28,6 +28,7 @@ from tq.client.acting import (
     READ_WITHIN,
     Act,
     Changes,
+    LimitSettings,
     QueueSettings,
     Which,
     act_args,
@@ -469,6 +470,18 @@ class AsyncClient(AsyncScheduleVerbs, AsyncViewVerbs, AsyncGraphVerbs):
     async def set_resource(self, name: str, amount: int) -> bool:
         """How much there is of a named resource from now on; what runs goes on. Whether it is new."""
         return bool((await self.call("set_resource", {"name": name, "amount": amount}))["new"])
+
+    async def limits(self) -> Sequence[Body]:
+        """Limits: name, scope, of, rate, per_ms, burst, running, used (of whom, running, tokens, reached, opens_at)."""
+        return cast("Sequence[Body]", (await self.call("limits"))["limits"])
+
+    async def set_limit(self, name: str, **rule: Unpack[LimitSettings]) -> bool:
+        """How many tasks of whom may begin in a time, and run at a time; what is absent stays. Whether it is new."""
+        return bool((await self.call("set_limit", {"name": name, **rule}))["new"])
+
+    async def remove_limit(self, name: str) -> None:
+        """What it held goes on."""
+        await self.call("remove_limit", {"name": name})
 
     async def remove_resource(self, name: str) -> None:
         """Tasks that need it wait until it is there again."""

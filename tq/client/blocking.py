@@ -25,6 +25,7 @@ from tq.client.acting import (
     READ_WITHIN,
     Act,
     Changes,
+    LimitSettings,
     QueueSettings,
     Which,
     act_args,
@@ -487,6 +488,18 @@ class Client(ScheduleVerbs, ViewVerbs, GraphVerbs):
     def set_resource(self, name: str, amount: int) -> bool:
         """How much there is of a named resource from now on; what runs goes on. Whether it is new."""
         return bool(self.call("set_resource", {"name": name, "amount": amount})["new"])
+
+    def limits(self) -> Sequence[Body]:
+        """Limits: name, scope, of, rate, per_ms, burst, running, used (of whom, running, tokens, reached, opens_at)."""
+        return cast("Sequence[Body]", (self.call("limits"))["limits"])
+
+    def set_limit(self, name: str, **rule: Unpack[LimitSettings]) -> bool:
+        """How many tasks of whom may begin in a time, and run at a time; what is absent stays. Whether it is new."""
+        return bool((self.call("set_limit", {"name": name, **rule}))["new"])
+
+    def remove_limit(self, name: str) -> None:
+        """What it held goes on."""
+        self.call("remove_limit", {"name": name})
 
     def remove_resource(self, name: str) -> None:
         """Tasks that need it wait until it is there again."""

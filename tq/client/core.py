@@ -114,6 +114,7 @@ class Options(Wishes, total=False):
     """
 
     tenant: str
+    flow: str
     allow_unknown: bool
     extras: Mapping[str, Any]
     retry_for: Duration

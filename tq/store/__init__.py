@@ -17,7 +17,8 @@ Promises, and the conformance suite tests each of them on every store:
    the queue's ``aging_ms``, one claim in ``aging_share`` of that queue is the longest-waiting such head's. Claiming
    never reads past a task it may not take. A task that needs more slots or resources than are free is passed over; but once
    it has waited longer than ``aging_ms``, and longest of those that need one of these things, only ``aging_share`` - 1 others
-   take of that before it: then what becomes free of it is kept for this task.
+   take of that before it: then what becomes free of it is kept for this task. One whose queue, type, tenant or flow key has reached
+   a limit is passed over, and keeps nothing from others, until an end or time lets it go.
 7. Reads see the turn they stand in.
 """
 
@@ -30,6 +31,8 @@ from typing import Any, NamedTuple, Protocol
 from tq.errors import Refused
 from tq.lifecycle import Transition
 from tq.model import Header, State, Task
+from tq.store.limits import Limit as Limit
+from tq.store.limits import Used as Used
 from tq.store.queues import QueueInfo as QueueInfo
 from tq.store.queues import checked as checked
 from tq.store.queues import queue_of as queue_of
@@ -480,6 +483,10 @@ class Store(Protocol):
     def put_standing(self, kind: str, name: str, row: Sequence[Any] | None) -> None:
         """Remember where something stands that a room of the broker keeps: ``row`` is that room's (None: forget it). No NUL in ``kind``."""
 
+    def put_limit(self, limit: Limit) -> None:
+        """It counts from now on, and what runs counts with it. In the place of one of its name and scope what was begun stays begun."""
+
+    def drop_limit(self, name: str) -> None: ...
     def put_chore(self, chore: Chore) -> Chore:
         """Write a chore, or where it stands; one with id 0 gets its id."""
 
@@ -549,6 +556,14 @@ class Store(Protocol):
     def standings(self, kind: str) -> dict[str, Sequence[Any]]:
         """What was put of a kind, by name."""
 
+    def limits(self) -> dict[str, Limit]: ...
+    def limited(self, limit: Limit, most: int) -> list[Used]:
+        """How far a limit is used, of each of its scope of which some run or are ready; ``most`` at the most, those first that have
+        reached it."""
+
+    def reached(self, header: Header) -> list[tuple[Limit, Used]]:
+        """The limits that keep a task of this header from beginning now, and how far each is used."""
+
     def in_use(self, workers: int = 0) -> InUse:
         """``workers``: how many slots the pool's workers have, if they may be kept for a task, too."""
 
@@ -570,4 +585,4 @@ class Store(Protocol):
         """Whether some task is pending in a queue that is open to the pool."""
 
     def next_due(self) -> int | None:
-        """The instant of the first timer, in ms; None if there is none."""
+        """The instant of the first timer, in ms, or that at which a limit lets go what is ready; None if there is none."""

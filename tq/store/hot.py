@@ -164,6 +164,8 @@ class HotPath(Children):
             most = want.limit - len(taken) if len(turns) == 1 else 1
             if pick.most is not None:
                 most = min(most, pick.most)
+            if pick.lane.gates:
+                most = int(min(most, lanes.room(pick.lane)))
             if line.info.slots:
                 most = min(most, line.info.slots - line.running)
             if supply is not None:
@@ -305,7 +307,7 @@ class HotPath(Children):
                 tally = self._tally_for(header)
                 number = self._tally[header.queue, header.type][0]
                 _, done, took = sums.setdefault(number, (tally, [0, 0, 0], {}))
-                special = is_named(header) or bool(header.needs)
+                special = is_named(header) or bool(header.needs) or bool(self._lanes.gates.limits)
                 keep_ms, fixed = self._lanes.line(header.queue).info.keep_ms, SEALED + len(header.packed)
             key = U64.pack(task_id)
             if past is None:

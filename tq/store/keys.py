@@ -122,6 +122,11 @@ def lane_key(row: Sequence[Any]) -> tuple[str, str, str | None, str | None, Need
     return queue, kind, tenant, flow, tuple([(name, amount) for name, amount in needs[0]]) if needs else ()
 
 
+def tokens_key(counted: Sequence[str]) -> bytes:
+    """The key of the tokens of those that a limit counts together: its name, and of which of its scope."""
+    return pack(list(counted[:2]))
+
+
 def name_key(ref: KeyRef) -> bytes | None:
     """The key of a name in ``names``; None if no store takes it (empty, or too long)."""
     head, name = _name_head(ref.kind, ref.type), ref.name

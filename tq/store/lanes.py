@@ -16,7 +16,7 @@ up no turns, and what it took before it left still counts.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from heapq import heapify, heappop, heappush
 from math import inf
 from typing import NamedTuple
@@ -24,6 +24,7 @@ from typing import NamedTuple
 from tq.model import Header, Needs, slots_in
 from tq.store import QueueInfo, Want
 from tq.store import needs as supplies
+from tq.store.gates import Gate, Gates
 from tq.store.needs import Supply, is_free
 
 Head = tuple[int, int]
@@ -38,7 +39,7 @@ LaneKey = tuple[str, str, str | None, str | None, Needs]
 class Lane:
     """One lane: its number in the store and the head of each rung that has tasks, by level (9 - priority)."""
 
-    __slots__ = ("heads", "key", "line", "needs", "number", "slots")
+    __slots__ = ("gates", "heads", "key", "line", "needs", "number", "parked", "slots")
 
     def __init__(self, number: int, key: LaneKey, line: Line) -> None:
         self.number = number
@@ -47,6 +48,8 @@ class Lane:
         self.key = key
         self.line = line
         self.heads: dict[int, Head] = {}
+        self.gates: tuple[Gate, ...] = ()
+        self.parked = False  # a limit of its tenant or flow key is reached: it stands in no heap
 
 
 class Group:
@@ -114,6 +117,8 @@ class Lanes:
         self.used: dict[str, int] = {}
         """What of them is held by tasks that run: see ``needs.hold``."""
         self.over: dict[supplies.Key, int] = {}
+        self.gates = Gates()
+        """The limits there are, and how far they are used."""
         self.given = 0
         """Slots of workers that were given tasks in this turn."""
         self.needy = 0
@@ -134,10 +139,14 @@ class Lanes:
         lane = Lane(number, key, self.line(key[0]))
         self.by_key[key] = self.by_number[number] = lane
         self.last = max(self.last, number)
+        if self.gates.limits:
+            self._gate(lane)
         return lane
 
     def drop(self, lane: Lane) -> None:
         """Forget an empty lane."""
+        for gate in lane.gates:
+            gate.lanes.pop(lane.number, None)
         del self.by_key[lane.key], self.by_number[lane.number]
 
     # -- heads -----------------------------------------------------------------------------------------------------
@@ -153,6 +162,8 @@ class Lanes:
                 line.lanes -= 1
                 if lane.needs:
                     self._no_more_needy(lane)
+                if lane.gates:
+                    self.gates.rests(lane.gates)
             if not line.lanes:
                 del self._busy[line.info.name]
             return
@@ -164,7 +175,14 @@ class Lanes:
             if lane.needs:
                 self.needy += 1
                 line.needy.setdefault(lane.needs, Group()).lanes += 1
+            if lane.gates:
+                self.gates.waits(lane.gates)
         heads[level] = head
+        if not lane.parked:
+            self._push(lane, level, head)
+
+    def _push(self, lane: Lane, level: int, head: Head) -> None:
+        line = lane.line
         heaps = line.needy[lane.needs].heaps if lane.needs else line.heaps
         heap = heaps.setdefault(lane.key[1], {}).setdefault(level, [])
         heappush(heap, (head[0], lane.number))
@@ -183,7 +201,7 @@ class Lanes:
         while heap:
             lane = self.by_number.get(heap[0][1])
             head = None if lane is None else lane.heads.get(level)
-            if head is not None and head[0] == heap[0][0]:
+            if head is not None and head[0] == heap[0][0] and lane is not None and not lane.parked:
                 return heap[0]
             heappop(heap)
         return None
@@ -191,15 +209,18 @@ class Lanes:
     def _tidy(self, heap: Heap, level: int) -> None:
         """Drop all stale entries, and what stands there twice."""
         lanes = {number: self.by_number.get(number) for _, number in heap}
-        heap[:] = {(lane.heads[level][0], number) for number, lane in lanes.items() if lane is not None and level in lane.heads}
+        heap[:] = {
+            (lane.heads[level][0], number) for number, lane in lanes.items() if lane is not None and level in lane.heads and not lane.parked
+        }
         heapify(heap)
 
     def tops(self, heaps: Heaps, types: frozenset[str] | None) -> list[Top]:
-        """The head of each heap, among ``types``; heaps that have none are forgotten."""
+        """The head of each heap, among ``types`` whose limits are not reached; heaps that have none are forgotten."""
         tops: list[Top] = []
         spent: list[tuple[str, int]] = []
+        shut = self.gates.shut
         for name, levels in heaps.items():
-            if types is None or name in types:
+            if (types is None or name in types) and not (shut and ("type", name) in shut):
                 for level, heap in levels.items():
                     top = self._top(heap, level)
                     if top is None:
@@ -214,6 +235,8 @@ class Lanes:
 
     def best(self, line: Line, types: frozenset[str] | None, now: int, supply: Supply | None = None) -> Pick | None:
         """The rung of ``line`` whose head goes first, among ``types`` and those that ``supply`` has enough for; None if there is none."""
+        if self.is_shut(line):
+            return None
         if supply is None:
             tops = self.tops(line.heaps, types)
         else:
@@ -270,8 +293,12 @@ class Lanes:
         if full and not line.full:
             self._comes_back(line)
 
-    def freed(self, header: Header, local: bool) -> None:
-        """A task runs no longer: what it held beside one slot of its queue is free."""
+    def freed(self, header: Header, local: bool, unused_since: int = 0) -> None:
+        """A task runs no longer: what it held beside one slot of its queue is free. ``unused_since``: it was handed out then (ms),
+        and has not begun."""
+        if self.gates.limits:
+            lane = self.by_key.get(header.lane)
+            self._changed(self.gates.ended(self.gates.of(header.lane) if lane is None else lane.gates, unused_since))
         if header.needs:
             supplies.let_go(self.used, header.needs, local)
             if header.slots > 1:
@@ -290,7 +317,7 @@ class Lanes:
     def would_start(self, queue: str) -> bool:
         """Whether a queue has work that could start if it is not held."""
         line = self._busy.get(queue)
-        return line is not None and not (line.info.paused or line.full or (line.needy and self.lacks(line)))
+        return line is not None and not (line.info.paused or line.full or self.lacks(line))
 
     def _with_work(self) -> Collection[Line]:
         """Lines with work that are not held."""
@@ -305,13 +332,21 @@ class Lanes:
     def open_lines(self, queues: frozenset[str] | None) -> list[Line]:
         """Those of them that a claim may take from: a slot free, and enough for some of their tasks."""
         lines = [line for line in self.reach(queues) if not line.full]
-        return [line for line in lines if not self.lacks(line)] if self.needy else lines
+        return [line for line in lines if not self.lacks(line)] if self.needy or self.gates.limits else lines
 
     def lacks(self, line: Line) -> bool:
-        """Whether each of its tasks needs more than is free."""
+        """Whether each of its tasks needs more than is free, or has reached a limit."""
+        if self.gates.limits:
+            return self.is_shut(line) or not (
+                self.tops(line.heaps, None) or any(self.is_free(line, one) and self.tops(line.needy[one].heaps, None) for one in line.needy)
+            )
         if not line.needy or sum(group.lanes for group in line.needy.values()) < line.lanes:
             return False
         return not any(self.is_free(line, needs) for needs in line.needy)
+
+    def is_shut(self, line: Line) -> bool:
+        """Whether a limit of the queue itself is reached."""
+        return bool(self.gates.shut) and ("queue", line.info.name) in self.gates.shut
 
     def is_free(self, line: Line, needs: Needs) -> bool:
         """Whether there is enough for such a task of this line, the workers not looked at."""
@@ -319,17 +354,16 @@ class Lanes:
 
     def supply(self, queues: frozenset[str] | None, want: Want) -> Supply | None:
         """What is left for a claim; None where nobody needs anything. A line that lacks something comes back when it does no more."""
-        if not (self.needy or self.used) and (want.at_once is None or want.at_once <= want.free - self.given):
-            return None
-        for line in self.reach(queues):
+        enough = not (self.needy or self.used) and (want.at_once is None or want.at_once <= want.free - self.given)
+        for line in self.reach(queues) if self.gates.limits or not enough else ():
             if self.lacks(line):
                 self._comes_back(line)
-        return Supply(self.totals, self.used, self.over, want, self.given)
+        return None if enough else Supply(self.totals, self.used, self.over, want, self.given)
 
     def heads(self, lines: Sequence[Line], types: frozenset[str] | None) -> Iterator[supplies.Head]:
         """The heads of lanes of these lines that need something."""
         for line in lines:
-            for needs, group in line.needy.items():
+            for needs, group in line.needy.items() if not self.is_shut(line) else ():
                 for level, seq, number, _ in self.tops(group.heaps, types):
                     yield line.info, needs, seq, self.by_number[number].heads[level][1]
 
@@ -347,6 +381,8 @@ class Lanes:
 
     def took(self, line: Line, pick: Pick, count: int) -> None:
         """``count`` tasks were taken from where ``pick`` pointed to."""
+        if pick.lane.gates:
+            self._changed(self.gates.began(pick.lane.gates, count))
         self._note(line)
         line.passed += count / line.info.weight
         if pick.waits:
@@ -355,7 +391,53 @@ class Lanes:
     def ready(self) -> bool:
         """Whether the pool could take something."""
         lines = self._with_work()
-        return any(not (line.info.paused or line.info.external or line.full or (line.needy and self.lacks(line))) for line in lines)
+        return any(not (line.info.paused or line.info.external or line.full or self.lacks(line)) for line in lines)
+
+    # -- limits ----------------------------------------------------------------------------------------------------
+
+    def limit(self, gates: Gates, running: Iterable[Header]) -> None:
+        """These gates take the place of those there were, while tasks of these headers run."""
+        self.gates = gates
+        for lane in self.by_number.values():
+            self._gate(lane)
+        for header in running:
+            self.runs(header)
+
+    def runs(self, header: Header) -> None:
+        """A task of this header runs, as it did before these limits were seen."""
+        if self.gates.limits:
+            gates = self.gates.of(header.lane)
+            for gate in gates:
+                gate.running += 1
+            self._changed(self.gates.look(gates))
+
+    def room(self, lane: Lane) -> float:
+        """How many tasks of a lane its limits let begin."""
+        return min((gate.room(self.gates.now) for gate in lane.gates), default=inf)
+
+    def _gate(self, lane: Lane) -> None:
+        """Find the limits of a lane, and whether it has reached one."""
+        lane.gates = self.gates.of(lane.key)
+        for gate in lane.gates:
+            if gate.of_lanes:
+                gate.lanes[lane.number] = lane
+        if lane.heads:
+            self.gates.waits(lane.gates)
+        self._changed(self.gates.look(lane.gates))
+        self._park(lane)
+
+    def _changed(self, gates: Iterable[Gate]) -> None:
+        """These have opened or closed: their lanes with them."""
+        for gate in gates:
+            for lane in gate.lanes.values():
+                self._park(lane)
+
+    def _park(self, lane: Lane) -> None:
+        """Take a lane out of the heaps if one of its gates is closed, or put it back."""
+        was, lane.parked = lane.parked, any(not gate.open for gate in lane.gates if gate.of_lanes)
+        if was and not lane.parked:
+            for level, head in lane.heads.items():
+                self._push(lane, level, head)
 
     # -- aborted turns ---------------------------------------------------------------------------------------------
 
@@ -363,8 +445,10 @@ class Lanes:
         if line.info.name not in self._before:
             self._before[line.info.name] = (line.passed, line.passed_over, line.back)
 
-    def begin(self) -> None:
+    def begin(self, now: int) -> None:
         """A turn begins: from here on ``follow`` goes back to."""
+        if self.gates.limits:
+            self._changed(self.gates.begin(now))
         self._before.clear()
         self._over_before = dict(self.over) if self.over else {}
         self.given = 0

@@ -86,7 +86,7 @@ class LmdbStore(Loading):
 
     def begin(self, now: int) -> None:
         self._now = now
-        self._lanes.begin()
+        self._lanes.begin(now)
         try:
             self._txn = self._env.begin(write=True)
         except lmdb.Error as e:
@@ -106,6 +106,8 @@ class LmdbStore(Loading):
             txn.put(COUNTED, counters_record(self._id, self._seq, self._batch, self._chore), db=db["tallies"])
             if len(self._empty) > EMPTY_LANES_KEPT:
                 self._drop_lanes()
+            for counted, bucket in self._lanes.gates.changes(len(self._lanes.by_key)):
+                self._store_tokens(counted, bucket)
             self._read_next_timer(txn)
             self._room.end(txn)
             txn.commit()
@@ -223,7 +225,7 @@ class LmdbStore(Loading):
         else:
             if not self._rename(task, spec, new):
                 return None
-            self._leave(task, old)
+            self._leave(task, old, unused=one.event == "released")
             if one.spec is not None:
                 self._respecify(task.spec, spec)
             if one.parent or (old.waits and not new.waits):
@@ -258,8 +260,8 @@ class LmdbStore(Loading):
             if now.expires_at:
                 self._txn.put(TIMER.pack(now.expires_at, EXPIRE, now.id), b"", db=self._db["timers"])
 
-    def _leave(self, task: Task, old: Status) -> None:
-        """Take a task out of the index of its state."""
+    def _leave(self, task: Task, old: Status, *, unused: bool = False) -> None:
+        """Take a task out of the index of its state; ``unused``: it was handed out and has not begun."""
         txn, db, header = self._txn, self._db, task.spec.header
         if old.state is _PENDING:
             lane, level = self._lane(header), 9 - header.priority
@@ -271,7 +273,7 @@ class LmdbStore(Loading):
         elif old.state is _RUNNING:
             batch = self._running.pop(task.id)[1]
             self._leases.drop(task.id)
-            self._lanes.freed(header, local=not batch.lease_ms)
+            self._lanes.freed(header, local=not batch.lease_ms, unused_since=batch.claimed_at if unused else 0)
             self._lanes.ended(self._lanes.line(header.queue), 1)
             batch.left -= 1
             if not batch.left:

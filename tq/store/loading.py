@@ -23,6 +23,7 @@ from tq.store.files import COPIED, unreadable
 from tq.store.keys import COUNTED, MALFORMED, PAIR, READY, RUNG, TIMER, U32, U64, Batch, Run, counters_of, lane_key, opened
 from tq.store.lanes import Lane, Lanes
 from tq.store.leases import Leases
+from tq.store.limits import Limit
 from tq.store.needs import hold
 
 _log = logging.getLogger("tq.store")
@@ -85,6 +86,7 @@ class Loading(Again):
             for _, value in txn.cursor(self._db["standings"]):
                 kind, name, row = opened(value, "a standing")
                 self._standings[kind, name] = row
+            self._load_limits(txn)
             for _, value in txn.cursor(self._db["types"]):
                 info = TypeInfo(*opened(value, "a type"))
                 self._types[info.name] = info
@@ -113,6 +115,17 @@ class Loading(Again):
             self._load_parents(txn)
             self._read_next_timer(txn)
 
+    def _load_limits(self, txn: Any) -> None:
+        gates = self._lanes.gates
+        gates.now = self._now
+        for _, value in txn.cursor(self._db["limits"]):
+            limit = Limit(*opened(value, "a limit"))
+            gates.limits[limit.name] = limit
+        for _, value in txn.cursor(self._db["tokens"]):
+            name, of, *bucket = opened(value, "tokens")
+            if name in gates.limits:
+                gates.add(gates.limits[name], of, (bucket[0], bucket[1], bucket[2]))
+
     def _load_batch(self, txn: Any, number: int, row: list[Any]) -> None:
         worker, claimed_at, lease_ms, ids, claims = row
         batch = Batch(number, worker, claimed_at, lease_ms)
@@ -130,6 +143,7 @@ class Loading(Again):
             batch.left += 1
             self._lanes.line(spec.header.queue).running += spec.header.slots
             hold(self._lanes.used, spec.header.needs, local=not lease_ms)
+            self._lanes.runs(spec.header)
             seq = past[2] if past else spec.seq
             self._running[task_id] = (claim, batch, seq, len(spec.payload), past, spec.header, bool(spec.expires_at))
             if lease_ms:

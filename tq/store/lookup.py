@@ -12,6 +12,7 @@ import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from heapq import nsmallest
 from itertools import islice
 from pathlib import Path
 from struct import unpack
@@ -43,6 +44,7 @@ from tq.store.files import Dbs, unreadable
 from tq.store.keys import DUE, MALFORMED, PAIR, PAST, READY, TIMER, U64, Run
 from tq.store.lanes import Lanes, joined
 from tq.store.leases import Leases
+from tq.store.limits import Allowance, Limit, Used
 from tq.store.names import Names
 from tq.store.needs import WORKERS, Supply
 from tq.store.order import Order, claimable, listed
@@ -309,11 +311,10 @@ class Lookup:
         lanes, named = self._lanes, None if queue is None else frozenset({queue})
         lines = lanes.open_lines(named)
         turns = claimable(lines, joined(lines))
-        if lanes.needy:
-            supply = Supply(lanes.totals, dict(lanes.used), dict(lanes.over), None)
-            order = Order(self._db, turns, lanes.by_key.values(), self._now, supply, lanes.reach(named))
-        else:
-            order = Order(self._db, turns, lanes.by_key.values(), self._now)
+        allowance = self._allowance() if lanes.gates.limits else None
+        supply = Supply(lanes.totals, dict(lanes.used), dict(lanes.over), None) if lanes.needy else None
+        others = lanes.reach(named) if supply is not None else ()
+        order = Order(self._db, turns, lanes.by_key.values(), self._now, supply, others, allowance)
         with self._view() as txn:
             return [Peeked(task_id, why) for task_id, why in order.explain(txn, limit)]
 
@@ -355,6 +356,8 @@ class Lookup:
     def heaviest(self, types: Collection[str]) -> int:
         lanes, slots = self._lanes, 0
         for line in lanes.reach(None):
+            if lanes.is_shut(line):
+                continue
             some = 1 if any(lanes.tops(line.heaps, frozenset(types))) and line.left >= 1 else 0
             found = [
                 slots_in(needs)
@@ -451,11 +454,24 @@ class Lookup:
     def ready(self) -> bool:
         return self._lanes.ready()
 
+    def limits(self) -> dict[str, Limit]:
+        return dict(self._lanes.gates.limits)
+
+    def limited(self, limit: Limit, most: int) -> list[Used]:
+        found = [gate for gate in self._lanes.gates if gate.limit == limit and (gate.busy or gate.running)]
+        some = nsmallest(most, found, key=lambda gate: (gate.open, gate.counted))
+        return [self._allowance().used(gate.counted) for gate in some]
+
+    def reached(self, header: Header) -> list[tuple[Limit, Used]]:
+        return self._allowance().reached(header.lane) if self._lanes.gates.limits else []
+
+    def _allowance(self) -> Allowance:
+        gates = self._lanes.gates
+        return Allowance(gates.limits, gates.running, gates.bucket, self._now)
+
     def next_due(self) -> int | None:
-        lease = self._leases.next
-        if lease is None or self._next_timer is None:
-            return lease if self._next_timer is None else self._next_timer
-        return min(lease, self._next_timer)
+        instants = (self._leases.next, self._next_timer, self._lanes.gates.next())
+        return min((at for at in instants if at is not None), default=None)
 
 
 def untouched(spec: Spec) -> Status:

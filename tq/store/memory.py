@@ -43,6 +43,7 @@ from tq.store import (
     checked,
     places_filled,
 )
+from tq.store.limits import FULL
 from tq.store.recorded import Recorded
 from tq.store.sharing import Ahead, Commands, Stock, in_order, joined, order
 from tq.store.snapshot import Contents, Owner, contents_of, copied, write
@@ -94,6 +95,8 @@ class MemoryStore(Recorded, Ahead, Stock, Commands):
     def begin(self, now: int) -> None:
         if self._now is not None:
             raise StoreError("expected a commit or an abort of the turn before, got a second begin. End the first turn.")
+        if now < self._latest or self._restarted:
+            self._contents.put_back(now)
         self._now = self._latest = now
         self._contents.given = 0
         if self._restarted and self._contents.held:  # nobody could extend a lease while nobody was there
@@ -229,7 +232,7 @@ class MemoryStore(Recorded, Ahead, Stock, Commands):
         taken: list[int] = []
         cost = 0.0
         for queue in self._within(want.queues):
-            if mem.lacks(queue):
+            if mem.lacks(queue, now):
                 self._comes_back(queue)
         queues = self._open(want.queues)
         mem.turns |= joined(mem, queues)
@@ -248,6 +251,8 @@ class MemoryStore(Recorded, Ahead, Stock, Commands):
             spec, old = mem.specs[task_id], mem.statuses[task_id]
             new = replace(old, state=State.RUNNING, claim=old.claim + 1, worker=want.worker, started_at=now, finished_at=0)
             self._move(spec, new)
+            for name, of in mem.counted(spec.header):
+                mem.tokens[name, of] = mem.limits[name].taken(mem.tokens.get((name, of), FULL), 1, now)
             self._hold(Held(task_id, new.claim, want.worker, now, want.lease_ms), want.lease_ms)
             claimed.append(Claimed(task_id, new.claim, new.attempt, new.crashes, spec.header, spec.record(), new.failures))
         return claimed
@@ -342,6 +347,8 @@ class MemoryStore(Recorded, Ahead, Stock, Commands):
         elif new.state is State.PENDING and not new.seq:
             mem.last_seq += 1
             new = replace(new, seq=mem.last_seq)
+        for name, of in mem.counted(spec.header) if change.event == "released" else ():
+            mem.tokens[name, of] = mem.limits[name].given_back(mem.tokens.get((name, of), FULL), mem.held[change.id][0].claimed_at)
         if spec.expires_at != mem.specs[change.id].expires_at:
             _without(mem.timers, (mem.specs[change.id].expires_at, "expire", change.id))
         self._move(spec, new)
@@ -541,8 +548,12 @@ class MemoryStore(Recorded, Ahead, Stock, Commands):
         return bool(self._open(None))
 
     def next_due(self) -> int | None:
-        timers = self._contents.timers
-        return timers[0][0] if timers else None
+        mem = self._contents
+        instants = [at for at, *_ in mem.timers[:1]]
+        if (allowance := mem.allowance(self._latest)) is not None:
+            ready = [spec.header.lane for spec in mem.specs.values() if mem.statuses[spec.id].state is State.PENDING]
+            instants += [at for lane in ready for at in allowance.wakes_at(lane)]
+        return min(instants, default=None)
 
 
 def _matches(query: Query, task: Task) -> bool:

@@ -20,6 +20,7 @@ from tq.store import QueueInfo
 from tq.store.files import Dbs
 from tq.store.keys import PAIR, READY, RUNG
 from tq.store.lanes import Lane, Line
+from tq.store.limits import Allowance
 from tq.store.needs import Head, Supply
 
 Entry = tuple[int, int, int]
@@ -73,19 +74,23 @@ class Order:
     """Ids in the order of claims. Each ``take`` goes on where the last one ended.
 
     ``supply``: what is left of what tasks need, None: that does not matter. Something of it may also be kept for tasks of ``others``,
-    lines whose turn it is not.
+    lines whose turn it is not. ``allowance``: what the limits allow, None: whatever there is; a lane that has used it up is left out.
     """
 
     def __init__(
-        self, dbs: Dbs, turns: list[Turns], lanes: Iterable[Lane], now: int, supply: Supply | None = None, others: Iterable[Line] = ()
-    ) -> None:
+        self, dbs: Dbs, turns: list[Turns], lanes: Iterable[Lane], now: int, supply: Supply | None = None, others: Iterable[Line] = (),
+        allowance: Allowance | None = None,
+    ) -> None:  # fmt: skip
         self._dbs = dbs
         self._now = now
         self._supply = supply
+        self._allowance = allowance
+        self._keys = {} if allowance is None else {lane.number: lane.key for lane in lanes}
         by_name = {line.info.name: Turns(line.info, line.passed) for line in others} | {one.name: one for one in turns}
         for lane in lanes:
             one = by_name.get(lane.line.info.name)
-            for level, (seq, ready_at) in lane.heads.items() if one is not None else ():
+            left_out = one is None or (allowance is not None and lane.parked)
+            for level, (seq, ready_at) in lane.heads.items() if not left_out else ():
                 rung = (level, lane.needs if supply is not None else ())
                 by_name[lane.line.info.name].rungs.setdefault(rung, []).append((seq, lane.number, ready_at))
         self._all = list(by_name.values())
@@ -104,6 +109,9 @@ class Order:
         supply = self._supply
         found: list[tuple[int, str]] = []
         while self._turns and len(found) < count:
+            if self._allowance is not None:
+                for one in self._all:
+                    self._refresh(cursor, one)
             if supply is not None:
                 supply.look(self._waiting(), self._now)
             turn = min(self._turns, key=lambda one: (one.passed, one.name)) if len(self._turns) > 1 else self._turns[0]
@@ -114,7 +122,9 @@ class Order:
                 continue
             rung, aged = turn.next_rung(rungs, self._now)
             higher = any(level < rung[0] for other in self._turns if other is not turn for level, _ in self._may_go(other))
-            seq = turn.rungs[rung][0][0]
+            seq, number, _ = turn.rungs[rung][0]
+            if self._allowance is not None:
+                self._allowance.take(self._keys[number])
             task_id = self._take_one(cursor, turn, rung)
             found.append((task_id, "aged" if aged else "share" if higher else "priority"))
             turn.passed += 1 / turn.info.weight
@@ -144,7 +154,7 @@ class Order:
         """Make the first of each rung that may be chosen one that is still there."""
         while turn.rungs and not self._is_there(cursor, turn, min(turn.rungs)):
             pass
-        for rung in sorted(turn.rungs)[1:] if turn.aging_ms else ():
+        for rung in sorted(turn.rungs)[1:] if turn.aging_ms or self._allowance is not None else ():
             self._is_there(cursor, turn, rung)
 
     def _is_there(self, cursor: Any, turn: Turns, rung: Rung) -> bool:
@@ -152,6 +162,9 @@ class Order:
         heap = turn.rungs[rung]
         while heap:
             seq, number, _ = heap[0]
+            if self._allowance is not None and self._allowance.room(self._keys[number]) < 1:
+                heappop(heap)
+                continue
             if cursor.set_key(READY.pack(number, rung[0], seq)):
                 return True
             heappop(heap)

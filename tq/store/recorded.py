@@ -15,7 +15,7 @@ from typing import Any
 
 from tq.errors import UsageError
 from tq.model import MAX_NAME, is_name
-from tq.store import Chore, Event, Limits, Loan, Resource, Schedule, TypeInfo
+from tq.store import Chore, Event, Limit, Limits, Loan, Resource, Schedule, TypeInfo
 from tq.store.snapshot import Contents, Owner
 
 
@@ -51,6 +51,14 @@ class Recorded:
             mem.standings.pop((kind, name), None)
         else:
             mem.standings[kind, name] = row
+
+    def put_limit(self, limit: Limit) -> None:
+        mem, now = self._turn()
+        mem.limit({**mem.limits, limit.name: limit}, now)
+
+    def drop_limit(self, name: str) -> None:
+        mem, now = self._turn()
+        mem.limit({other: limit for other, limit in mem.limits.items() if other != name}, now)
 
     def put_chore(self, chore: Chore) -> Chore:
         mem, _ = self._turn()

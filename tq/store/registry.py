@@ -15,7 +15,8 @@ from itertools import islice
 from typing import Any
 
 from tq.store import SCAN_MOST, Chore, Event, Loan, QueueInfo, Resource, Schedule, TypeInfo, checked
-from tq.store.keys import SLOT, TIMER, U64, opened, sealed, standing_key
+from tq.store.keys import SLOT, TIMER, U64, opened, sealed, standing_key, tokens_key
+from tq.store.limits import Bucket, Counted, Limit
 from tq.store.lookup import Lookup
 from tq.store.room import guarded
 
@@ -54,6 +55,29 @@ class Registry(Lookup):
         else:
             self._standings[kind, name] = row
             self._txn.put(key, sealed([kind, name, row]), db=self._db["standings"])
+
+    def put_limit(self, limit: Limit) -> None:
+        self._relimit({**self._lanes.gates.limits, limit.name: limit})
+        self._txn.put(limit.name.encode(), sealed(limit.row()), db=self._db["limits"])
+
+    def drop_limit(self, name: str) -> None:
+        self._relimit({other: limit for other, limit in self._lanes.gates.limits.items() if other != name})
+        self._txn.delete(name.encode(), db=self._db["limits"])
+
+    def _relimit(self, limits: dict[str, Limit]) -> None:
+        """These are the limits from now on. Every lane is looked at."""
+        gates, gone = self._lanes.gates.replaced(limits)
+        gates.now = self._now
+        for counted in gone:
+            self._store_tokens(counted, None)
+        self._lanes.limit(gates, [header for *_, header, _ in self._running.values()] if limits else ())
+
+    def _store_tokens(self, counted: Counted, bucket: Bucket | None) -> None:
+        key = tokens_key(counted)
+        if bucket is None:
+            self._txn.delete(key, db=self._db["tokens"])
+        else:
+            self._txn.put(key, sealed([*counted, *bucket]), db=self._db["tokens"])
 
     def put_chore(self, chore: Chore) -> Chore:
         if not chore.id:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from tq.model import Needs, State, environment_key, input_of, pack, slots_in, unpack
-from tq.store import InUse, Peeked, Query, QueueInfo, Want
+from tq.model import Header, Needs, State, environment_key, input_of, pack, slots_in, unpack
+from tq.store import InUse, Limit, Peeked, Query, QueueInfo, Used, Want
+from tq.store.limits import Allowance
 from tq.store.needs import WORKERS, Head, Key, Supply, is_free
 from tq.store.snapshot import Contents, Turn
 
@@ -40,6 +41,14 @@ class Going:
         return {
             rung: head for rung, head in self.heads.items() if supply.allows(self.info.name, self.left, rung[1], head[0] if rung[1] else 0)
         }
+
+    def leave_out(self, mem: Contents, allowance: Allowance) -> None:
+        """Those that have reached a limit, which opens no more while these claims go on."""
+        for rung, head in list(self.heads.items()):
+            allowed = (one for one in (head, *self.behind[rung]) if allowance.room(mem.specs[one[1]].header.lane) >= 1)
+            del self.heads[rung]
+            for first in islice(allowed, 1):
+                self.heads[rung], self.behind[rung] = first, allowed
 
     def choose(self, mem: Contents, heads: dict[Rung, tuple[int, int]], now: int) -> tuple[Rung, bool]:
         """The rung of the next task, and whether because it has aged."""
@@ -84,7 +93,7 @@ def order(
     """
     going: dict[str, Going] = {}
     supply = Supply(mem.resources, mem.used(), dict(mem.over), want, mem.given) if most is None else None
-    over = mem.over
+    over, allowance = mem.over, mem.allowance(now) if most is None else None
     for name, turn in joined(mem, queues).items():
         left = mem.slots_left(name) if most is None else most
         going[name] = Going(mem.queue(name), turn, left, {}, {})
@@ -93,8 +102,11 @@ def order(
             going[name].behind[rung] = iter(behind)
     taken: set[int] = set()
     while going:
+        if allowance is not None:
+            for one in going.values():
+                one.leave_out(mem, allowance)
         if supply is not None:
-            supply.look(_waiting(mem, reach, types, taken), now)
+            supply.look(_waiting(mem, reach, types, taken, allowance), now)
         name = min(going, key=lambda queue: (going[queue].turn.passed, queue))
         one = going[name]
         if not (heads := one.may_go(supply)):
@@ -109,6 +121,8 @@ def order(
         slots = slots_in(rung[1])
         one.left -= slots if most is None else 1
         taken.add(task_id)
+        if allowance is not None:
+            allowance.take(mem.specs[task_id].header.lane)
         if supply is not None:
             supply.take(name, rung[1], seq, 1)
             over = supply.over
@@ -130,12 +144,14 @@ def _rungs(mem: Contents, queue: str, types: frozenset[str] | None) -> dict[Rung
     return found
 
 
-def _waiting(mem: Contents, queues: Sequence[str], types: frozenset[str] | None, taken: Collection[int] = ()) -> Iterator[Head]:
-    """The ready tasks of these queues that need something, but for those that are taken."""
+def _waiting(
+    mem: Contents, queues: Sequence[str], types: frozenset[str] | None, taken: Collection[int] = (), allowance: Allowance | None = None
+) -> Iterator[Head]:
+    """The ready tasks of these queues that need something, but for those that are taken or have reached a limit."""
     for name in queues if mem.needy else ():
         for (_, needs), tasks in _rungs(mem, name, types).items():
             for seq, task_id in tasks if needs else ():
-                if task_id not in taken:
+                if task_id not in taken and (allowance is None or allowance.room(mem.specs[task_id].header.lane) >= 1):
                     yield mem.queue(name), needs, seq, mem.statuses[task_id].ready_at
 
 
@@ -175,7 +191,7 @@ class Ahead:
 
     def would_start(self, queue: str) -> bool:
         mem = self._contents
-        return any(mem.ready.get(queue, {}).values()) and not (mem.queue(queue).paused or mem.full(queue) or mem.lacks(queue))
+        return any(mem.ready.get(queue, {}).values()) and not (mem.queue(queue).paused or mem.full(queue) or mem.lacks(queue, self._latest))
 
     def _within(self, queues: frozenset[str] | None) -> list[str]:
         """The queues with work that a claim for ``queues`` looks at."""
@@ -187,7 +203,7 @@ class Ahead:
     def _open(self, queues: frozenset[str] | None) -> list[str]:
         """Those of them that it may take from."""
         mem = self._contents
-        return [name for name in self._within(queues) if not (mem.full(name) or mem.lacks(name))]
+        return [name for name in self._within(queues) if not (mem.full(name) or mem.lacks(name, self._latest))]
 
     def peek(self, limit: int, queue: str | None = None) -> list[Peeked]:
         named = None if queue is None else frozenset({queue})
@@ -227,6 +243,20 @@ class Stock:
     def standings(self, kind: str) -> dict[str, Sequence[Any]]:
         return {name: row for (of, name), row in self._contents.standings.items() if of == kind}
 
+    def limits(self) -> dict[str, Limit]:
+        return dict(self._contents.limits)
+
+    def limited(self, limit: Limit, most: int) -> list[Used]:
+        mem, allowance = self._contents, self._contents.allowance(self._latest)
+        headers = [mem.specs[one].header for one, status in mem.statuses.items() if status.state in (State.PENDING, State.RUNNING)]
+        there = {counted for header in headers for counted in mem.counted(header) if counted[0] == limit.name}
+        used = [] if allowance is None else [allowance.used(counted) for counted in there]
+        return sorted(used, key=lambda one: (not one.reached, one.of))[:most]
+
+    def reached(self, header: Header) -> list[tuple[Limit, Used]]:
+        allowance = self._contents.allowance(self._latest)
+        return [] if allowance is None else allowance.reached(header.lane)
+
     def resources(self) -> dict[str, int]:
         return dict(self._contents.resources)
 
@@ -235,14 +265,17 @@ class Stock:
         used = mem.used()
         queues = {mem.specs[task_id].header.queue for task_id in mem.held}
         supply = Supply(mem.resources, used, mem.over, Want("", 0, at_once=1, slots=workers) if workers else None)
-        supply.look(_waiting(mem, self._within(None), None), self._latest)
+        supply.look(_waiting(mem, self._within(None), None, (), mem.allowance(self._latest)), self._latest)
         ids = {status.seq: task_id for task_id, status in mem.statuses.items() if status.state is State.PENDING}
         beside = used.pop(WORKERS, 0)
         return InUse(used, {name: mem.slots_taken(name) for name in queues}, beside, {key: ids[seq] for key, seq in supply.kept().items()})
 
     def heaviest(self, types: Collection[str]) -> int:
         mem, used = self._contents, self._contents.used()
-        found = {(name, needs) for name in self._within(None) for _, needs in _rungs(mem, name, frozenset(types))}
+        allowance, found = mem.allowance(self._latest), set[tuple[str, Needs]]()
+        for name in self._within(None):
+            lanes = {mem.specs[task_id].header.lane for tasks in mem.ready[name].values() for _, task_id in tasks}
+            found |= {(name, lane[4]) for lane in lanes if lane[1] in types and (allowance is None or allowance.room(lane) >= 1)}
         return max((slots_in(needs) for name, needs in found if is_free(needs, mem.slots_left(name), mem.resources, used)), default=0)
 
 

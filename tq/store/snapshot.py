@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from bisect import insort
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
@@ -19,7 +20,8 @@ from typing import Any
 
 from tq.errors import StoreError, StoreTooNew
 from tq.model import Header, Spec, State, Status, environment_key, input_of, pack, seal, spec_of, status_of, unpack, unseal
-from tq.store import Chore, Event, Held, KeyRef, QueueInfo, Schedule, Tally, TypeInfo, queue_of
+from tq.store import Chore, Event, Held, KeyRef, Limit, QueueInfo, Schedule, Tally, TypeInfo, queue_of
+from tq.store.limits import FULL, Allowance, Bucket, Counted
 from tq.store.needs import Key, hold, is_free
 
 FORMAT = 1
@@ -75,6 +77,8 @@ class Contents:
     children: set[tuple[int, int]] = field(default_factory=set)  # (parent, blocked task that waits for it)
     resources: dict[str, int] = field(default_factory=dict)  # how much there is, by name
     standings: dict[tuple[str, str], Sequence[Any]] = field(default_factory=dict)  # by kind and name
+    limits: dict[str, Limit] = field(default_factory=dict)
+    tokens: dict[Counted, Bucket] = field(default_factory=dict)
     over: dict[Key, int] = field(default_factory=dict)  # see needs.py; not in a snapshot
     needy: bool = False  # whether any task that was ready ever needed something: else nobody need look; not in a snapshot
     given: int = 0  # slots of workers that were given tasks in this turn; not in a snapshot
@@ -87,7 +91,7 @@ class Contents:
             requests=dict(self.requests), tallies={key: copied(tally) for key, tally in self.tallies.items()},
             names=dict(self.names), events=list(self.events), schedules=dict(self.schedules), children=set(self.children),
             environments=dict(self.environments), freed=list(self.freed), resources=dict(self.resources),
-            standings=dict(self.standings), over=dict(self.over),
+            standings=dict(self.standings), over=dict(self.over), limits=dict(self.limits), tokens=dict(self.tokens),
         )  # fmt: skip
 
     def queue(self, name: str) -> QueueInfo:
@@ -110,13 +114,43 @@ class Contents:
             hold(used, self.specs[held.id].header.needs, local=not held.lease_ms)
         return used
 
-    def lacks(self, queue: str) -> bool:
-        """Whether each ready task of a queue needs more than is free."""
-        if not self.needy:
+    def lacks(self, queue: str, now: int) -> bool:
+        """Whether each ready task of a queue needs more than is free, or has reached a limit."""
+        allowance = self.allowance(now)
+        if not self.needy and allowance is None:
             return False
         left, used = self.slots_left(queue), self.used()
-        needs = {self.specs[task_id].header.needs for rung in self.ready[queue].values() for _, task_id in rung}
-        return bool(needs) and all(one and not is_free(one, left, self.resources, used) for one in needs)
+        lanes = {self.specs[task_id].header.lane for rung in self.ready[queue].values() for _, task_id in rung}
+        needs = {lane[4] for lane in lanes if allowance is None or allowance.room(lane) >= 1}
+        return bool(lanes) and all(one and not is_free(one, left, self.resources, used) for one in needs)
+
+    def allowance(self, now: int) -> Allowance | None:
+        """What the limits allow; None: there are none."""
+        if not self.limits:
+            return None
+        return Allowance(self.limits, self.running().__getitem__, lambda counted: self.tokens.get(counted, FULL), now)
+
+    def running(self) -> Counter[Counted]:
+        """How many tasks run of those that a limit counts together."""
+        return Counter(one for task_id in self.held for one in self.counted(self.specs[task_id].header))
+
+    def counted(self, header: Header) -> list[Counted]:
+        """With whom the limits count a task."""
+        found = [(name, limit.counts(header.lane)) for name, limit in self.limits.items()]
+        return [(name, of) for name, of in found if of is not None]
+
+    def put_back(self, now: int) -> None:
+        """The clock may have been put back: no tokens are missing for longer than they can be."""
+        self.tokens = {(name, of): self.limits[name].sound(bucket, now) for (name, of), bucket in self.tokens.items()}
+
+    def limit(self, limits: dict[str, Limit], now: int) -> None:
+        """These are the limits from now on; of those that only changed, what was taken stays taken."""
+        tokens: dict[Counted, Bucket] = {}
+        for (name, of), bucket in self.tokens.items():
+            old, new = self.limits[name], limits.get(name)
+            if new is not None and new.scope == old.scope and new.of in (None, of):
+                tokens[name, of] = bucket if new == old else new.carried(bucket, old, now)
+        self.limits, self.tokens = limits, tokens
 
     def full(self, queue: str) -> bool:
         return self.slots_left(queue) <= 0
@@ -160,6 +194,7 @@ class Contents:
         named = [[value.row() for value in kind.values()] for kind in (self.queues, self.types, self.chores, self.tallies, self.schedules)]
         standings = [[kind, name, row] for (kind, name), row in self.standings.items()]
         later = [sorted(self.children), self.environments, self.resources, standings]
+        later += [[one.row() for one in self.limits.values()], [[*counted, *bucket] for counted, bucket in self.tokens.items()]]
         return seal(pack([FORMAT, counters, tasks, held, self.timers, requests, names, events, *named, *later]))
 
 
@@ -189,6 +224,8 @@ def contents_of(record: bytes, what: str) -> Contents:
     found.children = {(parent, child) for parent, child in (later[1] if len(later) > 1 else ())}
     found.resources = dict(later[3]) if len(later) > 3 else {}
     found.standings = {(kind, name): row for kind, name, row in (later[4] if len(later) > 4 else ())}
+    found.limits = {row[0]: Limit(*row) for row in (later[5] if len(later) > 5 else ())}
+    found.tokens = {(row[0], row[1]): (row[2], row[3], row[4]) for row in (later[6] if len(later) > 6 else ())}
     found.tallies = {(row[0], row[1]): Tally(*row) for row in tallies}
     return found
 

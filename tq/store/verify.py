@@ -46,7 +46,9 @@ from tq.store.keys import (
     opened,
     ref_of,
     standing_key,
+    tokens_key,
 )
+from tq.store.limits import Limit
 from tq.store.lookup import untouched
 from tq.store.retention import remembered
 
@@ -193,6 +195,8 @@ class _Check:
             ("schedules", Schedule, lambda one: U64.pack(one.number)),
             ("resources", Resource, lambda one: one.name.encode()),
             ("standings", lambda kind, name, _row: (kind, name), lambda one: standing_key(*one)),
+            ("limits", Limit, lambda one: one.name.encode()),
+            ("tokens", lambda *row: row, tokens_key),
         )
         slots: set[bytes] = set()
         for name, kind, key_of in rows:

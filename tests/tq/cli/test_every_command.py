@@ -27,6 +27,7 @@ NEEDED = {
     "queue set": ["--weight=2"],
     "resource set": ["2"],
     "breaker set": ["5 failures"],
+    "limit set": ["--rate=5/s"],
     "schedule add": ["--every=9s"],
 }
 
@@ -54,9 +55,9 @@ def test_without_a_daemon_a_command_says_so_in_one_line_and_makes_nothing(data_d
 
 NO_NUMBER = ("", "soon", "-1", "1.5", "0x10", "1e3", " 3", "٣", "9" * 30)
 NO_DURATION = ("", "soon", "-1", "5 x", "nan", "1e300d", "9" * 30)
-_NUMBERS = "limit tail attempt tasks workers min_workers max_workers slots min max retries weight aging_share max_tasks"
+_NUMBERS = "limit tail attempt tasks workers min_workers max_workers slots min max retries weight aging_share max_tasks burst running"
 _DURATIONS = "span missed_after delay ttl retry_delay max_delay timeout aging keep grace wait_for_room older_than newer_than every spread"
-_NAMES = "queue type label tenant key unique correlation_id group prefix"
+_NAMES = "queue type label tenant key unique correlation_id group prefix flow"
 BAD: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_NUMBERS.split(), NO_NUMBER),
     **dict.fromkeys(_DURATIONS.split(), NO_DURATION),
@@ -76,6 +77,8 @@ BAD: dict[str, tuple[str, ...]] = {
     "priority": ("", "urgent", "10", "-1", "1.5"),
     **dict.fromkeys(("max_bytes", "max_memory", "max_stdin", "hold_memory"), ("", "1X", "-1", "1.5G")),
     "cpu_time": NO_DURATION,
+    "rate": ("", "5", "5/", "/s", "x/s", "0/s", "5/x", "-1/s", "5/s/s", "\udcff"),
+    "each_of": ("", "queue", "\udcff"),
     "hold_load": ("", "high", "0", "-1", "nan", "inf"),
     "hold_probe": ("", " ", "\udcff"),
     "cwd": ("",),
@@ -151,6 +154,8 @@ def test_what_is_no_id_is_refused_before_it_is_sent(fake: Any, run: Run, name: s
         "resource set NONE 2",
         "resource remove NONE",
         "breaker trip NONE",
+        "limit set NONE --queue=q --running=1",
+        "limit remove NONE",
         "queue pause \udcff",
         "queue purge NONE",
         "worker drain NONE",

@@ -21,6 +21,7 @@ from tq.store import (
     Event,
     Held,
     KeyRef,
+    Limit,
     Limits,
     Query,
     QueueInfo,
@@ -193,6 +194,14 @@ class Driver:
                 raw.drop_resource(name)
             else:
                 raw.put_resource(Resource(name, amount))
+
+    def put_limit(self, name: str, scope: str, of: str | None = None, **more: int) -> None:
+        with self.turn() as raw:
+            raw.put_limit(Limit(name, scope, of, **more))
+
+    def drop_limit(self, name: str) -> None:
+        with self.turn() as raw:
+            raw.drop_limit(name)
 
     def put_types(self, *types: TypeInfo) -> None:
         with self.turn() as raw:

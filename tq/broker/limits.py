@@ -1,0 +1,110 @@
+"""Limits: how many tasks of a queue, a type, a tenant or a flow key begin in a time and run at a time.
+
+For: ``limits``, ``set_limit``, ``remove_limit``.
+Not for: who goes first among those that may (store), the tokens (tq.store.limits).
+Runs in: the daemon, inside the broker's turn.
+Promises: a change ends nothing that runs, and what was begun under the old rule counts for the new one; what was changed, by
+whom, and from what is an event.
+"""
+
+from __future__ import annotations
+
+import difflib
+from math import inf
+from typing import Any
+
+from tq.arguments import arguments, between
+from tq.broker.desk import Desk, Turn, Verb
+from tq.errors import UsageError
+from tq.model import MAX_DURATION_MS, brief, is_pattern
+from tq.store import Limit, Used
+from tq.store.limits import SCOPES
+from tq.waiting import Request
+
+LIMITS_MOST = 100
+"""Each lane is held against every one of them once."""
+USED_TOLD = 20
+"""Of tenants and flow keys, so many are shown with a limit that counts each by itself."""
+_NUMBERS = {"rate": (0, 1_000_000), "per_ms": (1, MAX_DURATION_MS), "burst": (1, 10_000_000), "running": (0, 1_000_000)}
+
+
+class Limited:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self.writes: dict[str, Verb] = {"set_limit": self._set, "remove_limit": self._remove}
+        self.reads: dict[str, Verb] = {"limits": self._limits}
+
+    def _set(self, request: Request, turn: Turn) -> dict[str, Any]:
+        there = self._desk.store.limits()
+        limit = _limit(request, there)
+        old = there.get(limit.name)
+        if old is None and len(there) >= LIMITS_MOST:
+            raise UsageError(f"set_limit: expected at most {LIMITS_MOST} limits, got another. Remove one: `tq limit remove`.")
+        if limit != old:
+            self._desk.store.put_limit(limit)
+            changed = [key for key in Limit.__slots__ if key != "name" and (old is None or getattr(old, key) != getattr(limit, key))]
+            before = {} if old is None else {key: getattr(old, key) for key in changed}
+            self._desk.note(
+                request,
+                "set_limit",
+                f"limit {limit.name}",
+                before,
+                {key: value for key in changed if (value := getattr(limit, key)) is not None},
+            )
+        turn.stirred = True
+        return {"new": old is None}
+
+    def _remove(self, request: Request, turn: Turn) -> dict[str, Any]:
+        name, there = arguments(request.verb, request.args, "name", name=str)["name"], self._desk.store.limits()
+        if name not in there:
+            some = ", ".join(sorted(there)[:20]) or "there is none"
+            close = difflib.get_close_matches(name, there, 1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise UsageError(f"remove_limit: name: expected a limit ({some}), got {brief(name)}.{hint} `tq limit list` shows them.")
+        self._desk.store.drop_limit(name)
+        was = dict(zip(Limit.__slots__[1:], there[name].row()[1:], strict=True))
+        self._desk.note(request, "remove_limit", f"limit {name}", was, None)
+        turn.stirred = True
+        return {}
+
+    def _limits(self, request: Request, turn: Turn) -> dict[str, Any]:
+        """Each with how far it is used."""
+        arguments(request.verb, request.args)
+        store = self._desk.store
+        rows = [
+            {**dict(zip(Limit.__slots__, limit.row(), strict=True)), "used": [_used(one) for one in store.limited(limit, USED_TOLD)]}
+            for _, limit in sorted(store.limits().items())
+        ]
+        return {"limits": rows}
+
+
+def _used(used: Used) -> dict[str, Any]:
+    """How far a limit is used, as it travels to clients."""
+    return {**used._asdict(), "tokens": None if used.tokens == inf else int(used.tokens)}
+
+
+def _limit(request: Request, there: dict[str, Limit]) -> Limit:
+    """The limit that a request means; UsageError says what it lacks."""
+    verb = request.verb
+    args = arguments(verb, request.args, "name", name=str, scope=str, of=str, **dict.fromkeys(_NUMBERS, int))
+    name = args["name"]
+    if not is_pattern(name):
+        raise UsageError(f"{verb}: name: expected a name of 1 to 200 printable bytes without spaces, got {brief(name)}.")
+    for key, (low, high) in _NUMBERS.items():
+        if key in args:
+            between(args[key], low, high, key)
+    old = there.get(name)
+    if "scope" not in args and "of" not in args and old is not None:
+        args |= {"scope": old.scope, "of": old.of}
+    scope, of = args.get("scope"), args.get("of")
+    if scope not in SCOPES:
+        raise UsageError(f"{verb}: scope: expected one of {', '.join(SCOPES)} for a new limit, got {brief(scope)}.")
+    if of is None and scope in ("queue", "type"):
+        raise UsageError(f"{verb}: of: expected the name of a {scope}, got none. Only tenants and flow keys can be meant each by itself.")
+    usual = old or Limit(name, scope)
+    rate, per_ms = (args["rate"], args.get("per_ms", 1000)) if "rate" in args else (usual.rate, usual.per_ms)
+    burst = args.get("burst", max(rate * 1000 // per_ms, 1) if "rate" in args else usual.burst)
+    limit = Limit(name, scope, of, rate, per_ms, burst, args.get("running", usual.running))
+    if not limit.rate and not limit.running:
+        raise UsageError(f"{verb}: expected a rate, or how many may be running, above 0, got neither. `tq limit remove` takes one away.")
+    return limit

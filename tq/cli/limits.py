@@ -1,0 +1,89 @@
+"""``tq limit list|set|remove``: how many tasks of whom begin in a time and run at a time.
+
+For: limits of queues, types, tenants and flow keys, how far each is used, and whom it holds.
+Not for: slots of a queue (queues), resources (resources), who goes first among those that may (the store).
+Runs in: the ``tq`` command.
+Promises: what cannot be a limit is said before anything is sent; what is not named stays as it was.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tq.cli import hot
+from tq.cli.options import a_name, duration, refuse, whole
+from tq.cli.render import clean, instant, json_line, plain, table
+from tq.client import Client
+from tq.errors import UsageError
+
+_SCOPES = ("queue", "type", "tenant")
+_UNITS = {1000: "s", 60_000: "m", 3_600_000: "h", 86_400_000: "d"}
+RATE_MOST = 1_000_000
+
+
+def limit_set(client: Client, values: dict[str, Any]) -> int:
+    rule: dict[str, Any] = {"name": a_name("NAME", values["name"])}
+    scopes = [(scope, a_name(f"--{scope}", values[scope])) for scope in _SCOPES if values[scope] is not None]
+    if values["each_of"] is not None:
+        if values["each_of"] not in ("tenant", "flow"):
+            refuse("--each", f"expected tenant or flow, got {values['each_of']!r}")
+        scopes.append((values["each_of"], ""))
+    if len(scopes) > 1:
+        raise UsageError("expected one of --queue, --type, --tenant and --each, got several. Make a limit for each.")
+    for scope, of in scopes:
+        rule |= {"scope": scope, **({"of": of} if of else {})}
+    if values["rate"] is not None:
+        rule |= rate("--rate", values["rate"])
+    for key in ("burst", "running"):
+        if values[key] is not None:
+            rule[key] = whole(f"--{key}", values[key])
+    if not rule.keys() & {"rate", "burst", "running"}:
+        raise UsageError("expected --rate 500/s, --running 10 or both, got neither. `tq limit list` shows what there is.")
+    if client.call("set_limit", rule)["new"]:
+        hot.say(f"limit {rule['name']} is new. `tq limit list` shows whom it holds.")
+    return 0
+
+
+def rate(flag: str, text: str) -> dict[str, int]:
+    """``rate`` and ``per_ms`` from 500/s, 100/m or 5/10s; 0 is none."""
+    count, slash, per = text.partition("/")
+    if text == "0":
+        return {"rate": 0}
+    number = whole(flag, count)
+    if not (slash and per) or not 0 < number <= RATE_MOST:
+        refuse(flag, f"expected so many in a time, such as 500/s, 100/m or 5/10s, got {text!r}")
+    return {"rate": number, "per_ms": max(duration(flag, per if per[0].isdigit() else f"1{per}"), 1)}
+
+
+def limit_remove(client: Client, values: dict[str, Any]) -> int:
+    client.remove_limit(a_name("NAME", values["name"]))
+    return 0
+
+
+def limit_list(client: Client, values: dict[str, Any]) -> int:
+    rows = client.limits()
+    if values["json"]:
+        for row in rows:
+            print(json_line(plain({**row, "used": [{**one, "opens_at": instant(one["opens_at"])} for one in row["used"]]})))
+        return 0
+    cells = []
+    for row in rows:
+        whom = (
+            f"{row['scope']} {clean(row['of'])}" if row["of"] is not None else f"each {'flow key' if row['scope'] == 'flow' else 'tenant'}"
+        )
+        held = [one for one in row["used"] if one["reached"]]
+        names = ", ".join(clean(one["of"]) for one in held) if row["of"] is None else "yes" if held else ""
+        running = sum(one["running"] for one in row["used"])
+        burst = row["burst"] if row["rate"] else "-"
+        cells.append((clean(row["name"]), whom, rate_words(row), burst, row["running"] or "-", running, names or "-"))
+    header = ("limit", "of", "rate", "burst", "at a time", "running", "reached")
+    print(table(header, cells) if cells else "no limits yet: `tq limit set mail --type email --rate 100/m` makes one")
+    return 0
+
+
+def rate_words(row: dict[str, Any]) -> str:
+    """A rate as it is typed: 500/s."""
+    if not row["rate"]:
+        return "-"
+    per = row["per_ms"]
+    return f"{row['rate']}/{_UNITS[per] if per in _UNITS else f'{per // 1000}s' if per % 1000 == 0 else f'{per}ms'}"

@@ -1,0 +1,161 @@
+"""Limits: how many tasks may begin in a time, and how many may run at a time, of a queue, a type, a tenant or a flow key.
+
+For: ``Limit``, whom it counts together, and the arithmetic of its tokens, the same for every store.
+Not for: lanes that wait for a limit (lanes), who may set one (broker.limits).
+Runs in: the daemon, inside a store, and whatever shows limits.
+Promises: pure and in whole numbers: tokens come back at their instants however often anybody looks; never more begin within a
+time than the bucket held at its begin and got in it; a hand-out that is given back leaves the bucket as if it had not been.
+
+The rate is a token bucket, kept as the instant at which it would be full again (the "theoretical arrival time" of the generic
+cell rate algorithm, ITU-T I.371) in parts of a millisecond: ``rate`` parts make one, so a token is ``per_ms`` of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Any, NamedTuple
+
+Bucket = tuple[int, int, int]
+"""When it is full again (in parts), and of the last instant at which tokens were taken when it was (ms) and how many."""
+FULL: Bucket = (0, 0, 0)
+SCOPES = ("queue", "type", "tenant", "flow")
+"""What a limit may be of; by its place in a lane's key ``(queue, type, tenant, flow, needs)``."""
+Counted = tuple[str, str]
+"""Those that are counted together: the limit's name, and of which of its scope."""
+MERGE_MS = 10
+"""A wake-up may come so much later if no token is lost by it: a fast limit needs no turn for each token."""
+
+
+class Used(NamedTuple):
+    """How far a limit is used by those that it counts together: ``of`` which of its scope they are, how many run, how many more may
+    begin at once by its rate (inf: it has none), whether it is reached, and when (ms) time alone lets the next go (0: an end does)."""
+
+    of: str
+    running: int
+    tokens: float
+    reached: bool
+    opens_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A named rule for the tasks of one queue, type or tenant, ``of`` which it is; of tenants and flow keys None is each by itself.
+
+    At most ``rate`` of them begin in each ``per_ms``, beside up to ``burst`` at once after a rest (``rate`` 0: any number), and
+    at most ``running`` run at a time (0: any number).
+    """
+
+    name: str
+    scope: str
+    of: str | None = None
+    rate: int = 0
+    per_ms: int = 1000
+    burst: int = 1
+    running: int = 0
+
+    def row(self) -> list[Any]:
+        return [getattr(self, name) for name in self.__slots__]
+
+    def counts(self, lane: Sequence[Any]) -> str | None:
+        """With which others it counts the tasks of a lane; None: it has nothing to do with them."""
+        name = lane[SCOPES.index(self.scope)]
+        return name if isinstance(name, str) and self.of in (None, name) else None
+
+    def tokens(self, bucket: Bucket, now: int) -> float:
+        """How many tokens there are."""
+        if not self.rate:
+            return inf
+        return (self.burst * self.per_ms - max(bucket[0] - now * self.rate, 0)) // self.per_ms
+
+    def taken(self, bucket: Bucket, count: int, now: int) -> Bucket:
+        """``count`` tokens were taken."""
+        if not self.rate:
+            return FULL
+        before = bucket[2] if bucket[1] == now else 0
+        return max(bucket[0], now * self.rate) + count * self.per_ms, now, before + count
+
+    def given_back(self, bucket: Bucket, taken_at: int) -> Bucket:
+        """A token that was taken at ``taken_at`` was not used. Those taken later stay taken."""
+        full_at, last, count = bucket
+        if not self.rate or not full_at:
+            return bucket
+        count -= taken_at == last and count > 0
+        least = last * self.rate + count * self.per_ms if count else 0
+        return max(full_at - self.per_ms, least), last, count
+
+    def opens_at(self, bucket: Bucket) -> int:
+        """The first instant (ms) at which there is a token."""
+        return _up(bucket[0] - (self.burst - 1) * self.per_ms, self.rate)
+
+    def wakes_at(self, bucket: Bucket) -> int:
+        """When to look again at one that has none: late enough for the tokens of some ms, as far as the bucket holds them."""
+        return self.opens_at(bucket) + min(MERGE_MS, (self.burst - 1) * self.per_ms // self.rate)
+
+    def sound(self, bucket: Bucket, now: int) -> Bucket:
+        """The bucket, when the clock may have been put back: it is empty at the most."""
+        most = now * self.rate + self.burst * self.per_ms
+        return bucket if bucket[0] <= most else (most, now, 0)
+
+    def carried(self, bucket: Bucket, old: Limit, now: int) -> Bucket:
+        """The bucket of ``old``, whose place this one takes: what was taken is taken, as far as this one holds it."""
+        if not self.rate or not old.rate:
+            return FULL
+        lacks = max(bucket[0] - now * old.rate, 0)
+        part = min(lacks * self.per_ms // old.per_ms, self.burst * self.per_ms)
+        return (now * self.rate + part, now, 0) if part else FULL
+
+
+def _up(value: int, by: int) -> int:
+    """``value / by``, rounded up."""
+    return -(-value // by)
+
+
+class Allowance:
+    """What limits still allow while a claim, or a look ahead, takes tasks at one instant; nothing of it is stored.
+
+    ``running``: how many run, and ``bucket``: the tokens, of those that are counted together.
+    """
+
+    def __init__(
+        self, limits: Mapping[str, Limit], running: Callable[[Counted], int], bucket: Callable[[Counted], Bucket], now: int
+    ) -> None:
+        self._limits = limits
+        self._running = running
+        self._bucket = bucket
+        self._now = now
+        self._taken: dict[Counted, int] = {}
+
+    def _of(self, lane: Sequence[Any]) -> list[tuple[Limit, Counted]]:
+        found = [(limit, limit.counts(lane)) for limit in self._limits.values()]
+        return [(limit, (limit.name, of)) for limit, of in found if of is not None]
+
+    def room(self, lane: Sequence[Any]) -> float:
+        """How many more of a lane may go."""
+        return min((self._left(limit, counted) for limit, counted in self._of(lane)), default=inf)
+
+    def _left(self, limit: Limit, counted: Counted) -> float:
+        free = limit.running - self._running(counted) if limit.running else inf
+        return min(free, limit.tokens(self._bucket(counted), self._now)) - self._taken.get(counted, 0)
+
+    def used(self, counted: Counted) -> Used:
+        """How far a limit is used by some."""
+        limit, running = self._limits[counted[0]], self._running(counted)
+        bucket, reached = self._bucket(counted), self._left(limit, counted) < 1
+        by_time = reached and not 0 < limit.running <= running
+        return Used(counted[1], running, limit.tokens(bucket, self._now), reached, limit.opens_at(bucket) if by_time else 0)
+
+    def reached(self, lane: Sequence[Any]) -> list[tuple[Limit, Used]]:
+        """The limits that hold a lane back, and how far each is used."""
+        found = [(limit, self.used(counted)) for limit, counted in self._of(lane)]
+        return [(limit, used) for limit, used in found if used.reached]
+
+    def wakes_at(self, lane: Sequence[Any]) -> list[int]:
+        """When to look again at the limits that time alone holds a lane back by."""
+        return [limit.wakes_at(self._bucket((limit.name, used.of))) for limit, used in self.reached(lane) if used.opens_at]
+
+    def take(self, lane: Sequence[Any]) -> None:
+        """One of a lane goes."""
+        for _, counted in self._of(lane):
+            self._taken[counted] = self._taken.get(counted, 0) + 1
