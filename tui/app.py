@@ -162,6 +162,7 @@ class MonitorApp(App[int], inherit_bindings=False):
 
     def on_mount(self) -> None:
         self.set_keymap(self.keys_by_id)
+        self.feed.via = "web" if self.is_web else ""
         self.run_worker(self.feed.run(), group="feed")
         self.run_worker(self.refresher.run(), group="refresh")
         if self._live:
