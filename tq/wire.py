@@ -27,10 +27,11 @@ Values     Times are integer milliseconds since 1970 UTC (``_at``), durations mi
 
 The first request of a connection is ``hello``; its answer need not be awaited.
 
-hello      {protocol: 1, client: text, nonce: 8 random bytes or nil, read_only: bool}
+hello      {protocol: 1, client: text, nonce: 8 random bytes or nil, read_only: bool, via: a word or nil}
            -> {protocol, version, boot, pid, now, max_frame, role: "read-write" or "read-only"}
            A connection that has said read_only stays so: verbs that may change something (``tq.roles``) are ``not_allowed`` on it,
            their dry runs too.
+           via: what stands between a person and this process, such as web; it is told in ``events`` behind the process.
            The nonce names this client's requests: after a lost answer, connect again with the same nonce and send
            the same ``enqueue`` with its old number and ``again: true``: it returns the same ids (for ten minutes).
 enqueue    {tasks: [[type, payload, options], ...], options, again: bool}  -> {ids: [...], existing: [places]}   all or nothing

@@ -21,6 +21,7 @@ from textual.app import App, SuspendNotSupported
 from textual.driver import Driver
 from textual.drivers.linux_driver import LinuxDriver
 from textual.filter import LineFilter
+from textual.message_pump import MessagePump
 from textual.widget import Widget
 from textual.widgets import Input
 
@@ -48,6 +49,8 @@ from tui.widgets.toast import Toast
 from tui.widgets.topbar import Place, View
 
 FLUSH_S = 0.25
+STUCK_S = 0.3
+"""A key that has not arrived by then, as its widget went away, keeps back no other."""
 PASSED = 32
 """Keys that may be on their way through a screen at a time."""
 TOAST_S, UNDO_S = 5.0, 10.0
@@ -127,6 +130,9 @@ class MonitorApp(App[int], inherit_bindings=False):
         self.keys_by_id = dict(wanted.keys)
         self.passed: deque[tuple[events.Key, MonitorScreen]] = deque(maxlen=PASSED)
         """The last keys that nothing on a screen took, and the screen."""
+        self._keys: deque[events.Key] = deque()
+        """The key that is on its way, and those behind it."""
+        self._stuck: asyncio.TimerHandle | None = None
         self._check_keys()
 
     def _check_keys(self) -> None:
@@ -157,6 +163,7 @@ class MonitorApp(App[int], inherit_bindings=False):
 
     def on_mount(self) -> None:
         self.set_keymap(self.keys_by_id)
+        self.feed.via = "web" if self.is_web else ""
         self.run_worker(self.feed.run(), group="feed")
         self.run_worker(self.refresher.run(), group="refresh")
         if self._live:
@@ -179,13 +186,44 @@ class MonitorApp(App[int], inherit_bindings=False):
         self.feed.poke()
         self.refresher.wake()
 
+    async def on_event(self, event: events.Event) -> None:
+        """One key at a time: the next one when this has gone all its way, since on that way some act at once, and others at its end."""
+        if not isinstance(event, events.Key) or event.is_forwarded:
+            await super().on_event(event)
+            return
+        self._keys.append(event)
+        if len(self._keys) == 1:
+            await self._give(event)
+
+    async def _give(self, key: events.Key) -> None:
+        self._stuck = asyncio.get_running_loop().call_later(STUCK_S, self.call_later, self._given, key)
+        way = self.focused or self.screen
+        await super().on_event(key)
+        self._follow(way if key.is_forwarded else self, key)
+
+    def _follow(self, way: MessagePump | None, key: events.Key) -> None:
+        """Go behind the key from a widget to those around it, and then take the next."""
+        while way is not None and way is not self:
+            if way.call_later(self._follow, way._parent, key):
+                return
+            way = way._parent
+        self.call_later(self._given, key)
+
+    async def _given(self, key: events.Key) -> None:
+        if self._keys and self._keys[0] is key:
+            self._keys.popleft()
+            if self._stuck is not None:
+                self._stuck.cancel()
+            if self._keys:
+                await self._give(self._keys[0])
+
     def on_key(self, event: events.Key) -> None:
         self.feed.poke()  # somebody is there: try now
         screen = next((screen for key, screen in self.passed if key is event), self.screen)
         missed = event.is_printable and isinstance(self.focused, Input)  # which takes every letter that comes to it
         if screen is not self.screen or missed:  # typed ahead of what the key before it has opened: give it to that
             event.prevent_default()
-            self.post_message(events.Key(event.key, event.character))
+            self._keys.insert(1, events.Key(event.key, event.character))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "do" and parameters:

@@ -78,6 +78,8 @@ class Feed:
     def __init__(self, data_dir: str, clock: Clock, heard: Heard, changed: Callable[[], None], *, read_only: bool = False) -> None:
         self.data_dir, self.path = data_dir, socket_path(data_dir)
         self.clock, self.read_only = clock, read_only
+        self.via = ""
+        """What a person looks through, if not a terminal: the daemon tells it of whatever is done."""
         self.standing = Standing(since=clock.ticks())
         self._heard, self._changed = heard, changed
         self._core = Core()
@@ -147,7 +149,7 @@ class Feed:
 
     async def _session(self) -> None:
         reader, writer = await asyncio.open_unix_connection(self.path, limit=1 << 18)
-        self._core = Core(client="tq-monitor", read_only=self.read_only)
+        self._core = Core(client="tq-monitor", read_only=self.read_only, via=self.via)
         self._writer = writer
         beat: asyncio.Task[None] | None = None
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,20 @@ def test_a_hello_without_it_may_do_everything(home: House, said: bool | None) ->
     kind, body = home.ask(client, "hello", **HELLO, read_only=said)
     assert (kind, body["role"]) == (wire.ANSWER, READ_WRITE)
     assert home.ask(client, "set_queue", name="q")[0] == wire.ANSWER
+
+
+def test_what_a_person_looks_through_is_told_of_what_is_done(home: House) -> None:
+    client = home.connect(greet=False)
+    for wrong in ("we b", "w" * 21, 7, "x\x1b"):
+        kind, body = home.ask(home.connect(greet=False), "hello", **HELLO, via=wrong)
+        assert (kind, body[0]) == (wire.ERROR, "protocol")
+    assert home.ask(client, "hello", **HELLO, via="web")[0] == wire.ANSWER
+    assert home.ask(client, "hello", **HELLO, via="else")[0] == wire.ANSWER  # said once for good
+    assert home.ask(client, "set_queue", name="q", slots=2)[0] == wire.ANSWER
+    assert home.ask(home.connect(), "set_queue", name="p", slots=2)[0] == wire.ANSWER
+    plain, through = (event["who"] for event in home.ask(client, "events", limit=2)[1]["events"])
+    assert through.startswith(f"user {os.geteuid()} (pid ")
+    assert through == f"{plain} via web"
 
 
 def test_every_verb_that_may_change_something_is_refused_and_nothing_is_changed(home: House) -> None:

@@ -72,6 +72,15 @@ async def test_at_rest_it_looks_once_a_second_and_what_comes_is_shown_at_once(wh
         await daemon.stop()
 
 
+async def test_keys_that_come_in_one_burst_act_in_their_order(where: Path) -> None:
+    async with driven(where, busy()) as monitor:
+        await monitor.press(":")
+        for key in (*"mab", "backspace", "c", "left", "left", "delete", "home", "x"):
+            monitor.app.post_message(events.Key(key, key if len(key) == 1 else None))
+        await monitor.shows()
+        assert monitor.app.screen.query_one("#command", Input).value == "xmc"
+
+
 async def test_a_key_tries_the_connection_at_once(where: Path) -> None:
     async with driven(where, busy()) as monitor:
         await monitor.daemon.stop()

@@ -365,12 +365,13 @@ class Lost(Exception):
 
 class Core:
     """One client's side of the protocol. ``nonce``: 8 bytes that name its requests for as long as it lives. ``read_only``: the daemon
-    is to refuse whatever would change something. ``met``: what the daemon last said of itself, its answer to the hello."""
+    is to refuse whatever would change something. ``via``: what stands between the person and this process. ``met``: what the daemon
+    last said of itself, its answer to the hello."""
 
-    __slots__ = ("_frames", "_number", "client", "met", "nonce", "read_only", "unanswered")
+    __slots__ = ("_frames", "_number", "client", "met", "nonce", "read_only", "unanswered", "via")
 
-    def __init__(self, nonce: bytes | None = None, read_only: bool = False, client: str = "tq-python") -> None:
-        self.read_only, self.client = read_only, client
+    def __init__(self, nonce: bytes | None = None, read_only: bool = False, client: str = "tq-python", via: str = "") -> None:
+        self.read_only, self.client, self.via = read_only, client, via
         self.nonce = nonce or os.urandom(8)
         self.met: Body | None = None
         self._number = 1
@@ -378,7 +379,8 @@ class Core:
         self.unanswered: dict[int, tuple[str, Body]] = {}
 
     def _hello(self) -> bytes:
-        more = {"read_only": True} if self.read_only else {}  # which a daemon of before would not know
+        more: Body = {"read_only": True} if self.read_only else {}  # which a daemon of before would not know
+        more |= {"via": self.via} if self.via else {}
         return wire.frame([1, "hello", {"protocol": wire.PROTOCOL, "client": self.client, "nonce": self.nonce, **more}])
 
     def request(self, verb: str, args: Body) -> tuple[int, bytes]:

@@ -41,6 +41,7 @@ from tq.waiting import Request
 
 NUMBER = frozenset({"workers", "min_workers", "max_workers"})
 """Options that say how many workers there are."""
+VIA_MOST = 20
 LOOK_MS = 100
 """How long workers have, at most, to give a sign of life to who looks at them."""
 
@@ -144,6 +145,11 @@ class Verbs:
             raise ProtocolError("hello: nonce: expected 8 bytes or nil.")
         if not isinstance(args.get("read_only"), bool | None):
             raise ProtocolError(f"hello: read_only: expected true or false, got {args['read_only']!r:.40}.")
+        via = args.get("via") or ""
+        if not isinstance(via, str) or len(via) > VIA_MOST or (via and not (via.isascii() and via.isalpha())):
+            raise ProtocolError(f"hello: via: expected a word of at most {VIA_MOST} letters or nil, got {via!r:.40}.")
+        if via and not connection.greeted:
+            connection.who += f" via {via}"
         connection.nonce, connection.greeted = nonce, True
         connection.read_only = connection.read_only or args.get("read_only") is True  # what reads only does so for good
         return {

@@ -40,6 +40,8 @@ NAMES = {
     "course": "Timeline", "facts": "Facts", "trace": "Traceback", "payload": "Payload", "result": "Result", "log": "Log", "audit": "Audit",
     "raw": "Raw",
 }  # fmt: skip
+TICKING = ("course", "facts")
+"""Panes that tell how long something takes, or how soon it comes."""
 SLOT = ("payload", "result", "audit", "raw")
 """Panes that share one place where several are seen at once."""
 RENEW_S = 1.0
@@ -249,8 +251,10 @@ class TaskPage(MonitorScreen):
             pane.brush.faded = not standing.phase.connected and bool(standing.heard_ms)  # type: ignore[attr-defined]
         if "all" in dirty:
             self._fill()
-        elif "tick" in dirty and self.told is not None and not self.over and self._seen("course"):
-            self._show_course()
+        elif "tick" in dirty and self.told is not None and not self.over:
+            for name in TICKING:
+                if self._seen(name):
+                    getattr(self, f"_show_{name}")()
 
     # filling panes
 

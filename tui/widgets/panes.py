@@ -37,16 +37,19 @@ Hit = tuple[int, int, int]
 
 
 def parts_of(line: Runs, width: int) -> list[tuple[int, Line]]:
-    """A line wrapped to ``width`` cells: for each row where it begins, in characters, and its pieces."""
+    """A line wrapped to ``width`` cells, between words where it can be: for each row where it begins, in characters, and its pieces."""
     text = "".join([piece for piece, _ in line])
     if not text or width < 2 or cells(text) <= width:
         return [(0, list(line))]
     rows: list[tuple[int, Line]] = []
     at = 0
-    for piece in chop_cells(text, width):
-        if piece:
-            rows.append((at, between(line, at, at + len(piece))))
-            at += len(piece)
+    while at < len(text):
+        end = at + max(1, len(chop_cells(text[at : at + 2 * width], width)[0]))  # some have no width
+        if end < len(text) and text[end] != " ":
+            blank = text.rfind(" ", at, end)
+            end = blank + 1 if blank >= 0 and text[at:blank].strip() else end  # a word that fits no line is cut
+        rows.append((at, between(line, at, end)))
+        at = end + (text[end : end + 1] == " ")  # the blank at a full row's end is its end
     return rows
 
 

@@ -39,13 +39,16 @@ LINE = st.lists(
 def test_a_wrapped_line_keeps_its_text_and_its_styles(line: list[tuple[str, str]], width: int) -> None:
     text = "".join(piece for piece, _ in line)
     rows = parts_of(line, width)
-    joined = "".join(piece for _, row in rows for piece, _ in row)
-    assert text.startswith(joined)
-    assert cells(text[len(joined) :]) == 0
-    assert all(cells("".join(piece for piece, _ in row)) <= width for _, row in rows)
+    texts = ["".join(piece for piece, _ in row) for _, row in rows]
+    assert all(cells(row) <= width for row in texts)
     styles = [style for piece, style in line for _ in piece]
-    assert [style for _, row in rows for piece, style in row for _ in piece] == styles[: len(joined)]
-    assert [start for start, _ in rows] == [sum(len(piece) for _, row in rows[:at] for piece, _ in row) for at in range(len(rows))]
+    at = 0
+    for (start, row), its in zip(rows, texts, strict=True):
+        assert text[at:start] in ("", " ")  # the blank at which a full row ends
+        at = start + len(its)
+        assert text[start:at] == its
+        assert [style for piece, style in row for _ in piece] == styles[start:at]
+    assert text[at:] in ("", " ")
 
 
 @settings(deadline=None)
@@ -76,6 +79,17 @@ async def test_a_text_is_scrolled_by_keys() -> None:
             await rest(pilot)
             assert lines_of(app)[0] == f"line {top}", keys
         assert pane.text.startswith("line 0\nline 1\n")
+
+
+def test_a_line_is_wrapped_between_words_and_a_word_that_fits_nowhere_is_cut() -> None:
+    def rows(text: str, width: int) -> list[str]:
+        return ["".join(piece for piece, _ in row) for _, row in parts_of([(text, "text")], width)]
+
+    assert rows("run     p50 31ms  failing 0%", 20) == ["run     p50 31ms  ", "failing 0%"]
+    assert rows("twelve twelve", 6) == ["twelve", "twelve"]
+    assert rows("a supercalifragilistic word", 10) == ["a ", "supercalif", "ragilistic", "word"]
+    assert rows("    indented-and-long", 10) == ["    indent", "ed-and-lon", "g"]
+    assert rows("日本語 日本語", 8) == ["日本語 ", "日本語"]
 
 
 @pytest.mark.asyncio
