@@ -284,7 +284,7 @@ class Sender(Client):
             options["unique"], options["unique_policy"] = f"thing-{machine.between(1, 3)}", machine.some("reject", "existing", "replace")
         elif machine.often(0.06):
             pace = machine.some({"throttle_ms": 3000}, {"debounce_ms": 500}, {"debounce_ms": 500, "debounce_most_ms": 2000})
-            options |= {"unique": f"pace-{machine.between(1, 2)}", "delay_ms": 0, **pace}
+            options |= {"unique": f"pace-{next(iter(pace))}", "delay_ms": 0, **pace}
         self.count += 1
         payload = f"{self.name}-{self.count}"
         if machine.often(0.1):

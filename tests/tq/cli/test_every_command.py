@@ -54,7 +54,8 @@ def test_without_a_daemon_a_command_says_so_in_one_line_and_makes_nothing(data_d
 NO_NUMBER = ("", "soon", "-1", "1.5", "0x10", "1e3", " 3", "٣", "9" * 30)
 NO_DURATION = ("", "soon", "-1", "5 x", "nan", "1e300d", "9" * 30)
 _NUMBERS = "limit tail attempt tasks workers min_workers max_workers slots min max retries weight aging_share max_tasks"
-_DURATIONS = "debounce debounce_most throttle span missed_after delay ttl retry_delay max_delay timeout aging keep grace wait_for_room older_than newer_than every spread"
+_PACES = "debounce debounce_most throttle grace wait_for_room "
+_DURATIONS = _PACES + "span missed_after delay ttl retry_delay max_delay timeout aging keep older_than newer_than every spread"
 _NAMES = "queue type label tenant key unique correlation_id group prefix"
 BAD: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_NUMBERS.split(), NO_NUMBER),
