@@ -40,6 +40,7 @@ WHY = {
         "the type {type} is held back, since {crashes} runs in a row have killed their workers; one is tried at {try_at}",
         "`tq list 'type:{type} error:WorkerDied'` shows which.",
     ),
+    "gathers": ("a call takes up to {batch} of type {type}, and {waiting} wait; it begins at {begins_at}, or when there are enough", ""),
     "resource_taken": (
         "it waits for {amount} of resource {resource}: {in_use} of {total} are in use{users}", "`tq resource set {resource} N` gives more.",
     ),
@@ -73,7 +74,7 @@ _FOR_GOOD = {
     "ttl": "since it was not done within its time to live",
     "deadline": "since it was not over by its deadline",
 }
-_TIMES = ("due_at", "since", "at", "ends_at", "try_at", "expires_at")
+_TIMES = ("due_at", "since", "at", "ends_at", "try_at", "begins_at", "expires_at")
 
 
 def why(client: Client, values: dict[str, Any]) -> int:
