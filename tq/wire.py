@@ -76,6 +76,7 @@ why        {id}                                   -> {task, reasons: [[word, det
            resource_taken {resource, amount, in_use, total, tasks: [ids], of}  resource_short {resource, amount, total}
            kept {resource, queue, id} (for which task; resource "": slots of the workers, nil: of the queue)
            no_worker_knows_type {type}  no_worker_has_type {type, workers}  type_suspected {type, crashes, try_at}  no_workers {}
+           gathers {type, waiting, batch, begins_at} (one call takes up to so many of this type, and waits for more until then)
            workers_start {starting}  workers_busy {active, slots, needs}  place {queue, ahead, or_more: bool, estimate_ms}
            expires {expires_at}
 wait       {ids: [...], timeout_ms, any: bool}    -> {tasks: [task or nil, ...], done: bool}   when all (any) are over

@@ -208,6 +208,7 @@ _REASONS = {
     "resource_short": "resource {resource}: there is {total}, it needs {amount}", "kept": "what is free is kept for task {id}",
     "no_worker_knows_type": "no worker has ever named the type {type}", "no_worker_has_type": "no worker has the type {type} any more",
     "type_suspected": "runs of {type} killed their workers {crashes} times in a row", "no_workers": "there are no workers",
+    "gathers": "a call waits for up to {batch} of type {type}",
     "workers_start": "the workers are starting", "workers_busy": "{active} of {slots} slots of the workers are taken",
     "place": "{ahead} tasks of queue {queue} go before it", "next": "it is the next one of queue {queue}",
     "expires": "it expires if it has not begun by then", "over": "it is over: {why}",

@@ -282,13 +282,17 @@ class Sender(Client):
             options["once"] = True
         if machine.often(0.12):
             options["unique"], options["unique_policy"] = f"thing-{machine.between(1, 3)}", machine.some("reject", "existing", "replace")
+        elif machine.often(0.06):
+            pace = machine.some({"throttle_ms": 3000}, {"debounce_ms": 500}, {"debounce_ms": 500, "debounce_most_ms": 2000})
+            options |= {"unique": f"pace-{next(iter(pace))}", "delay_ms": 0, **pace}
         self.count += 1
         payload = f"{self.name}-{self.count}"
         if machine.often(0.1):
             options["key"] = payload = f"key-{machine.between(1, 6)}"
             options |= {"priority": 1, "queue": "a", "retries": 1, "timeout_ms": 5000, "once": False, "backoff": None, "label": None}
-            options.pop("unique", None), options.pop("unique_policy", None)
-        elif machine.often(0.12) and self.oracle.owed:
+            for name in ("unique", "unique_policy", "throttle_ms", "debounce_ms", "debounce_most_ms"):
+                options.pop(name, None)
+        elif machine.often(0.12) and self.oracle.owed and not options.get("unique", "").startswith("pace"):
             options[machine.some("after", "after_any", "after_failure")] = machine.chance.sample(list(self.oracle.owed)[-20:], 1)
             options["on_parent_failure"] = machine.some("cancel", "fail", "run")
         return ["t" if "key" in options else machine.some(*TYPES), payload.encode(), options]

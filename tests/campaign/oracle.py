@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
 from tests.campaign.simulated import Found, Machine
@@ -48,7 +49,8 @@ Pending = Mapping[str, Mapping[int, Place]]
 class Oracle:
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
-        self.owed: dict[int, frozenset[bytes]] = {}  # what its payload may be: of a unique name, any that was sent under it
+        # What a task's payload may be: of a unique name, any that was sent under it; of a debounced one, any that ever will be.
+        self.owed: dict[int, AbstractSet[bytes]] = {}
         self.queue: dict[int, str] = {}
         self.sent: set[bytes] = set()
         self.named: dict[tuple[str, str], set[bytes]] = {}  # payloads sent under each unique name
@@ -91,6 +93,10 @@ class Oracle:
                 self.wrong("I1", f"expected key {payload!r} to name task {self.keys[payload]} again, got {task_id}")
             may_be = frozenset(self.named[kind, options["unique"]]) if "unique" in options else frozenset({payload})
             is_known = self.owed.get(task_id)
+            if "debounce_ms" in options and (is_known is None or is_known is self.named[kind, options["unique"]]):
+                self.owed[task_id] = self.named[kind, options["unique"]]
+                self.queue[task_id], self.labels[task_id] = "", set(FIRST)
+                continue
             self.owed[task_id] = may_be & is_known if is_known is not None else may_be
             if not self.owed[task_id]:
                 self.wrong("I1", f"expected an id that is given once, got {task_id} for {is_known} and {payload!r}")
@@ -218,7 +224,9 @@ class Oracle:
             self.wrong("I12", f"expected task {task_id} to be gone, as was seen, found it {task.state.word}")
         if task.spec.payload not in self.owed[task_id]:
             self.wrong("I1", f"expected task {task_id} with a payload among {set(self.owed[task_id])}, got {task.spec.payload!r}")
-        self.owed[task_id], self.queue[task_id] = frozenset({task.spec.payload}), task.spec.header.queue
+        if isinstance(self.owed[task_id], frozenset):
+            self.owed[task_id] = frozenset({task.spec.payload})
+        self.queue[task_id] = task.spec.header.queue
         if task.spec.header.label not in self.labels[task_id]:
             self.wrong("I12", f"expected task {task_id} labelled {self.labels[task_id]}, as was told, found {task.spec.header.label!r}")
         if self.newest.get(task_id, 0) > task.status.claim:

@@ -101,6 +101,12 @@ def test_a_suspected_type_says_how_often_it_crashed_and_when_one_is_tried(d: Dri
     assert why(d, task)["type_suspected"] == {"type": "t", "crashes": 3, "try_at": START + 700}
 
 
+def test_what_waits_for_company_in_its_call_says_until_when(d: Driver) -> None:
+    (task,) = d.add()
+    sees(d, gathers=(3, 100, 40))
+    assert why(d, task)["gathers"] == {"type": "t", "waiting": 3, "batch": 100, "begins_at": START + 40}
+
+
 def test_no_workers_starting_ones_and_a_drain_are_told_apart(d: Driver) -> None:
     (task,) = d.add()
     for more, word in (({}, "no_workers"), ({"starting": 1}, "workers_start"), ({"draining": True}, "draining")):

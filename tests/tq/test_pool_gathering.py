@@ -27,6 +27,7 @@ def test_full_batches_go_at_once_and_the_rest_when_the_first_has_waited(one: Gat
     one.offered()
     one.look({"index": 5}, 1001, granted=True)
     assert (one.batches("index", 1049), one.stirred, one.next_due(1001)) == (0, False, 1050)
+    assert (one.missing("index", 1010), one.missing("index", 1050), one.missing("plain", 1010)) == ((5, 10, 40), None, None)
     assert (one.batches("index", 1050), one.next_due(1050), one.unserved(1050)) == (1, None, 1)
 
 

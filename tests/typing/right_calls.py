@@ -27,6 +27,23 @@ async def fetch(url: str) -> bytes:
     return url.encode()
 
 
+@tq.task("index", batch=100, batch_wait="50ms")
+def index(items: list[tq.Item[str]]) -> list[int]:
+    return [len(item.payload) for item in items]
+
+
+@tq.task("aindex", batch=100)
+async def aindex(items: list[tq.Item[dict[str, int]]]) -> None:
+    items[0].retry("busy", after="5s")
+
+
+def of_many() -> None:
+    assert_type(index(["a", tq.Item("b")]), list[int])
+    assert_type(index.enqueue("a").id, int)
+    index.options(unique="user:5", debounce="5s", debounce_most="1m").enqueue("a")
+    aindex.options(unique="user:5", throttle="5s").enqueue({"a": 1})
+
+
 def blocking() -> None:
     assert_type(add(1, b=2), int)
     assert_type(add.enqueue(1), tq.Handle[int])

@@ -59,6 +59,8 @@ class Sight(NamedTuple):
     """Of a task that runs: its worker has come to it."""
     ends_at: int | None
     """Of a task that a worker has: when its time is up, without what it was suspended; 0: never, as things stand."""
+    gathers: tuple[int, int, int] | None = None
+    """Of a type whose next call waits for more tasks: how many there are, how many it takes, and how many ms it waits."""
 
 
 class Hold(NamedTuple):

@@ -213,6 +213,9 @@ class Reasons:
             yield ["workers_start", {"starting": sight.starting}] if sight.starting else ["no_workers", {}]
         if sight is not None and sight.crashes:
             yield ["type_suspected", {"type": kind, "crashes": sight.crashes, "try_at": sight.try_at}]
+        elif sight is not None and sight.gathers is not None:
+            waiting, size, left_ms = sight.gathers
+            yield ["gathers", {"type": kind, "waiting": waiting, "batch": size, "begins_at": self._desk.now + left_ms}]
 
     def _place(self, task: Task, tallies: list[Tally], places: int, busy: bool) -> Iterator[Reason]:
         """How many of its queue go before it, and how long that may take in so many ``places`` (0: nobody knows)."""

@@ -48,6 +48,7 @@ WHY = {
     "limit_reached": (
         "limit {limit} ({rule}) of {scope} {of} is reached{until}", "`tq limit set {limit}` changes it, `tq limit list` shows all.",
     ),
+    "gathers": ("a call takes up to {batch} of type {type}, and {waiting} wait; it begins at {begins_at}, or when there are enough", ""),
     "resource_taken": (
         "it waits for {amount} of resource {resource}: {in_use} of {total} are in use{users}", "`tq resource set {resource} N` gives more.",
     ),
@@ -82,7 +83,7 @@ _FOR_GOOD = {
     "ttl": "since it was not done within its time to live",
     "deadline": "since it was not over by its deadline",
 }
-_TIMES = ("due_at", "since", "at", "ends_at", "try_at", "expires_at", "until", "opens_at")
+_TIMES = ("due_at", "since", "at", "ends_at", "try_at", "begins_at", "expires_at", "until", "opens_at")
 
 
 def why(client: Client, values: dict[str, Any]) -> int:

@@ -304,7 +304,8 @@ class Verbs:
         now, left = now_ms(), self._pool.time_left(task.id)
         ends_at = None if left is None else 0 if left == math.inf else now + int(left)
         try_at = now + wait_ms if crashes else 0
-        return Sight(self._draining, ready, starting, knowing, crashes, try_at, self._pool.begun(task.id), ends_at)
+        gathers = self._pool.gathered(kind)
+        return Sight(self._draining, ready, starting, knowing, crashes, try_at, self._pool.begun(task.id), ends_at, gathers)
 
     def _workers(self, connection: Connection, number: int, args: dict[str, Any]) -> None:
         self._looks.append((connection.id, number, ticks_ms()))

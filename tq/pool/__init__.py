@@ -124,6 +124,10 @@ class Pool(Crew):
         """The types of which a call takes many."""
         return self._gathering.kinds
 
+    def gathered(self, kind: str) -> tuple[int, int, int] | None:
+        """Of a type whose next call waits for more tasks: how many there are, how many it takes, and how many ms it waits for them."""
+        return self._gathering.missing(kind, self._now)
+
     @property
     def _hungry(self) -> bool:
         """Whether some worker would take more if there were anything for it."""

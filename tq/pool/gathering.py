@@ -72,6 +72,13 @@ class Gathering:
         over = kind.since is not None and now - kind.since >= kind.wait_ms
         return -(-kind.waiting // kind.size) if over else kind.waiting // kind.size
 
+    def missing(self, name: str, now: int) -> tuple[int, int, int] | None:
+        """Of a type whose next call waits for more tasks: how many there are, how many it takes, and how many ms it waits for them."""
+        kind = self._kinds.get(name)
+        if kind is None or kind.since is None or self.batches(name, now):
+            return None
+        return kind.waiting, kind.size, kind.since + kind.wait_ms - now
+
     def unserved(self, now: int) -> int:
         """How many calls wait for a worker."""
         return sum(min(self.batches(name, now), kind.waiting) for name, kind in self._kinds.items())

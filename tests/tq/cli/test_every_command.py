@@ -56,7 +56,8 @@ def test_without_a_daemon_a_command_says_so_in_one_line_and_makes_nothing(data_d
 NO_NUMBER = ("", "soon", "-1", "1.5", "0x10", "1e3", " 3", "٣", "9" * 30)
 NO_DURATION = ("", "soon", "-1", "5 x", "nan", "1e300d", "9" * 30)
 _NUMBERS = "limit tail attempt tasks workers min_workers max_workers slots min max retries weight aging_share max_tasks burst running"
-_DURATIONS = "span missed_after delay ttl retry_delay max_delay timeout aging keep grace wait_for_room older_than newer_than every spread"
+_PACES = "debounce debounce_most throttle grace wait_for_room "
+_DURATIONS = _PACES + "span missed_after delay ttl retry_delay max_delay timeout aging keep older_than newer_than every spread"
 _NAMES = "queue type label tenant key unique correlation_id group prefix flow"
 BAD: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_NUMBERS.split(), NO_NUMBER),
@@ -114,7 +115,10 @@ def test_every_option_has_values_that_make_no_sense_below() -> None:
 @pytest.mark.parametrize(("name", "option"), VALUES, ids=[f"{name} {option.flags[0]}" for name, option in VALUES])
 def test_a_value_that_makes_no_sense_is_one_clear_line_before_anything_is_asked_for(fake: Any, run: Run, name: str, option: Any) -> None:
     fake.verbs["status"] = lambda _: {"pid": 1, "options": {"grace_s": 25.0}}
-    more = {"on_conflict": ["--unique=u"], "type": ["--payload=1"] if name == "enqueue" else []}.get(option.key, [])
+    more = {
+        **{key: ["--unique=u"] for key in ("on_conflict", "debounce", "throttle")},
+        "type": ["--payload=1"] if name == "enqueue" else [],
+    }.get(option.key, [])
     if name == "enqueue" and option.key not in ("type", "batch"):
         more = [*more, "--type=x"]
     if name.startswith("dead") and option.key == "group" and name == "dead list":

@@ -44,6 +44,8 @@ VALUES = {
     "--retry-until": st.sampled_from(["2h", "1.5", "18:30", "2030-01-31", "soon", "yesterday"]),
     "--deadline": st.sampled_from(["2h", "1.5", "noon", "2030-01-31T08:00Z", "never"]),
     "--on-conflict": st.sampled_from(["reject", "existing", "replace", "take"]),
+    "--debounce": st.sampled_from(["5s", "0", "x"]),
+    "--throttle": st.sampled_from(["1m", "soon"]),
     "--wait-for-room": st.sampled_from(["30s", "0", "x"]),
     "--after": st.sampled_from(["1", "1,2", "@last", "1,@last", "x", "0"]),
     "--retries": st.sampled_from(["0", "5", "x", "-3", "1_0"]),
@@ -246,6 +248,9 @@ def test_the_thin_paths_short_cuts_agree_with_the_nouns() -> None:
         ({"after": 7}, {"after": [7]}),
         ({"key": "order-17", "unique": "user:5", "on_conflict": "existing"},
          {"key": "order-17", "unique": "user:5", "unique_policy": "existing"}),
+        ({"unique": "user:5", "debounce": "5s", "debounce_most": "1m"},
+         {"unique": "user:5", "debounce_ms": 5000, "debounce_most_ms": 60_000}),
+        ({"unique": "user:5", "throttle": 60}, {"unique": "user:5", "throttle_ms": 60_000}),
     ],
 )  # fmt: skip
 def test_words_of_time_and_names_become_what_travels(

@@ -64,6 +64,7 @@ REASONS: list[tuple[str, str, dict[str, Any], str]] = [
     ("no_worker_knows_type", "pending", {"type": EVIL}, "no worker has ever named the type \\x1b"),
     ("no_worker_has_type", "pending", {"type": EVIL, "workers": 2}, "none of the 2 workers has the type \\x1b"),
     ("type_suspected", "pending", {"type": "t", "crashes": 3, "try_at": AT}, "3 runs in a row have killed their workers; one is tried"),
+    ("gathers", "pending", {"type": EVIL, "waiting": 3, "batch": 100, "begins_at": AT}, "a call takes up to 100 of type \\x1b"),
     ("queue_slots_taken", "pending", {"queue": "q", "running": 2, "slots": 2, "needs": 1}, "queue q take 2 of its 2 slots"),
     ("queue_slots_taken", "pending", {"queue": "q", "running": 1, "slots": 2, "needs": 2}, "queue q take 1 of its 2 slots, and it needs 2"),
     ("workers_busy", "pending", {"active": 1, "slots": 2, "needs": 2}, "1 of 2 slots of the workers are taken, and it needs 2"),

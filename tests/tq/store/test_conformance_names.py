@@ -6,7 +6,7 @@ import pytest
 
 from tq.errors import UsageError
 from tq.model import State
-from tq.store import Holder, KeyRef, Limits, RequestId
+from tq.store import Holder, KeyRef, Limits, Loan, RequestId
 
 NONCE = b"\x00\xff nonce"
 KEEP_MS = 10_000
@@ -299,3 +299,38 @@ def test_a_request_all_of_whose_tasks_exist_stores_none(store):
     assert store.enqueue([], RequestId(NONCE, 6), []) == []
     assert store.sent(RequestId(NONCE, 6)) == []
     assert store.raw.last_id() == 2
+
+
+def test_a_lent_name_is_held_until_its_instant_whatever_becomes_of_the_task(store):
+    task, other = store.add(2)
+    name = KeyRef("pace", "t", "k")
+    with store.turn() as raw:
+        raw.hold_names([Loan(name, task, b"digest", store.now + 1000)])
+    store.cancel(task)
+    store.remove(task)
+    store.reopen()
+    assert store.raw.holders([name]) == [Holder(task, b"digest")]
+    with store.turn() as raw:  # whoever held it
+        raw.hold_names([Loan(name, other, b"", store.now + 1500)])
+    store.now += 1000
+    store.due()
+    assert store.raw.holders([name]) == [Holder(other, b"")]
+    store.now += 500
+    store.due()
+    assert store.raw.holders([name]) == [None]
+
+
+def test_a_lost_turn_lends_nothing(store):
+    (task,) = store.add()
+    before = store.everything()
+    with store.turn() as raw:
+        raw.hold_names([Loan(KeyRef("pace", "t", "k"), task, b"", store.now + 1000)])
+        raise store.lost
+    assert store.everything() == before
+    assert store.raw.holders([KeyRef("pace", "t", "k")]) == [None]
+
+
+def test_a_name_that_no_store_takes_is_not_lent(store):
+    (task,) = store.add()
+    with pytest.raises(UsageError, match="expected a name"), store.turn() as raw:
+        raw.hold_names([Loan(KeyRef("pace", "t", ""), task, b"", store.now + 1000)])
