@@ -52,8 +52,10 @@ def course_of(history: History | None) -> Course:
     newest = {name: next((one for one in reversed(history.last(name, BUCKETS)) if one is not None), None) for name in ("p50", "p95", "p99")}
     total = sum(sums.values())
     return Course(
-        rate=sum(minute) / (STEP_S * len(minute)) if minute else None, failing=(sums["failed"] + sums["retried"]) / total if total else None,
-        pending=tuple(history.last("pending", BUCKETS)), ended=tuple([None if value is None else value / STEP_S for value in ended]), **newest,
+        rate=sum(minute) / (STEP_S * len(minute)) if minute else None,
+        failing=(sums["failed"] + sums["retried"]) / total if total else None,
+        pending=tuple(history.last("pending", BUCKETS)),
+        ended=tuple([None if value is None else value / STEP_S for value in ended]), **newest,
     )  # fmt: skip
 
 
