@@ -412,6 +412,14 @@ class Operator(Client):
     def line(self) -> None:
         """Settings of a queue."""
         machine = self.machine
+        if machine.breakers and machine.often(0.5):
+            rule = machine.some("2 failures, cool 2s to 20s", "3 failures in 1m, cool 5s, probes 2, close 2", "50% of 4, cool 3s")
+            verb, more = machine.some(
+                ("set_breaker", {"rule": rule}), ("trip_breaker", {"for_ms": machine.between(1000, 20_000)}), ("reset_breaker", {}),
+                ("remove_breaker", {}),
+            )  # fmt: skip
+            self.ask(verb, type=machine.some(*TYPES), **more)
+            return
         name = machine.some("a", "b", OUTSIDE)
         setting: dict[str, Any] = machine.some(
             {"paused": True}, {"paused": False}, {"paused": False}, {"slots": machine.between(0, 3)}, {"weight": machine.between(1, 5)},
@@ -447,4 +455,7 @@ class Operator(Client):
             self.ask(
                 "set_queue", name=name, paused=False, slots=0, **({"unset": ["hold_load", "hold_memory"]} if self.machine.holds else {})
             )
+        for kind in TYPES if self.machine.breakers else ():
+            self.ask("set_breaker", type=kind, rule="1000 failures")
+            self.ask("reset_breaker", type=kind)
         self.ask("scale_workers", min=low, max=max(low, 2))

@@ -58,6 +58,7 @@ class Machine:
         self.boot = 1
         self.calm = False  # no faults any more
         self.holds = seed % 4 == 0  # queues have rules by which they are held
+        self.breakers = seed % 4 == 2  # types have breakers
         self.sources: dict[int, Any] = {}
         self.processes: dict[int, Process] = {}
         self.listener: Listener | None = None

@@ -120,7 +120,7 @@ class World:
         self.children: list[SimChild] = []
         self.fails: list[Exception] = []
         self.full = False
-        self.turns = self.held_turns = self.cuts = self.boots = self.days = 0
+        self.turns = self.held_turns = self.shut_turns = self.cuts = self.boots = self.days = 0
         self.latest = 0  # the latest time that the wall clock has shown
         self.unsynced: bytes | None = None  # of a store that does not sync: what was there when it was opened
         self.watch = Watch()
@@ -319,16 +319,30 @@ class World:
                 if machine.often(0.3):
                     path.write_bytes(b"" if machine.often(0.5) else bytes(100))
 
+    def look_at_breakers(self, done: Turn) -> None:
+        """After a turn: nothing was given out of a type whose breaker is open, and no more than its probes run of one that is half open."""
+        given = {one.header.type for _, tasks in done.grants for one in tasks}
+        for row in self.daemon._broker._breakers.shut:
+            self.shut_turns += 1
+            if row["type"] in given and row["state"] == "open":
+                self.oracle.wrong("I6", f"expected nothing of a type whose breaker is open to be given out, found some of {row['type']}")
+            if row["state"] == "half_open" and row["probes"] > 2:
+                self.oracle.wrong("I6", f"expected at most 2 probes of type {row['type']}, found {row['probes']}")
+
     def turned(self, turn: Callable[[int], Turn], now: int) -> Turn:
         """One turn of the daemon, and a look at what it did."""
         machine, oracle, store = self.machine, self.oracle, self.store
         self.turns += 1
-        before = pending(store) if self.turns % 4 == 0 and store.ready() else None
+        gated = any(self.daemon._broker._breakers.shut)  # then not the next one, but the next of another type is given out
+        before = pending(store) if self.turns % 4 == 0 and store.ready() and not gated else None
         held = set(self.daemon._broker.desk.held)
         self.held_turns += bool(held)
         done = turn(now)
         if wrong := [(one.id, one.header.queue) for _, tasks in done.grants for one in tasks if one.header.queue in held]:
             oracle.wrong("I6", f"expected nothing of queues that are held ({held}) to be given out, found {wrong}")
+        if machine.breakers:
+            self.look_at_breakers(done)
+            before = None if any(self.daemon._broker._breakers.shut) else before
         if self.watch.bugs:
             oracle.wrong("I11", f"expected a turn without a bug, found {self.watch.bugs[0]}")
         oracle.turned(store, done, before)
@@ -370,6 +384,7 @@ class World:
             or daemon._door is None
             or not self.store.ready()
             or daemon._pool._suspects.types
+            or any(daemon._broker._breakers.shut)
         ):
             return
         idle = [child.name for child in daemon._pool.workers if child.state == "ready" and not child.jobs and not child.only_checks]
@@ -483,6 +498,7 @@ def cycle(seed: int, report: Report) -> Iterable[str]:
     report.add(
         turns=world.turns,
         held_turns=world.held_turns,
+        shut_turns=world.shut_turns,
         boots=world.boots,
         cuts=world.cuts,
         tasks=len(world.oracle.owed),

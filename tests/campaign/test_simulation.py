@@ -22,6 +22,7 @@ def test_a_daemon_keeps_its_promises_through_its_simulated_lives(half: int) -> N
     assert report.counts["cuts"] > 3 * report.cycles  # kills and power cuts
     assert report.counts["tasks"] > 50 * report.cycles
     assert report.counts["held_turns"] > 10 * report.cycles  # in a fourth of the lives
+    assert report.counts["shut_turns"] > 5 * report.cycles  # the same of breakers
     every = {state.word: report.counts.get(f"with_{state.word}", 0) for state in State}
     assert min(every.values()) > report.cycles / 2, every
 

@@ -95,7 +95,7 @@ class Reading:
     # -- in slices -------------------------------------------------------------------------------------------------
 
     def _find(self, request: Request, turn: Turn) -> None:
-        named: dict[str, type] = {"tenant": str, "label": str, "limit": int, "before": bytes}
+        named: dict[str, type] = {"label": str, "limit": int, "before": bytes}
         args = arguments(request.verb, request.args, **FILTER, **named)
         limit, before, group = between(args.pop("limit", 50), 1, SCAN_MOST, "limit"), args.pop("before", None), args.pop("group", None)
         desk, where = self._desk, filter_of(args)

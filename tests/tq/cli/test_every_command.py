@@ -26,7 +26,6 @@ NEEDED = {
     "dead retry": [],
     "queue set": ["--weight=2"],
     "resource set": ["2"],
-    "breaker set": ["5 failures"],
     "limit set": ["--rate=5/s"],
     "schedule add": ["--every=9s"],
 }
@@ -38,7 +37,9 @@ def words_of(name: str, *options: str) -> list[str]:
     command_line = ["--", "true"]
     kinds = {"none": [], "optional": ["1"], "any": ["1"], "some": ["1"], "one": ["1"], "rest": command_line, "named": ["1", *command_line]}
     arguments = kinds[command.takes]
-    arguments = {"list": [], "daemon log-level": ["info"], "schedule import": ["/dev/null"]}.get(name, arguments)
+    arguments = {"list": [], "daemon log-level": ["info"], "schedule import": ["/dev/null"], "breaker set": ["1", "5 failures"]}.get(
+        name, arguments
+    )
     return [*name.split(), *(options or NEEDED.get(name, [])), *arguments]
 
 
