@@ -314,6 +314,7 @@ class Header:
 _DEFAULT_BACKOFF = Backoff()
 _NAMES_AT = Header.__slots__.index("key")
 _PACKED_AT = Header.__slots__.index("packed")
+_LANE_AT = Header.__slots__.index("lane")
 _SETTERS = [getattr(Header, name).__set__ for name in Header.__slots__]
 
 
@@ -344,6 +345,21 @@ class Namesakes:
         for put, value in zip(_SETTERS, values, strict=True):
             put(new, value)
         return new
+
+
+def behind(
+    header: Header, parents: tuple[int, ...], parents_any: tuple[int, ...], parents_failed: tuple[int, ...], strict: bool
+) -> Header:  # fmt: skip
+    """The header with these parents, for less than ``replace`` costs: ten thousand that all wait for others come in one request."""
+    new = object.__new__(Header)
+    values = {name: getattr(header, name) for name in Header.__slots__}
+    values |= {"parents": parents, "parents_any": parents_any, "parents_failed": parents_failed, "strict": strict}
+    for put, value in zip(_SETTERS, values.values(), strict=True):
+        put(new, value)
+    lane = header.lane
+    new.__post_init__()
+    _SETTERS[_LANE_AT](new, lane)  # the same, which is found by what it is
+    return new
 
 
 @lru_cache(maxsize=4096)
