@@ -31,10 +31,8 @@ from tq.model import (
     SHELL,
     Backoff,
     Header,
-    Namesakes,
     Needs,
     Spec,
-    behind,
     brief,
     environment_of,
     is_name,
@@ -42,6 +40,7 @@ from tq.model import (
     needs_of,
     pack,
 )
+from tq.namesakes import Namesakes, behind
 from tq.spool import is_input
 from tq.store import Draft, QueueInfo, TypeInfo
 from tq.wire import WAITS_MOST
@@ -129,12 +128,11 @@ class Intake:
             alike = None if usual is None else pack(usual)
         except ValueError:
             raise UsageError(f"enqueue: options: expected a map of at most 500 levels, got {brief(usual)}.") from None
-        drafts = []
+        drafts, policies = [], dict[int, str]()
         linked: dict[tuple[tuple[object, ...], bytes], Header] = {}
-        policies: dict[int, str] = {}
         for at, row in enumerate(rows):
             names: tuple[Any, Any] = (None, None)
-            links: dict[str, Any] = {}
+            links = dict[str, Any]()
             try:
                 name, payload, options = row
                 if type(options) is dict and ("key" in options or "unique" in options):

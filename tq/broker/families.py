@@ -19,7 +19,8 @@ from tq import lifecycle
 from tq.broker.desk import Desk, Turn
 from tq.errors import NoSuchTask, Refused, StoreDamaged
 from tq.lifecycle import Transition
-from tq.model import Header, State, Task, behind
+from tq.model import Header, State, Task
+from tq.namesakes import behind
 from tq.store import RELEASE, SCAN_MOST, Chore, Draft, release
 
 SLICE = 50
