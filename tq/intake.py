@@ -167,15 +167,8 @@ class Intake:
                 policies[at] = kind.policy
             digest = b"" if names[0] is None else _digest(name, payload, kind.asked, names)
             drafts.append(Draft(header, payload, due_at, now + kind.ttl_ms if kind.ttl_ms else 0, digest))
-        if not self.waiting:
-            return drafts, policies
-        if (waits := sum(len(draft.header.parents) for draft in drafts)) > WAITS_MOST:
-            raise UsageError(
-                f"enqueue: after: expected {WAITS_MOST} tasks to wait for at most, counted for each of the {len(drafts)} tasks, "
-                f"got {waits}. "
-                "Send fewer tasks in a request, or one task that waits for those, and have the others wait for that one."
-            )
-        _check_places([draft.header.parents for draft in drafts])
+        if self.waiting:
+            _check_links([draft.header.parents for draft in drafts])
         return drafts, policies
 
     @staticmethod
@@ -490,8 +483,13 @@ def _parents(got: Mapping[str, Any], where: str) -> tuple[tuple[int, ...], dict[
     return found, {"parents_any": loose_ones, "parents_failed": tuple(failed), "strict": policy == "fail"}
 
 
-def _check_places(parents: Sequence[Sequence[int]]) -> None:
-    """UsageError if a task is to wait for a place that its request does not have, or tasks of it for each other in a circle."""
+def _check_links(parents: Sequence[Sequence[int]]) -> None:
+    """UsageError if the tasks of a request are to wait for too many, for a place that it does not have, or for each other in a circle."""
+    if (waits := sum(map(len, parents))) > WAITS_MOST:
+        raise UsageError(
+            f"enqueue: after: expected {WAITS_MOST} tasks to wait for at most, counted for each of the {len(parents)} tasks, got {waits}. "
+            "Send fewer tasks in a request, or one task that waits for those, and have the others wait for that one."
+        )
     ahead = False
     for at, some in enumerate(parents, 1):
         if not some or (lowest := min(some)) > 0:
