@@ -31,7 +31,6 @@ from tq.model import (
     SHELL,
     Backoff,
     Header,
-    Namesakes,
     Needs,
     Spec,
     brief,
@@ -41,6 +40,7 @@ from tq.model import (
     needs_of,
     pack,
 )
+from tq.namesakes import Namesakes, behind
 from tq.spool import is_input
 from tq.store import Draft, KeyRef, Pace, QueueInfo, TypeInfo
 from tq.wire import WAITS_MOST
@@ -130,16 +130,21 @@ class Intake:
             alike = None if usual is None else pack(usual)
         except ValueError:
             raise UsageError(f"enqueue: options: expected a map of at most 500 levels, got {brief(usual)}.") from None
-        drafts = []
-        policies: dict[int, str] = {}
+        drafts, policies = [], dict[int, str]()
+        linked: dict[tuple[tuple[object, ...], bytes], Header] = {}
         for at, row in enumerate(rows):
             names: tuple[Any, Any] = (None, None)
+            links = dict[str, Any]()
             try:
                 name, payload, options = row
                 if type(options) is dict and ("key" in options or "unique" in options):
                     names = options.get("key"), options.get("unique")
                     rest = {option: value for option, value in options.items() if option not in ("key", "unique")}
                     key: tuple[object, ...] = (name, pack(rest), names[0] is not None, names[1] is not None)
+                elif type(options) is dict and not _LINKS.isdisjoint(options):
+                    links = {option: value for option, value in options.items() if option in _LINKS}
+                    options = {option: value for option, value in options.items() if option not in _LINKS}
+                    key = (name, pack(options))
                 else:
                     key = (name, alike if options is None else pack(options))
                 kind = kinds.get(key)
@@ -148,6 +153,8 @@ class Intake:
             if kind is None:
                 kind = self._remember(key, self._resolve(name, usual if options is None else options, _row(at, rows)))
             header = kind.header if kind.alike is None else self._named(kind.alike, names, at, rows)
+            if links:
+                header = self._linked(header, (key, links), linked, _row(at, rows))
             if type(payload) is not bytes:
                 if payload is not None:
                     raise PayloadError(f"{_row(at, rows)}payload: expected bytes (one packed msgpack value), got {type(payload).__name__}.")
@@ -164,15 +171,8 @@ class Intake:
             drafts.append(Draft(header, payload, due_at, now + kind.ttl_ms if kind.ttl_ms else 0, digest))
             if kind.pace is not None:
                 drafts[-1] = replace(drafts[-1], pace=Pace(KeyRef("pace", name, _name(names[1], f"{_row(at, rows)}unique: ")), *kind.pace))
-        if not self.waiting:
-            return drafts, policies
-        if (waits := sum(len(draft.header.parents) for draft in drafts)) > WAITS_MOST:
-            raise UsageError(
-                f"enqueue: after: expected {WAITS_MOST} tasks to wait for at most, counted for each of the {len(drafts)} tasks, "
-                f"got {waits}. "
-                "Send fewer tasks in a request, or one task that waits for those, and have the others wait for that one."
-            )
-        _check_places([draft.header.parents for draft in drafts])
+        if self.waiting:
+            _check_links([draft.header.parents for draft in drafts])
         return drafts, policies
 
     @staticmethod
@@ -184,6 +184,25 @@ class Intake:
         if unique is not None and not is_name(unique):
             _name(unique, f"{_row(at, rows)}unique: ")
         return alike.header(key, unique)
+
+    def _linked(
+        self, header: Header, said: tuple[tuple[object, ...], Mapping[str, Any]], linked: dict[tuple[tuple[object, ...], bytes], Header],
+        where: str,
+    ) -> Header:  # fmt: skip
+        """The header of a task that says what it waits for, as the last of ``said``; the first is its kind. ``linked`` are those of its
+        request. UsageError for what cannot be."""
+        kind, links = said
+        try:
+            key = kind, pack(links)
+        except ValueError:
+            raise UsageError(f"{where}after: expected lists of the ids of tasks, got {brief(links)}.") from None
+        found = linked.get(key)
+        if found is None:
+            got = {name: _OPTIONS[name](value, f"{where}{name}: ") for name, value in links.items() if value is not None}
+            parents, more = _parents(got, where)
+            self.waiting = self.waiting or bool(parents)
+            found = linked[key] = behind(header, parents, more["parents_any"], more["parents_failed"], more["strict"])
+        return found
 
     def _remember(self, key: tuple[object, ...], kind: _Kind) -> _Kind:
         size = (len(key[1]) if isinstance(key[1], bytes) else 0) + len(kind.header.environment)
@@ -471,8 +490,13 @@ def _parents(got: Mapping[str, Any], where: str) -> tuple[tuple[int, ...], dict[
     return found, {"parents_any": loose_ones, "parents_failed": tuple(failed), "strict": policy == "fail"}
 
 
-def _check_places(parents: Sequence[Sequence[int]]) -> None:
-    """UsageError if a task is to wait for a place that its request does not have, or tasks of it for each other in a circle."""
+def _check_links(parents: Sequence[Sequence[int]]) -> None:
+    """UsageError if the tasks of a request are to wait for too many, for a place that it does not have, or for each other in a circle."""
+    if (waits := sum(map(len, parents))) > WAITS_MOST:
+        raise UsageError(
+            f"enqueue: after: expected {WAITS_MOST} tasks to wait for at most, counted for each of the {len(parents)} tasks, got {waits}. "
+            "Send fewer tasks in a request, or one task that waits for those, and have the others wait for that one."
+        )
     ahead = False
     for at, some in enumerate(parents, 1):
         if not some or (lowest := min(some)) > 0:
@@ -561,5 +585,7 @@ _OPTIONS: dict[str, Callable[[Any, str], Any]] = {
     "slots": _whole(1, MAX_SLOTS, "slots"),
     "uses": _uses,
 }
+_LINKS = frozenset({"after", "after_any", "after_failure", "on_parent_failure"})
+"""What a task waits for: in a graph each says something else, and all the rest is of one kind."""
 _HEADER = ("queue", "priority", "retries", "backoff", "timeout_ms", "once", "label", "meta", "correlation_id")
 _EDITS = {name: _OPTIONS[name] for name in (*_HEADER, "delay_ms", "due_at", "ttl_ms", "slots", "uses")}

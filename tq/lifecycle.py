@@ -46,6 +46,7 @@ from tq.model import (
 
 S = State
 RUNNING = frozenset({S.RUNNING})
+BLOCKED = frozenset({S.BLOCKED})
 
 
 class Row(NamedTuple):
@@ -68,7 +69,7 @@ _ENDED = _states(S.FAILED, S.CANCELLED, S.EXPIRED)
 TABLE: tuple[Row, ...] = (
     Row("enqueued", _states(), _states(S.SCHEDULED, S.BLOCKED, S.PENDING), "specification, seq or due time", "sender, schedule"),
     Row("came_due", _states(S.SCHEDULED, S.RETRYING), _states(S.PENDING), "seq, ready_at", "the clock"),
-    Row("parent_over", _states(S.BLOCKED), _states(S.BLOCKED), "waits - 1", "a parent's end"),
+    Row("parent_over", BLOCKED, BLOCKED, "waits - the parents that are over", "parents' ends"),
     Row("unblocked", _states(S.BLOCKED), _states(S.PENDING, S.SCHEDULED), "waits = 0, seq, ready_at", "the last parent's end"),
     Row("parent_failed", _states(S.BLOCKED), _states(S.CANCELLED, S.FAILED), "waits = 0, error, finished_at", "a parent's end"),
     Row("claimed", _states(S.PENDING), RUNNING, "claim + 1, worker, lease", "pool, consumer"),
@@ -122,7 +123,7 @@ class Transition:
     claim: int | None
     status: Status
     spec: Spec | None = None  # an edit's: what it is from now on
-    parent: int = 0  # of one that stays blocked: the task that it waits for no more
+    parents: tuple[int, ...] = ()  # of one that stays blocked: the tasks that it waits for no more
     waits: tuple[int, ...] = ()  # of one that becomes blocked: the tasks that it waits for
 
 
@@ -249,20 +250,21 @@ def run_out(task: Task, now: int) -> Transition:
     return Transition(task.id, "ran_out", WAITING, None, replace(task.status, state=S.EXPIRED, finished_at=now, waits=0))
 
 
-def parent_over(task: Task, parent: int, state: State, now: int) -> Transition:
-    """A blocked task when ``parent``, which it waits for, is over in ``state``: it is cancelled or failed, waits on, or goes its way."""
+def parents_over(task: Task, ends: Mapping[int, State], now: int) -> Transition:
+    """A blocked task when some that it waits for are over, and in which states: it is cancelled or failed, waits on, or goes its way."""
     status, head = task.status, task.spec.header
-    blocked = _states(S.BLOCKED)
-    if not suits(head, parent, state):
+    for parent, state in ends.items():
+        if suits(head, parent, state):
+            continue
         wanted, kind = ("fail", "ParentNotFailed") if parent in head.parents_failed else ("succeed", "ParentFailed")
         error = {"type": kind, "message": f"expected task {parent} to {wanted} before this one runs, but it {_ENDED_SO[state]}"}
         end = S.FAILED if head.strict and wanted == "succeed" else S.CANCELLED
-        return Transition(task.id, "parent_failed", blocked, None, replace(status, state=end, finished_at=now, waits=0, error=error))
-    if status.waits > 1:
-        return Transition(task.id, "parent_over", blocked, None, replace(status, waits=status.waits - 1), parent=parent)
+        return Transition(task.id, "parent_failed", BLOCKED, None, replace(status, state=end, finished_at=now, waits=0, error=error))
+    if status.waits > len(ends):
+        return Transition(task.id, "parent_over", BLOCKED, None, replace(status, waits=status.waits - len(ends)), parents=tuple(ends))
     if status.due_at > now:
-        return Transition(task.id, "unblocked", blocked, None, replace(status, state=S.SCHEDULED, waits=0))
-    return Transition(task.id, "unblocked", blocked, None, replace(status, state=S.PENDING, waits=0, seq=0, ready_at=now, due_at=0))
+        return Transition(task.id, "unblocked", BLOCKED, None, replace(status, state=S.SCHEDULED, waits=0))
+    return Transition(task.id, "unblocked", BLOCKED, None, replace(status, state=S.PENDING, waits=0, seq=0, ready_at=now, due_at=0))
 
 
 _ENDED_SO = {S.SUCCEEDED: "succeeded", S.FAILED: "failed", S.CANCELLED: "was cancelled", S.EXPIRED: "expired"}

@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tq.errors import UsageError
-from tq.lifecycle import Outcome, Transition, cancel, come_due, edit, parent_over, retry, run_out, settle
+from tq.lifecycle import Outcome, Transition, cancel, come_due, edit, parents_over, retry, run_out, settle
 from tq.model import FINAL, SHELL, WAITING, Backoff, Header, Needs, Spec, State, Status, Task, environment_key, environment_of, needs_of
 from tq.store import (
     Draft,
@@ -522,15 +522,16 @@ class StoreMachine(RuleBasedStateMachine):
         assert change is not None
         self.apply(change)
 
-    @verb(4, pick=PICK, end=st.sampled_from([State.SUCCEEDED, State.SUCCEEDED, State.SUCCEEDED, State.FAILED]))
-    def tell_a_child(self, pick: int, end: State) -> None:
-        """Of its parent's end, or of one that it has heard of."""
+    @verb(4, pick=PICK, end=st.sampled_from([State.SUCCEEDED] * 3 + [State.FAILED]), all_of_them=st.booleans())
+    def tell_a_child(self, pick: int, end: State, all_of_them: bool) -> None:
+        """Of its parent's end, or of those of all that it waits for."""
         pairs = sorted(self.model.children)
         if not pairs:
             return
         parent, child = pairs[pick % len(pairs)]
-        self.apply(parent_over(Task(*self.model.tasks[child]), parent, end, self.now))
-        self.model.children = self.model.children - {(parent, child)}
+        ends = {other: end for other, of in pairs if of == child} if all_of_them else {parent: end}
+        self.apply(parents_over(Task(*self.model.tasks[child]), ends, self.now))
+        self.model.children = self.model.children - {(other, child) for other in ends}
 
     @verb(1, ids=st.lists(st.integers(0, 40), max_size=5))
     def remove(self, ids: list[int]) -> None:

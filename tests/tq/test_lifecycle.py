@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tq import lifecycle
-from tq.lifecycle import BY_EVENT, TABLE, Outcome, Row, Transition, backoff_ms, cancel, come_due, edit, parent_over, retry, run_out, settle
+from tq.lifecycle import BY_EVENT, TABLE, Outcome, Row, Transition, backoff_ms, cancel, come_due, edit, parents_over, retry, run_out, settle
 from tq.model import FINAL, MAX_ATTEMPTS_KEPT, MAX_CRASHES, MAX_INTERRUPTS, WAITING, Attempt, Backoff, Header, Spec, State, Status, Task
 from tq.store import Draft, Want
 from tq.store.memory import MemoryStore
@@ -96,7 +96,7 @@ def in_store(**draft: object) -> tuple[MemoryStore, Task]:
 def hear(end: State, *parents: int, **draft: object) -> State:
     """A blocked task whose first parent came to this end."""
     store, task = in_store(parents=parents, **draft)
-    change = parent_over(task, parents[0], end, NOW)
+    change = parents_over(task, {parents[0]: end}, NOW)
     assert task.state in BY_EVENT[change.event].start
     (after,) = store.apply([change])
     return after.state

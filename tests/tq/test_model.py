@@ -20,7 +20,6 @@ from tq.model import (
     Attempt,
     Backoff,
     Header,
-    Namesakes,
     Spec,
     State,
     Status,
@@ -38,6 +37,7 @@ from tq.model import (
     unpack,
     unseal,
 )
+from tq.namesakes import Namesakes
 from tq.store.records import first_success
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

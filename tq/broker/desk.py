@@ -224,14 +224,23 @@ class Desk:
     def carry_out_all(self, changes: Sequence[Transition], turn: Turn) -> list[Task | None]:
         """The same of several, in their order."""
         done = self.store.apply(changes)
-        for change, now in zip(changes, done, strict=True):
+        self._carried_out(zip(changes, done, strict=True), turn)
+        return done
+
+    def change_each(self, ids: Sequence[int], decide: Callable[[Task], Transition | None], turn: Turn) -> int:
+        """Apply what ``decide`` says of each of these tasks, with one look at each; how many changed. No id may come twice."""
+        done = self.store.change(ids, decide)
+        self._carried_out(done, turn)
+        return len(done)
+
+    def _carried_out(self, done: Iterable[tuple[Transition, Task | None]], turn: Turn) -> None:
+        for change, now in done:
             if now is not None:
                 turn.steps.append((change.event, [now]))
                 if now.state.final:
                     turn.ended.append((now.id, now.state.word, now.status.exit_code))
                     if self.store.awaited((now.id,)):
                         self.are_over([now.id], now.state, turn)
-        return done
 
     def are_over(self, parents: Iterable[int], state: State, turn: Turn) -> None:
         """Others wait for these tasks, which are over: they hear of it before the turn is committed."""

@@ -11,14 +11,16 @@ child meets the ends of one parent in their order, and only those that came afte
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
 from tq import lifecycle
 from tq.broker.desk import Desk, Turn
 from tq.errors import NoSuchTask, Refused, StoreDamaged
+from tq.lifecycle import Transition
 from tq.model import Header, State, Task
+from tq.namesakes import behind
 from tq.store import RELEASE, SCAN_MOST, Chore, Draft, release
 
 SLICE = 50
@@ -80,7 +82,7 @@ class Families:
         store, clock = self._desk.store, self._desk.clock
         until, told, first, at = clock() + TELL_S, 0, len(turn.over), 0
         held_up = {chore.args["parent"] for chore in store.chores() if chore.verb == RELEASE}
-        ends: dict[int, tuple[int, State]] = {}  # by child that is yet to be told
+        ends: dict[int, dict[int, State]] = {}  # of which parents, by child that is yet to be told
         while at < len(turn.over) or ends:
             if at == len(turn.over):
                 self._tell(ends, turn)  # turn.over grows by those that are cancelled
@@ -97,10 +99,10 @@ class Families:
                 continue
             told += len(children)
             for child in children:
-                if child in ends or len(ends) == SLICE:
+                if len(ends) == SLICE and child not in ends:
                     self._tell(ends, turn)
                     ends = {}
-                ends[child] = parent, state
+                ends.setdefault(child, {}).setdefault(parent, state)
         turn.over.clear()
 
     def work(self, chores: Sequence[Chore], seconds: float, turn: Turn) -> None:
@@ -124,7 +126,7 @@ class Families:
         while not over and seen - chore.seen < SCAN_MOST:
             children = [child for child in store.children(parent, SLICE, after) if child < below]
             seen += len(children)
-            changed += self._tell(dict.fromkeys(children, (parent, state)), turn)
+            changed += self._tell({child: {parent: state} for child in children}, turn)
             over = len(children) < SLICE
             after = children[-1] if children else after
             if desk.clock() > until:
@@ -135,14 +137,27 @@ class Families:
         else:
             store.put_chore(replace(chore, cursor=after.to_bytes(8, "big"), seen=seen, changed=changed))
 
-    def _tell(self, ends: Mapping[int, tuple[int, State]], turn: Turn) -> int:
-        """Each of these children hears which parent of it is over, and how; how many of them wait for it."""
-        now, tasks = self._desk.now, self._sound(list(ends))
-        changes = [lifecycle.parent_over(task, *ends[task.id], now) for task in tasks if task.state is State.BLOCKED]
-        if changes:
-            self._desk.carry_out_all(changes, turn)
-            turn.stirred = True
-        return len(changes)
+    def _tell(self, ends: Mapping[int, Mapping[int, State]], turn: Turn) -> int:
+        """Each of these children hears which parents of it are over, and how; how many of them wait for these."""
+        now = self._desk.now
+
+        def hear(task: Task) -> Transition | None:
+            return lifecycle.parents_over(task, ends[task.id], now) if task.state is State.BLOCKED else None
+
+        try:
+            changed = self._desk.change_each([*ends], hear, turn)
+        except StoreDamaged:
+            changed = sum(self._tell_one(child, hear, turn) for child in ends)
+        turn.stirred = turn.stirred or changed > 0
+        return changed
+
+    def _tell_one(self, child: int, hear: Callable[[Task], Transition | None], turn: Turn) -> int:
+        """A damaged one keeps waiting: it must not keep its parent from coming to an end."""
+        try:
+            return self._desk.change_each([child], hear, turn)
+        except StoreDamaged as error:
+            _log.error("task %d waits on, though what it waits for is over: %s", child, error)
+            return 0
 
     def outstanding(self, task: Task) -> tuple[int, ...] | None:
         """Which of a task's parents are not over; None if one did not end as it should. One that is gone is over.
@@ -159,19 +174,6 @@ class Families:
             return None
         return tuple(parent for parent, state in pairs if not state.final)
 
-    def _sound(self, ids: Sequence[int]) -> list[Task]:
-        """The tasks. A damaged one keeps waiting: it must not keep its parent from coming to an end."""
-        store, found = self._desk.store, []
-        try:
-            return [task for task in store.get(ids) if task is not None]
-        except StoreDamaged:
-            for task_id in ids:
-                try:
-                    found += [task for task in store.get([task_id]) if task is not None]
-                except StoreDamaged as error:
-                    _log.error("task %d waits on, though what it waits for is over: %s", task_id, error)
-        return found
-
 
 def _with_ids(drafts: Sequence[Draft], given: Sequence[int]) -> Sequence[Draft]:
     """The drafts with ids where they name others of their request by their places; those that wait for the same still share a header."""
@@ -184,10 +186,8 @@ def _with_ids(drafts: Sequence[Draft], given: Sequence[int]) -> Sequence[Draft]:
             continue
         new = made.get(id(head))
         if new is None:
-            new = made[id(head)] = replace(
-                head, parents=_ids(head.parents, given), parents_any=_ids(head.parents_any, given),
-                parents_failed=_ids(head.parents_failed, given),
-            )  # fmt: skip
+            after, loose, failed = (_ids(some, given) for some in (head.parents, head.parents_any, head.parents_failed))
+            new = made[id(head)] = behind(head, after, loose, failed, head.strict)
         found.append(replace(draft, header=new))
     return found
 

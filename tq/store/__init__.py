@@ -24,7 +24,7 @@ Promises, and the conformance suite tests each of them on every store:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -440,10 +440,14 @@ class Store(Protocol):
 
         A status that becomes pending with ``seq`` 0 gets the next sequence; one with a ``seq`` keeps its place. A
         transition with a ``spec`` also gives the task that specification (its id, key and unique name are the old ones), one that
-        leaves it blocked lets it wait no more for ``parent``, one that makes it blocked lets it wait for ``waits``. A
+        leaves it blocked lets it wait no more for ``parents``, one that makes it blocked lets it wait for ``waits``. A
         finished task comes back to life (``retried``) only if no other holds its unique name: else the guard fails.
         QueueFull: what comes back to life, moves to another queue or grows would pass a queue's limit; no settle ever does.
         """
+
+    def change(self, ids: Sequence[int], decide: Callable[[Task], Transition | None]) -> list[tuple[Transition, Task | None]]:
+        """``apply`` what ``decide`` says of each of these tasks that there is (None: nothing), with one look at each: the transitions,
+        and what ``apply`` says of them. No id may come twice."""
 
     def due(self, limit: int) -> list[tuple[str, int]]:
         """Take what else is due, oldest first: ("expire" | "lease" | "forget", task id). These timers are gone.

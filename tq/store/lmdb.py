@@ -12,7 +12,7 @@ The layout is in keys.py.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -203,9 +203,20 @@ class LmdbStore(Loading):
     @guarded
     def apply(self, transitions: Sequence[Transition]) -> list[Task | None]:
         self._flush()
+        return self._apply_all(transitions, [self._read(self._txn, one.id) for one in transitions])
+
+    @guarded
+    def change(self, ids: Sequence[int], decide: Callable[[Task], Transition | None]) -> list[tuple[Transition, Task | None]]:
+        self._flush()
+        tasks = [task for task_id in ids if (task := self._read(self._txn, task_id)) is not None]
+        found = [(change, task) for task in tasks if (change := decide(task)) is not None]
+        changes = [change for change, _ in found]
+        return list(zip(changes, self._apply_all(changes, [task for _, task in found]), strict=True))
+
+    def _apply_all(self, transitions: Sequence[Transition], tasks: Sequence[Task | None]) -> list[Task | None]:
+        """``apply``, to the tasks as they have just been read."""
         if any(one.spec is not None for one in transitions):  # what edits write is new work
             self._room.check((), self._lanes.lines, self._txn, self._now)
-        tasks = [self._read(self._txn, one.id) for one in transitions]
         if more := arriving(zip(tasks, transitions, strict=True)):
             self._room.admit(more, self._lanes.lines)
         changed: list[Task | None] = []
@@ -228,8 +239,8 @@ class LmdbStore(Loading):
             self._leave(task, old, unused=one.event == "released")
             if one.spec is not None:
                 self._respecify(task.spec, spec)
-            if one.parent or (old.waits and not new.waits):
-                self._unblock(one.id, (one.parent,) if one.parent else task.spec.header.parents)
+            if one.parents or (old.waits and not new.waits):
+                self._unblock(one.id, one.parents or task.spec.header.parents)
             if one.waits:
                 self._block_again(one.id, one.waits)
             new = self._enter(spec, new)
@@ -307,8 +318,9 @@ class LmdbStore(Loading):
         if new.state is _PENDING:
             if not new.seq:
                 self._seq += 1
-                new = replace(new, seq=self._seq)
-            new = replace(new, ready_at=new.ready_at or spec.created_at)
+                new = replace(new, seq=self._seq, ready_at=new.ready_at or spec.created_at)
+            elif not new.ready_at:
+                new = replace(new, ready_at=spec.created_at)
             lane, level = self._lane(header), 9 - header.priority
             txn.put(READY.pack(lane.number, level, new.seq), PAIR.pack(spec.id, new.ready_at) + PAST, db=db["ready"])
             if level not in lane.heads or new.seq < lane.heads[level][0]:

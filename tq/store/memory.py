@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -332,6 +332,10 @@ class MemoryStore(Recorded, Ahead, Stock, Commands):
         self._admit(arriving((self._task(change.id), change) for change in transitions))
         return [self._apply(change) for change in transitions]
 
+    def change(self, ids: Sequence[int], decide: Callable[[Task], Transition | None]) -> list[tuple[Transition, Task | None]]:
+        changes = [change for task in self.get(ids) if task is not None and (change := decide(task)) is not None]
+        return list(zip(changes, self.apply(changes), strict=True))
+
     def _apply(self, change: Transition) -> Task | None:
         mem, _ = self._turn()
         old, new = mem.statuses.get(change.id), change.status
@@ -352,8 +356,8 @@ class MemoryStore(Recorded, Ahead, Stock, Commands):
         if spec.expires_at != mem.specs[change.id].expires_at:
             _without(mem.timers, (mem.specs[change.id].expires_at, "expire", change.id))
         self._move(spec, new)
-        if change.parent or (old.waits and not new.waits):
-            mem.children -= {(parent, change.id) for parent in ([change.parent] if change.parent else spec.header.parents)}
+        if change.parents or (old.waits and not new.waits):
+            mem.children -= {(parent, change.id) for parent in (change.parents or spec.header.parents)}
         mem.children |= {(parent, change.id) for parent in change.waits}
         self._count(change.id, change.event, new)
         return Task(spec, new)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.tq.store.conftest import Driver
-from tq.lifecycle import parent_over
+from tq.lifecycle import parents_over
 from tq.model import State
 from tq.store import Chore, release
 from tq.store import children as lmdb_children
@@ -20,7 +20,7 @@ DONE, FAILED, BLOCKED = State.SUCCEEDED, State.FAILED, State.BLOCKED
 
 
 def tell(store: Driver, child: int, parent: int, state: State = DONE) -> State:
-    task = store.apply(parent_over(store.get(child), parent, state, store.now))
+    task = store.apply(parents_over(store.get(child), {parent: state}, store.now))
     assert task is not None
     return task.state
 
@@ -67,7 +67,7 @@ def test_an_aborted_turn_leaves_who_waits_for_whom_as_it_was(store: Driver) -> N
         raw.enqueue([store.draft(parents=(second,))])
         task = raw.get([child])[0]
         assert task is not None
-        raw.apply([parent_over(task, first, DONE, store.now)])
+        raw.apply([parents_over(task, {first: DONE}, store.now)])
         assert (raw.children(first, 9), raw.children(second, 9)) == ([], [child + 1])
         raise store.lost
     assert (store.raw.children(first, 9), store.raw.children(second, 9)) == ([child], [])
@@ -78,10 +78,26 @@ def test_an_aborted_turn_leaves_who_waits_for_whom_as_it_was(store: Driver) -> N
 def test_a_child_that_hears_twice_or_too_late_stays_as_it_is(store: Driver) -> None:
     first, second = store.add(2)
     (child,) = store.add(parents=(first, second))
-    change = parent_over(store.get(child), first, FAILED, store.now)
+    change = parents_over(store.get(child), {first: FAILED}, store.now)
     assert store.apply(change).state is State.CANCELLED
     assert store.apply(change) is None
     assert store.state(child) is State.CANCELLED
+
+
+def test_a_change_is_what_is_said_of_each_task_as_it_stands(store: Driver) -> None:
+    first, second, third = store.add(3)
+    both, one, other = *store.add(parents=(first, second, third)), *store.add(parents=(first,)), *store.add(due_in=50)
+    with store.turn() as raw:
+        changes = raw.change(
+            [both, other, 99, one], lambda task: parents_over(task, {first: DONE}, store.now) if task.status.waits else None
+        )
+        assert [(change.id, task.state) for change, task in changes if task] == [(both, BLOCKED), (one, State.PENDING)]
+    assert tell(store, both, 2) is BLOCKED
+    with store.turn() as raw:
+        ((_, task),) = raw.change([both], lambda task: parents_over(task, {second: DONE, third: FAILED}, store.now))
+        assert task is not None
+        assert task.status.error["message"].startswith(f"expected task {third} to succeed")
+    assert not store.raw.awaited([first, second, third])
 
 
 def test_an_edit_of_a_blocked_task_leaves_it_waiting(store: Driver) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tq.lifecycle import Outcome, Transition, parent_over, settle
+from tq.lifecycle import Outcome, Transition, parents_over, settle
 from tq.model import Backoff, State, Status, pack, status_of
 from tq.store import Held, Limits, Success
 from tq.store.records import first_success
@@ -218,8 +218,8 @@ def test_a_waiting_task_is_cancelled_at_once(store, header):
 def test_an_unblocked_task_is_pending_or_scheduled(store):
     (parent,) = store.add()
     now_ready, later = store.enqueue([store.draft(parents=(parent,)), store.draft(parents=(parent,), due_in=80)])
-    assert store.apply(parent_over(store.get(now_ready), parent, State.SUCCEEDED, store.now)).status.seq == 2
-    assert store.apply(parent_over(store.get(later), parent, State.SUCCEEDED, store.now)).state is State.SCHEDULED
+    assert store.apply(parents_over(store.get(now_ready), {parent: State.SUCCEEDED}, store.now)).status.seq == 2
+    assert store.apply(parents_over(store.get(later), {parent: State.SUCCEEDED}, store.now)).state is State.SCHEDULED
     assert store.peek() == [parent, now_ready]
     store.now += 80
     assert store.promote() == [later]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.tq.store.conftest import Driver
-from tq.lifecycle import BY_EVENT, TABLE, Row, Transition, parent_over, retry
+from tq.lifecycle import BY_EVENT, TABLE, Row, Transition, parents_over, retry
 from tq.model import Backoff, State
 from tq.store.verify import verify
 
@@ -83,7 +83,7 @@ def hears(end: State) -> Drive:
 
     def drive(store: Driver, task_id: int) -> object:
         task = store.get(task_id)
-        return store.apply(parent_over(task, task.spec.header.parents[0], end, store.now))
+        return store.apply(parents_over(task, {task.spec.header.parents[0]: end}, store.now))
 
     return drive
 
