@@ -22,6 +22,8 @@ Promises: keys are big-endian, so their order is the index.
     types, queues, chores, events, schedules      rows (tq.store) and CRC, by name or number
     resources name                                [name, amount] and CRC
     standings kind | NUL | name                   [kind, name, row] and CRC: what a room of the broker keeps, a breaker or a tenant
+    limits    name                                a Limit's row and CRC
+    tokens    [limit, of which of its scope]      those two, when its bucket is full again, and the last that were taken; and CRC
     meta      "format", "engine"; "copied" if it is a backup that no daemon has run on
 
 Timers are DUE (a task becomes pending), EXPIRE (its time to live is over), KEY (a name is free again, whatever has

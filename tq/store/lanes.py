@@ -7,9 +7,10 @@ Promises: ``best`` costs O(log lanes), whatever is paused; stale heap entries ar
 that is more stale than not is built anew, so it never holds more than twice the heads there are.
 
 A lane is the set of ready tasks that stop and go together: same queue, type, tenant, flow key and needs (what they hold while
-they run: see needs.py). Its tasks of one level are a **rung**, known by its head. Between queues: stride scheduling
-(Waldspurger, 1995): each line has a pass that grows by 1/weight a task, and the smallest goes first. A line that comes back (it
-had no work, was paused or held, ran as many tasks as it has slots, or had none that did not lack something) joins those it is
+they run: see needs.py). One whose tenant or flow key has reached a limit is parked: it stands in no heap until that opens (gates.py);
+limits of queues and types close those as a whole. Its tasks of one level are a **rung**, known by its head. Between queues: stride
+scheduling (Waldspurger, 1995): each line has a pass that grows by 1/weight a task, and the smallest goes first. A line that comes back (it
+had no work, was paused or held, ran as many tasks as it has slots, or had none that might go) joins those it is
 claimed with: at the smallest pass of theirs, or its own if that is larger, but never more than one task behind. So it has saved
 up no turns, and what it took before it left still counts.
 """

@@ -39,9 +39,31 @@ queues = st.tuples(
     st.sampled_from([0, 1, 2, 3]), st.sampled_from([0, 0, 1, 3]),
 )  # fmt: skip
 resources = st.tuples(st.just("resource"), st.sampled_from("gh"), st.sampled_from([1, 2, 2, 3, None]))
+limits = st.tuples(
+    st.just("limit"), st.sampled_from("mn"),
+    st.sampled_from([("queue", "a"), ("type", "x"), ("tenant", None), ("flow", None), ("flow", "x1")]),
+    st.sampled_from([0, 0, 1, 3]), st.sampled_from([1, 2]), st.sampled_from([0, 1, 2]),
+)  # fmt: skip
 times = st.tuples(st.just("time"), st.sampled_from([1, 25]))
 steps = st.lists(
-    st.one_of(adds, adds, claims, claims, claims, ends, ends, cancels, queues, resources, resources, times, st.just(("restart",))),
+    st.one_of(
+        adds,
+        adds,
+        claims,
+        claims,
+        claims,
+        ends,
+        ends,
+        cancels,
+        queues,
+        resources,
+        resources,
+        limits,
+        limits,
+        times,
+        times,
+        st.just(("restart",)),
+    ),
     max_size=60,
 )
 
@@ -63,7 +85,8 @@ def step(store: Driver, verb: str, *args: Any) -> object:
     """Carry out one step; what can be seen of it."""
     if verb == "add":
         queue, level, kind, count, needs = args
-        return store.add(count, kind=kind, queue=queue, priority=level, tenant=kind * (level % 2) or None, needs=needs)
+        flow = f"{kind}{count % 2}" if level < 2 else None
+        return store.add(count, kind=kind, queue=queue, priority=level, tenant=kind * (level % 2) or None, needs=needs, flow=flow)
     if verb == "claim":
         limit, named, types, lost, pool = args
         want = Want("w", limit, float("inf"), queues=named, types=types, lease_ms=0 if pool else 1 << 40)
@@ -94,6 +117,12 @@ def step(store: Driver, verb: str, *args: Any) -> object:
         )  # fmt: skip
     elif verb == "resource":
         store.put_resource(*args)
+    elif verb == "limit":
+        name, (scope, of), rate, burst, running = args
+        if rate or running:
+            store.put_limit(name, scope, of, rate=rate, per_ms=20, burst=burst, running=running)
+        else:
+            store.drop_limit(name)
     elif verb == "time":
         store.now += args[0]
     else:
@@ -101,6 +130,13 @@ def step(store: Driver, verb: str, *args: Any) -> object:
         with store.turn():
             pass
     return None
+
+
+def limits_of(store: Driver) -> list[object]:
+    """How far each limit is used, and of each ready task which of them hold it."""
+    used = [(name, sorted(store.raw.limited(one, 99))) for name, one in sorted(store.raw.limits().items())]
+    tasks = [row[0].spec for row in store.raw.find(PENDING) if row is not None]
+    return [*used, *((spec.id, sorted(store.raw.reached(spec.header), key=lambda pair: pair[0].name)) for spec in tasks)]
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
@@ -113,6 +149,7 @@ def test_all_stores_give_the_same_tasks_the_same_turns(history):
             assert memory.raw.ready() == lmdb.raw.ready() >= bool(memory.reasons())  # what is kept for others is ready
             assert memory.raw.in_use() == lmdb.raw.in_use()
             assert memory.raw.in_use(2) == lmdb.raw.in_use(2)
+            assert limits_of(memory) == limits_of(lmdb)
             assert memory.raw.heaviest("x") == lmdb.raw.heaviest("x")
             for queue in QUEUES:
                 assert memory.reasons(queue=queue) == lmdb.reasons(queue=queue)
