@@ -86,7 +86,10 @@ pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 
 def unpack(data: bytes | memoryview) -> Any:
     """The value in ``data``; raises ValueError (or a msgpack subclass of it) if it is not exactly one value."""
-    return msgpack.unpackb(data, raw=False, use_list=True, strict_map_key=False)
+    try:
+        return msgpack.unpackb(data, raw=False, use_list=True, strict_map_key=False)
+    except TypeError as error:  # a list as a key of a map
+        raise ValueError(str(error)) from None
 
 
 class State(enum.IntEnum):

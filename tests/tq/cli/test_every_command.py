@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.living import unmeasured
+from tests.living import ROOT, unmeasured
 from tq import wire
 from tq.cli.options import COMMANDS
 
@@ -31,15 +31,18 @@ NEEDED = {
 }
 
 
+WORKFLOW = str(ROOT / "examples" / "deploy.toml")
+
+
 def words_of(name: str, *options: str) -> list[str]:
     """A command line that makes sense."""
     command = COMMANDS[name]
     command_line = ["--", "true"]
     kinds = {"none": [], "optional": ["1"], "any": ["1"], "some": ["1"], "one": ["1"], "rest": command_line, "named": ["1", *command_line]}
     arguments = kinds[command.takes]
-    arguments = {"list": [], "daemon log-level": ["info"], "schedule import": ["/dev/null"], "breaker set": ["1", "5 failures"]}.get(
-        name, arguments
-    )
+    named = {"list": [], "daemon log-level": ["info"], "schedule import": ["/dev/null"]}
+    named |= {"breaker set": ["1", "5 failures"], "workflow run": [WORKFLOW]}
+    arguments = named.get(name, arguments)
     return [*name.split(), *(options or NEEDED.get(name, [])), *arguments]
 
 
