@@ -29,15 +29,15 @@ gc.set_threshold(50_000, 20, 20)  # a tenth of what the tests cost was the colle
 
 
 def _sampled(item: pytest.Item) -> bool:
-    """Whether coverage is measured in a test: every third that is not slow, and none of what lives many lives or draws screens.
+    """Whether coverage is measured in a test: every fourth that is not slow, and none of what lives many lives or draws screens.
 
-    It doubles what a test costs, its daemons and workers included, and a third of them reaches what all of them reach but for some lines
+    It doubles what a test costs, its daemons and workers included, and a fourth of them reaches what all of them reach but for some lines
     in a hundred. ``TQ_COVERAGE=all`` measures every one.
     """
     if os.environ.get("TQ_COVERAGE") == "all":
         return True
     of = item.nodeid.split("/")[1]
-    return of not in ("campaign", "bench", "tui") and item.get_closest_marker("slow") is None and crc32(item.nodeid.encode()) % 3 == 0
+    return of not in ("campaign", "bench", "tui") and item.get_closest_marker("slow") is None and crc32(item.nodeid.encode()) % 4 == 0
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -12,10 +12,10 @@ from tests.campaign.suite import apart
 pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-def test_every_end_in_every_phase_is_clean_loses_nothing_and_charges_nobody() -> None:
-    report = apart(SUITE, random.randrange(1, 1 << 32), len(COMBINED))
-    assert (report.violations, report.cycles) == ([], len(COMBINED))
-    assert report.counts["tasks"] > 10 * len(COMBINED)
+def test_an_end_in_any_phase_is_clean_loses_nothing_and_charges_nobody() -> None:
+    report = apart(SUITE, random.randrange(1, 1 << 32), SUITE.in_tests)
+    assert (report.violations, report.cycles) == ([], SUITE.in_tests)
+    assert report.counts["tasks"] > 10 * report.cycles
 
 
 def test_a_planted_bug_is_caught() -> None:

@@ -58,10 +58,10 @@ Each line below a check is a test (``tests/campaign/results.json`` adds up the l
    tests/campaign/test_storms.py::test_every_storm_passes_and_its_dead_letters_are_bounded
 21. A killed daemon leaves no worker alive.
    tests/campaign/test_kills.py::test_nothing_accepted_is_lost_and_nothing_survives_kills_at_any_moment
-   tests/campaign/test_shutdowns.py::test_every_end_in_every_phase_is_clean_loses_nothing_and_charges_nobody
+   tests/campaign/test_shutdowns.py::test_an_end_in_any_phase_is_clean_loses_nothing_and_charges_nobody
 22. SIGTERM loses nothing, charges nobody, exit 0.
    tests/flows/test_drain.py::test_shutdowns_at_random_moments_lose_nothing_and_charge_nobody
-   tests/campaign/test_shutdowns.py::test_every_end_in_every_phase_is_clean_loses_nothing_and_charges_nobody
+   tests/campaign/test_shutdowns.py::test_an_end_in_any_phase_is_clean_loses_nothing_and_charges_nobody
 23. Workers hold no descriptor or mapping of the store.
    tests/tq/store/test_files.py::test_no_descriptor_of_the_store_or_the_lock_reaches_a_child
 24. A stale claim never changes anything, in any store.

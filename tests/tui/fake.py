@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
+import socket
 from collections.abc import AsyncIterator, Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -221,6 +222,9 @@ class FakeDaemon:
         if self._server is not None:
             self._server.close()
             self._server = None
+            if not self.path.exists():  # from Python 3.13 on it goes with its server
+                with socket.socket(socket.AF_UNIX) as left:
+                    left.bind(str(self.path))
         for writer in list(self._writers):
             writer.close()
         await settle()

@@ -47,13 +47,15 @@ def course_of(history: History | None) -> Course:
     history = history or History(STEP_S)
     parts = {name: history.last(name, BUCKETS) for name in ENDS}
     sums = {name: sum([value for value in values if value is not None]) for name, values in parts.items()}
-    ended = [None if None in together else sum(together) / STEP_S for together in zip(*parts.values(), strict=True)]
+    ended = [None if None in together else sum(together) for together in zip(*parts.values(), strict=True)]
     minute = [value for value in ended[-MINUTE:] if value is not None]
     newest = {name: next((one for one in reversed(history.last(name, BUCKETS)) if one is not None), None) for name in ("p50", "p95", "p99")}
     total = sum(sums.values())
     return Course(
-        rate=sum(minute) / len(minute) if minute else None, failing=(sums["failed"] + sums["retried"]) / total if total else None,
-        pending=tuple(history.last("pending", BUCKETS)), ended=tuple(ended), **newest,
+        rate=sum(minute) / (STEP_S * len(minute)) if minute else None,
+        failing=(sums["failed"] + sums["retried"]) / total if total else None,
+        pending=tuple(history.last("pending", BUCKETS)),
+        ended=tuple([None if value is None else value / STEP_S for value in ended]), **newest,
     )  # fmt: skip
 
 
