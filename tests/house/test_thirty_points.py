@@ -8,18 +8,22 @@ Each line below a point is a test, or the bench that measures it ("bench: NAME" 
 2. At rest it costs next to nothing.
    bench: monitor
    tests/tui/screens/test_lists.py::test_a_second_without_news_draws_no_row_again_but_those_with_an_age
+   tests/tui/test_app.py::test_at_rest_it_looks_once_a_second_and_what_comes_is_shown_at_once
    tests/tui/test_app.py::test_without_the_focus_of_the_terminal_it_asks_less
 3. While all values move, it writes little to the terminal.
    bench: monitor
    tests/tui/widgets/test_charts.py::test_a_redraw_draws_only_lines_that_look_different
 4. Under a flood of events keys are answered at once.
+   bench: flood
    bench: monitor
    tests/tui/screens/test_tasks.py::test_nothing_is_asked_while_nothing_changes_and_at_most_once_a_second_otherwise
 5. Any jump in a million tasks comes at once.
+   bench: monitor
    bench: views
    tests/tui/test_paging.py::test_pages_that_were_passed_in_one_breath_are_never_asked_for
    tests/tui/screens/test_tasks.py::test_one_goes_to_a_row_to_a_share_and_to_both_ends
 6. Memory is bounded, whatever was visited.
+   bench: flood
    bench: monitor
    tests/tui/test_paging.py::test_only_so_many_pages_are_kept_those_seen_last
    tests/tui/test_state.py::test_only_so_many_buckets_are_kept
