@@ -18,7 +18,6 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, Protocol, TypedDict, TypeVar, cast, overload
 
 from tq.batch import BATCH_MOST, WAIT_MOST_MS, Item, items_of
-from tq.breakers import Rule
 from tq.errors import ConfigError, UsageError
 from tq.middleware import AroundRun, AroundSend, Call, Outgoing, asend_through, is_async, run_through, send_through
 from tq.model import MAX_NAME, MAX_SLOTS, SHELL, Backoff, duration_ms, is_resource, priority_of, unpack
@@ -171,6 +170,8 @@ class Declared:
             _check_needs(said.get("slots", 1), said.get("uses", {}))
             _check_batch(said)
             if "breaker" in said:
+                from tq.breakers import Rule  # few declare one, and it takes as long to load as all else here
+
                 Rule.of(str(said["breaker"]))
             if said.get("retries", 0) < 0:
                 raise ValueError(f"expected retries of 0 or more, got {said['retries']}")

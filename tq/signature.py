@@ -23,7 +23,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
-from tq.client.core import Duration, Options, decode, ids_of
 from tq.errors import PayloadError
 from tq.middleware import AroundSend, arows_through, rows_through
 
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from tq.client import AsyncHandle, Handle
+    from tq.client.core import Duration, Options
     from tq.context import Context
 
 R = TypeVar("R")
@@ -146,6 +146,8 @@ class Signature(Flow[R]):
         return Signature(self._task, self._args, self._kwargs, merged, self._immutable)
 
     def lay(self, plan: Plan, before: Ends) -> Ends:
+        from tq.client.core import ids_of
+
         options: Options = {**self._options}
         if before.after:
             options["after"] = [*before.after, *ids_of(options.get("after", ()))]
@@ -281,6 +283,7 @@ class AsyncSent(_SentTo[R]):
 def results_of(ids: Sequence[int]) -> dict[int, Any]:
     """The results of those of these tasks that succeeded and are still there, by the daemon of this process."""
     from tq.client import default
+    from tq.client.core import decode
 
     call = default().call
     found: dict[int, Any] = {}

@@ -8,7 +8,6 @@ Promises: a graph is one request, so it is stored whole or not at all, and after
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -83,6 +82,8 @@ class AsyncGraphVerbs:
         raise NotImplementedError
 
     async def enqueue_graph(self, rows: Iterable[Row]) -> Sequence[int]:
+        import asyncio
+
         if self._around:
             from tq.middleware import arows_through
 
