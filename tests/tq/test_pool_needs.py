@@ -138,7 +138,7 @@ def test_workers_are_started_for_a_heavy_task_though_one_is_idle(shop_with: Any,
 
 def test_workers_are_started_for_others_while_a_heavy_task_has_all_slots(shop_with: Any, store: Any) -> None:
     shop = shop_with(workers=2, most=3)
-    (heavy,) = shop.add(1, "slow", 1.5, needs=HEAVY)
+    (heavy,) = shop.add(1, "slow", 20, needs=HEAVY)
     shop.until(store.held, "it runs")
     (light,) = shop.add(1, "slow", 0.01)
     shop.until(lambda: light in shop.rows, "a third worker runs it")
