@@ -226,6 +226,9 @@ class Backoff:
     def of(cls, value: object) -> Self:
         """What an option says: a Backoff, or the word for one with the usual delays. ValueError for anything else."""
         if isinstance(value, cls):
+            numbers = all(isinstance(one, int | float) for one in (value.base_ms, value.factor, value.cap_ms))
+            if value.kind not in BACKOFFS or not numbers:
+                raise ValueError(f"expected delays in ms, or a tq.Backoff made as tq.Backoff.fixed('5s'), got {value!r}")
             return value
         if isinstance(value, str) and value in BACKOFFS:
             return cls(value)

@@ -84,6 +84,12 @@ def test_every_kind_of_backoff_may_be_said_by_its_word(app: App, word: str) -> N
     assert work.handler().backoff is None
 
 
+@pytest.mark.parametrize("wrong", [Backoff("fixed", "100ms"), Backoff("often"), Backoff("fixed", 10, None)])
+def test_a_backoff_whose_delays_are_no_numbers_is_refused_where_it_is_declared(app: App, wrong: Backoff) -> None:
+    with pytest.raises(ConfigError, match="expected delays in ms"):
+        app.task("email", backoff=wrong)(print)
+
+
 def test_a_backoff_is_written_as_it_is_spoken() -> None:
     assert Backoff.fixed("30s", jitter=False) == Backoff("fixed", 30_000, 1.0, 30_000, False)
     assert Backoff.linear(10) == Backoff("linear", 10_000, 1.0, 300_000, True)
