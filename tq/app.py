@@ -223,18 +223,25 @@ def _check_exceptions(key: str, given: object) -> None:
         raise ValueError(f"expected {key} to be an exception class or a tuple of them, got {given!r}")
 
 
-class TaskFunction(Declared, Generic[P, C, R]):
+class _OfFunction(Declared):
+    """A type whose handler is a function, which it stands for: it has its name and its words."""
+
+    def _stand_for(self, function: Callable[..., Any], options: Options | None) -> None:
+        self._options: Options = options or {}
+        self.__wrapped__ = function
+        self.__doc__ = function.__doc__
+        self.__name__ = getattr(function, "__name__", self.name)
+        self.__module__ = getattr(function, "__module__", "")
+
+
+class TaskFunction(_OfFunction, Generic[P, C, R]):
     """A function with a face for the queue: called it runs here and now, ``enqueue`` sends it to the daemon."""
 
     function: Callable[P, C]
 
     def __init__(self, app: App, name: str, function: Callable[P, C], defaults: Defaults, options: Options | None = None) -> None:
         super().__init__(app, name, function, defaults)
-        self._options: Options = options or {}
-        self.__wrapped__ = function
-        self.__doc__ = function.__doc__
-        self.__name__ = getattr(function, "__name__", name)
-        self.__module__ = getattr(function, "__module__", "")
+        self._stand_for(function, options)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C:
         return self.function(*args, **kwargs)
@@ -309,7 +316,7 @@ class TaskFunction(Declared, Generic[P, C, R]):
         return call, backoff if callable(backoff) else None
 
 
-class BatchFunction(Declared, Generic[I, C]):
+class BatchFunction(_OfFunction, Generic[I, C]):
     """A function of many tasks at a time, with a face for the queue: ``enqueue`` sends one of them."""
 
     function: Callable[[list[Item[I]]], C]
@@ -318,11 +325,7 @@ class BatchFunction(Declared, Generic[I, C]):
         self, app: App, name: str, function: Callable[[list[Item[I]]], C], defaults: Defaults, options: Options | None = None
     ) -> None:
         super().__init__(app, name, function, defaults)
-        self._options: Options = options or {}
-        self.__wrapped__ = function
-        self.__doc__ = function.__doc__
-        self.__name__ = getattr(function, "__name__", name)
-        self.__module__ = getattr(function, "__module__", "")
+        self._stand_for(function, options)
 
     def __call__(self, payloads: Sequence[I | Item[I]]) -> C:
         """Run it here and now, for a test: with these payloads, or with items that tell afterwards what became of each."""

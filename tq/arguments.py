@@ -9,6 +9,8 @@ passes is a key of any store, a number fits 63 bits, and what is to be stored is
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Any
 
 from tq import wire
@@ -36,6 +38,15 @@ def arguments(verb: str, given: dict[str, Any], *needed: str, **kinds: type) -> 
         if name not in args:
             raise UsageError(f"{verb}: expected the argument {name}, got none.")
     return args
+
+
+def unknown(what: str, known: Iterable[str], got: str) -> UsageError:
+    """There is no ``what`` of that name: which there are, the closest, and the command that shows them."""
+    names = sorted(known)
+    some = (", ".join(names[:20]) + (", ..." if len(names) > 20 else "")) or "there is none yet"
+    close = difflib.get_close_matches(got, names, 1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return UsageError(f"expected a {what} ({some:.400}), got {brief(got)}.{hint} `tq {what} list` shows them.")
 
 
 def between(value: int, low: int, high: int, name: str) -> int:

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+import tq.testing
 from tests.tq.broker_driver import STORES, Driver
 from tq import wire
 from tq.store.verify import verify
@@ -151,6 +152,19 @@ class FakeDaemon:
         for thread in self._threads:
             thread.join(5)
             assert not thread.is_alive()
+
+
+@pytest.fixture
+def app() -> tq.App:
+    """An application without types."""
+    return tq.App()
+
+
+@pytest.fixture
+def q(app: tq.App) -> Iterator[tq.testing.Fake]:
+    """Its client, and a daemon that is this process."""
+    with tq.testing.fake(app) as q:
+        yield q
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import doctest
-from collections.abc import Iterator
 
 import pytest
 
@@ -11,17 +10,6 @@ import tq
 import tq.batch
 import tq.testing
 from tq.errors import ConfigError, UsageError
-
-
-@pytest.fixture
-def app() -> tq.App:
-    return tq.App()
-
-
-@pytest.fixture
-def q(app: tq.App) -> Iterator[tq.testing.Fake]:
-    with tq.testing.fake(app) as q:
-        yield q
 
 
 def test_the_examples_of_the_room_are_true() -> None:

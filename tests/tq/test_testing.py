@@ -22,11 +22,6 @@ START = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-def app() -> tq.App:
-    return tq.App()
-
-
-@pytest.fixture
 def q(app: tq.App) -> Iterator[tq.testing.Fake]:
     with tq.testing.fake(app, now=START) as q:
         yield q

@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -87,17 +86,6 @@ if TYPE_CHECKING:
 
     class Later:
         """Here it comes later still."""
-
-
-@pytest.fixture
-def app() -> tq.App:
-    return tq.App()
-
-
-@pytest.fixture
-def q(app: tq.App) -> Iterator[tq.testing.Fake]:
-    with tq.testing.fake(app) as q:
-        yield q
 
 
 # values on the way

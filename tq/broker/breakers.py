@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from tq.answers import outcome_of
-from tq.arguments import arguments, between
+from tq.arguments import arguments, between, unknown
 from tq.breakers import CLOSED, HALF_OPEN, OPEN, Breaker, Rule
 from tq.broker.desk import Desk, Turn, Verb
 from tq.errors import UsageError
@@ -143,8 +143,7 @@ class Breakers:
         name = self._named(verb, args)
         one = self._get(name, turn)
         if one is None:
-            some = ", ".join(sorted(self._all)[:20]) or "there is none"
-            raise UsageError(f"{verb}: expected a breaker ({some:.400}), got {brief(name)}. `tq breaker list` shows them.")
+            raise unknown("breaker", self._all, name)
         return name, One(one.breaker.looked(self._desk.now), one.fixed)
 
     # -- the verbs -----------------------------------------------------------------------------------------------------

@@ -9,11 +9,10 @@ whom, and from what is an event.
 
 from __future__ import annotations
 
-import difflib
 from math import inf
 from typing import Any
 
-from tq.arguments import arguments, between
+from tq.arguments import arguments, between, unknown
 from tq.broker.desk import Desk, Turn, Verb
 from tq.errors import UsageError
 from tq.model import MAX_DURATION_MS, brief, is_pattern
@@ -57,10 +56,7 @@ class Limited:
     def _remove(self, request: Request, turn: Turn) -> dict[str, Any]:
         name, there = arguments(request.verb, request.args, "name", name=str)["name"], self._desk.store.limits()
         if name not in there:
-            some = ", ".join(sorted(there)[:20]) or "there is none"
-            close = difflib.get_close_matches(name, there, 1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise UsageError(f"remove_limit: name: expected a limit ({some}), got {brief(name)}.{hint} `tq limit list` shows them.")
+            raise unknown("limit", there, name)
         self._desk.store.drop_limit(name)
         was = dict(zip(Limit.__slots__[1:], there[name].row()[1:], strict=True))
         self._desk.note(request, "remove_limit", f"limit {name}", was, None)

@@ -8,11 +8,10 @@ Promises: a change ends nothing that runs; what was changed, by whom, and from w
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from tq.arguments import arguments, between
+from tq.arguments import arguments, between, unknown
 from tq.broker.desk import Desk, Turn, Verb
 from tq.errors import ConfigError, UsageError
 from tq.model import MAX_SLOTS, brief, is_resource
@@ -45,12 +44,7 @@ class Resources:
     def _remove(self, request: Request, turn: Turn) -> dict[str, Any]:
         name, there = arguments(request.verb, request.args, "name", name=str)["name"], self._desk.store.resources()
         if name not in there:
-            some = ", ".join(sorted(there)[:20]) or "there is none"
-            close = difflib.get_close_matches(name, there, 1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise UsageError(
-                f"remove_resource: name: expected a resource ({some}), got {brief(name)}.{hint} `tq resource list` shows them."
-            )
+            raise unknown("resource", there, name)
         self._put(name, None, request)
         return self._again(name)
 

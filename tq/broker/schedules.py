@@ -13,7 +13,6 @@ missed: "coalesce" makes one task for the newest of all that have come, "skip" n
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -22,7 +21,7 @@ from itertools import islice
 from typing import Any
 
 from tq import lifecycle
-from tq.arguments import arguments, between
+from tq.arguments import arguments, between, unknown
 from tq.broker.alerts import KINDS as ALERTS
 from tq.broker.alerts import TELLS, ScheduleAlerts
 from tq.broker.desk import Desk, Turn, Verb
@@ -256,7 +255,7 @@ class Schedules:
         if new and known is not None:
             raise Conflict(f"schedule {name!r}: expected a new name, got that of a schedule. `tq schedule edit` changes it.")
         if not new and known is None:
-            raise self._no_such(name)
+            raise unknown("schedule", self._desk.store.schedules(), name)
         self._put(known, name, args, request)
         return {}
 
@@ -369,15 +368,8 @@ class Schedules:
     def _named(self, name: str) -> Schedule:
         one = self._desk.store.schedules().get(name)
         if one is None:
-            raise self._no_such(name)
+            raise unknown("schedule", self._desk.store.schedules(), name)
         return one
-
-    def _no_such(self, name: str) -> UsageError:
-        known = sorted(self._desk.store.schedules())
-        close = difflib.get_close_matches(name, known, 1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        some = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "") or "there is none yet"
-        return UsageError(f"expected a schedule ({some}), got {brief(name)}.{hint} `tq schedule list` shows them.")
 
     def _list(self, request: Request, turn: Turn) -> dict[str, Any]:
         """One whole, or a page of all of them by name."""

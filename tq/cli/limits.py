@@ -49,7 +49,7 @@ def rate(flag: str, text: str) -> dict[str, int]:
     count, slash, per = text.partition("/")
     if text == "0":
         return {"rate": 0}
-    number = whole(flag, count)
+    number = whole(flag, count) if count.isdecimal() else 0
     if not (slash and per) or not 0 < number <= RATE_MOST:
         refuse(flag, f"expected so many in a time, such as 500/s, 100/m or 5/10s, got {text!r}")
     return {"rate": number, "per_ms": max(duration(flag, per if per[0].isdigit() else f"1{per}"), 1)}

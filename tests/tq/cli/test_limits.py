@@ -39,6 +39,7 @@ def test_a_limit_is_set_and_a_new_one_is_said(fake: Any, run: Run, words: list[s
         (["--queue", "q", "--type", "t", "--running", "1"], "expected one of --queue"),
         (["--each", "type", "--running", "1"], "--each: expected tenant or flow"),
         (["--type", "t", "--rate", "5"], "--rate: expected so many in a time"),
+        (["--type", "t", "--rate", "soon"], "--rate: expected so many in a time, such as 500/s, 100/m or 5/10s, got 'soon'"),
         (["--type", "t", "--rate", "5/fortnight"], "--rate: expected"),
     ],
 )  # fmt: skip
