@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tq import wire
+from tq.environment import environment_key
 from tq.errors import StoreDamaged, TqError
 from tq.lifecycle import Outcome
-from tq.model import Header, Task, environment_key, error_in, spec_of, unpack
+from tq.model import Header, Task, error_in, spec_of, unpack
 from tq.store import Claimed, Draft
 
 DAEMON_DIED = {"type": "Interrupted", "message": "the daemon ended while the task ran"}

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from graphlib import CycleError, TopologicalSorter
 from hashlib import blake2b
 from typing import Any
 
+from tq.environment import environment_of
 from tq.errors import PayloadError, UnknownType, UsageError
 from tq.model import (
     DEFAULT_PRIORITY,
@@ -28,19 +29,19 @@ from tq.model import (
     MAX_NEEDS,
     MAX_PAYLOAD,
     MAX_SLOTS,
+    OWN,
     SHELL,
     Backoff,
     Header,
+    Kind,
     Needs,
     Spec,
     brief,
-    environment_of,
     is_name,
     is_resource,
     needs_of,
     pack,
 )
-from tq.namesakes import Namesakes, behind
 from tq.spool import is_input
 from tq.store import Draft, KeyRef, Pace, QueueInfo, TypeInfo
 from tq.wire import WAITS_MOST
@@ -78,12 +79,10 @@ class _Kind:
     due_at: int = 0
     ttl_ms: int = 0
     policy: str = ""
-    alike: Namesakes | None = None
-    """Of a kind whose tasks have names of their own: makes the header of each."""
     pace: tuple[bool, int, int] | None = None
     """Of a kind whose tasks have a name that is held for a time: how, as ``tq.store.Pace`` has it."""
-    asked: tuple[tuple[str, Any], ...] = ()
-    """Of a kind whose tasks have keys: what makes a request the same as another, but for its names."""
+    alike: Kind | None = None
+    """Of a kind whose tasks have something of their own: makes the header of each."""
 
 
 class Intake:
@@ -127,34 +126,24 @@ class Intake:
             raise UsageError("enqueue: options: expected none that names one task (key, unique), got one. Give each task its own.")
         kinds, most = self._kinds, self._defaults.max_payload
         try:
-            alike = None if usual is None else pack(usual)
+            usually = None if usual is None else pack(usual)
         except ValueError:
             raise UsageError(f"enqueue: options: expected a map of at most 500 levels, got {brief(usual)}.") from None
         drafts, policies = [], dict[int, str]()
-        linked: dict[tuple[tuple[object, ...], bytes], Header] = {}
+        own: dict[tuple[object, ...], tuple[_Kind, Header]] = {}  # of this request: kinds, and headers of tasks that differ in OWN
         for at, row in enumerate(rows):
-            names: tuple[Any, Any] = (None, None)
-            links = dict[str, Any]()
             try:
                 name, payload, options = row
-                if type(options) is dict and ("key" in options or "unique" in options):
-                    names = options.get("key"), options.get("unique")
-                    rest = {option: value for option, value in options.items() if option not in ("key", "unique")}
-                    key: tuple[object, ...] = (name, pack(rest), names[0] is not None, names[1] is not None)
-                elif type(options) is dict and not _LINKS.isdisjoint(options):
-                    links = {option: value for option, value in options.items() if option in _LINKS}
-                    options = {option: value for option, value in options.items() if option not in _LINKS}
-                    key = (name, pack(options))
-                else:
-                    key = (name, alike if options is None else pack(options))
+                key: tuple[object, ...] = (name, usually if options is None else pack(options))
                 kind = kinds.get(key)
             except (TypeError, ValueError):
                 raise UsageError(f"{_row(at, rows)}expected [type, payload, options], got {brief(row)}.") from None
-            if kind is None:
-                kind = self._remember(key, self._resolve(name, usual if options is None else options, _row(at, rows)))
-            header = kind.header if kind.alike is None else self._named(kind.alike, names, at, rows)
-            if links:
-                header = self._linked(header, (key, links), linked, _row(at, rows))
+            if kind is not None:
+                header = kind.header
+            elif key in own:
+                kind, header = own[key]
+            else:
+                kind, header = self._look(key, usual if options is None else options, own, _row(at, rows))
             if type(payload) is not bytes:
                 if payload is not None:
                     raise PayloadError(f"{_row(at, rows)}payload: expected bytes (one packed msgpack value), got {type(payload).__name__}.")
@@ -165,44 +154,37 @@ class Intake:
                     "Put the data in a file and send its path, or raise max_payload."
                 )
             due_at = kind.due_at or (now + kind.delay_ms if kind.delay_ms else 0)
+            digest = b""
             if kind.policy:
                 policies[at] = kind.policy
-            digest = b"" if names[0] is None else _digest(name, payload, kind.asked, names)
+                digest = _digest(name, payload, options) if header.key is not None else b""
             drafts.append(Draft(header, payload, due_at, now + kind.ttl_ms if kind.ttl_ms else 0, digest))
-            if kind.pace is not None:
-                drafts[-1] = replace(drafts[-1], pace=Pace(KeyRef("pace", name, _name(names[1], f"{_row(at, rows)}unique: ")), *kind.pace))
+            if kind.pace is not None and header.unique is None:
+                drafts[-1] = replace(drafts[-1], pace=Pace(KeyRef("pace", name, options["unique"]), *kind.pace))
         if self.waiting:
             _check_links([draft.header.parents for draft in drafts])
         return drafts, policies
 
-    @staticmethod
-    def _named(alike: Namesakes, names: tuple[Any, Any], at: int, rows: Sequence[Any]) -> Header:
-        """The header of a task with this key and this unique name; UsageError for what is none."""
-        key, unique = names
-        if key is not None and not is_name(key):
-            _name(key, f"{_row(at, rows)}key: ")
-        if unique is not None and not is_name(unique):
-            _name(unique, f"{_row(at, rows)}unique: ")
-        return alike.header(key, unique)
-
-    def _linked(
-        self, header: Header, said: tuple[tuple[object, ...], Mapping[str, Any]], linked: dict[tuple[tuple[object, ...], bytes], Header],
-        where: str,
-    ) -> Header:  # fmt: skip
-        """The header of a task that says what it waits for, as the last of ``said``; the first is its kind. ``linked`` are those of its
-        request. UsageError for what cannot be."""
-        kind, links = said
-        try:
-            key = kind, pack(links)
-        except ValueError:
-            raise UsageError(f"{where}after: expected lists of the ids of tasks, got {brief(links)}.") from None
-        found = linked.get(key)
-        if found is None:
-            got = {name: _OPTIONS[name](value, f"{where}{name}: ") for name, value in links.items() if value is not None}
-            parents, more = _parents(got, where)
-            self.waiting = self.waiting or bool(parents)
-            found = linked[key] = behind(header, parents, more["parents_any"], more["parents_failed"], more["strict"])
-        return found
+    def _look(
+        self, key: tuple[object, ...], options: Any, own: dict[tuple[object, ...], tuple[_Kind, Header]], where: str
+    ) -> tuple[_Kind, Header]:
+        """The kind of a task that was not seen before, and its header: resolved, or made of what is like it but for its own fields."""
+        if type(options) is not dict or _OWN.isdisjoint(options):
+            kind = self._remember(key, self._resolve(key[0], options, where))
+            return kind, kind.header
+        mine = {option: value for option, value in options.items() if option in _OWN and value is not None}
+        rest = {option: value for option, value in options.items() if option not in _OWN}
+        like = (key[0], pack(rest), tuple(mine))
+        kind = self._kinds.get(like)
+        if kind is None:
+            kind = self._remember(like, _without_own(self._resolve(key[0], options, where)))
+        special = _own_fields(mine, where)
+        if kind.pace is not None:
+            del special["unique"]  # the name is held for a time, not by the task
+        self.waiting = self.waiting or "parents" in special
+        header = kind.alike.own(special) if kind.alike is not None and special else kind.header
+        own[key] = kind, header
+        return kind, header
 
     def _remember(self, key: tuple[object, ...], kind: _Kind) -> _Kind:
         size = (len(key[1]) if isinstance(key[1], bytes) else 0) + len(kind.header.environment)
@@ -291,8 +273,7 @@ class Intake:
         times = got.get("delay_ms", 0), got.get("due_at", 0), min(ends, default=0)
         if pace is not None:
             return _Kind(header, *times, PACED, pace=pace)
-        policy = got.get("unique_policy", "reject") if header.unique or header.key else ""
-        return _Kind(header, *times, policy, Namesakes(header) if policy else None, asked=_asked(options) if header.key else ())
+        return _Kind(header, *times, got.get("unique_policy", "reject") if header.unique or header.key else "")
 
     def _needs(self, slots: int, uses: Mapping[str, int], line: QueueInfo | None, where: str) -> Needs:
         """What such a task of this queue (None: one without settings) needs; UsageError if it could never have it as things are."""
@@ -355,19 +336,29 @@ _NOT_THE_REQUEST = frozenset({
 """Options that differ when the same request is made again: what is reckoned from now, and where it is made."""
 
 
-def _asked(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """What a request with these options asks for, in an order that does not depend on theirs."""
+def _digest(name: str, payload: bytes, options: Mapping[str, Any]) -> bytes:
+    """What makes a request with a key the same as another: its type, its payload, and what it asks for, in whatever order."""
     said = {option: value for option, value in options.items() if option not in _NOT_THE_REQUEST and value is not None}
-    if isinstance(said.get("uses"), dict):
+    if "uses" in said:
         said["uses"] = sorted(said["uses"].items())
-    return tuple(sorted(said.items()))
+    return blake2b(pack([name, payload, sorted(said.items())]), digest_size=16).digest()
 
 
-def _digest(name: str, payload: bytes, asked: Sequence[tuple[str, Any]], names: tuple[Any, Any]) -> bytes:
-    """What makes a request with a key the same as another: its type, its payload, and what it asks for under its own names."""
-    key, unique = names
-    own = [("key", key) if one[0] == "key" else ("unique", unique) if one[0] == "unique" else one for one in asked]
-    return blake2b(pack([name, payload, own]), digest_size=16).digest()
+def _without_own(kind: _Kind) -> _Kind:
+    """The kind of tasks that differ from one of this in nothing but OWN."""
+    nothing: dict[str, Any] = {one.name: one.default for one in fields(Header) if one.name in OWN}
+    header = replace(kind.header, **nothing)
+    return replace(kind, header=header, alike=Kind(header))
+
+
+def _own_fields(mine: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What of OWN a task has that says ``mine`` of it; UsageError for what cannot be."""
+    got = {option: _OPTIONS[option](value, f"{where}{option}: ") for option, value in mine.items()}
+    if not _LINKS.isdisjoint(got):
+        parents, more = _parents(got, where)
+        got = {option: value for option, value in got.items() if option not in _LINKS} | {"parents": parents, **more}
+        got = {name: value for name, value in got.items() if value or name not in more}
+    return got
 
 
 def _row(at: int, rows: Sequence[Any]) -> str:
@@ -586,6 +577,8 @@ _OPTIONS: dict[str, Callable[[Any, str], Any]] = {
     "uses": _uses,
 }
 _LINKS = frozenset({"after", "after_any", "after_failure", "on_parent_failure"})
-"""What a task waits for: in a graph each says something else, and all the rest is of one kind."""
+"""What a task waits for."""
+_OWN = _LINKS | {"tenant", "flow", "correlation_id", "key", "unique", "label", "meta"}
+"""Options of which tasks of one kind may each say something else: see ``tq.model.OWN``."""
 _HEADER = ("queue", "priority", "retries", "backoff", "timeout_ms", "once", "label", "meta", "correlation_id")
 _EDITS = {name: _OPTIONS[name] for name in (*_HEADER, "delay_ms", "due_at", "ttl_ms", "slots", "uses")}

@@ -9,10 +9,14 @@ since the epoch, named ``_ms`` (durations) or ``_at`` (instants); 0 or None mean
 A **specification** is written once, when the task is accepted, and hardly ever again:
 
     >B  format version     >Q created_at  >Q seq  >Q due_at  >Q expires_at  >H length of the header
-    header: a msgpack row (see ``Header``)      payload: bytes, never opened here      >I CRC-32
+    header: see below      payload: bytes, never opened here      >I CRC-32
 
-``seq`` is its place in its lane when it was pending from the start, else 0. The header is everything that
-tasks of one kind share, so it is packed once and its bytes serve ten thousand tasks.
+``seq`` is its place in its lane when it was pending from the start, else 0. The header is a msgpack row of everything that
+tasks of one kind share, so it is packed once and its bytes serve ten thousand tasks. Where a task has something of its own
+(OWN: a tenant, a name, what it waits for) it is
+
+    >B 0xC1      >H length of the next      the row of its kind      a msgpack row of what is its own
+    (before store format 6, one row had all of it)
 
 A **status** is written when something has happened: a msgpack row (see ``Status``) and its CRC-32. A task that
 nothing has happened to has none: it is pending if its ``seq`` is not 0, else scheduled.
@@ -21,7 +25,6 @@ nothing has happened to has none: it is pending if its ``seq`` is not 0, else sc
 from __future__ import annotations
 
 import enum
-import hashlib
 import re
 import reprlib
 import struct
@@ -34,6 +37,7 @@ from typing import Any, Self
 
 import msgpack
 
+from tq.alike import Alike, joined, parted
 from tq.errors import StoreDamaged, StoreTooNew
 
 FORMAT = 1
@@ -45,8 +49,6 @@ DEFAULT_PRIORITY = 1
 DEFAULT_QUEUE = "default"
 SHELL = "shell"
 """The type of commands: built in, so every store knows it."""
-ENVIRONMENT_KEY = 16
-"""Bytes of the key of an environment: a BLAKE2b hash of it packed."""
 
 # Limits of design section 3. Each is the default of a setting of the same name.
 MAX_PAYLOAD = 256 * 1024
@@ -63,6 +65,10 @@ MAX_NEEDS = 16
 """Resources that one task may ask for."""
 MAX_HEADER = 0xFFFF
 """Bytes of a packed header: its length has two bytes in the record."""
+OWN = ("tenant", "flow", "correlation_id", "key", "unique", "label", "meta", "parents", "parents_any", "parents_failed", "strict")
+"""The fields of a header that are a task's own: one that differs from others only in these is read and made for the price of a copy."""
+_NONE: tuple[object, ...] = (None, (), False)  # of a task that has nothing of its own there
+_OWN_AT, _PLAIN = {name: at for at, name in enumerate(OWN)}, OWN.index("parents") + 1
 
 
 def is_name(value: object) -> bool:
@@ -252,7 +258,7 @@ def slots_in(needs: Needs) -> int:
     return needs[0][1] if needs and not needs[0][0] else 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Header:
     """What tasks of one kind have in common: a specification without its payload and its times.
 
@@ -297,13 +303,12 @@ class Header:
 
     def __post_init__(self) -> None:
         row: list[Any] = [self.type, self.queue, self.priority, self.retries, self.timeout_ms, self.once]
-        rest: list[Any] = [None if self.backoff == _DEFAULT_BACKOFF else self.backoff.row()]
-        rest += [self.label, self.meta, self.tenant, self.flow, self.correlation_id, list(self.parents) or None]
-        rest += [self.extras, self.retry_for_ms or None, self.deadline_ms or None, self.key, self.unique]
-        rest += [list(self.parents_any) or None, self.needs or None, list(self.parents_failed) or None, self.strict or None]
-        while rest and rest[-1] is None:
-            rest.pop()
-        object.__setattr__(self, "packed", msgpack.packb(row + rest, use_bin_type=True))
+        row += [None if self.backoff == _DEFAULT_BACKOFF else self.backoff.row(), *[None] * 6]
+        row += [self.extras, self.retry_for_ms or None, self.deadline_ms or None, *[None] * 3, self.needs or None]
+        while row[-1] is None:
+            row.pop()
+        kind, own = msgpack.packb(row, use_bin_type=True), {name: value for name in OWN if (value := getattr(self, name)) not in _NONE}
+        object.__setattr__(self, "packed", joined(kind, _own_row(own)) if own else kind)
         object.__setattr__(self, "lane", (self.queue, self.type, self.tenant, self.flow, self.needs))
 
     @property
@@ -318,45 +323,70 @@ class Header:
 
 
 _DEFAULT_BACKOFF = Backoff()
+_ROW = (
+    "type", "queue", "priority", "retries", "timeout_ms", "once", "backoff", "label", "meta", "tenant", "flow", "correlation_id", "parents",
+    "extras", "retry_for_ms", "deadline_ms", "key", "unique", "parents_any", "needs", "parents_failed", "strict",
+)  # fmt: skip
+"""The places in the row of a kind; those of OWN are None there."""
+
+
+class Kind:
+    """Tasks of one kind: makes the headers of those that have something of their own. ``header`` has nothing of OWN."""
+
+    __slots__ = ("_alike", "header")
+
+    def __init__(self, header: Header) -> None:
+        self.header = header
+        self._alike = Alike(header)
+
+    def own(self, own: Mapping[str, Any], packed: bytes | None = None) -> Header:
+        """The header with these fields of OWN, at least one; ``packed`` if that is known already."""
+        head = self.header
+        changed = {**own, "packed": packed or joined(head.packed, _own_row(own))}
+        if "tenant" in own or "flow" in own:
+            changed["lane"] = (head.queue, head.type, own.get("tenant"), own.get("flow"), head.needs)
+        return self._alike.copy(changed)
+
+
+def _own_row(own: Mapping[str, Any]) -> list[Any]:
+    row = [None] * (max([_OWN_AT[name] for name in own]) + 1)
+    for name, value in own.items():
+        row[_OWN_AT[name]] = value
+    return row
 
 
 @lru_cache(maxsize=4096)
 def header_of(packed: bytes) -> Header:
-    """The header whose packed row this is. Cached by its bytes: a queue has few kinds and many tasks."""
-    row = unpack(packed)
-    row += [None] * (22 - len(row))
-    backoff = _DEFAULT_BACKOFF if row[6] is None else Backoff(*row[6])
-    kind, queue, priority, retries, timeout_ms, once = row[:6]
-    label, meta, tenant, flow, correlation_id, parents, extras, retry_for_ms, deadline_ms, key, unique, parents_any, needs = row[7:20]
-    parents_failed, strict = row[20:22]
-    return Header(
-        kind, queue, priority, retries, timeout_ms, backoff, once, label, meta, tenant, flow, correlation_id, tuple(parents or ()), extras,
-        retry_for_ms or 0, deadline_ms or 0, key, unique, tuple(parents_any or ()),
-        tuple([(name, amount) for name, amount in needs]) if needs else (), tuple(parents_failed or ()), bool(strict),
-    )  # fmt: skip
+    """The header that is packed so; ValueError, TypeError or IndexError if it is none. Cached: a queue has few kinds and many tasks."""
+    kind, row = parted(packed)
+    if not row:
+        return _kind_of(kind).header
+    own = {name: value for name, value in zip(OWN, row, strict=False) if value is not None}
+    return _kind_of(kind).own(own if len(row) < _PLAIN else _tuples(own), packed)
 
 
-def environment_of(given: Mapping[Any, Any]) -> tuple[bytes, bytes]:
-    """The key of an environment, and it packed: the same for the same variables, in whatever order they come."""
-    packed = msgpack.packb(dict(sorted(given.items(), key=lambda one: pack(one[0]))), use_bin_type=True)
-    return hashlib.blake2b(packed, digest_size=ENVIRONMENT_KEY).digest(), packed
+def with_own(header: Header, own: Mapping[str, Any]) -> Header:
+    """The header with these fields of OWN in place of what it has in them."""
+    has = {name: value for name in OWN if (value := getattr(header, name)) not in _NONE}
+    new = _kind_of(parted(header.packed)[0]).own({**has, **own})
+    object.__setattr__(new, "environment", header.environment)
+    return new
 
 
-def is_environment(key: bytes, packed: bytes) -> bool:
-    """Whether this is the environment of that key, whole."""
-    return hashlib.blake2b(packed, digest_size=ENVIRONMENT_KEY).digest() == key
+@lru_cache(maxsize=1024)
+def _kind_of(packed: bytes) -> Kind:
+    found = _tuples({name: value for name, value in zip(_ROW, unpack(packed), strict=False) if value is not None})
+    if "needs" in found:
+        found["needs"] = tuple([(name, amount) for name, amount in found["needs"]])
+    if "backoff" in found:
+        found["backoff"] = Backoff(*found["backoff"])
+    header = Header(**found)
+    object.__setattr__(header, "packed", packed)  # one that was written before store format 6 would be packed otherwise now
+    return Kind(header)
 
 
-def environment_key(header: Header) -> bytes | None:
-    """The key of the environment that a command's task is run in; None: it has none, or (of an older tq) has it itself."""
-    key = header.extras.get("env") if header.extras is not None and header.type == SHELL else None
-    return key if isinstance(key, bytes) and len(key) == ENVIRONMENT_KEY else None
-
-
-def input_of(header: Header) -> bytes:
-    """The name of what a command reads from its standard input; empty: nothing is kept for it."""
-    name = header.extras.get("stdin") if header.extras is not None else None
-    return name.encode() if isinstance(name, str) else b""
+def _tuples(found: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if name.startswith("parents") else value for name, value in found.items()}
 
 
 def seal(record: bytes, number: int = 0) -> bytes:

@@ -29,9 +29,10 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from tq.environment import environment_key, environment_of
 from tq.errors import UsageError
 from tq.lifecycle import Outcome, Transition, cancel, come_due, edit, parents_over, retry, run_out, settle
-from tq.model import FINAL, SHELL, WAITING, Backoff, Header, Needs, Spec, State, Status, Task, environment_key, environment_of, needs_of
+from tq.model import FINAL, SHELL, WAITING, Backoff, Header, Needs, Spec, State, Status, Task, needs_of
 from tq.store import (
     Draft,
     Event,

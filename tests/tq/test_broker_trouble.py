@@ -10,7 +10,8 @@ import pytest
 from tests.tq.broker_driver import START, Driver
 from tq import wire
 from tq.broker import AGAIN_MS, RETAIN_EVERY_MS, Broker
-from tq.model import environment_of, pack
+from tq.environment import environment_of
+from tq.model import pack
 from tq.store import Limits, NoRoom, TypeInfo
 from tq.store.keys import HISTORY, U64
 from tq.store.lmdb import LmdbStore

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import timedelta
 
 import pytest
@@ -14,12 +14,14 @@ from tq.errors import StoreDamaged, StoreTooNew
 from tq.model import (
     FINAL,
     FORMAT,
+    OWN,
     PRIORITIES,
     STATES,
     WAITING,
     Attempt,
     Backoff,
     Header,
+    Kind,
     Spec,
     State,
     Status,
@@ -36,8 +38,8 @@ from tq.model import (
     status_of,
     unpack,
     unseal,
+    with_own,
 )
-from tq.namesakes import Namesakes
 from tq.store.records import first_success
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -107,11 +109,40 @@ def test_needs_are_slots_and_resources_in_an_order_of_their_own():
     assert (Header("t").slots, Header("t").uses) == (1, {})
 
 
-@given(header=headers, key=st.text("kx", min_size=1, max_size=3), unique=st.none() | st.text("uy", min_size=1, max_size=3))
-def test_namesakes_are_headers_of_their_own(header, key, unique):
-    made = Namesakes(header).header(key, unique)
-    assert made == header_of(made.packed) == replace(header, key=key, unique=unique)
-    assert made.lane == replace(header, key=key, unique=unique).lane
+OWNS = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(("tenant", "flow", "correlation_id", "key", "unique", "label"), st.text("kx", min_size=1, max_size=3)),
+        "meta": st.dictionaries(texts, texts, max_size=2),
+        **dict.fromkeys(("parents", "parents_any", "parents_failed"), st.lists(st.integers(1, 2**60), min_size=1, max_size=3).map(tuple)),
+        "strict": st.just(True),
+    },
+).filter(bool)
+
+
+@given(header=headers, own=OWNS)
+def test_a_header_with_something_of_its_own_is_the_one_that_would_be_made_of_its_fields(header, own):
+    plain = replace(header, **{one.name: one.default for one in fields(Header) if one.name in OWN})
+    made = Kind(plain).own(own)
+    assert made == header_of(made.packed) == replace(plain, **own)
+    assert (made.packed, made.lane) == (replace(plain, **own).packed, replace(plain, **own).lane)
+    assert Kind(plain).header == plain, "the kind stays as it is"
+    assert with_own(header, own) == replace(header, **own)
+
+
+def test_a_header_keeps_its_environment_when_something_of_its_own_changes():
+    assert with_own(Header("shell", label="x", environment=b"E"), {"parents": (7,)}).environment == b"E"
+
+
+@given(header=headers)
+def test_a_header_that_was_packed_as_one_row_is_read_as_it_lies_there(header):
+    """As stores before format 6 have it."""
+    row = [header.type, header.queue, header.priority, header.retries, header.timeout_ms, header.once, header.backoff.row()]
+    row += [header.label, header.meta, header.tenant, header.flow, header.correlation_id, list(header.parents) or None, header.extras]
+    row += [header.retry_for_ms or None, header.deadline_ms or None, header.key, header.unique, list(header.parents_any) or None]
+    packed = pack([*row, header.needs or None, list(header.parents_failed) or None, header.strict or None])
+    found = header_of(packed)
+    assert (found, found.packed, found.lane) == (header, packed, header.lane)
 
 
 def test_headers_are_decoded_once_for_all_tasks_of_a_kind():

@@ -15,9 +15,10 @@ import pytest
 
 from tq.board import SIZE, STARTING, Board
 from tq.child import Child
+from tq.environment import environment_of
 from tq.errors import StoreDamaged
 from tq.loop import Loop
-from tq.model import SHELL, Header, Spec, environment_of, error_in, pack
+from tq.model import SHELL, Header, Spec, error_in, pack
 from tq.pool import LOOKAHEAD, SLOW_MS, STALL_MS, Means, Pool
 from tq.pool.costs import COMMAND_MS, OVERHEAD_MS, Costs
 from tq.pool.crew import HELLO_MS

@@ -19,8 +19,7 @@ from tq import lifecycle
 from tq.broker.desk import Desk, Turn
 from tq.errors import NoSuchTask, Refused, StoreDamaged
 from tq.lifecycle import Transition
-from tq.model import Header, State, Task
-from tq.namesakes import behind
+from tq.model import Header, State, Task, with_own
 from tq.store import RELEASE, SCAN_MOST, Chore, Draft, release
 
 SLICE = 50
@@ -187,7 +186,7 @@ def _with_ids(drafts: Sequence[Draft], given: Sequence[int]) -> Sequence[Draft]:
         new = made.get(id(head))
         if new is None:
             after, loose, failed = (_ids(some, given) for some in (head.parents, head.parents_any, head.parents_failed))
-            new = made[id(head)] = behind(head, after, loose, failed, head.strict)
+            new = made[id(head)] = with_own(head, {"parents": after, "parents_any": loose, "parents_failed": failed})
         found.append(replace(draft, header=new))
     return found
 

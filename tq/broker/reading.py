@@ -20,11 +20,12 @@ from tq.arguments import arguments, between, filter_of, task_ids
 from tq.broker.control import FILTER
 from tq.broker.desk import Desk, Turn, Verb
 from tq.broker.steps import WORDS, describe
+from tq.environment import environment_key
 from tq.errors import StoreDamaged, UsageError
 from tq.history import STEPS, WHOLE
 from tq.launch import shown
 from tq.lists import Groups, Next, Tasks
-from tq.model import SHELL, State, Task, brief, environment_key, unpack
+from tq.model import SHELL, State, Task, brief, unpack
 from tq.query.matching import LAST_ID
 from tq.stats import stats
 from tq.store import SCAN_MOST, Query

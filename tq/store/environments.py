@@ -14,8 +14,9 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from tq.environment import ENVIRONMENT_KEY, environment_key, is_environment
 from tq.errors import StoreDamaged
-from tq.model import ENVIRONMENT_KEY, HEAD, Header, environment_key, header_of, is_environment
+from tq.model import HEAD, Header, header_of
 from tq.store.files import Dbs
 from tq.store.keys import MALFORMED
 

@@ -21,7 +21,7 @@ import lmdb
 from tq.errors import ConfigError, NotAllowed, StoreDamaged, StoreError, StoreLocked, StoreTooNew, TqError
 from tq.store.pages import cut_short
 
-FORMAT = b"5"
+FORMAT = b"6"
 """The format of the whole store; a record has a version of its own. A store of format 1 knew no schedules, one of format 2 no task
 that waits for others and no environment beside its task, one of format 3 no resources, one of format 4 no standings and no limits,
 and nothing else is new."""

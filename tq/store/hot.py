@@ -12,11 +12,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from heapq import heapify, heappop, heapreplace
 from typing import Any
 
+from tq.environment import environment_key, input_of
 from tq.errors import StoreDamaged, StoreError
-from tq.model import FORMAT, HEAD, Header, State, Status, environment_key, header_of, input_of, seal, status_row, unseal
+from tq.model import FORMAT, HEAD, Header, State, Status, header_of, seal, status_row, unseal
 from tq.store import Claimed, Draft, RequestId, SuccessRow, Tally, Want, places_filled, release
 from tq.store.children import Children
 from tq.store.environments import keep
@@ -25,10 +27,14 @@ from tq.store.lanes import Head, Lane, Pick
 from tq.store.names import is_named
 from tq.store.records import first_success, success_again
 from tq.store.retention import remember
-from tq.store.room import Room, guarded, kinds
+from tq.store.room import Room, Run, guarded, runs_of
 
 _log = logging.getLogger("tq.store")
 _PENDING, _RUNNING, _SUCCEEDED = State.PENDING, State.RUNNING, State.SUCCEEDED
+
+
+Place = tuple[Lane, int, bytes]
+"""Where a task stood that is handed out: its lane, its sequence, and the entry's value."""
 
 
 class HotPath(Children):
@@ -53,12 +59,12 @@ class HotPath(Children):
             self._flush()
             if (known := self.sent(request)) is not None:
                 return known
-        runs = kinds(drafts)
+        runs = runs_of(drafts)
         self._room.check(runs, self._lanes.lines, self._txn, self._now)
-        names = self._names.check(self._txn, drafts) if any(is_named(header) for header, _ in runs) else ()
+        names = self._names.check(self._txn, drafts) if any(is_named(header) for run in runs for header in run.headers) else ()
         first = self._id + 1
-        for header, run in runs:
-            self._add(header, run)
+        for run in runs:
+            self._add(run)
         if names:
             self._names.take(self._txn, first, drafts, names)
         fresh = range(first, self._id + 1)
@@ -68,32 +74,38 @@ class HotPath(Children):
             self._gathered["requests"].append((key, remember(key, ids)))
         return ids
 
-    def _add(self, header: Header, run: Sequence[Draft]) -> None:
-        """Store drafts of one kind, that of ``header``."""
-        now, seq, task_id, named = self._now, self._seq, self._id, is_named(header)
+    def _add(self, run: Run) -> None:
+        """Store a run of drafts."""
+        header, drafts, alike = run
+        now, seq, task_id = self._now, self._seq, self._id
         tasks, ready, timers = self._tasks, self._gathered["ready"], self._gathered["timers"]
-        packed, level, blocked = header.packed, 9 - header.priority, bool(run[0].waits)
-        lane, tally, load = self._lane(header), self._tally_for(header), self._room.load[header.queue]
-        heads, number, length, size, waits = lane.heads, lane.number, len(packed), 0, 0
-        if header.extras is not None and (key := environment_key(header)) is not None:
-            keep(self._txn, self._db, header, key)
+        packed, level = header.packed, 9 - header.priority
+        key, lane, tally, load = header.lane, self._lane(header), self._tally_for(header), self._room.load[header.queue]
+        heads, number, length, size, later, blocked = lane.heads, lane.number, len(packed), 0, 0, 0
+        if header.extras is not None and (environment := environment_key(header)) is not None:
+            keep(self._txn, self._db, header, environment)
             self._gathered["environments"] += [
-                (key + U64.pack(one), input_of(header)) for one in range(task_id + 1, task_id + 1 + len(run))
+                (environment + U64.pack(one), input_of(header)) for one in range(task_id + 1, task_id + 1 + len(drafts))
             ]
-        for draft in run:
+        for draft in drafts:
             task_id += 1
             payload, due_at, expires_at = draft.payload, draft.due_at, draft.expires_at
             size += len(payload)
-            if named:
-                packed = draft.header.packed
+            if not alike:
+                header = draft.header
+                packed = header.packed
                 length = len(packed)
-            if due_at > now or blocked:
-                waits += 1
+                if header.lane is not key:
+                    key, lane = header.lane, self._lane(header)
+                    heads, number = lane.heads, lane.number
+            if draft.waits:
+                blocked += 1
                 head = HEAD.pack(FORMAT, now, 0, due_at, expires_at, length)
-                if blocked:
-                    self._block(task_id, draft)
-                else:
-                    timers.append((TIMER.pack(due_at, DUE, task_id), b""))
+                self._block(task_id, draft)
+            elif due_at > now:
+                later += 1
+                head = HEAD.pack(FORMAT, now, 0, due_at, expires_at, length)
+                timers.append((TIMER.pack(due_at, DUE, task_id), b""))
             else:
                 seq += 1
                 head = HEAD.pack(FORMAT, now, seq, 0, expires_at, length)
@@ -104,11 +116,12 @@ class HotPath(Children):
             if expires_at:
                 timers.append((TIMER.pack(expires_at, EXPIRE, task_id), b""))
             tasks.append((U64.pack(task_id), seal(head + packed + payload, task_id)))
-        tally.states[State.BLOCKED if blocked else State.SCHEDULED] += waits
-        tally.states[_PENDING] += len(run) - waits
+        tally.states[State.BLOCKED] += blocked
+        tally.states[State.SCHEDULED] += later
+        tally.states[_PENDING] += len(drafts) - later - blocked
         tally.bytes += size
-        tally.added += len(run)
-        load[0] += len(run)
+        tally.added += len(drafts)
+        load[0] += len(drafts)
         load[1] += size
         self._id, self._seq = task_id, seq
 
@@ -116,7 +129,7 @@ class HotPath(Children):
         lane = self._lanes.by_key.get(header.lane)
         if lane is None:
             number = self._lanes.last + 1
-            self._txn.put(U32.pack(number), sealed(lane_row(header.lane)), db=self._db["lanes"])
+            self._gathered["lanes"].append((U32.pack(number), sealed(lane_row(header.lane))))
             lane = self._lanes.add(number, header.lane)
             self._empty[number] = lane
         return lane
@@ -137,22 +150,30 @@ class HotPath(Children):
 
     @guarded
     def claim(self, want: Want) -> list[Claimed]:
+        taken, missed = self._claim(want)
+        while missed and len(taken) < want.limit:  # what cannot be read must not keep others waiting
+            more, missed = self._claim(replace(want, limit=want.limit - len(taken)))
+            taken += more
+        return taken
+
+    def _claim(self, want: Want) -> tuple[list[Claimed], bool]:
+        """What is handed out, and whether some that should have been could not be read."""
         lanes = self._lanes
         supply = lanes.supply(want.queues, want)
         lines = lanes.open_lines(want.queues)
         if not lines:
-            return []
+            return [], False
         reach = lanes.reach(want.queues) if supply is not None else ()
         self._flush()
         lanes.join(lines)
         turns = [(line.passed, line.info.name, line) for line in lines]
         heapify(turns)
-        taken: list[Claimed] = []
+        places: list[Place] = []
         spent = 0.0
         ready = self._txn.cursor(self._db["ready"])
         self._batch += 1
         batch = Batch(self._batch, want.worker, self._now, want.lease_ms)
-        while turns and len(taken) < want.limit:
+        while turns and len(places) < want.limit:
             line = turns[0][2]
             if supply is not None:
                 supply.look(lanes.heads(reach, want.types), self._now)
@@ -161,7 +182,7 @@ class HotPath(Children):
                 heappop(turns)
                 continue
             cost = want.costs.get(pick.lane.key[1], math.inf)
-            most = want.limit - len(taken) if len(turns) == 1 else 1
+            most = want.limit - len(places) if len(turns) == 1 else 1
             if pick.most is not None:
                 most = min(most, pick.most)
             if pick.lane.gates:
@@ -171,12 +192,12 @@ class HotPath(Children):
             if supply is not None:
                 most = 1 if pick.lane.needs else int(min(most, supply.most(line.info.name)))
             if want.budget_ms != math.inf:
-                if taken and spent + cost > want.budget_ms:
+                if places and spent + cost > want.budget_ms:
                     break
                 if cost > 0:
                     most = min(most, max(1, int((want.budget_ms - spent) / cost)))
             head = pick.lane.heads[pick.level]
-            got = self._take(ready, pick, most, batch, taken)
+            got = self._take(ready, pick, most, places)
             spent += cost * got
             lanes.took(line, pick, got)
             if supply is not None and got:
@@ -185,20 +206,21 @@ class HotPath(Children):
                 heappop(turns)
             elif len(turns) > 1:
                 heapreplace(turns, (line.passed, line.info.name, line))
+        taken = self._hand_over(places, batch) if places else []
         if taken:
             lanes.given += min(len(taken), want.at_once or 0)
             claims = None if all(c.claim == 1 for c in taken) else [c.claim for c in taken]
             row = [want.worker, self._now, want.lease_ms, [c.id for c in taken], claims]
             self._txn.put(U64.pack(batch.number), sealed(row), db=self._db["running"], append=True)
-        return taken
+        return taken, len(taken) < len(places)
 
-    def _take(self, ready: Any, pick: Pick, most: int, batch: Batch, taken: list[Claimed]) -> int:
-        """Take up to ``most`` tasks from the front of the rung that was picked, as long as it comes first."""
+    def _take(self, ready: Any, pick: Pick, most: int, places: list[Place]) -> int:
+        """Take up to ``most`` places from the front of the rung that was picked, as long as it comes first; how many."""
         lane, level, until = pick.lane, pick.level, pick.until
         prefix = RUNG.pack(lane.number, level)
         found = ready.set_range(READY.pack(lane.number, level, lane.heads[level][0]))
         head: Head | None = None
-        places: list[tuple[int, bytes]] = []  # seq, and the entry's value
+        before, most = len(places), len(places) + most
         while found:
             key, value = ready.item()
             if key[:5] != prefix:
@@ -209,22 +231,26 @@ class HotPath(Children):
                     "Nothing of this turn was stored. Run `tq verify`, then restore a backup."
                 )
             seq = U64.unpack_from(key, 5)[0]
-            if len(places) >= most or (places and until is not None and seq >= until):
+            if len(places) >= most or (until is not None and seq >= until and len(places) > before):
                 head = (seq, U64.unpack_from(value, 8)[0])
                 break
-            places.append((seq, value))
+            places.append((lane, seq, value))
             found = ready.delete() and bool(ready.key())
         self._lanes.set_head(lane, level, head)
         if not lane.heads:
             self._empty[lane.number] = lane
-        return self._hand_over(lane, places, batch, taken)
+        count = len(places) - before
+        lane.line.running += count * lane.slots
+        return count
 
-    def _hand_over(self, lane: Lane, places: list[tuple[int, bytes]], batch: Batch, taken: list[Claimed]) -> int:
-        """The tasks of these ready entries are running from now on; how many (a damaged one is set aside)."""
-        running, lease_ms, count = self._running, batch.lease_ms, 0
-        records = dict(self._txn.cursor(self._db["tasks"]).getmulti([value[:8] for _, value in places]))
+    def _hand_over(self, places: Sequence[Place], batch: Batch) -> list[Claimed]:
+        """The tasks in these places are running from now on; a damaged one is set aside."""
+        running, now, lease_ms = self._running, self._now, batch.lease_ms
+        records = dict(self._txn.cursor(self._db["tasks"]).getmulti([value[:8] for _, _, value in places]))
+        taken: list[Claimed] = []
         tally: Tally | None = None
-        for seq, value in places:
+        queue = kind = ""
+        for lane, seq, value in places:
             key = value[:8]
             task_id = U64.unpack(key)[0]
             past, claim, attempt, crashes, failures = None, 1, 0, 0, 0
@@ -238,27 +264,30 @@ class HotPath(Children):
                 if len(value) > 16:
                     past = status_row(task_id, self._txn.get(key, db=self._db["states"]))
                     claim, attempt, failures, crashes = past[1] + 1, *past[7:10]
-                if seq != (past[2] if past is not None else first_seq):
-                    _log.error(
-                        "the place %d in a lane names task %d, which is not there: it is passed over. Run `tq verify`.", seq, task_id
-                    )
-                    continue
             except (StoreDamaged, KeyError, TypeError) as error:  # the last two: a record is gone
+                self._missed(lane, batch)
                 self._set_aside(task_id, lane, error)
                 continue
-            if tally is None:
-                tally = self._tally_for(header)
+            if seq != (past[2] if past is not None else first_seq):
+                _log.error("the place %d in a lane names task %d, which is not there: it is passed over. Run `tq verify`.", seq, task_id)
+                self._missed(lane, batch)
+                continue
+            if tally is None or header.type != kind or header.queue != queue:
+                tally, kind, queue = self._tally_for(header), header.type, header.queue
+            tally.states[_PENDING] -= 1
+            tally.states[_RUNNING] += 1
             running[task_id] = (claim, batch, seq, len(body) - HEAD.size - length, past, header, expires_at > 0)
             taken.append(Claimed(task_id, claim, attempt, crashes, header, record, failures))
             if lease_ms:
-                self._leases.hold(task_id, self._now + lease_ms)
-            count += 1
-        batch.left += count
-        lane.line.running += count * lane.slots
-        if tally is not None:
-            tally.states[_PENDING] -= count
-            tally.states[_RUNNING] += count
-        return count
+                self._leases.hold(task_id, now + lease_ms)
+        batch.left += len(taken)
+        return taken
+
+    def _missed(self, lane: Lane, batch: Batch) -> None:
+        """What was taken from a lane for a task that cannot be read is free again."""
+        queue, kind, tenant, flow, needs = lane.key
+        self._lanes.ended(lane.line, 1)
+        self._lanes.freed(Header(kind, queue, tenant=tenant, flow=flow, needs=needs), local=not batch.lease_ms, unused_since=self._now)
 
     def _set_aside(self, task_id: int, lane: Lane, error: Exception) -> None:
         """A pending task whose records cannot be read ends as failed: it must not stop those behind it, nor the daemon."""

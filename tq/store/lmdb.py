@@ -56,7 +56,6 @@ KEPT_AT_LEAST_MS = 600_000
 """How long who asked for a task finds its result, unless others could not end then."""
 COMPACT_MOST = 4 << 30
 """Bytes of records that are copied while callers wait: some 6 s at the 700 MB/s of an ordinary disk."""
-GATHERED = ("ready", "states", "history", "timers", "requests", "children", "environments")
 _KEPT_ALIKE = (State.SUCCEEDED, State.CANCELLED, State.EXPIRED)
 _TIMED = (State.SCHEDULED, State.RETRYING)
 _PENDING, _RUNNING, _SUCCEEDED = State.PENDING, State.RUNNING, State.SUCCEEDED

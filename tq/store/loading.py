@@ -27,7 +27,7 @@ from tq.store.limits import Limit
 from tq.store.needs import hold
 
 _log = logging.getLogger("tq.store")
-GATHERED = ("ready", "states", "history", "timers", "requests", "children", "environments")
+GATHERED = ("lanes", "ready", "states", "history", "timers", "requests", "children", "environments")
 _RUNNING, _SUCCEEDED = State.RUNNING, State.SUCCEEDED
 
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 import logging
 import os
 import resource
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import lmdb
 
@@ -25,7 +25,6 @@ from tq.model import MAX_HEADER, Header
 from tq.store import Draft, Limits, NoRoom, Space, admit, bounds
 from tq.store.files import Dbs
 from tq.store.lanes import Line
-from tq.store.names import is_named
 
 _log = logging.getLogger("tq.store")
 DISK_RESERVE = 64 << 20
@@ -82,7 +81,7 @@ class Room:
         load[0] += tasks
         load[1] += size
 
-    def check(self, runs: Sequence[tuple[Header, Sequence[Draft]]], lines: Mapping[str, Line], txn: Any, now: int) -> None:
+    def check(self, runs: Sequence[Run], lines: Mapping[str, Line], txn: Any, now: int) -> None:
         """Refused or PayloadError unless all of ``runs`` may come in; ``lines`` may have limits of their own."""
         self.look(txn, now)
         if self._full:
@@ -90,19 +89,20 @@ class Room:
         more: dict[str, tuple[int, int]] = {}
         beside = 0
         environments: set[bytes] = set()
-        for header, run in runs:
-            packed = max([len(draft.header.packed) for draft in run]) if is_named(header) else len(header.packed)
+        for run in runs:
+            header, drafts, alike = run
+            packed = max([len(one.packed) for one in run.headers])
             if packed > MAX_HEADER:
                 raise PayloadError(
                     f"expected options and extras of at most {MAX_HEADER} bytes together, got {packed}. "
                     "Put large data in the payload or in a file."
                 )
             tasks, size = more.get(header.queue, (0, 0))
-            more[header.queue] = tasks + len(run), size + sum([len(draft.payload) for draft in run])
-            if header.parents:
-                beside += ENTRY_BYTES * sum([len(draft.waits) for draft in run])
+            more[header.queue] = tasks + len(drafts), size + sum([len(draft.payload) for draft in drafts])
+            if header.parents or not alike:
+                beside += ENTRY_BYTES * sum([len(draft.waits) for draft in drafts])
             if header.environment:
-                beside += ENTRY_BYTES * len(run)
+                beside += ENTRY_BYTES * len(drafts)
                 environments.add(header.environment)
         self.admit(more, lines)
         came = sum(size + tasks * (TASK_BYTES + END_BYTES) for tasks, size in more.values()) + beside + sum(map(len, environments))
@@ -226,17 +226,36 @@ def guarded(method: Method) -> Method:
     return cast("Method", call)
 
 
-def kinds(drafts: Sequence[Draft]) -> list[tuple[Header, Sequence[Draft]]]:
-    """The drafts in runs of one kind, whatever their names are: nearly always a single run. Each with the header of its first."""
-    if len(drafts) == 1:
-        return [(drafts[0].header, drafts)]
-    runs: list[tuple[Header, Sequence[Draft]]] = []
-    start = 0
+class Run(NamedTuple):
+    """Drafts of one queue, type, level and environment. ``alike``: all have the same header, that of the first."""
+
+    header: Header
+    drafts: Sequence[Draft]
+    alike: bool
+
+    @property
+    def headers(self) -> Iterable[Header]:
+        return [self.header] if self.alike else [draft.header for draft in self.drafts]
+
+
+def runs_of(drafts: Sequence[Draft]) -> list[Run]:
+    """The drafts in runs, nearly always a single one: tasks of one kind, though each may have something of its own."""
+    runs: list[Run] = []
+    start, alike = 0, True
+    first = drafts[0].header if drafts else None
     for at, draft in enumerate(drafts):
-        header, first = draft.header, drafts[start].header
-        if header is not first and not (
-            header.lane is first.lane and header.priority == first.priority and header.parents is first.parents and is_named(first)
+        header = draft.header
+        if header is first or first is None:
+            continue
+        if (
+            header.type == first.type
+            and header.queue == first.queue
+            and header.priority == first.priority
+            and header.needs == first.needs
+            and header.extras is first.extras
         ):
-            runs.append((drafts[start].header, drafts[start:at]))
-            start = at
-    return [*runs, (drafts[start].header, drafts[start:])] if drafts else []
+            alike = False
+        else:
+            runs.append(Run(first, drafts[start:at], alike))
+            start, first, alike = at, header, True
+    return runs if first is None else [*runs, Run(first, drafts[start:], alike)]

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from tq.model import Header, Needs, State, environment_key, input_of, pack, slots_in, unpack
+from tq.environment import environment_key, input_of
+from tq.model import Header, Needs, State, pack, slots_in, unpack
 from tq.store import InUse, Limit, Peeked, Query, QueueInfo, Used, Want
 from tq.store.limits import Allowance
 from tq.store.needs import WORKERS, Head, Key, Supply, is_free

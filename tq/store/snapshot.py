@@ -18,8 +18,9 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from tq.environment import environment_key, input_of
 from tq.errors import StoreError, StoreTooNew
-from tq.model import Header, Spec, State, Status, environment_key, input_of, pack, seal, spec_of, status_of, unpack, unseal
+from tq.model import Header, Spec, State, Status, pack, seal, spec_of, status_of, unpack, unseal
 from tq.store import Chore, Event, Held, KeyRef, Limit, QueueInfo, Schedule, Tally, TypeInfo, queue_of
 from tq.store.limits import FULL, Allowance, Bucket, Counted
 from tq.store.needs import Key, hold, is_free

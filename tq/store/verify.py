@@ -20,8 +20,9 @@ from typing import Any, TypeVar
 import lmdb
 import lmdb.verify as pages
 
+from tq.environment import ENVIRONMENT_KEY, environment_key, is_environment
 from tq.errors import StoreDamaged, StoreLocked, TqError
-from tq.model import ENVIRONMENT_KEY, Spec, State, Status, environment_key, is_environment, spec_of, status_of, unseal
+from tq.model import Spec, State, Status, spec_of, status_of, unseal
 from tq.store import RELEASE, Chore, Event, KeyRef, Resource, Schedule, Tally, TypeInfo, queue_of
 from tq.store.files import Dbs, Lock, open_store
 from tq.store.keys import (

@@ -16,8 +16,9 @@ import pytest
 from tests.living import unmeasured
 from tq.cli.command import command_task, extras_of, words_of
 from tq.client import connect
+from tq.environment import ENVIRONMENT_KEY
 from tq.errors import UsageError
-from tq.model import ENVIRONMENT_KEY, unpack
+from tq.model import unpack
 from tq.store.files import open_store
 
 Tq = Callable[..., subprocess.CompletedProcess[str]]

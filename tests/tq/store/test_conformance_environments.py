@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from tests.tq.store.conftest import Driver
+from tq.environment import environment_key, environment_of
 from tq.errors import StoreDamaged
-from tq.model import SHELL, Header, environment_key, environment_of
+from tq.model import SHELL, Header
 from tq.store import Draft, Limits, QueueInfo
 from tq.store.files import open_store
 from tq.store.keys import U64

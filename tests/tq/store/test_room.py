@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tq.environment import environment_of
 from tq.errors import Refused
 from tq.lifecycle import Outcome, settle
-from tq.model import SHELL, Header, State, environment_of
+from tq.model import SHELL, Header, State
 from tq.store import Draft, Limits, Want
 from tq.store import room as rooms
 from tq.store.lmdb import KEPT_AT_LEAST_MS, LmdbStore
