@@ -160,7 +160,7 @@ class Intake:
                 digest = _digest(name, payload, options) if header.key is not None else b""
             drafts.append(Draft(header, payload, due_at, now + kind.ttl_ms if kind.ttl_ms else 0, digest))
             if kind.pace is not None and header.unique is None:
-                drafts[-1] = replace(drafts[-1], pace=Pace(KeyRef("pace", name, options["unique"]), *kind.pace))
+                drafts[-1] = drafts[-1]._replace(pace=Pace(KeyRef("pace", name, options["unique"]), *kind.pace))
         if self.waiting:
             _check_links([draft.header.parents for draft in drafts])
         return drafts, policies
@@ -175,9 +175,7 @@ class Intake:
         mine = {option: value for option, value in options.items() if option in _OWN and value is not None}
         rest = {option: value for option, value in options.items() if option not in _OWN}
         like = (key[0], pack(rest), tuple(mine))
-        kind = self._kinds.get(like)
-        if kind is None:
-            kind = self._remember(like, _without_own(self._resolve(key[0], options, where)))
+        kind = self._kinds.get(like) or self._remember(like, _without_own(self._resolve(key[0], options, where)))
         special = _own_fields(mine, where)
         if kind.pace is not None:
             del special["unique"]  # the name is held for a time, not by the task

@@ -366,11 +366,14 @@ def header_of(packed: bytes) -> Header:
 
 
 def with_own(header: Header, own: Mapping[str, Any]) -> Header:
-    """The header with these fields of OWN in place of what it has in them."""
-    has = {name: value for name in OWN if (value := getattr(header, name)) not in _NONE}
-    new = _kind_of(parted(header.packed)[0]).own({**has, **own})
-    object.__setattr__(new, "environment", header.environment)
-    return new
+    """The header with these fields of OWN in place of what it has in them; none of them decides about its lane."""
+    kind, row = parted(header.packed)
+    row += [None] * (len(OWN) - len(row))
+    for name, value in own.items():
+        row[_OWN_AT[name]] = None if value in _NONE else value
+    while row and row[-1] is None:
+        row.pop()
+    return Alike(header).copy({**own, "packed": joined(kind, row) if row else kind})
 
 
 @lru_cache(maxsize=1024)

@@ -55,8 +55,8 @@ class Families:
         met: list[Draft] = []
         lost: dict[int, State] = {}
         for at, draft in enumerate(drafts):
-            waits = []
-            for parent in draft.header.parents:
+            head, waits = draft.header, []
+            for parent in head.parents:
                 state = found.get(parent)
                 if state is None:
                     where = f"task {at + 1} of {len(drafts)}: " if len(drafts) > 1 else ""
@@ -66,10 +66,10 @@ class Families:
                     )
                 if not state.final:
                     waits.append(parent)
-                elif not lifecycle.suits(draft.header, parent, state):
+                elif not lifecycle.suits(head, parent, state):
                     waits.append(parent)
                     lost[parent] = state
-            met.append(replace(draft, waits=tuple(waits)) if waits else draft)
+            met.append(draft._replace(waits=tuple(waits)) if waits else draft)
         return met, lost
 
     # -- what is over ----------------------------------------------------------------------------------------------
@@ -137,18 +137,20 @@ class Families:
             store.put_chore(replace(chore, cursor=after.to_bytes(8, "big"), seen=seen, changed=changed))
 
     def _tell(self, ends: Mapping[int, Mapping[int, State]], turn: Turn) -> int:
-        """Each of these children hears which parents of it are over, and how; how many of them wait for these."""
+        """Each of these children hears which parents of it are over, and how; how many of them waited for these."""
         now = self._desk.now
+        unblocked, waiting, rest = self._desk.store.let_go(ends)
+        turn.steps += [(what, ids) for what, ids in (("unblocked", unblocked), ("parent_over", waiting)) if ids]
 
         def hear(task: Task) -> Transition | None:
             return lifecycle.parents_over(task, ends[task.id], now) if task.state is State.BLOCKED else None
 
         try:
-            changed = self._desk.change_each([*ends], hear, turn)
+            changed = self._desk.change_each(rest, hear, turn) if rest else 0
         except StoreDamaged:
-            changed = sum(self._tell_one(child, hear, turn) for child in ends)
-        turn.stirred = turn.stirred or changed > 0
-        return changed
+            changed = sum(self._tell_one(child, hear, turn) for child in rest)
+        turn.stirred = turn.stirred or bool(unblocked) or changed > 0
+        return changed + len(unblocked) + len(waiting)
 
     def _tell_one(self, child: int, hear: Callable[[Task], Transition | None], turn: Turn) -> int:
         """A damaged one keeps waiting: it must not keep its parent from coming to an end."""
@@ -187,7 +189,7 @@ def _with_ids(drafts: Sequence[Draft], given: Sequence[int]) -> Sequence[Draft]:
         if new is None:
             after, loose, failed = (_ids(some, given) for some in (head.parents, head.parents_any, head.parents_failed))
             new = made[id(head)] = with_own(head, {"parents": after, "parents_any": loose, "parents_failed": failed})
-        found.append(replace(draft, header=new))
+        found.append(draft._replace(header=new))
     return found
 
 

@@ -43,8 +43,7 @@ SCAN_MOST = 500
 """Tasks that one operation may touch; a verb that may touch more writes a chore."""
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """A task to be accepted. ``due_at`` and ``expires_at`` are instants in ms, 0 for none.
 
     ``digest`` tells requests with the same idempotency key apart; it is kept beside ``header.key``. ``waits`` are those of its
@@ -58,6 +57,15 @@ class Draft:
     digest: bytes = b""
     waits: tuple[int, ...] = ()
     pace: Pace | None = None
+
+
+class LetGo(NamedTuple):
+    """Blocked tasks that heard of ends: those that wait no more, those that wait on, and those to be looked at one by one, since a
+    parent did not end as it should or a record cannot be read."""
+
+    unblocked: list[int]
+    waiting: list[int]
+    rest: list[int]
 
 
 class KeyRef(NamedTuple):
@@ -448,6 +456,9 @@ class Store(Protocol):
     def change(self, ids: Sequence[int], decide: Callable[[Task], Transition | None]) -> list[tuple[Transition, Task | None]]:
         """``apply`` what ``decide`` says of each of these tasks that there is (None: nothing), with one look at each: the transitions,
         and what ``apply`` says of them. No id may come twice."""
+
+    def let_go(self, ends: Mapping[int, Mapping[int, State]]) -> LetGo:
+        """Blocked tasks hear which of their parents are over, and how (``parent_over``, ``unblocked``): the hot path of ``change``."""
 
     def due(self, limit: int) -> list[tuple[str, int]]:
         """Take what else is due, oldest first: ("expire" | "lease" | "forget", task id). These timers are gone.

@@ -1,6 +1,7 @@
-"""The second hot path of the LMDB store: what fails and is retried, and what comes due, a batch at a time.
+"""The second hot path of the LMDB store: what fails and is retried, and what comes due or waits no more, a batch at
+a time.
 
-For: ``running``, ``retry_later`` and ``promote``.
+For: ``running``, ``retry_later``, ``promote`` and ``let_go``.
 Not for: whether a task is retried and when (lifecycle), every other change of a task (lmdb.py).
 Runs in: the daemon, on the thread of its loop, in the transaction of a turn.
 Promises: what is written is what the table of transitions would have written, byte for byte; a record is decoded only where
@@ -10,14 +11,15 @@ its contents matter; a task whose records cannot be read holds up nobody.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tq.errors import StoreDamaged
-from tq.model import HEAD, Header, State, Status, header_of, unseal
-from tq.store import SCAN_MOST, Failure, Running
+from tq.lifecycle import suits
+from tq.model import HEAD, Header, State, Status, header_of, status_row, unseal
+from tq.store import SCAN_MOST, Failure, LetGo, Running
 from tq.store.hot import HotPath
-from tq.store.keys import DUE, PAIR, PAST, READY, TIMER, U64
-from tq.store.records import made_pending, retry_later
+from tq.store.keys import DUE, MALFORMED, PAIR, PAST, READY, TIMER, U64
+from tq.store.records import heard, made_pending, retry_later
 from tq.store.room import guarded
 
 _log = logging.getLogger("tq.store")
@@ -122,6 +124,45 @@ class Again(HotPath):
         self._gathered["states"].append((key, status))
         self._make_ready(header, task_id, state)
         return True
+
+    @guarded
+    def let_go(self, ends: Mapping[int, Mapping[int, State]]) -> LetGo:
+        self._flush()
+        done = LetGo([], [], [])
+        pairs: list[tuple[int, int]] = []
+        keys = [U64.pack(child) for child in sorted(ends)]
+        records, statuses = (dict(self._txn.cursor(self._db[name]).getmulti(keys)) for name in ("tasks", "states"))
+        for child, parents in ends.items():
+            key = U64.pack(child)
+            try:
+                row = status_row(child, statuses[key])
+                body = unseal(records[key], "task", child)
+                header = header_of(body[HEAD.size : HEAD.size + HEAD.unpack_from(body)[5]])
+                if row[0] != State.BLOCKED or child in self._running:
+                    continue
+                if not all(suits(header, parent, state) for parent, state in parents.items()):
+                    done.rest.append(child)
+                    continue
+                state, record = heard(child, row, len(parents), self._seq + 1, self._now)
+            except (StoreDamaged, *MALFORMED):
+                done.rest.append(child)
+                continue
+            self._gathered["states"].append((key, record))
+            pairs += [(parent, child) for parent in parents]
+            if state is State.BLOCKED:
+                done.waiting.append(child)
+                continue
+            done.unblocked.append(child)
+            if state is State.PENDING:
+                self._seq += 1
+                self._make_ready(header, child, State.BLOCKED)
+            else:
+                self._gathered["timers"].append((TIMER.pack(row[4], DUE, child), b""))
+                tally = self._tally_for(header)
+                tally.states[State.BLOCKED] -= 1
+                tally.states[state] += 1
+        self._forget_pairs(pairs)
+        return done
 
     def _make_ready(self, header: Header, task_id: int, state: State) -> None:
         """Put a task at the end of its rung that was in ``state`` until now."""

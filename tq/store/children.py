@@ -13,9 +13,10 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from tq.errors import StoreDamaged
-from tq.model import HEAD, State, Status, unseal
+from tq.model import HEAD, State, unseal
 from tq.store import Draft
 from tq.store.keys import PAIR, U64
+from tq.store.records import blocked
 from tq.store.registry import Registry
 
 PARENTS_KEPT = 100_000
@@ -41,8 +42,7 @@ class Children(Registry):
 
     def _block(self, task_id: int, draft: Draft) -> None:
         """A task was accepted that waits for others."""
-        status = Status(State.BLOCKED, due_at=draft.due_at, waits=len(draft.waits))
-        self._gathered["states"].append((U64.pack(task_id), status.record(task_id)))
+        self._gathered["states"].append((U64.pack(task_id), blocked(task_id, draft.due_at, len(draft.waits))))
         self._gathered["children"] += [(PAIR.pack(parent, task_id), b"") for parent in draft.waits]
         self._await(draft.waits)
 
@@ -68,6 +68,18 @@ class Children(Registry):
             last = not (more and cursor.key()[:8] == prefix) and not (cursor.set_range(prefix) and cursor.key()[:8] == prefix)
             if last and self._parents is not None:
                 self._parents.discard(parent)
+
+    def _forget_pairs(self, pairs: list[tuple[int, int]]) -> None:
+        """Of each parent and child: the child waits for it no more."""
+        pairs.sort()
+        cursor = self._txn.cursor(self._db["children"])
+        for at, (parent, child) in enumerate(pairs):
+            if cursor.set_key(PAIR.pack(parent, child)):
+                cursor.delete()
+            if self._parents is not None and (at + 1 == len(pairs) or pairs[at + 1][0] != parent):
+                prefix = U64.pack(parent)
+                if not (cursor.set_range(prefix) and cursor.key()[:8] == prefix):
+                    self._parents.discard(parent)
 
     def awaited(self, ids: Iterable[int]) -> Collection[int]:
         if self._parents is not None:

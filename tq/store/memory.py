@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tq.errors import PayloadError, StoreError, UsageError
-from tq.lifecycle import Outcome, Transition, come_due, settle
+from tq.lifecycle import Outcome, Transition, come_due, parents_over, settle, suits
 from tq.model import MAX_HEADER, Header, Spec, State, Status, Task, is_name, pack, unpack
 from tq.store import (
     SCAN_MOST,
@@ -28,6 +28,7 @@ from tq.store import (
     Held,
     Holder,
     KeyRef,
+    LetGo,
     Limits,
     Query,
     QueueInfo,
@@ -335,6 +336,20 @@ class MemoryStore(Recorded, Ahead, Stock, Commands):
     def change(self, ids: Sequence[int], decide: Callable[[Task], Transition | None]) -> list[tuple[Transition, Task | None]]:
         changes = [change for task in self.get(ids) if task is not None and (change := decide(task)) is not None]
         return list(zip(changes, self.apply(changes), strict=True))
+
+    def let_go(self, ends: Mapping[int, Mapping[int, State]]) -> LetGo:
+        done = LetGo([], [], [])
+        for child, parents in ends.items():
+            task = self._task(child)
+            if task is None or task.state is not State.BLOCKED:
+                continue
+            if not all(suits(task.spec.header, parent, state) for parent, state in parents.items()):
+                done.rest.append(child)
+                continue
+            change = parents_over(task, parents, self._turn()[1])
+            self._apply(change)
+            (done.waiting if change.event == "parent_over" else done.unblocked).append(child)
+        return done
 
     def _apply(self, change: Transition) -> Task | None:
         mem, _ = self._turn()

@@ -59,6 +59,24 @@ def retry_later(
     return seal(pack([*row, exit_code, None if error is None else True, runs]), task_id)
 
 
+def blocked(task_id: int, due_at: int, waits: int) -> bytes:
+    """The record of a task that was accepted and waits for so many others."""
+    return seal(pack([1, 0, 0, 0, due_at, 0, 0, 0, 0, 0, 0, False, "", False, None, None, None, [], waits]), task_id)
+
+
+def heard(task_id: int, row: list[Any], ends: int, seq: int, now: int) -> tuple[State, bytes]:
+    """A blocked task (its row) of which so many parents have ended as they should: its state from now on, and what
+    ``lifecycle.parents_over`` would make of it, with this sequence if it is pending."""
+    left = row[18] - ends
+    if left > 0:
+        return State.BLOCKED, seal(pack([*row[:18], left]), task_id)
+    kept = row[1:18] if row[15:17] != [None, None] or row[17] else row[1:15]
+    if row[4] > now:
+        return State.SCHEDULED, seal(pack([0, *kept]), task_id)
+    kept[1:4] = seq, now, 0
+    return State.PENDING, seal(pack([2, *kept]), task_id)
+
+
 _NO_PAST: list[Any] = Status(State.RUNNING).row()
 _INT_BYTES = [1] * 256
 for _first, _size in zip((0xCC, 0xCD, 0xCE, 0xCF), (2, 3, 5, 9), strict=True):
