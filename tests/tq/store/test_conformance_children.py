@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.tq.store.conftest import Driver
-from tq.lifecycle import parents_over
+from tq.lifecycle import parents_over, retry
 from tq.model import State
 from tq.store import Chore, release
 from tq.store import children as lmdb_children
@@ -98,6 +98,64 @@ def test_a_change_is_what_is_said_of_each_task_as_it_stands(store: Driver) -> No
         assert task is not None
         assert task.status.error["message"].startswith(f"expected task {third} to succeed")
     assert not store.raw.awaited([first, second, third])
+
+
+def family(store: Driver) -> tuple[list[int], dict[str, int]]:
+    """Three parents, and children of every sort."""
+    parents = store.add(3)
+    first, second, third = parents
+    kids = {
+        "ready": store.add(parents=(first,)),
+        "waits": store.add(parents=(first, third)),
+        "later": store.add(parents=(first,), due_in=70),
+        "loose": store.add(parents=(first, second), parents_any=(second,)),
+        "strict": store.add(parents=(second,), strict=True),
+        "lost": store.add(parents=(first, second)),
+        "wanted": store.add(parents=(second,), parents_failed=(second,)),
+        "of a tenant": store.add(parents=(first, second), parents_any=(second,), tenant="acme", flow="k", priority=5),
+    }
+    found = {name: ids[0] for name, ids in kids.items()}
+    return parents, found
+
+
+def test_what_children_hear_in_a_batch_is_what_each_would_hear_alone(tmp_path: Path, store: Driver) -> None:
+    (first, second, third), kids = family(store)
+    alone = Driver("memory", tmp_path / "alone")
+    assert family(alone) == ([first, second, third], kids)
+    ends = {
+        child: {parent: FAILED if parent == second else DONE for parent in store.get(child).spec.header.parents} for child in kids.values()
+    }
+    ends[kids["waits"]] = {first: DONE}
+    with store.turn() as raw:
+        done = raw.let_go({**ends, third: {first: DONE}, 99: {first: DONE}})
+        rest = raw.change(done.rest, lambda task: parents_over(task, ends[task.id], store.now) if task.state is BLOCKED else None)
+    assert done.unblocked == [kids[name] for name in ("ready", "later", "loose", "wanted", "of a tenant")]
+    assert done.waiting == [kids["waits"]]
+    assert [change.id for change, _ in rest] == [kids["strict"], kids["lost"]]
+    for child in (*done.unblocked, *done.waiting, kids["strict"], kids["lost"]):
+        alone.apply(parents_over(alone.get(child), ends[child], alone.now))
+    assert [store.get(child).status for child in kids.values()] == [alone.get(child).status for child in kids.values()]
+    assert (store.raw.children(first, 9), store.raw.children(second, 9), store.raw.children(third, 9)) == ([], [], [kids["waits"]])
+    assert list(store.raw.awaited([first, second, third])) == [third]
+    store.reopen()
+    assert store.peek() == alone.peek()
+    store.now = alone.now = store.now + 70
+    assert store.promote() == alone.promote() == [kids["later"]]
+
+
+def test_a_child_that_was_retried_hears_in_a_batch_and_keeps_its_past(store: Driver) -> None:
+    (parent,) = store.add()
+    (child,) = store.add(priority=5)
+    store.settle(store.take(child), "failed", permanent=True, error={"type": "E", "message": "m"})
+    task = store.get(child)
+    change = retry(task, store.now, waits=(parent,))
+    assert change is not None
+    store.apply(change)
+    assert store.get(child).status.attempts
+    with store.turn() as raw:
+        assert raw.let_go({child: {parent: DONE}}) == ([child], [], [])
+    status = store.get(child).status
+    assert (status.state, status.waits, [one.error["type"] for one in status.attempts]) == (State.PENDING, 0, ["E"])
 
 
 def test_an_edit_of_a_blocked_task_leaves_it_waiting(store: Driver) -> None:
