@@ -172,8 +172,13 @@ class Intake:
         if type(options) is not dict or _OWN.isdisjoint(options):
             kind = self._remember(key, self._resolve(key[0], options, where))
             return kind, kind.header
-        mine = {option: value for option, value in options.items() if option in _OWN and value is not None}
-        rest = {option: value for option, value in options.items() if option not in _OWN}
+        mine: dict[str, Any] = {}
+        rest: dict[Any, Any] = {}
+        for option, value in options.items():
+            if option not in _OWN:
+                rest[option] = value
+            elif value is not None:
+                mine[option] = value
         like = (key[0], pack(rest), tuple(mine))
         kind = self._kinds.get(like) or self._remember(like, _without_own(self._resolve(key[0], options, where)))
         special = _own_fields(mine, where)
@@ -351,7 +356,10 @@ def _without_own(kind: _Kind) -> _Kind:
 
 def _own_fields(mine: Mapping[str, Any], where: str) -> dict[str, Any]:
     """What of OWN a task has that says ``mine`` of it; UsageError for what cannot be."""
-    got = {option: _OPTIONS[option](value, f"{where}{option}: ") for option, value in mine.items()}
+    got = {}
+    for option, value in mine.items():
+        plain = option in _NAMED and is_name(value)
+        got[option] = value if plain else _OPTIONS[option](value, f"{where}{option}: ")
     if not _LINKS.isdisjoint(got):
         parents, more = _parents(got, where)
         got = {option: value for option, value in got.items() if option not in _LINKS} | {"parents": parents, **more}
@@ -576,7 +584,8 @@ _OPTIONS: dict[str, Callable[[Any, str], Any]] = {
 }
 _LINKS = frozenset({"after", "after_any", "after_failure", "on_parent_failure"})
 """What a task waits for."""
-_OWN = _LINKS | {"tenant", "flow", "correlation_id", "key", "unique", "label", "meta"}
+_NAMED = frozenset({"tenant", "flow", "correlation_id", "key", "unique", "label"})
+_OWN = _LINKS | _NAMED | {"meta"}
 """Options of which tasks of one kind may each say something else: see ``tq.model.OWN``."""
 _HEADER = ("queue", "priority", "retries", "backoff", "timeout_ms", "once", "label", "meta", "correlation_id")
 _EDITS = {name: _OPTIONS[name] for name in (*_HEADER, "delay_ms", "due_at", "ttl_ms", "slots", "uses")}

@@ -37,6 +37,27 @@ Place = tuple[Lane, int, bytes]
 """Where a task stood that is handed out: its lane, its sequence, and the entry's value."""
 
 
+class Front:
+    """The first of the ready entries that are yet to be taken; ``key`` is empty where there is none. Lanes that were made one after the
+    other stand so in the index, and what is next to be taken is often where the last one was."""
+
+    __slots__ = ("_cursor", "key", "value")
+
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
+        self.key: bytes = b""
+        self.value: bytes = b""
+
+    def seek(self, key: bytes) -> None:
+        if self.key != key:
+            self._cursor.set_range(key)
+            self.key, self.value = self._cursor.item()
+
+    def drop(self) -> None:
+        self._cursor.delete()
+        self.key, self.value = self._cursor.item()
+
+
 class HotPath(Children):
     """The hot half of ``LmdbStore``, which is made of it."""
 
@@ -170,7 +191,7 @@ class HotPath(Children):
         heapify(turns)
         places: list[Place] = []
         spent = 0.0
-        ready = self._txn.cursor(self._db["ready"])
+        front = Front(self._txn.cursor(self._db["ready"]))
         self._batch += 1
         batch = Batch(self._batch, want.worker, self._now, want.lease_ms)
         while turns and len(places) < want.limit:
@@ -197,7 +218,7 @@ class HotPath(Children):
                 if cost > 0:
                     most = min(most, max(1, int((want.budget_ms - spent) / cost)))
             head = pick.lane.heads[pick.level]
-            got = self._take(ready, pick, most, places)
+            got = self._take(front, pick, most, places)
             spent += cost * got
             lanes.took(line, pick, got)
             if supply is not None and got:
@@ -214,28 +235,25 @@ class HotPath(Children):
             self._txn.put(U64.pack(batch.number), sealed(row), db=self._db["running"], append=True)
         return taken, len(taken) < len(places)
 
-    def _take(self, ready: Any, pick: Pick, most: int, places: list[Place]) -> int:
+    def _take(self, front: Front, pick: Pick, most: int, places: list[Place]) -> int:
         """Take up to ``most`` places from the front of the rung that was picked, as long as it comes first; how many."""
         lane, level, until = pick.lane, pick.level, pick.until
         prefix = RUNG.pack(lane.number, level)
-        found = ready.set_range(READY.pack(lane.number, level, lane.heads[level][0]))
+        front.seek(READY.pack(lane.number, level, lane.heads[level][0]))
         head: Head | None = None
         before, most = len(places), len(places) + most
-        while found:
-            key, value = ready.item()
-            if key[:5] != prefix:
-                break
-            if len(key) != READY.size:
+        while front.key[:5] == prefix:
+            if len(front.key) != READY.size:
                 raise StoreError(
-                    f"the index of what is ready is damaged: expected keys of {READY.size} bytes, found one of {len(key)}. "
+                    f"the index of what is ready is damaged: expected keys of {READY.size} bytes, found one of {len(front.key)}. "
                     "Nothing of this turn was stored. Run `tq verify`, then restore a backup."
                 )
-            seq = U64.unpack_from(key, 5)[0]
+            seq = U64.unpack_from(front.key, 5)[0]
             if len(places) >= most or (until is not None and seq >= until and len(places) > before):
-                head = (seq, U64.unpack_from(value, 8)[0])
+                head = (seq, U64.unpack_from(front.value, 8)[0])
                 break
-            places.append((lane, seq, value))
-            found = ready.delete() and bool(ready.key())
+            places.append((lane, seq, front.value))
+            front.drop()
         self._lanes.set_head(lane, level, head)
         if not lane.heads:
             self._empty[lane.number] = lane
