@@ -39,6 +39,15 @@ class Alike(Generic[One]):
         return new
 
 
+def altered(one: One, changed: Mapping[str, Any]) -> One:
+    """A copy of one of which there will be no other."""
+    new = object.__new__(type(one))
+    fields = new.__dict__
+    fields.update(one.__dict__)
+    fields.update(changed)
+    return new
+
+
 def joined(kind: bytes, own: Sequence[Any]) -> bytes:
     """What is alike, packed, and behind it a row of what is not; a kind of over 65,535 bytes has no room for that and is left alone."""
     if len(kind) > 0xFFFF:

@@ -37,7 +37,7 @@ from typing import Any, Self
 
 import msgpack
 
-from tq.alike import Alike, joined, parted
+from tq.alike import Alike, altered, joined, parted
 from tq.errors import StoreDamaged, StoreTooNew
 
 FORMAT = 1
@@ -373,7 +373,7 @@ def with_own(header: Header, own: Mapping[str, Any]) -> Header:
         row[_OWN_AT[name]] = None if value in _NONE else value
     while row and row[-1] is None:
         row.pop()
-    return Alike(header).copy({**own, "packed": joined(kind, row) if row else kind})
+    return altered(header, {**own, "packed": joined(kind, row) if row else kind})
 
 
 @lru_cache(maxsize=1024)
