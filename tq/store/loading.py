@@ -17,7 +17,7 @@ import lmdb
 
 from tq.errors import StoreDamaged
 from tq.model import State, spec_of, status_row
-from tq.store import Chore, Resource, Schedule, Tally, TypeInfo, queue_of
+from tq.store import Chore, Resource, Schedule, Tally, Tenant, TypeInfo, queue_of
 from tq.store.again import Again
 from tq.store.files import COPIED, unreadable
 from tq.store.keys import COUNTED, MALFORMED, PAIR, READY, RUNG, TIMER, U32, U64, Batch, Run, counters_of, lane_key, opened
@@ -53,6 +53,7 @@ class Loading(Again):
         self._tally_of: dict[int, Tally] = {}
         self._types: dict[str, TypeInfo] = {}
         self._standings: dict[tuple[str, str], Sequence[Any]] = {}
+        self._tenants: dict[str, Tenant] = {}
         self._chores: dict[int, Chore] = {}
         self._schedules: dict[int, Schedule] = {}
         self._first_slot = None
@@ -86,6 +87,9 @@ class Loading(Again):
             for _, value in txn.cursor(self._db["standings"]):
                 kind, name, row = opened(value, "a standing")
                 self._standings[kind, name] = row
+            for _, value in txn.cursor(self._db["tenants"]):
+                tenant = Tenant(*opened(value, "a tenant"))
+                self._tenants[tenant.name] = tenant
             self._load_limits(txn)
             for _, value in txn.cursor(self._db["types"]):
                 info = TypeInfo(*opened(value, "a type"))

@@ -36,6 +36,7 @@ from tq.store import (
     RequestId,
     Schedule,
     Tally,
+    Tenant,
     TypeInfo,
     Want,
 )
@@ -80,6 +81,7 @@ class Lookup:
     _tally: dict[tuple[str, str], tuple[int, Tally]]
     _types: dict[str, TypeInfo]
     _standings: dict[tuple[str, str], Sequence[Any]]
+    _tenants: dict[str, Tenant]
     _chores: dict[int, Chore]
     _schedules: dict[int, Schedule]
     _id: int
@@ -328,6 +330,9 @@ class Lookup:
 
     def standings(self, kind: str) -> dict[str, Sequence[Any]]:
         return {name: row for (of, name), row in self._standings.items() if of == kind}
+
+    def tenants(self) -> dict[str, Tenant]:
+        return dict(self._tenants)
 
     def resources(self) -> dict[str, int]:
         return dict(self._lanes.totals)

@@ -15,7 +15,7 @@ from typing import Any
 
 from tq.errors import UsageError
 from tq.model import MAX_NAME, is_name
-from tq.store import Chore, Event, Limit, Limits, Loan, Resource, Schedule, TypeInfo
+from tq.store import Chore, Event, Limit, Limits, Loan, Resource, Schedule, Tenant, TypeInfo
 from tq.store.snapshot import Contents, Owner
 
 
@@ -59,6 +59,13 @@ class Recorded:
     def drop_limit(self, name: str) -> None:
         mem, now = self._turn()
         mem.limit({other: limit for other, limit in mem.limits.items() if other != name}, now)
+
+    def put_tenant(self, tenant: Tenant) -> None:
+        mem, _ = self._turn()
+        mem.tenants[tenant.name] = tenant
+
+    def drop_tenant(self, name: str) -> None:
+        self._turn()[0].tenants.pop(name, None)
 
     def put_chore(self, chore: Chore) -> Chore:
         mem, _ = self._turn()

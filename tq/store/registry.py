@@ -14,7 +14,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from tq.store import SCAN_MOST, Chore, Event, Loan, QueueInfo, Resource, Schedule, TypeInfo, checked
+from tq.store import SCAN_MOST, Chore, Event, Loan, QueueInfo, Resource, Schedule, Tenant, TypeInfo, checked
 from tq.store.keys import SLOT, TIMER, U64, opened, sealed, standing_key, tokens_key
 from tq.store.limits import Bucket, Counted, Limit
 from tq.store.lookup import Lookup
@@ -63,6 +63,14 @@ class Registry(Lookup):
     def drop_limit(self, name: str) -> None:
         self._relimit({other: limit for other, limit in self._lanes.gates.limits.items() if other != name})
         self._txn.delete(name.encode(), db=self._db["limits"])
+
+    def put_tenant(self, tenant: Tenant) -> None:
+        self._tenants[tenant.name] = tenant
+        self._txn.put(tenant.name.encode(), sealed(tenant.row()), db=self._db["tenants"])
+
+    def drop_tenant(self, name: str) -> None:
+        self._tenants.pop(name, None)
+        self._txn.delete(name.encode(), db=self._db["tenants"])
 
     def _relimit(self, limits: dict[str, Limit]) -> None:
         """These are the limits from now on. Every lane is looked at."""

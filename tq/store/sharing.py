@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any
 
 from tq.model import Header, Needs, State, environment_key, input_of, pack, slots_in, unpack
-from tq.store import InUse, Limit, Peeked, Query, QueueInfo, Used, Want
+from tq.store import InUse, Limit, Peeked, Query, QueueInfo, Tenant, Used, Want
 from tq.store.limits import Allowance
 from tq.store.needs import WORKERS, Head, Key, Supply, is_free
 from tq.store.snapshot import Contents, Turn
@@ -245,6 +245,9 @@ class Stock:
 
     def limits(self) -> dict[str, Limit]:
         return dict(self._contents.limits)
+
+    def tenants(self) -> dict[str, Tenant]:
+        return dict(self._contents.tenants)
 
     def limited(self, limit: Limit, most: int) -> list[Used]:
         mem, allowance = self._contents, self._contents.allowance(self._latest)

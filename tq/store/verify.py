@@ -22,7 +22,7 @@ import lmdb.verify as pages
 
 from tq.errors import StoreDamaged, StoreLocked, TqError
 from tq.model import ENVIRONMENT_KEY, Spec, State, Status, environment_key, is_environment, spec_of, status_of, unseal
-from tq.store import RELEASE, Chore, Event, KeyRef, Resource, Schedule, Tally, TypeInfo, queue_of
+from tq.store import RELEASE, Chore, Event, KeyRef, Resource, Schedule, Tally, Tenant, TypeInfo, queue_of
 from tq.store.files import Dbs, Lock, open_store
 from tq.store.keys import (
     COUNTED,
@@ -196,6 +196,7 @@ class _Check:
             ("resources", Resource, lambda one: one.name.encode()),
             ("standings", lambda kind, name, _row: (kind, name), lambda one: standing_key(*one)),
             ("limits", Limit, lambda one: one.name.encode()),
+            ("tenants", Tenant, lambda one: one.name.encode()),
             ("tokens", lambda *row: row, tokens_key),
         )
         slots: set[bytes] = set()

@@ -30,6 +30,7 @@ from tq.store import (
     Store,
     Success,
     Tally,
+    Tenant,
     TypeInfo,
     Want,
 )
@@ -202,6 +203,14 @@ class Driver:
     def drop_limit(self, name: str) -> None:
         with self.turn() as raw:
             raw.drop_limit(name)
+
+    def put_tenant(self, name: str, **more: int) -> None:
+        with self.turn() as raw:
+            raw.put_tenant(Tenant(name, **more))
+
+    def drop_tenant(self, name: str) -> None:
+        with self.turn() as raw:
+            raw.drop_tenant(name)
 
     def put_types(self, *types: TypeInfo) -> None:
         with self.turn() as raw:
