@@ -33,6 +33,7 @@ from tq.errors import UsageError
 from tq.lifecycle import Outcome, Transition, cancel, come_due, edit, parents_over, retry, run_out, settle
 from tq.model import FINAL, SHELL, WAITING, Backoff, Header, Needs, Spec, State, Status, Task, environment_key, environment_of, needs_of
 from tq.store import (
+    Account,
     Draft,
     Event,
     Failure,
@@ -959,6 +960,16 @@ class StoreMachine(RuleBasedStateMachine):
             for word in ("succeeded", "failed", "retried", "runs", "run_ms"):
                 assert getattr(tally, word) == self.model.totals[*key, word]
         assert not states
+
+    @invariant()
+    def accounts_equal_a_recount(self) -> None:
+        found, live = {one.tenant: one for one in self.raw.accounts("", 9)}, list(State)[: State.SUCCEEDED]
+        for name in ("x", "y"):
+            mine = [(spec, status.state) for spec, status in self.model.tasks.values() if spec.header.tenant == name]
+            account = found.pop(name, Account(name))
+            assert account.states[: State.SUCCEEDED] == [sum(state is one for _, state in mine) for one in live]
+            assert account.bytes == sum(len(spec.payload) for spec, state in mine if state in live)
+        assert not found
 
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 4 * DISK_RESERVE else None

@@ -43,6 +43,8 @@ from tq.store.queues import checked as checked
 from tq.store.queues import queue_of as queue_of
 from tq.store.schedule import Schedule as Schedule
 from tq.store.tally import Tally as Tally
+from tq.store.tenants import Account as Account
+from tq.store.tenants import QuotaReached as QuotaReached
 from tq.store.tenants import Tenant as Tenant
 
 SCAN_MOST = 500
@@ -348,6 +350,7 @@ class Store(Protocol):
     # writes, inside a turn
     def enqueue(self, drafts: Sequence[Draft], request: RequestId | None = None, places: Sequence[int] | None = None) -> Sequence[int]:
         """Store the drafts and give their ids: ``last_id()`` + 1 and on, in order. QueueFull: a queue's limit would be passed.
+        QuotaReached: that of a tenant would.
 
         ``places`` is for requests some of whose tasks exist already, and says what to give (and to remember of the request) for
         each of its tasks: 0 the id of the next draft, above 0 that id, below 0 (-1 - n) the id of the draft at n.
@@ -517,6 +520,12 @@ class Store(Protocol):
 
     def limits(self) -> dict[str, Limit]: ...
     def tenants(self) -> dict[str, Tenant]: ...
+    def account(self, name: str | None) -> Account | None:
+        """What there is of a tenant (None: nothing is known of it), or, with None, of all together. To be read in the turn."""
+
+    def accounts(self, after: str, most: int) -> list[Account]:
+        """By name, behind ``after``: of those that have tasks, or had some lately, and of those for which something was put."""
+
     def limited(self, limit: Limit, most: int) -> list[Used]:
         """How far a limit is used, of each of its scope of which some run or are ready; ``most`` at the most, those first that have
         reached it."""

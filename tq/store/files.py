@@ -28,9 +28,19 @@ one of format 5 no tenants, and nothing else is new."""
 NAMES = (
     "meta", "tasks", "states", "ready", "lanes", "running", "timers",
     "history", "tallies", "requests", "types", "queues", "chores", "names", "events", "schedules", "children",
-    "environments", "resources", "standings", "limits", "tokens", "tenants",
+    "environments", "resources", "standings", "limits", "tokens", "tenants", "accounts",
 )  # fmt: skip
-NEW = {"schedules": 2, "children": 3, "environments": 3, "resources": 4, "standings": 5, "limits": 5, "tokens": 5, "tenants": 6}
+NEW = {
+    "schedules": 2,
+    "children": 3,
+    "environments": 3,
+    "resources": 4,
+    "standings": 5,
+    "limits": 5,
+    "tokens": 5,
+    "tenants": 6,
+    "accounts": 6,
+}
 """Databases that stores of an older format do not have until a daemon opens them."""
 MAP_SIZE = 64 << 30
 COPIED = b"copied"

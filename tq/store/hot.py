@@ -54,6 +54,8 @@ class HotPath(Children):
             if (known := self.sent(request)) is not None:
                 return known
         runs = kinds(drafts)
+        if self._accounts.tenants:
+            self._accounts.admit(runs, self._now)
         self._room.check(runs, self._lanes.lines, self._txn, self._now)
         names = self._names.check(self._txn, drafts) if any(is_named(header) for header, _ in runs) else ()
         first = self._id + 1
@@ -111,6 +113,9 @@ class HotPath(Children):
         load[0] += len(run)
         load[1] += size
         self._id, self._seq = task_id, seq
+        if header.tenant is not None:
+            state = State.BLOCKED if blocked else State.SCHEDULED
+            self._accounts.came(header.tenant, state, waits, len(run) - waits, size, now)
 
     def _lane(self, header: Header) -> Lane:
         lane = self._lanes.by_key.get(header.lane)
@@ -258,6 +263,8 @@ class HotPath(Children):
         if tally is not None:
             tally.states[_PENDING] -= count
             tally.states[_RUNNING] += count
+            if lane.key[2] is not None:
+                self._accounts.runs(lane.key[2], count)
         return count
 
     def _set_aside(self, task_id: int, lane: Lane, error: Exception) -> None:
@@ -277,6 +284,8 @@ class HotPath(Children):
         tally.failed += 1
         self._keep(tally, State.FAILED, 1, len(record))
         self._room.weigh(tally.queue, -1, 0)
+        if lane.key[2] is not None:
+            self._accounts.moved(lane.key[2], _PENDING, State.FAILED)
 
     def _keep(self, tally: Tally, state: State, count: int, size: int) -> None:
         """So many tasks and bytes more (or fewer) are in the history in ``state``."""
@@ -290,7 +299,8 @@ class HotPath(Children):
     def succeed(self, results: Sequence[SuccessRow]) -> list[bool]:
         held: list[bool] = []
         running, states, history, timers = self._running, self._gathered["states"], self._gathered["history"], self._gathered["timers"]
-        sums: dict[int, tuple[Tally, list[int], dict[int, int]]] = {}  # by tally: [tasks, payload bytes, bytes kept], how many ran how long
+        # by tally and tenant: [tasks, payload bytes, bytes kept], and how many ran how long
+        sums: dict[tuple[int, str | None], tuple[Tally, list[int], dict[int, int]]] = {}
         header: Header | None = None
         number, done, took = 0, [0, 0, 0], dict[int, int]()
         special, keep_ms, fixed = False, None, 0
@@ -306,7 +316,7 @@ class HotPath(Children):
                 header = head
                 tally = self._tally_for(header)
                 number = self._tally[header.queue, header.type][0]
-                _, done, took = sums.setdefault(number, (tally, [0, 0, 0], {}))
+                _, done, took = sums.setdefault((number, header.tenant), (tally, [0, 0, 0], {}))
                 special = is_named(header) or bool(header.needs) or bool(self._lanes.gates.limits)
                 keep_ms, fixed = self._lanes.line(header.queue).info.keep_ms, SEALED + len(header.packed)
             key = U64.pack(task_id)
@@ -332,8 +342,10 @@ class HotPath(Children):
                 self._lanes.freed(header, local=not batch.lease_ms)
             if keep_ms is not None:
                 timers.append((TIMER.pack(finished_at + keep_ms, FORGET, task_id), b""))
-        for tally, (count, size, kept), ran in sums.values():
+        for (_, tenant), (tally, (count, size, kept), ran) in sums.items():
             self._count_successes(tally, count, size, kept)
+            if tenant is not None:
+                self._accounts.ran(tenant, _SUCCEEDED, size, ran)
             for ms, runs in ran.items():
                 tally.ran(ms, runs)
         return held

@@ -24,6 +24,7 @@ from tq.errors import StoreDamaged
 from tq.model import HEAD, Header, Spec, State, Status, Task, header_of, slots_in, spec_of, status_from, status_of
 from tq.store import (
     SCAN_MOST,
+    Account,
     Chore,
     Held,
     Holder,
@@ -40,6 +41,7 @@ from tq.store import (
     TypeInfo,
     Want,
 )
+from tq.store.accounts import Accounts, untouched
 from tq.store.environments import environment, inputs_of
 from tq.store.files import Dbs, unreadable
 from tq.store.keys import DUE, MALFORMED, PAIR, PAST, READY, TIMER, U64, Run
@@ -81,7 +83,7 @@ class Lookup:
     _tally: dict[tuple[str, str], tuple[int, Tally]]
     _types: dict[str, TypeInfo]
     _standings: dict[tuple[str, str], Sequence[Any]]
-    _tenants: dict[str, Tenant]
+    _accounts: Accounts
     _chores: dict[int, Chore]
     _schedules: dict[int, Schedule]
     _id: int
@@ -332,7 +334,13 @@ class Lookup:
         return {name: row for (of, name), row in self._standings.items() if of == kind}
 
     def tenants(self) -> dict[str, Tenant]:
-        return dict(self._tenants)
+        return dict(self._accounts.tenants)
+
+    def account(self, name: str | None) -> Account | None:
+        return self._accounts.total if name is None else self._accounts.one(name)
+
+    def accounts(self, after: str, most: int) -> list[Account]:
+        return self._accounts.some(after, most)
 
     def resources(self) -> dict[str, int]:
         return dict(self._lanes.totals)
@@ -477,13 +485,6 @@ class Lookup:
     def next_due(self) -> int | None:
         instants = (self._leases.next, self._next_timer, self._lanes.gates.next())
         return min((at for at in instants if at is not None), default=None)
-
-
-def untouched(spec: Spec) -> Status:
-    """The status of a task that nothing has happened to yet."""
-    if spec.seq:
-        return Status(State.PENDING, seq=spec.seq, ready_at=spec.created_at)
-    return Status(State.SCHEDULED, due_at=spec.due_at)
 
 
 def _matches(task: Task, query: Query) -> bool:

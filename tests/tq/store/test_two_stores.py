@@ -139,6 +139,11 @@ def limits_of(store: Driver) -> list[object]:
     return [*used, *((spec.id, sorted(store.raw.reached(spec.header), key=lambda pair: pair[0].name)) for spec in tasks)]
 
 
+def accounts_of(store: Driver) -> list[object]:
+    """What there is of each tenant, and of all of them."""
+    return [store.raw.account(None), store.raw.account("x"), store.raw.accounts("", 99)]
+
+
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps)
 def test_all_stores_give_the_same_tasks_the_same_turns(history):
@@ -150,6 +155,7 @@ def test_all_stores_give_the_same_tasks_the_same_turns(history):
             assert memory.raw.in_use() == lmdb.raw.in_use()
             assert memory.raw.in_use(2) == lmdb.raw.in_use(2)
             assert limits_of(memory) == limits_of(lmdb)
+            assert accounts_of(memory) == accounts_of(lmdb)
             assert memory.raw.heaviest("x") == lmdb.raw.heaviest("x")
             for queue in QUEUES:
                 assert memory.reasons(queue=queue) == lmdb.reasons(queue=queue)
