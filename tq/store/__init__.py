@@ -519,6 +519,9 @@ class Store(Protocol):
         """What was put of a kind, by name."""
 
     def limits(self) -> dict[str, Limit]: ...
+    def is_limited(self) -> bool:
+        """Whether there is any limit, or any quota of how many tasks of a tenant may run."""
+
     def tenants(self) -> dict[str, Tenant]: ...
     def account(self, name: str | None) -> Account | None:
         """What there is of a tenant (None: nothing is known of it), or, with None, of all together. To be read in the turn."""
@@ -531,7 +534,7 @@ class Store(Protocol):
         reached it."""
 
     def reached(self, header: Header) -> list[tuple[Limit, Used]]:
-        """The limits that keep a task of this header from beginning now, and how far each is used."""
+        """The limits, and the quota of its tenant, that keep a task of this header from beginning now, and how far each is used."""
 
     def in_use(self, workers: int = 0) -> InUse:
         """``workers``: how many slots the pool's workers have, if they may be kept for a task, too."""

@@ -26,6 +26,7 @@ from tq.store.lanes import Lane, Lanes
 from tq.store.leases import Leases
 from tq.store.limits import Limit
 from tq.store.needs import hold
+from tq.store.tenants import quota_of
 
 _log = logging.getLogger("tq.store")
 GATHERED = ("ready", "states", "history", "timers", "requests", "children", "environments")
@@ -132,9 +133,9 @@ class Loading(Again):
     def _load_limits(self, txn: Any) -> None:
         gates = self._lanes.gates
         gates.now = self._now
-        for _, value in txn.cursor(self._db["limits"]):
-            limit = Limit(*opened(value, "a limit"))
-            gates.limits[limit.name] = limit
+        limits = [Limit(*opened(value, "a limit")) for _, value in txn.cursor(self._db["limits"])]
+        limits += [quota for tenant in self._accounts.tenants.values() if (quota := quota_of(tenant)) is not None]
+        gates.limits = {limit.name: limit for limit in limits}
         for _, value in txn.cursor(self._db["tokens"]):
             name, of, *bucket = opened(value, "tokens")
             if name in gates.limits:

@@ -468,12 +468,16 @@ class Lookup:
         return self._lanes.ready()
 
     def limits(self) -> dict[str, Limit]:
-        return dict(self._lanes.gates.limits)
+        return {name: limit for name, limit in self._lanes.gates.limits.items() if not limit.is_quota}
+
+    def is_limited(self) -> bool:
+        return bool(self._lanes.gates.limits)
 
     def limited(self, limit: Limit, most: int) -> list[Used]:
         found = [gate for gate in self._lanes.gates if gate.limit == limit and (gate.busy or gate.running)]
         some = nsmallest(most, found, key=lambda gate: (gate.open, gate.counted))
-        return [self._allowance().used(gate.counted) for gate in some]
+        allowance = self._allowance()
+        return [allowance.used(gate.counted) for gate in some]
 
     def reached(self, header: Header) -> list[tuple[Limit, Used]]:
         return self._allowance().reached(header.lane) if self._lanes.gates.limits else []

@@ -244,7 +244,10 @@ class Stock:
         return {name: row for (of, name), row in self._contents.standings.items() if of == kind}
 
     def limits(self) -> dict[str, Limit]:
-        return dict(self._contents.limits)
+        return {name: limit for name, limit in self._contents.limits.items() if not limit.is_quota}
+
+    def is_limited(self) -> bool:
+        return bool(self._contents.limits)
 
     def tenants(self) -> dict[str, Tenant]:
         return dict(self._contents.tenants)

@@ -8,11 +8,13 @@ Promises: pure; settings that are new stand at the end of the row, so that a row
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from tq.errors import Refused
 from tq.model import WAITING, State
+from tq.store.limits import QUOTA, Limit
 
 DAY_MS = 86_400_000
 _PENDING, _RUNNING, _SUCCEEDED = State.PENDING, State.RUNNING, State.SUCCEEDED
@@ -35,6 +37,18 @@ class Tenant:
 
     def row(self) -> list[Any]:
         return [getattr(self, name) for name in self.__slots__]
+
+
+def quota_of(tenant: Tenant) -> Limit | None:
+    """How many tasks of a tenant may run at a time, as the limit that it is; None: any number."""
+    return Limit(QUOTA + tenant.name, "tenant", tenant.name, running=tenant.running) if tenant.running else None
+
+
+def with_quota(limits: Mapping[str, Limit], name: str, tenant: Tenant | None) -> dict[str, Limit]:
+    """The limits, when this is set for the tenant of that name (None: nothing any more)."""
+    quota = None if tenant is None else quota_of(tenant)
+    others = {key: limit for key, limit in limits.items() if key != QUOTA + name}
+    return others if quota is None else {**others, quota.name: quota}
 
 
 @dataclass(slots=True)

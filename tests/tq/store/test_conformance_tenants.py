@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tq.model import State
-from tq.store import Limits, QuotaReached, RequestId, Tenant, Want
+from tq.store import Limits, QuotaReached, RequestId, Success, Tenant, Want
 from tq.store.tenants import DAY_MS
 
 
@@ -181,3 +181,41 @@ def test_the_same_request_sent_again_counts_once(store):
     ids = store.add(tenant="a", request=RequestId(b"nonce___", 1))
     assert store.add(tenant="a", request=RequestId(b"nonce___", 1, again=True)) == ids
     assert store.raw.account("a").accepted == 1
+
+
+def test_no_more_of_a_tenant_run_than_its_quota_says_and_others_go_past(store):
+    store.put_tenant("a", running=2)
+    mine = store.add(3, tenant="a", queue="q") + store.add(tenant="a", queue="r")
+    others = store.add(2, tenant="b") + store.add()
+    taken = store.claim(9)
+    assert sorted(one.id for one in taken) == sorted([mine[0], mine[3], *others])
+    assert store.raw.limits() == {}
+    assert store.raw.is_limited()
+    (rule, used), *none = store.raw.reached(store.get(mine[1]).spec.header)
+    assert (rule.is_quota, rule.of, rule.running, used.running, none) == (True, "a", 2, 2, [])
+    assert store.raw.reached(store.get(others[0]).spec.header) == []
+    store.reopen()
+    assert store.claim(9) == []
+    with store.turn() as raw:
+        raw.succeed([Success(taken[0].id, taken[0].claim, store.now, store.now, False, None)])
+        raise store.lost
+    assert store.claim(9) == []
+    store.succeed(*[one for one in taken if one.id == mine[0]])
+    assert len(store.claim(9)) == 1
+    store.put_tenant("a", running=3)
+    assert len(store.claim(9)) == 1
+    assert live(store) == {"running": 3, "succeeded": 1}
+    store.check()
+
+
+def test_a_quota_of_what_runs_that_is_taken_away_lets_all_go(store):
+    store.put_tenant("a", running=1)
+    store.add(4, tenant="a")
+    assert len(store.claim(9)) == 1
+    assert not store.raw.ready()
+    store.put_tenant("a", weight=2)
+    assert len(store.claim(1)) == 1
+    store.put_tenant("a", running=1)
+    store.drop_tenant("a")
+    assert len(store.claim(9)) == 2
+    assert not store.raw.is_limited()
