@@ -235,7 +235,7 @@ class TypeInfo:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Which tasks a list shows, newest first (pending ones by queue, level and sequence; ``peek`` knows what has aged). None: any.
+    """Which tasks a list shows, newest first (pending ones by queue, level and sequence; ``peek`` knows how tenants share). None: any.
 
     ``before`` is the cursor of the page before, as it was given; ``limit`` the most tasks of one page. ``oldest`` gives the
     oldest first instead, pending ones among them: for work that has to keep their order. ``ids`` are the smallest and the
