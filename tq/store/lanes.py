@@ -29,7 +29,7 @@ from tq.store import needs as supplies
 from tq.store.gates import Gate, Gates
 from tq.store.lines import Group, Head, Lane, LaneKey, Line, Pick, Top, Turn, joined
 from tq.store.needs import Supply, is_free
-from tq.store.shares import Heap, Ring, Share, Stand, Stands, before, began
+from tq.store.shares import Heap, Ring, Share, Stand, Stands, before, began, joins, ticked
 
 
 class Lanes:
@@ -130,7 +130,8 @@ class Lanes:
         """A tenant that had no work has some."""
         self._note_share(share)
         share.since, share.passed_over = seq, 0
-        share.passed = max(share.passed, line.at)
+        share.passed = joins(share.passed, line.clock, line.at, share.weight)
+        line.total += share.weight
         working = line.working
         working[share.tenant] = share
         if len(working) == 1:
@@ -141,6 +142,7 @@ class Lanes:
     def _rests(self, line: Line, share: Share) -> None:
         """It has none any more."""
         share.rests()
+        line.total -= share.weight
         working = line.working
         del working[share.tenant]
         if len(working) < 2:
@@ -259,12 +261,12 @@ class Lanes:
         if tops[-1][0] != level and (aged := self._aged(line, tops, now)) is not None:
             left = line.info.aging_share - 1 - share.passed_over
             if left <= 0:
-                return Pick(self.by_number[aged[2]], aged[0], None, 1, aged=True, waits=True)
+                return Pick(self.by_number[aged[2]], aged[0], None, 1, aged=True, waits=True, total=line.total)
             most, waits = left if most is None else min(most, left), True
         until = self._second(heap, level, (seq, number)) if len(heap) > 1 else None
         if len(tops) > 1 and tops[1][0] == level and (until is None or tops[1][1] < until):
             until = tops[1][1]
-        return Pick(self.by_number[number], level, until, most, aged=False, waits=waits)
+        return Pick(self.by_number[number], level, until, most, aged=False, waits=waits, total=line.total)
 
     def _tops_for(self, line: Line, share: Share, types: frozenset[str] | None, supply: Supply) -> list[Top]:
         """The heads of a tenant for whose tasks there is enough of everything."""
@@ -286,7 +288,7 @@ class Lanes:
 
     def _whose(self, line: Line, types: frozenset[str] | None, supply: Supply | None) -> tuple[Share, int | None] | None:
         """The tenant whose turn it is, of those that have a task that may go; and how many it may take (None: any number)."""
-        shares: list[tuple[float, int, str, Share]] = []
+        shares: list[tuple[int, int, str, Share]] = []
         seconds = [inf]
         queue, left = line.info.name, line.left
         rings = [line.rings] if supply is None or supply.allows(queue, left) else []
@@ -462,6 +464,7 @@ class Lanes:
         self._note_share(share)
         if count:
             share.passed, line.at = began(share.passed, line.at, count, share.weight)
+            line.clock = ticked(line.clock, line.at, count, pick.total)
         if pick.waits:
             share.passed_over = 0 if pick.aged else share.passed_over + count
 
@@ -479,8 +482,10 @@ class Lanes:
         else:
             self.weights[tenant] = weight
         for line in self.lines.values():
-            if tenant in line.shares:
-                line.shares[tenant].weight = weight
+            share = line.shares.get(tenant)
+            if share is not None:
+                line.total += weight - share.weight if share.busy else 0
+                share.weight = weight
 
     # -- limits ----------------------------------------------------------------------------------------------------
 
@@ -532,7 +537,7 @@ class Lanes:
 
     def _note(self, line: Line) -> None:
         if line.info.name not in self._before:
-            self._before[line.info.name] = (line.passed, line.back, line.at)
+            self._before[line.info.name] = (line.passed, line.back, line.at, line.clock)
 
     def _note_share(self, share: Share) -> None:
         if share.was is None:
@@ -570,7 +575,8 @@ class Lanes:
         for name, line in self.lines.items():
             if name in old.lines:
                 was = old.lines[name]
-                line.passed, line.back, line.at = old._before.get(name, (was.passed, was.back, was.at))
+                turn = old._before.get(name, (was.passed, was.back, was.at, was.clock))
+                line.passed, line.back, line.at, line.clock = turn
                 for tenant, share in line.shares.items():
                     if (known := was.shares.get(tenant)) is not None:
                         share.passed, share.since, share.passed_over = known.was or known.state

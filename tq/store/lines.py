@@ -56,7 +56,7 @@ class Line:
     While only one of them has work it is ``alone``, and stands in no ring.
     """
 
-    __slots__ = ("alone", "at", "back", "info", "lanes", "needy", "passed", "rings", "running", "shares", "working")
+    __slots__ = ("alone", "at", "back", "clock", "info", "lanes", "needy", "passed", "rings", "running", "shares", "total", "working")
 
     def __init__(self, info: QueueInfo) -> None:
         self.info = info
@@ -69,7 +69,9 @@ class Line:
         self.shares: dict[str | None, Share] = {}
         self.working: dict[str | None, Share] = {}  # those with work
         self.alone: Share | None = None
-        self.at = 0.0  # the latest at which a tenant's task has started
+        self.total = 0  # their weights together
+        self.at = 0  # the latest at which a tenant's task has started
+        self.clock = 0  # where tenants join: see shares.py
 
     @property
     def full(self) -> bool:
@@ -82,8 +84,8 @@ class Line:
         return self.info.slots - self.running if self.info.slots else inf
 
 
-Turn = tuple[float, bool, float]
-"""What is put back when a turn is lost: a line's pass, whether it came back, and the latest start among its tenants."""
+Turn = tuple[float, bool, int, int]
+"""What is put back when a turn is lost: a line's pass, whether it came back, the latest start among its tenants and their clock."""
 Top = tuple[int, int, int, Heap]
 """A head: level, sequence, lane number, and the heap it stands in."""
 
@@ -98,6 +100,8 @@ class Pick(NamedTuple):
     aged: bool
     waits: bool
     """A head of a lower level has aged."""
+    total: int
+    """The weights of the tenants with work, this one's among them."""
 
 
 def joined(lines: Sequence[Line]) -> list[float]:

@@ -36,7 +36,7 @@ Rung = tuple[int, Needs]
 class Part:
     """A tenant of a queue whose turn it may be: its pass, since when it has had work, and for each rung the next of its lanes as a heap."""
 
-    passed: float = 0.0
+    passed: int = 0
     since: int = 0
     name: str = ""
     weight: int = 1
@@ -72,9 +72,9 @@ class Turns:
     passed: float
     left: float = inf
     shared: bool = False
-    at: float = 0.0
+    at: int = 0
     parts: dict[str | None, Part] = field(default_factory=dict)
-    rings: dict[Needs, list[tuple[float, int, str, Part]]] = field(default_factory=dict)
+    rings: dict[Needs, list[tuple[int, int, str, Part]]] = field(default_factory=dict)
     tops: dict[Needs, list[tuple[int, Part]]] = field(default_factory=dict)
     needy: dict[Rung, list[Entry]] = field(default_factory=dict)
 
@@ -193,7 +193,7 @@ class Order:
         """The tenant whose turn it is."""
         if len(turn.parts) == 1:
             return next(iter(turn.parts.values()))
-        first: list[tuple[float, int, str, Part]] = []
+        first: list[tuple[int, int, str, Part]] = []
         for needs, kept in self._classes(cursor, turn):
             if kept is not None:
                 first += [(part.passed, part.since, part.name, part) for _, part in kept]

@@ -11,7 +11,9 @@ Tasks without a tenant are one tenant's. A tenant's pass grows by 1/weight with 
 first, among equals the one that has had work for longer. Its start is its pass, or the queue's if that is larger: the latest at which
 any tenant's task has started (start-time fair queueing: Goyal, Vin and Cheng, 1996). So nobody is ever more than one task ahead, or
 has saved up turns: neither from a time without work, nor from one in which its tasks could not go (a limit, a resource, a type that
-nobody asked for).
+nobody asked for). One that comes to have work joins at the queue's clock, which each task moves on as if all tenants with work had
+shared it, or at its own pass if that is larger, and never more than one task behind: so new tenants that keep coming push nobody out.
+Passes are whole numbers, of which PASS make one task of a tenant of weight 1, so that they do not depend on who counts together.
 """
 
 from __future__ import annotations
@@ -22,21 +24,33 @@ from math import inf
 
 from tq.model import Needs
 
+PASS = 1 << 40
 Heap = list[tuple[int, int]]
 """(sequence, lane number) of heads at one level; entries may be stale."""
-Entry = tuple[float, int, str, "Stand"]
+Entry = tuple[int, int, str, "Stand"]
 """Of a tenant: its pass when it was entered, since when it has had work (a sequence), and its name."""
 
 
-def began(passed: float, at: float, count: int, weight: int) -> tuple[float, float]:
-    """So many tasks of a tenant with this pass went: its pass now, and that of the queue, which was ``at``."""
+def began(passed: int, at: int, count: int, weight: int) -> tuple[int, int]:
+    """So many tasks of a tenant with this pass went: its pass now, and the latest start in its queue, which was ``at``."""
+    stride = PASS // weight
     start = max(passed, at)
-    return start + count / weight, start + (count - 1) / weight
+    return start + count * stride, start + (count - 1) * stride
 
 
-def before(passed: float, at: float, weight: int, other: float) -> int:
+def ticked(clock: int, at: int, count: int, total: int) -> int:
+    """The clock of a queue after so many tasks, the last started at ``at``, while tenants of this ``total`` weight had work."""
+    return max(clock + count * (PASS // total), at)
+
+
+def joins(passed: int, clock: int, at: int, weight: int) -> int:
+    """The pass of a tenant that comes to have work."""
+    return min(max(passed, clock), at + PASS // weight)
+
+
+def before(passed: int, at: int, weight: int, other: float) -> int:
     """How many tasks a tenant may be given in one go before another, whose pass is ``other``, has to be asked."""
-    return max(1, int((other - max(passed, at)) * weight))
+    return max(1, int((other - max(passed, at)) // (PASS // weight)))
 
 
 class Stand:
@@ -66,17 +80,17 @@ class Share:
         self.tenant = tenant
         self.name = tenant or ""
         self.weight = weight
-        self.passed = 0.0
+        self.passed = 0
         self.since = 0  # with which sequence it came to have work
         self.passed_over = 0  # tasks that went before a head that had aged, since the last such head's own
         self.lanes = 0
         self.busy = 0  # those with work
         self.plain: Stands = {}  # of tasks without needs
         self.needy: dict[Needs, Stands] = {}
-        self.was: tuple[float, int, int] | None = None  # at the begin of this turn, if that has changed
+        self.was: tuple[int, int, int] | None = None  # at the begin of this turn, if that has changed
 
     @property
-    def state(self) -> tuple[float, int, int]:
+    def state(self) -> tuple[int, int, int]:
         return self.passed, self.since, self.passed_over
 
     def stands(self) -> Iterator[tuple[Needs, str, Stand]]:

@@ -9,6 +9,7 @@ Promises: one task at a time, each chosen anew by the rules of lanes.py; it cost
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -18,7 +19,7 @@ from tq.model import Header, Needs, State, environment_key, input_of, pack, slot
 from tq.store import Account, InUse, Limit, Peeked, Query, QueueInfo, Tenant, Used, Want
 from tq.store.limits import Allowance
 from tq.store.needs import WORKERS, Head, Key, Supply, is_free
-from tq.store.shares import began
+from tq.store.shares import began, ticked
 from tq.store.snapshot import Contents, Had, Turn
 
 Rung = tuple[int, Needs]
@@ -79,6 +80,8 @@ class Going:
     turn: Turn
     left: float
     parts: list[Part]
+    waiting: Counter[str | None]
+    """How many tasks each tenant with work has there, whatever their type."""
 
     def next(self, supply: Supply | None) -> Part | None:
         """The tenant whose turn it is, of those that have a task that may go."""
@@ -131,7 +134,8 @@ def order(
     over, allowance = mem.over, mem.allowance(now) if most is None else None
     for name, turn in joined(mem, queues).items():
         left = mem.slots_left(name) if most is None else most
-        going[name] = Going(mem.queue(name), turn, left, _parts(mem, name, types))
+        waiting = Counter({tenant: count for (queue, tenant), count in mem.waiting.items() if queue == name and count})
+        going[name] = Going(mem.queue(name), turn, left, _parts(mem, name, types), waiting)
     taken: set[int] = set()
     while going:
         if allowance is not None:
@@ -150,7 +154,9 @@ def order(
         seq, task_id = chosen.take(rung)
         passed, at = began(chosen.had.passed, one.turn.at, 1, mem.weight(chosen.tenant))
         chosen.had = replace(chosen.had, passed=passed, passed_over=passed_over)
-        one.turn = Turn(one.turn.passed + 1 / one.info.weight, back=False, at=at)
+        clock = ticked(one.turn.clock, at, 1, sum(mem.weight(tenant) for tenant, count in one.waiting.items() if count))
+        one.waiting[chosen.tenant] -= 1
+        one.turn = Turn(one.turn.passed + 1 / one.info.weight, False, at, clock)
         slots = slots_in(rung[1])
         one.left -= slots if most is None else 1
         taken.add(task_id)

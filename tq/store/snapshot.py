@@ -24,6 +24,7 @@ from tq.model import Header, Spec, State, Status, environment_key, input_of, pac
 from tq.store import Account, Chore, Event, Held, KeyRef, Limit, QueueInfo, Schedule, Tally, Tenant, TypeInfo, queue_of
 from tq.store.limits import FULL, Allowance, Bucket, Counted
 from tq.store.needs import Key, hold, is_free
+from tq.store.shares import joins
 
 FORMAT = 1
 """The format of a snapshot; the records in it have versions of their own."""
@@ -49,14 +50,15 @@ class Turn:
 
     passed: float = 0.0
     back: bool = True
-    at: float = 0.0
+    at: int = 0
+    clock: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Had:
     """What a tenant has had of a queue: see ``tq.store.shares``."""
 
-    passed: float = 0.0
+    passed: int = 0
     since: int = 0
     passed_over: int = 0
 
@@ -206,8 +208,8 @@ class Contents:
 
     def has_work(self, queue: str, tenant: str | None, seq: int) -> None:
         """A tenant that had no work in a queue has some, this first."""
-        had, at = self.had.get((queue, tenant), Had()), self.turns[queue].at
-        self.had[queue, tenant] = Had(max(had.passed, at), seq)
+        had, turn = self.had.get((queue, tenant), Had()), self.turns[queue]
+        self.had[queue, tenant] = Had(joins(had.passed, turn.clock, turn.at, self.weight(tenant)), seq)
 
     def set_schedule(self, number: int, schedule: Schedule | None) -> None:
         """Put a schedule in the place of the one with its number, or nothing; its timer with it."""
