@@ -155,7 +155,7 @@ class Broker:
                 waiting[name] = min(waiting[name], max(info.slots - taken.get(name, 0), 0))
         count = sum(waiting.values())
         heaviest = self._store.heaviest(types) if count else 0
-        if not heaviest or (heaviest == 1 and not self._store.resources() and not self._store.limits()):
+        if not heaviest or (heaviest == 1 and not self._store.resources() and not self._store.is_limited()):
             return count if heaviest else 0
         ahead = [task.spec.header.slots for task in self._store.get([one.id for one in self._store.peek(AHEAD_MOST)]) if task is not None]
         return sum(ahead) if len(ahead) < AHEAD_MOST else max(count, sum(ahead))

@@ -23,7 +23,7 @@ from tq.store import Claimed, Draft, RequestId, SuccessRow, Tally, Want, places_
 from tq.store.children import Children
 from tq.store.environments import keep
 from tq.store.keys import DUE, ENDED, EXPIRE, FORGET, HISTORY, PAIR, READY, REQUEST, RUNG, SEALED, TIMER, U32, U64, Batch, lane_row, sealed
-from tq.store.lanes import Head, Lane, Pick
+from tq.store.lines import Head, Lane, Pick
 from tq.store.names import is_named
 from tq.store.records import first_success, success_again
 from tq.store.retention import remember
@@ -81,6 +81,8 @@ class HotPath(Children):
             if (known := self.sent(request)) is not None:
                 return known
         runs = runs_of(drafts)
+        if self._accounts.tenants:
+            self._accounts.admit(runs, self._now)
         self._room.check(runs, self._lanes.lines, self._txn, self._now)
         names = self._names.check(self._txn, drafts) if any(is_named(header) for run in runs for header in run.headers) else ()
         first = self._id + 1
@@ -145,6 +147,8 @@ class HotPath(Children):
         load[0] += len(drafts)
         load[1] += size
         self._id, self._seq = task_id, seq
+        if header.tenant is not None:
+            self._accounts.came(header.tenant, (later, blocked, len(drafts) - later - blocked), size, now)
 
     def _lane(self, header: Header) -> Lane:
         lane = self._lanes.by_key.get(header.lane)
@@ -294,6 +298,8 @@ class HotPath(Children):
                 tally, kind, queue = self._tally_for(header), header.type, header.queue
             tally.states[_PENDING] -= 1
             tally.states[_RUNNING] += 1
+            if header.tenant is not None:
+                self._accounts.runs(header.tenant)
             running[task_id] = (claim, batch, seq, len(body) - HEAD.size - length, past, header, expires_at > 0)
             taken.append(Claimed(task_id, claim, attempt, crashes, header, record, failures))
             if lease_ms:
@@ -324,6 +330,8 @@ class HotPath(Children):
         tally.failed += 1
         self._keep(tally, State.FAILED, 1, len(record))
         self._room.weigh(tally.queue, -1, 0)
+        if lane.key[2] is not None:
+            self._accounts.moved(lane.key[2], _PENDING, State.FAILED)
 
     def _keep(self, tally: Tally, state: State, count: int, size: int) -> None:
         """So many tasks and bytes more (or fewer) are in the history in ``state``."""
@@ -337,7 +345,8 @@ class HotPath(Children):
     def succeed(self, results: Sequence[SuccessRow]) -> list[bool]:
         held: list[bool] = []
         running, states, history, timers = self._running, self._gathered["states"], self._gathered["history"], self._gathered["timers"]
-        sums: dict[int, tuple[Tally, list[int], dict[int, int]]] = {}  # by tally: [tasks, payload bytes, bytes kept], how many ran how long
+        # by tally and tenant: [tasks, payload bytes, bytes kept], and how many ran how long
+        sums: dict[tuple[int, str | None], tuple[Tally, list[int], dict[int, int]]] = {}
         header: Header | None = None
         number, done, took = 0, [0, 0, 0], dict[int, int]()
         special, keep_ms, fixed = False, None, 0
@@ -353,7 +362,7 @@ class HotPath(Children):
                 header = head
                 tally = self._tally_for(header)
                 number = self._tally[header.queue, header.type][0]
-                _, done, took = sums.setdefault(number, (tally, [0, 0, 0], {}))
+                _, done, took = sums.setdefault((number, header.tenant), (tally, [0, 0, 0], {}))
                 special = is_named(header) or bool(header.needs) or bool(self._lanes.gates.limits)
                 keep_ms, fixed = self._lanes.line(header.queue).info.keep_ms, SEALED + len(header.packed)
             key = U64.pack(task_id)
@@ -379,8 +388,10 @@ class HotPath(Children):
                 self._lanes.freed(header, local=not batch.lease_ms)
             if keep_ms is not None:
                 timers.append((TIMER.pack(finished_at + keep_ms, FORGET, task_id), b""))
-        for tally, (count, size, kept), ran in sums.values():
+        for (_, tenant), (tally, (count, size, kept), ran) in sums.items():
             self._count_successes(tally, count, size, kept)
+            if tenant is not None:
+                self._accounts.ran(tenant, _SUCCEEDED, size, ran)
             for ms, runs in ran.items():
                 tally.ran(ms, runs)
         return held

@@ -24,7 +24,7 @@ from tq.errors import PayloadError, Refused, StoreError
 from tq.model import MAX_HEADER, Header
 from tq.store import Draft, Limits, NoRoom, Space, admit, bounds
 from tq.store.files import Dbs
-from tq.store.lanes import Line
+from tq.store.lines import Line
 
 _log = logging.getLogger("tq.store")
 DISK_RESERVE = 64 << 20
@@ -227,7 +227,7 @@ def guarded(method: Method) -> Method:
 
 
 class Run(NamedTuple):
-    """Drafts of one queue, type, level and environment. ``alike``: all have the same header, that of the first."""
+    """Drafts of one queue, type, tenant, level and environment. ``alike``: all have the same header, that of the first."""
 
     header: Header
     drafts: Sequence[Draft]
@@ -251,6 +251,7 @@ def runs_of(drafts: Sequence[Draft]) -> list[Run]:
             header.type == first.type
             and header.queue == first.queue
             and header.priority == first.priority
+            and header.tenant == first.tenant
             and header.needs == first.needs
             and header.extras is first.extras
         ):

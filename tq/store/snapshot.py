@@ -13,6 +13,7 @@ import os
 from bisect import insort
 from collections import Counter
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
@@ -21,9 +22,10 @@ from typing import Any
 from tq.environment import environment_key, input_of
 from tq.errors import StoreError, StoreTooNew
 from tq.model import Header, Spec, State, Status, pack, seal, spec_of, status_of, unpack, unseal
-from tq.store import Chore, Event, Held, KeyRef, Limit, QueueInfo, Schedule, Tally, TypeInfo, queue_of
+from tq.store import Account, Chore, Event, Held, KeyRef, Limit, QueueInfo, Schedule, Tally, Tenant, TypeInfo, queue_of
 from tq.store.limits import FULL, Allowance, Bucket, Counted
 from tq.store.needs import Key, hold, is_free
+from tq.store.shares import joins
 
 FORMAT = 1
 """The format of a snapshot; the records in it have versions of their own."""
@@ -48,8 +50,18 @@ class Turn:
     """Whose turn it is, as seen by one queue: see ``tq.store.lanes``."""
 
     passed: float = 0.0
-    passed_over: int = 0
     back: bool = True
+    at: int = 0
+    clock: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Had:
+    """What a tenant has had of a queue: see ``tq.store.shares``."""
+
+    passed: int = 0
+    since: int = 0
+    passed_over: int = 0
 
 
 @dataclass(slots=True)
@@ -65,6 +77,8 @@ class Contents:
     timers: list[Timer] = field(default_factory=list)  # sorted
     ready: dict[str, Line] = field(default_factory=dict)  # by queue
     turns: dict[str, Turn] = field(default_factory=dict)  # by queue
+    had: dict[tuple[str, str | None], Had] = field(default_factory=dict)  # by queue and tenant
+    waiting: Counter[tuple[str, str | None]] = field(default_factory=Counter)  # how many tasks are ready
     queues: dict[str, QueueInfo] = field(default_factory=dict)
     types: dict[str, TypeInfo] = field(default_factory=dict)
     chores: dict[int, Chore] = field(default_factory=dict)
@@ -80,6 +94,8 @@ class Contents:
     standings: dict[tuple[str, str], Sequence[Any]] = field(default_factory=dict)  # by kind and name
     limits: dict[str, Limit] = field(default_factory=dict)
     tokens: dict[Counted, Bucket] = field(default_factory=dict)
+    tenants: dict[str, Tenant] = field(default_factory=dict)
+    accounts: dict[str, Account] = field(default_factory=dict)  # without what follows from the tasks that are not over
     over: dict[Key, int] = field(default_factory=dict)  # see needs.py; not in a snapshot
     needy: bool = False  # whether any task that was ready ever needed something: else nobody need look; not in a snapshot
     given: int = 0  # slots of workers that were given tasks in this turn; not in a snapshot
@@ -88,11 +104,13 @@ class Contents:
         return replace(
             self, specs=dict(self.specs), statuses=dict(self.statuses), held=dict(self.held), timers=list(self.timers),
             ready={name: {level: list(rung) for level, rung in line.items()} for name, line in self.ready.items()},
-            turns=dict(self.turns), queues=dict(self.queues), types=dict(self.types), chores=dict(self.chores),
+            turns=dict(self.turns), had=dict(self.had), waiting=Counter(self.waiting),
+            queues=dict(self.queues), types=dict(self.types), chores=dict(self.chores),
             requests=dict(self.requests), tallies={key: copied(tally) for key, tally in self.tallies.items()},
             names=dict(self.names), events=list(self.events), schedules=dict(self.schedules), children=set(self.children),
             environments=dict(self.environments), freed=list(self.freed), resources=dict(self.resources),
             standings=dict(self.standings), over=dict(self.over), limits=dict(self.limits), tokens=dict(self.tokens),
+            tenants=dict(self.tenants), accounts=deepcopy(self.accounts),
         )  # fmt: skip
 
     def queue(self, name: str) -> QueueInfo:
@@ -140,6 +158,16 @@ class Contents:
         found = [(name, limit.counts(header.lane)) for name, limit in self.limits.items()]
         return [(name, of) for name, of in found if of is not None]
 
+    def account(self, name: str) -> Account | None:
+        """What there is of a tenant, counted anew."""
+        live = [(spec, self.statuses[one].state) for one, spec in self.specs.items() if spec.header.tenant == name]
+        found = deepcopy(self.accounts.get(name))
+        for spec, state in live:
+            if found is not None and not state.final:
+                found.states[state] += 1
+                found.bytes += len(spec.payload)
+        return found
+
     def put_back(self, now: int) -> None:
         """The clock may have been put back: no tokens are missing for longer than they can be."""
         self.tokens = {(name, of): self.limits[name].sound(bucket, now) for (name, of), bucket in self.tokens.items()}
@@ -172,8 +200,17 @@ class Contents:
     def line_up(self, spec: Spec, status: Status) -> None:
         """A task is pending: put it in its place."""
         self.needy = self.needy or bool(spec.header.needs)
+        self.waiting[spec.header.queue, spec.header.tenant] += 1
         line = self.ready.setdefault(spec.header.queue, {})
         insort(line.setdefault(spec.header.priority, []), (status.seq, spec.id))
+
+    def weight(self, tenant: str | None) -> int:
+        return self.tenants[tenant].weight if tenant in self.tenants else 1
+
+    def has_work(self, queue: str, tenant: str | None, seq: int) -> None:
+        """A tenant that had no work in a queue has some, this first."""
+        had, turn = self.had.get((queue, tenant), Had()), self.turns[queue]
+        self.had[queue, tenant] = Had(joins(had.passed, turn.clock, turn.at, self.weight(tenant)), seq)
 
     def set_schedule(self, number: int, schedule: Schedule | None) -> None:
         """Put a schedule in the place of the one with its number, or nothing; its timer with it."""
@@ -196,6 +233,7 @@ class Contents:
         standings = [[kind, name, row] for (kind, name), row in self.standings.items()]
         later = [sorted(self.children), self.environments, self.resources, standings]
         later += [[one.row() for one in self.limits.values()], [[*counted, *bucket] for counted, bucket in self.tokens.items()]]
+        later += [[one.row() for one in self.tenants.values()], [one.row() for one in self.accounts.values()]]
         return seal(pack([FORMAT, counters, tasks, held, self.timers, requests, names, events, *named, *later]))
 
 
@@ -213,6 +251,10 @@ def contents_of(record: bytes, what: str) -> Contents:
         if found.statuses[task_id].state is State.PENDING:
             found.line_up(found.specs[task_id], found.statuses[task_id])
     found.turns = {name: Turn() for name in found.ready}
+    for spec in found.specs.values():
+        if (status := found.statuses[spec.id]).state is State.PENDING:
+            whose = spec.header.queue, spec.header.tenant
+            found.had[whose] = Had(since=min(found.had.get(whose, Had(since=status.seq)).since, status.seq))
     found.held = {row[0]: (Held(*row[:5]), row[5]) for row in held}
     found.requests = {(nonce, number): (at, ids) for nonce, number, at, ids in requests}
     found.names = {KeyRef(*row[:3]): Owner(*row[3:]) for row in names}
@@ -227,6 +269,8 @@ def contents_of(record: bytes, what: str) -> Contents:
     found.standings = {(kind, name): row for kind, name, row in (later[4] if len(later) > 4 else ())}
     found.limits = {row[0]: Limit(*row) for row in (later[5] if len(later) > 5 else ())}
     found.tokens = {(row[0], row[1]): (row[2], row[3], row[4]) for row in (later[6] if len(later) > 6 else ())}
+    found.tenants = {row[0]: Tenant(*row) for row in (later[7] if len(later) > 7 else ())}
+    found.accounts = {row[0]: Account(*row) for row in (later[8] if len(later) > 8 else ())}
     found.tallies = {(row[0], row[1]): Tally(*row) for row in tallies}
     return found
 
