@@ -10,7 +10,7 @@ from tests.tq.broker_driver import ANY, Driver
 from tq.broker.limits import LIMITS_MOST
 from tq.store import TypeInfo, Want
 
-RULE = {"scope": "type", "of": "t", "rate": 0, "per_ms": 1000, "burst": 1, "running": 0}
+RULE = {"scope": "type", "of": "t", "rate": 0, "per_ms": 1000, "burst": 1, "running": 0, "window": "none"}
 
 
 def granted(d: Driver) -> list[int]:
@@ -52,6 +52,9 @@ def test_a_limit_is_set_changed_listed_and_removed(d: Driver) -> None:
         ({"name": "l", "scope": "flow", "rate": -1}, "rate"),
         ({"name": "l", "scope": "flow", "rate": 1, "burst": 0}, "burst"),
         ({"name": "l", "scope": "flow", "rate": 1, "per_ms": 0}, "per_ms"),
+        ({"name": "l", "scope": "flow", "rate": 1, "window": "open"}, "window: expected one of none, fixed, sliding, got 'open'"),
+        ({"name": "l", "scope": "flow", "running": 1, "window": "fixed"}, "window: expected a rate for it"),
+        ({"name": "l", "scope": "flow", "rate": 1, "window": "fixed", "burst": 2}, "burst: expected none beside a window"),
     ],
 )
 def test_what_is_no_limit_is_refused(d: Driver, args: dict[str, Any], says: str) -> None:
@@ -59,6 +62,22 @@ def test_what_is_no_limit_is_refused(d: Driver, args: dict[str, Any], says: str)
     assert code == "usage"
     assert says in message
     assert d.ask("limits") == {"limits": []}
+
+
+def test_a_limit_gets_a_window_live_and_loses_it_again(d: Driver) -> None:
+    d.now = 600_000
+    d.ask("set_limit", name="l", scope="type", of="t", rate=2, per_ms=60_000)
+    ids = d.add(count=6)
+    assert granted(d) == ids[:1]
+    assert d.ask("set_limit", name="l", window="sliding") == {"new": False}
+    assert rule(d, "l") == {**RULE, "rate": 2, "per_ms": 60_000, "window": "sliding"}
+    assert granted(d) == ids[1:2]
+    (reason,) = [more for word, more in d.ask("why", id=ids[2])["reasons"] if word == "limit_reached"]
+    assert (reason["window"], reason["opens_at"], d.broker.next_due) == ("sliding", 660_000, 660_000)
+    d.now = 660_000
+    assert granted(d) == ids[2:4]
+    d.ask("set_limit", name="l", window="none")
+    assert (rule(d, "l")["burst"], granted(d)) == (1, [])
 
 
 def test_no_more_than_so_many_limits_are_kept_and_one_there_is_not_is_named(d: Driver) -> None:

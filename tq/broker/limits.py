@@ -17,7 +17,7 @@ from tq.broker.desk import Desk, Turn, Verb
 from tq.errors import UsageError
 from tq.model import MAX_DURATION_MS, brief, is_pattern
 from tq.store import Limit, Used
-from tq.store.limits import SCOPES
+from tq.store.limits import SCOPES, WINDOWS
 from tq.waiting import Request
 
 LIMITS_MOST = 100
@@ -82,7 +82,7 @@ def _used(used: Used) -> dict[str, Any]:
 def _limit(request: Request, there: dict[str, Limit]) -> Limit:
     """The limit that a request means; UsageError says what it lacks."""
     verb = request.verb
-    args = arguments(verb, request.args, "name", name=str, scope=str, of=str, **dict.fromkeys(_NUMBERS, int))
+    args = arguments(verb, request.args, "name", name=str, scope=str, of=str, window=str, **dict.fromkeys(_NUMBERS, int))
     name = args["name"]
     if not is_pattern(name):
         raise UsageError(f"{verb}: name: expected a name of 1 to 200 printable bytes without spaces, got {brief(name)}.")
@@ -99,8 +99,16 @@ def _limit(request: Request, there: dict[str, Limit]) -> Limit:
         raise UsageError(f"{verb}: of: expected the name of a {scope}, got none. Only tenants and flow keys can be meant each by itself.")
     usual = old or Limit(name, scope)
     rate, per_ms = (args["rate"], args.get("per_ms", 1000)) if "rate" in args else (usual.rate, usual.per_ms)
-    burst = args.get("burst", max(rate * 1000 // per_ms, 1) if "rate" in args else usual.burst)
-    limit = Limit(name, scope, of, rate, per_ms, burst, args.get("running", usual.running))
+    window = args.get("window", usual.window)
+    if window not in WINDOWS:
+        raise UsageError(f"{verb}: window: expected one of {', '.join(WINDOWS)}, got {brief(window)}.")
+    if window != "none" and "burst" in args:
+        raise UsageError(f"{verb}: burst: expected none beside a window, which may be used up at once, got {args['burst']}.")
+    whole = max(rate * 1000 // per_ms, 1)
+    burst = args.get("burst", whole if "rate" in args or window != usual.window else usual.burst)
+    limit = Limit(name, scope, of, rate, per_ms, burst, args.get("running", usual.running), window if rate else "none")
     if not limit.rate and not limit.running:
         raise UsageError(f"{verb}: expected a rate, or how many may be running, above 0, got neither. `tq limit remove` takes one away.")
+    if args.get("window", "none") != "none" and not rate:
+        raise UsageError(f"{verb}: window: expected a rate for it, above 0, got none.")
     return limit

@@ -261,7 +261,7 @@ def _paused(info: QueueInfo) -> Reason:
 
 def _limit(limit: Limit, used: Used) -> dict[str, Any]:
     """A limit that holds a task, and when it lets the next go."""
-    rule = {"rate": limit.rate, "per_ms": limit.per_ms, "most": limit.running}
+    rule = {"rate": limit.rate, "per_ms": limit.per_ms, "window": limit.window, "most": limit.running}
     return {"limit": limit.name, "scope": limit.scope, "of": used.of, **rule, "running": used.running, "opens_at": used.opens_at}
 
 

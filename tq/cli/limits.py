@@ -17,6 +17,7 @@ from tq.client import Client
 from tq.errors import UsageError
 
 _SCOPES = ("queue", "type", "tenant")
+_WINDOWS = ("sliding", "fixed", "none")
 _UNITS = {1000: "s", 60_000: "m", 3_600_000: "h", 86_400_000: "d"}
 RATE_MOST = 1_000_000
 
@@ -37,7 +38,11 @@ def limit_set(client: Client, values: dict[str, Any]) -> int:
     for key in ("burst", "running"):
         if values[key] is not None:
             rule[key] = whole(f"--{key}", values[key])
-    if not rule.keys() & {"rate", "burst", "running"}:
+    if values["window"] is not None:
+        if values["window"] not in _WINDOWS:
+            refuse("--window", f"expected {', '.join(_WINDOWS[:-1])} or {_WINDOWS[-1]}, got {values['window']!r}")
+        rule["window"] = values["window"]
+    if not rule.keys() & {"rate", "burst", "running", "window"}:
         raise UsageError("expected --rate 500/s, --running 10 or both, got neither. `tq limit list` shows what there is.")
     if client.call("set_limit", rule)["new"]:
         hot.say(f"limit {rule['name']} is new. `tq limit list` shows whom it holds.")
@@ -74,7 +79,7 @@ def limit_list(client: Client, values: dict[str, Any]) -> int:
         held = [one for one in row["used"] if one["reached"]]
         names = ", ".join(clean(one["of"]) for one in held) if row["of"] is None else "yes" if held else ""
         running = sum(one["running"] for one in row["used"])
-        burst = row["burst"] if row["rate"] else "-"
+        burst = row["burst"] if row["rate"] and row["window"] == "none" else "-"
         cells.append((clean(row["name"]), whom, rate_words(row), burst, row["running"] or "-", running, names or "-"))
     header = ("limit", "of", "rate", "burst", "at a time", "running", "reached")
     print(table(header, cells) if cells else "no limits yet: `tq limit set mail --type email --rate 100/m` makes one")
@@ -82,8 +87,9 @@ def limit_list(client: Client, values: dict[str, Any]) -> int:
 
 
 def rate_words(row: dict[str, Any]) -> str:
-    """A rate as it is typed: 500/s."""
+    """A rate as it is typed: 500/s; and its window, if it has one."""
     if not row["rate"]:
         return "-"
-    per = row["per_ms"]
-    return f"{row['rate']}/{_UNITS[per] if per in _UNITS else f'{per // 1000}s' if per % 1000 == 0 else f'{per}ms'}"
+    per, window = row["per_ms"], row["window"]
+    unit = _UNITS[per] if per in _UNITS else f"{per // 1000}s" if per % 1000 == 0 else f"{per}ms"
+    return f"{row['rate']}/{unit}{f' {window}' if window != 'none' else ''}"

@@ -70,7 +70,8 @@ def wire_changes(changes: Mapping[str, Any]) -> Body:
 
 class LimitSettings(TypedDict, total=False):
     """A limit: ``scope`` ("queue", "type", "tenant" or "flow") and ``of`` which one (of the last two absent: each by itself); at most
-    ``rate`` tasks begin in ``per_ms`` (1000), beside a ``burst`` after a rest; at most ``running`` run at a time; 0: any number."""
+    ``rate`` tasks begin in ``per_ms`` (1000), beside a ``burst`` after a rest; at most ``running`` run at a time; 0: any number.
+    ``window``: "sliding" or "fixed" (without burst), or "none"."""
 
     scope: str
     of: str
@@ -78,6 +79,7 @@ class LimitSettings(TypedDict, total=False):
     per_ms: int
     burst: int
     running: int
+    window: str
 
 
 class QueueSettings(TypedDict, total=False):

@@ -215,4 +215,4 @@ class Gates:
 
     def _is_missed(self, gate: Gate) -> bool:
         """Whether a token of its is missing."""
-        return gate.limit.rate > 0 and gate.bucket[0] > self.now * gate.limit.rate
+        return gate.limit.is_missed(gate.bucket, self.now)

@@ -84,6 +84,7 @@ BAD: dict[str, tuple[str, ...]] = {
     "cpu_time": NO_DURATION,
     "rate": ("", "5", "5/", "/s", "x/s", "0/s", "5/x", "-1/s", "5/s/s", "\udcff"),
     "each_of": ("", "queue", "\udcff"),
+    "window": ("", "round", "\udcff"),
     "hold_load": ("", "high", "0", "-1", "nan", "inf"),
     "hold_probe": ("", " ", "\udcff"),
     "cwd": ("",),

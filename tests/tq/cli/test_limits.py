@@ -13,7 +13,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 def limit(name: str, **changes: Any) -> dict[str, Any]:
     row = {"name": name, "scope": "type", "of": "email", "rate": 100, "per_ms": 60_000, "burst": 1, "running": 0, "used": []}
-    return {**row, **changes}
+    return {**row, "window": "none", **changes}
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,8 @@ def limit(name: str, **changes: Any) -> dict[str, Any]:
         (["--each", "flow", "--rate", "5/10s"], {"scope": "flow", "rate": 5, "per_ms": 10_000}),
         (["--tenant", "acme", "--rate", "7/h"], {"scope": "tenant", "of": "acme", "rate": 7, "per_ms": 3_600_000}),
         (["--rate", "0"], {"rate": 0}),
+        (["--rate", "9/m", "--window", "fixed"], {"rate": 9, "per_ms": 60_000, "window": "fixed"}),
+        (["--window", "none"], {"window": "none"}),
     ],
 )  # fmt: skip
 def test_a_limit_is_set_and_a_new_one_is_said(fake: Any, run: Run, words: list[str], sent: dict[str, Any]) -> None:
@@ -39,6 +41,7 @@ def test_a_limit_is_set_and_a_new_one_is_said(fake: Any, run: Run, words: list[s
         (["--queue", "q", "--type", "t", "--running", "1"], "expected one of --queue"),
         (["--each", "type", "--running", "1"], "--each: expected tenant or flow"),
         (["--type", "t", "--rate", "5"], "--rate: expected so many in a time"),
+        (["--type", "t", "--rate", "5/s", "--window", "round"], "--window: expected sliding, fixed or none, got 'round'"),
         (["--type", "t", "--rate", "soon"], "--rate: expected so many in a time, such as 500/s, 100/m or 5/10s, got 'soon'"),
         (["--type", "t", "--rate", "5/fortnight"], "--rate: expected"),
     ],
@@ -54,13 +57,15 @@ def test_limits_are_listed_with_whom_they_hold(fake: Any, run: Run) -> None:
     used = [{"of": key, "running": 1, "tokens": None, "reached": True, "opens_at": 0} for key in ("a", "b\x1b")]
     free = {"of": "email", "running": 2, "tokens": 3, "reached": False, "opens_at": 0}
     rows = [limit("each", scope="flow", of=None, rate=0, running=1, used=used), limit("mail", used=[free])]
+    rows.append(limit("win", window="sliding"))
     fake.verbs["limits"] = lambda _: {"limits": rows}
     code, out, _ = run("limit", "list")
     assert code == 0
     assert "\x1b" not in out
-    each, mail = [line.split() for line in out.splitlines()[-2:]]
+    each, mail, win = [line.split() for line in out.splitlines()[-3:]]
     assert each[:7] == ["each", "each", "flow", "key", "-", "-", "1"]
     assert mail == ["mail", "type", "email", "100/m", "1", "-", "2", "-"]
+    assert win[:5] == ["win", "type", "email", "100/m", "sliding"]
     assert [json.loads(line)["used"] for line in run("limit", "list", "--json")[1].splitlines()][1] == [{**free, "opens_at": None}]
 
 

@@ -104,6 +104,57 @@ def test_a_rate_lets_its_burst_go_and_then_one_for_each_token(store, scope, of):
     assert taken(store) == ids[4:7]
 
 
+def test_a_sliding_window_lets_no_more_go_in_any_such_time(store):
+    store.put_limit("win", "type", "t", rate=3, per_ms=1000, window="sliding")
+    ids = store.add(9)
+    store.now = 10_000
+    assert [one.id for one in store.claim(2)] == ids[:2]
+    store.now = 10_900
+    assert taken(store) == ids[2:3]
+    assert (store.raw.next_due(), store.raw.ready()) == (11_000, False)
+    store.now = 11_000
+    assert taken(store) == ids[3:5]
+    store.now = 11_899
+    assert taken(store) == []
+    store.now = 11_900
+    assert taken(store) == ids[5:6]
+
+
+def test_a_fixed_window_begins_anew_at_its_time(store):
+    store.put_limit("win", "flow", rate=2, per_ms=1000, window="fixed")
+    ids = store.add(9, flow="k")
+    store.now = 10_999
+    assert taken(store) == ids[:2]
+    assert store.raw.next_due() == 11_000
+    store.now = 11_000
+    assert taken(store) == ids[2:4]
+    store.now = 11_999
+    assert taken(store) == []
+
+
+@pytest.mark.parametrize("window", ["sliding", "fixed"])
+def test_a_window_outlives_a_restart_a_lost_turn_and_another_rate(store, window):
+    store.put_limit("win", "type", "t", rate=2, per_ms=1000, window=window)
+    ids = store.add(9)
+    store.now = 10_000
+    got = store.claim(1)
+    with store.turn() as raw:
+        assert [one.id for one in raw.claim(Want("w", 9, float("inf")))] == ids[1:2]
+        raise store.lost
+    store.reopen()
+    assert taken(store) == ids[1:2]
+    store.reopen()
+    assert taken(store) == []
+    store.settle(got[0], "released")
+    assert taken(store) == ids[:1]
+    store.put_limit("win", "type", "t", rate=4, per_ms=1000, window=window)
+    assert taken(store) == ids[2:4]
+    store.put_limit("win", "type", "t", rate=4, per_ms=1000, burst=4)
+    assert taken(store) == []
+    store.now += 250
+    assert taken(store) == ids[4:5]
+
+
 def test_nobody_is_woken_where_nothing_waits(store):
     store.put_limit("slow", "type", "t", rate=1)
     (only,) = store.add()
