@@ -176,9 +176,11 @@ enter_breaker    {name, rule, epoch, good}        -> {go: bool, state, epoch, pa
            It is refused on a connection that only reads, though nothing is stored
 report_breaker   {name, epoch, good, bad, pass, text}    -> {state, epoch}    so many calls that began at this epoch have succeeded, and
            after them so many failed; of a probe: neither, if nobody knows. text: what went wrong, at most 200 characters are kept
-limits     {}                                     -> {limits: [{name, scope, of, rate, per_ms, burst, running, window, used: [{of,
-           running, tokens: number or nil, reached: bool, opens_at}, ...]}, ...]}   used: by whom, if some run or wait, at most 20
-set_limit  {name, scope, of, rate, per_ms, burst, running, window}  -> {new: bool}     what is absent stays; what runs goes on, and counts
+limits     {}                                     -> {limits: [{name, scope, of, rate, per_ms, burst, running, window, adaptive, low, high,
+           latency_ms, failures, factor, used: [{of, running, tokens: number or nil, reached: bool, opens_at}, ...]}, ...]}
+           used: by whom, if some run or wait, at most 20
+set_limit  {name, scope, of, rate, per_ms, burst, running, window, adaptive, low, high, latency_ms, failures, factor}  -> {new: bool}
+           what is absent stays; what runs goes on, and counts
            scope: queue, type, tenant or flow; of: which one, of the last two nil: each by itself. At most rate: 0..1,000,000 begin in
            each per_ms (1000), beside up to burst at once after a rest (what a second brings, 1 at least); running: at most so many
            run at a time; 0: any number. A hand-out that is given back before it began counts for nothing, a retry counts again.

@@ -279,6 +279,8 @@ def session(one: House) -> list[list[Any]]:
         ("set_limit", {"name": "slow", "scope": "type", "of": "add", "rate": 5, "per_ms": 1000, "burst": 2, "running": 3}), ("limits", {}),
         ("set_limit", {"name": "each", "scope": "flow", "running": 1}), ("set_limit", {"name": "slow", "rate": 0}),
         ("set_limit", {"name": "win", "scope": "queue", "of": "q", "rate": 100, "per_ms": 60_000, "window": "sliding"}),
+        ("set_limit", {"name": "aimd", "scope": "type", "of": "add", "adaptive": "running", "low": 1, "high": 5, "latency_ms": 50,
+        "failures": 5, "factor": 50}),
         ("enqueue", {"tasks": [["add", b"", {"flow": "k", "tenant": "t"}]]}), ("remove_limit", {"name": "each"}),
         ("workers", {}), ("scale_workers", {"min": 0, "max": 0}), ("drain_worker", {"id": "w1"}), ("restart_workers", {"id": None}),
         ("suspend", {"ids": [999]}), ("resume", {"ids": [999]}), ("status", {}), ("set_log", {"level": "warning"}), ("check_app", {}),

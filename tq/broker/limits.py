@@ -9,10 +9,13 @@ whom, and from what is an event.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from math import inf
 from typing import Any
 
 from tq.arguments import arguments, between, unknown
+from tq.broker.adaptive import Adaptive, adapting, usual_burst
 from tq.broker.desk import Desk, Turn, Verb
 from tq.errors import UsageError
 from tq.model import MAX_DURATION_MS, brief, is_pattern
@@ -24,12 +27,17 @@ LIMITS_MOST = 100
 """Each lane is held against every one of them once."""
 USED_TOLD = 20
 """Of tenants and flow keys, so many are shown with a limit that counts each by itself."""
-_NUMBERS = {"rate": (0, 1_000_000), "per_ms": (1, MAX_DURATION_MS), "burst": (1, 10_000_000), "running": (0, 1_000_000)}
+_NUMBERS = {
+    "rate": (0, 1_000_000), "per_ms": (1, MAX_DURATION_MS), "burst": (1, 10_000_000), "running": (0, 1_000_000), "low": (1, 1_000_000),
+    "high": (1, 1_000_000), "latency_ms": (0, MAX_DURATION_MS), "failures": (0, 100), "factor": (1, 99),
+}  # fmt: skip
+_WORDS = ("scope", "of", "window", "adaptive")
 
 
 class Limited:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._adaptive = Adaptive(desk)
         self.writes: dict[str, Verb] = {"set_limit": self._set, "remove_limit": self._remove}
         self.reads: dict[str, Verb] = {"limits": self._limits}
 
@@ -50,6 +58,7 @@ class Limited:
                 before,
                 {key: value for key in changed if (value := getattr(limit, key)) is not None},
             )
+            turn.later.append(self._adaptive.learn)
         turn.stirred = True
         return {"new": old is None}
 
@@ -60,6 +69,7 @@ class Limited:
         self._desk.store.drop_limit(name)
         was = dict(zip(Limit.__slots__[1:], there[name].row()[1:], strict=True))
         self._desk.note(request, "remove_limit", f"limit {name}", was, None)
+        turn.later.append(self._adaptive.learn)
         turn.stirred = True
         return {}
 
@@ -82,7 +92,7 @@ def _used(used: Used) -> dict[str, Any]:
 def _limit(request: Request, there: dict[str, Limit]) -> Limit:
     """The limit that a request means; UsageError says what it lacks."""
     verb = request.verb
-    args = arguments(verb, request.args, "name", name=str, scope=str, of=str, window=str, **dict.fromkeys(_NUMBERS, int))
+    args = arguments(verb, request.args, "name", name=str, **dict.fromkeys(_WORDS, str), **dict.fromkeys(_NUMBERS, int))
     name = args["name"]
     if not is_pattern(name):
         raise UsageError(f"{verb}: name: expected a name of 1 to 200 printable bytes without spaces, got {brief(name)}.")
@@ -97,18 +107,28 @@ def _limit(request: Request, there: dict[str, Limit]) -> Limit:
         raise UsageError(f"{verb}: scope: expected one of {', '.join(SCOPES)} for a new limit, got {brief(scope)}.")
     if of is None and scope in ("queue", "type"):
         raise UsageError(f"{verb}: of: expected the name of a {scope}, got none. Only tenants and flow keys can be meant each by itself.")
-    usual = old or Limit(name, scope)
-    rate, per_ms = (args["rate"], args.get("per_ms", 1000)) if "rate" in args else (usual.rate, usual.per_ms)
-    window = args.get("window", usual.window)
+    limit = replace(_ruled(verb, args, old or Limit(name, scope)), scope=scope, of=of)
+    if limit.adaptive != "none" and of is None:
+        raise UsageError(f"{verb}: adaptive: expected a limit of one {scope}, got one that counts each by itself.")
+    return limit
+
+
+def _ruled(verb: str, args: Mapping[str, Any], old: Limit) -> Limit:
+    """``old``, with the numbers of a request."""
+    follows = adapting(verb, args, old)
+    rate, running = (follows.get(key, args.get(key, getattr(old, key))) for key in ("rate", "running"))
+    per_ms = args.get("per_ms", 1000 if "rate" in args else old.per_ms)
+    window = args.get("window", old.window)
     if window not in WINDOWS:
         raise UsageError(f"{verb}: window: expected one of {', '.join(WINDOWS)}, got {brief(window)}.")
     if window != "none" and "burst" in args:
         raise UsageError(f"{verb}: burst: expected none beside a window, which may be used up at once, got {args['burst']}.")
-    whole = max(rate * 1000 // per_ms, 1)
-    burst = args.get("burst", whole if "rate" in args or window != usual.window else usual.burst)
-    limit = Limit(name, scope, of, rate, per_ms, burst, args.get("running", usual.running), window if rate else "none")
-    if not limit.rate and not limit.running:
-        raise UsageError(f"{verb}: expected a rate, or how many may be running, above 0, got neither. `tq limit remove` takes one away.")
     if args.get("window", "none") != "none" and not rate:
         raise UsageError(f"{verb}: window: expected a rate for it, above 0, got none.")
-    return limit
+    if not rate and not running:
+        raise UsageError(f"{verb}: expected a rate, or how many may be running, above 0, got neither. `tq limit remove` takes one away.")
+    other = "rate" in args or (rate, per_ms, window) != (old.rate, old.per_ms, old.window)
+    burst = args.get("burst", usual_burst(rate, per_ms) if other else old.burst)
+    adaptive = follows.pop("adaptive", "none")
+    fields: dict[str, Any] = {**follows, "rate": rate, "running": running, "per_ms": per_ms, "burst": burst, "adaptive": adaptive}
+    return replace(old, **fields, window=window if rate else "none")

@@ -19,4 +19,10 @@ LIMIT_SET = (
     Option("--burst", "So many at once after a rest (default: what --rate brings in a second, 1 at least)."),
     Option("--window", "sliding: no more than --rate in any such time; fixed: in each minute, hour, ... of UTC; none: a token bucket."),
     Option("--running", "At most so many run at a time; 0: any number."),
+    Option(
+        "--adaptive", "Follow how the work goes, within --running 1..50 or --rate 10/s..500/s: more while it goes well, else less.", "flag"
+    ),
+    Option("--latency", "Of one that is adaptive: what nine runs in ten may take; 0: any time."),
+    Option("--failures", "Of one that is adaptive: so many runs may fail (default 10%)."),
+    Option("--factor", "Of one that is adaptive: what it is multiplied by when too many fail or are slow (default 0.9)."),
 )

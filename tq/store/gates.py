@@ -91,6 +91,19 @@ class Gates:
         fresh._touched |= {counted: there for counted in self._touched if (there := fresh._all.get(counted)) is not None}
         return fresh, gone
 
+    def tuned(self, limit: Limit) -> list[Gate]:
+        """Another number in the place of one of a limit of one queue, type, tenant or flow key; what opens or closes with that."""
+        self.limits = {**self.limits, limit.name: limit}
+        gate = self._all.get((limit.name, limit.of or ""))
+        if gate is None:
+            return []
+        if limit.rate:
+            gate.bucket = limit.carried(gate.bucket, gate.limit, self.now)
+            self._touched[gate.counted] = gate
+        gate.limit = limit
+        gate.opens_at = gate.wakes_at = 0
+        return self.look([gate])
+
     def of(self, lane: Sequence[Any]) -> tuple[Gate, ...]:
         """Those through which the tasks of a lane go."""
         found = [(limit, limit.counts(lane)) for limit in self.limits.values()]

@@ -26,6 +26,7 @@ from tq.model import Header, Needs, slots_in
 from tq.store import QueueInfo, Want
 from tq.store import needs as supplies
 from tq.store.gates import Gate, Gates
+from tq.store.limits import Limit
 from tq.store.needs import Supply, is_free
 
 Head = tuple[int, int]
@@ -403,6 +404,10 @@ class Lanes:
             self._gate(lane)
         for header in running:
             self.runs(header)
+
+    def tune(self, limit: Limit) -> None:
+        """Another number in the place of one of a limit that there is."""
+        self._changed(self.gates.tuned(limit))
 
     def runs(self, header: Header) -> None:
         """A task of this header runs, as it did before these limits were seen."""

@@ -52,6 +52,9 @@ class Limit:
     At most ``rate`` of them begin in each ``per_ms``, beside up to ``burst`` at once after a rest (``rate`` 0: any number), and
     at most ``running`` run at a time (0: any number). With a ``window`` there is no burst: it is any stretch of ``per_ms``
     ("sliding") or each in its turn ("fixed").
+
+    One that is ``adaptive`` ("rate" or "running") has that number between ``low`` and ``high``, by the outcomes of its tasks; the
+    rest says which are good: see ``tq.aimd.Rule``. Stores only keep it.
     """
 
     name: str
@@ -62,6 +65,12 @@ class Limit:
     burst: int = 1
     running: int = 0
     window: str = "none"
+    adaptive: str = "none"
+    low: int = 0
+    high: int = 0
+    latency_ms: int = 0
+    failures: int = 0
+    factor: int = 0
 
     def row(self) -> list[Any]:
         return [getattr(self, name) for name in self.__slots__]
@@ -70,6 +79,13 @@ class Limit:
         """With which others it counts the tasks of a lane; None: it has nothing to do with them."""
         name = lane[SCOPES.index(self.scope)]
         return name if isinstance(name, str) and self.of in (None, name) else None
+
+    def is_tuned(self, old: Limit) -> bool:
+        """Whether it is ``old`` but for numbers: it counts the same tasks together, in the same way, and those are one group."""
+        alike = (self.scope, self.of, bool(self.rate), self.per_ms, self.window) == (
+            old.scope, old.of, bool(old.rate), old.per_ms, old.window,
+        )  # fmt: skip
+        return alike and self.of is not None
 
     def tokens(self, bucket: Bucket, now: int) -> float:
         """How many tokens there are."""
