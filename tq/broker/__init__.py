@@ -107,7 +107,7 @@ class Broker:
         self._families = Families(desk)
         self._consumers, self._control, self._reading = Consumers(desk), Control(desk, self._families), Reading(desk)
         sending, self._lines, self._schedules = Sending(desk, self._families), Lines(desk), Schedules(desk)
-        self._resources, limited = Resources(desk), Limited(desk)
+        self._resources, self._limited = Resources(desk), Limited(desk)
         self._breakers = Breakers(desk, self.note)
         lines, schedules = self._lines, self._schedules
         self._reads: dict[str, Verb] = self._reading.reads | self._control.reads | lines.reads | schedules.reads
@@ -116,9 +116,9 @@ class Broker:
         self._reads |= (
             self._resources.reads | Reasons(desk, self._breakers).reads | Plan(desk).reads | self._rules.reads | self._attention.reads
         )
-        self._reads |= limited.reads | self._breakers.reads | Viewing(desk).reads | Filters(desk).reads
+        self._reads |= self._limited.reads | self._breakers.reads | Viewing(desk).reads | Filters(desk).reads
         self._writes: dict[str, Verb] = sending.writes | self._consumers.writes | self._control.writes | lines.writes | schedules.writes
-        self._writes |= limited.writes | self._resources.writes | self._attention.writes | self._breakers.writes
+        self._writes |= self._limited.writes | self._resources.writes | self._attention.writes | self._breakers.writes
         self.verbs = frozenset(self._reads) | frozenset(self._writes)
 
     @property
@@ -231,6 +231,14 @@ class Broker:
         """The same of resources."""
         with self._between_turns(now):
             self._resources.declare(declared, former, source)
+
+    def declare_limits(
+        self, declared: Mapping[str, Mapping[str, Any]], former: Mapping[str, Mapping[str, Any]], source: str, now: int
+    ) -> None:
+        """The same of limits."""
+        with self._between_turns(now):
+            self._limited.declare(declared, former, source)
+        self._stirred = True
 
     def watch_rules(self, rules: Sequence[Rule], source: str, now: int) -> None:
         """Look at these alert rules from now on. Refused: no room."""

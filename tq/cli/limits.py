@@ -8,6 +8,7 @@ Promises: what cannot be a limit is said before anything is sent; what is not na
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tq.cli import hot
@@ -15,11 +16,11 @@ from tq.cli.options import a_name, duration, refuse, whole
 from tq.cli.render import clean, instant, json_line, plain, table
 from tq.client import Client
 from tq.errors import UsageError
+from tq.rates import between_numbers, between_rates, factor_of, percent_of, rate_of
 
 _SCOPES = ("queue", "type", "tenant")
 _WINDOWS = ("sliding", "fixed", "none")
 _UNITS = {1000: "s", 60_000: "m", 3_600_000: "h", 86_400_000: "d"}
-RATE_MOST = 1_000_000
 
 
 def limit_set(client: Client, values: dict[str, Any]) -> int:
@@ -40,8 +41,11 @@ def limit_set(client: Client, values: dict[str, Any]) -> int:
         rule["window"] = values["window"]
     if rule.keys() <= {"name", "scope", "of"}:
         raise UsageError("expected --rate 500/s, --running 10 or both, got neither. `tq limit list` shows what there is.")
-    if client.call("set_limit", rule)["new"]:
+    answer = client.call("set_limit", rule)
+    if answer["new"]:
         hot.say(f"limit {rule['name']} is new. `tq limit list` shows whom it holds.")
+    if answer.get("declared"):
+        _say_declared(rule["name"])
     return 0
 
 
@@ -54,53 +58,50 @@ def _numbers(values: dict[str, Any]) -> dict[str, Any]:
     if values["adaptive"] and len(ranges) != 1:
         raise UsageError("--adaptive: expected one range, --running 1..50 or --rate 10/s..500/s, got " + ("two." if ranges else "none."))
     if values["rate"] is not None:
-        rule |= _rates(values["rate"]) if "rate" in ranges else rate("--rate", values["rate"])
+        if ".." in values["rate"]:
+            rule["adaptive"] = "rate"
+            rule["low"], rule["high"], rule["per_ms"] = _read("--rate", between_rates, values["rate"])
+        else:
+            rule |= rate("--rate", values["rate"])
     if values["burst"] is not None:
         rule["burst"] = whole("--burst", values["burst"])
-    if "running" in ranges:
-        low, _, high = values["running"].partition("..")
-        rule |= {"adaptive": "running", "low": whole("--running", low), "high": whole("--running", high)}
-    elif values["running"] is not None:
-        rule["running"] = whole("--running", values["running"])
+    if values["running"] is not None:
+        if ".." in values["running"]:
+            rule["adaptive"] = "running"
+            rule["low"], rule["high"] = _read("--running", between_numbers, values["running"])
+        else:
+            rule["running"] = whole("--running", values["running"])
     if values["latency"] is not None:
         rule["latency_ms"] = duration("--latency", values["latency"])
     if values["failures"] is not None:
-        rule["failures"] = whole("--failures", values["failures"].removesuffix("%"))
+        rule["failures"] = _read("--failures", percent_of, values["failures"])
     if values["factor"] is not None:
-        rule["factor"] = _hundredths("--factor", values["factor"])
+        rule["factor"] = _read("--factor", factor_of, values["factor"])
     return rule
 
 
-def _rates(text: str) -> dict[str, Any]:
-    """The two bounds of a rate that follows the work."""
-    low, high = (rate("--rate", one) for one in text.split("..", 1))
-    if low.get("per_ms") != high.get("per_ms") or not low["rate"]:
-        refuse("--rate", f"expected two rates in the same time, such as 10/s..500/s, got {text!r}")
-    return {"adaptive": "rate", "low": low["rate"], "high": high["rate"], "per_ms": low["per_ms"]}
-
-
-def _hundredths(flag: str, text: str) -> int:
-    """0.9 in hundredths."""
-    whole_part, point, rest = text.partition(".")
-    if whole_part != "0" or not point or not 0 < len(rest) <= 2 or not (rest.isascii() and rest.isdecimal()) or not int(rest):
-        refuse(flag, f"expected a number from 0.01 to 0.99, got {text!r}")
-    return int(rest.ljust(2, "0"))
+def _read(flag: str, read: Callable[[str], Any], text: str) -> Any:
+    try:
+        return read(text)
+    except ValueError as error:
+        refuse(flag, str(error))
 
 
 def rate(flag: str, text: str) -> dict[str, int]:
     """``rate`` and ``per_ms`` from 500/s, 100/m or 5/10s; 0 is none."""
-    count, slash, per = text.partition("/")
-    if text == "0":
-        return {"rate": 0}
-    number = whole(flag, count) if count.isdecimal() else 0
-    if not (slash and per) or not 0 < number <= RATE_MOST:
-        refuse(flag, f"expected so many in a time, such as 500/s, 100/m or 5/10s, got {text!r}")
-    return {"rate": number, "per_ms": max(duration(flag, per if per[0].isdigit() else f"1{per}"), 1)}
+    number, per_ms = _read(flag, rate_of, text)
+    return {"rate": number, "per_ms": per_ms} if number else {"rate": 0}
 
 
 def limit_remove(client: Client, values: dict[str, Any]) -> int:
-    client.remove_limit(a_name("NAME", values["name"]))
+    name = a_name("NAME", values["name"])
+    if client.call("remove_limit", {"name": name}).get("declared"):
+        _say_declared(name)
     return 0
+
+
+def _say_declared(name: str) -> None:
+    hot.say(f"the settings file has limit {name}: it is set again as that says when the daemon starts. `tq config path`")
 
 
 def limit_list(client: Client, values: dict[str, Any]) -> int:

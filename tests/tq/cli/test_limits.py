@@ -79,6 +79,13 @@ def test_limits_are_listed_with_whom_they_hold(fake: Any, run: Run) -> None:
     assert [json.loads(line)["used"] for line in run("limit", "list", "--json")[1].splitlines()][1] == [{**free, "opens_at": None}]
 
 
+def test_what_the_settings_file_sets_again_is_said(fake: Any, run: Run) -> None:
+    fake.verbs |= {"set_limit": lambda _: {"new": False, "declared": True}, "remove_limit": lambda _: {"declared": True}}
+    says = "the settings file has limit l: it is set again as that says when the daemon starts. `tq config path`\n"
+    assert run("limit", "set", "l", "--running", "2") == (0, "", says)
+    assert run("limit", "remove", "l") == (0, "", says)
+
+
 def test_a_limit_is_removed_and_none_is_said_to_be_none(fake: Any, run: Run) -> None:
     fake.verbs["remove_limit"] = lambda _: {}
     fake.verbs["limits"] = lambda _: {"limits": []}
