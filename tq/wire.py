@@ -62,7 +62,8 @@ find       {where, states, queue, type, group, tenant, label, limit, before}  ->
 dead       {where, states, queue, type, tenant}   -> {groups: [{group, type, error, message, count, first_at, last_at, last_id,
            queues}, ...]}   what failed for good, by what went wrong; group: its name for ``find`` and the verbs below, nil: the rest
 peek       {limit, queue}                         -> {tasks: [...]}                    the next to run, in order; each says ``why``:
-           "priority", "aged" (it waited longer than its queue's aging) or "share" (its queue's turn came first)
+           "priority", "aged" (it waited longer than its queue's aging) or "share" (its queue's turn came first);
+           types whose breakers are open are left out
 why        {id}                                   -> {task, reasons: [[word, details], ...]}   the most telling first; none: it is next
            not_due {due_at}  retry_not_due {due_at, failures, retries, attempt, error}  blocked {parents: [[id, state], ...], waits,
            of}  running {worker, since, attempt, ends_at, progress}  handed_out {worker, since}  suspended {}
@@ -131,7 +132,8 @@ input      {id, data: bytes, end: bool, rows, columns}    -> {outcome}     to th
            reads slowly: try again), "closed" (it reads no more), "waiting" (it does not run yet, or again), "over" or "no_input"
 log        {id, offset, limit}                    -> {chunks: [[at, stream, bytes], ...], next: offset, end: bool}
            stream 1 is standard output, 2 standard error, 0 a note of tq's own (so many bytes were dropped).
-stats      {}                                     -> totals; see ``tq.stats.stats``
+stats      {}                                     -> totals; see ``tq.stats.stats``, and what holds something back: limits: [{name, scope,
+           of: [at most 20], opens_at: ms, 0: when one ends}, ...] and breakers: those that are not closed, in the rows of ``breakers``
 history    {queue: name or nil, step_s: 1 | 10 | 60 | 600, limit: 720, until: ms or nil}
            -> {step_s, until, series: {name: [value or nil, ...]}}
            How it went, of all or of one queue: at most 720 buckets of step_s seconds that were over by ``until`` (nil: now), oldest
@@ -144,7 +146,8 @@ attention  {}                                     -> {lines: [{key, weight: "bad
            is when it began, or somebody first asked; what: in words; kind: queue, type, schedule, alert, service, workers, tasks,
            store or clock (the name of the last four is empty); see ``tq.broker.attention``
 mute       {key, for_ms: 60000..604800000}        -> {}                that line of attention, until then or the daemon's end
-queues     {}                                     -> {queues: [{name, ..., states, bytes}, ...]}   with the settings of ``set_queue``
+queues     {}                                     -> {queues: [{name, ..., states, bytes, limits, breakers}, ...]}   with the settings of
+           ``set_queue``; limits: [names] that are reached, and breakers: [types] not closed, of what waits in it
            One that is held also has ``held``: {rules: [load, memory, probe: those that say so], why: in words, age_ms: since when known}.
            If a settings file declares queues also ``file``, its path, and in their rows ``declared``: {setting: value}, set at each start.
 types      {}                                     -> {types: [{name, queue, retries, timeout_ms, ...}, ...]}

@@ -80,6 +80,38 @@ def test_a_limit_gets_a_window_live_and_loses_it_again(d: Driver) -> None:
     assert (rule(d, "l")["burst"], granted(d)) == (1, [])
 
 
+def test_stats_and_queues_tell_of_limits_that_are_reached_and_breakers_that_are_open(d: Driver) -> None:
+    none: dict[str, Any] = {"limits": [], "breakers": []}
+    assert {key: d.ask("stats")[key] for key in none} == none
+    d.ask("set_limit", name="one", scope="type", of="t", running=1)
+    d.ask("set_limit", name="slow", scope="queue", of="post", rate=1)
+    d.add(count=2)
+    d.add(count=2, kind="u", queue="post")
+    rows = {row["name"]: row for row in d.ask("queues")["queues"]}
+    assert {key: rows["default"][key] for key in none} == none
+    assert len(granted(d)) == 2
+    told = d.ask("stats")
+    assert told["limits"] == [
+        {"name": "one", "scope": "type", "of": ["t"], "opens_at": 0},
+        {"name": "slow", "scope": "queue", "of": ["post"], "opens_at": d.now + 1000},
+    ]  # fmt: skip
+    d.ask("trip_breaker", type="u")
+    d.ask("trip_breaker", name="smtp")
+    rows = {row["name"]: (row["limits"], row["breakers"]) for row in d.ask("queues")["queues"]}
+    assert rows == {"default": (["one"], []), "post": (["slow"], ["u"])}
+    assert [(row["type"], row["name"], row["state"]) for row in d.ask("stats")["breakers"]] == [("u", "", "open"), ("", "smtp", "open")]
+    d.now += 1000
+    assert [row["name"] for row in d.ask("stats")["limits"]] == ["one"], "time has opened it, though no turn has looked"
+
+
+def test_peek_leaves_out_types_whose_breakers_are_open(d: Driver) -> None:
+    first, second = d.add(), d.add(kind="u")
+    d.ask("trip_breaker", type="t")
+    assert [task["id"] for task in d.ask("peek")["tasks"]] == second
+    d.ask("reset_breaker", type="t")
+    assert [task["id"] for task in d.ask("peek")["tasks"]] == [*first, *second]
+
+
 def test_no_more_than_so_many_limits_are_kept_and_one_there_is_not_is_named(d: Driver) -> None:
     for number in range(LIMITS_MOST):
         d.ask("set_limit", name=f"l{number}", scope="tenant", running=1)

@@ -31,7 +31,7 @@ from tq.broker.control import Control
 from tq.broker.desk import Desk, Hold, Said, Step, Turn, Undone, Verb
 from tq.broker.families import Families
 from tq.broker.filters import Filters
-from tq.broker.limits import Limited
+from tq.broker.limits import Limited, reaching
 from tq.broker.lines import Lines
 from tq.broker.plan import Plan
 from tq.broker.reading import Reading
@@ -109,6 +109,7 @@ class Broker:
         sending, self._lines, self._schedules = Sending(desk, self._families), Lines(desk), Schedules(desk)
         self._resources, self._limited = Resources(desk), Limited(desk)
         self._breakers = Breakers(desk, self.note)
+        desk.holding = lambda: {"limits": reaching(desk), "breakers": list(self._breakers.shut)}
         lines, schedules = self._lines, self._schedules
         self._reads: dict[str, Verb] = self._reading.reads | self._control.reads | lines.reads | schedules.reads
         self._rules = Rules(desk)

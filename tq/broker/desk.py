@@ -154,6 +154,8 @@ class Desk:
         """Rules of holds have been put to a queue, or taken from it, in this turn: the daemon's to hear."""
         self.ends_seen: dict[str, Callable[[Sequence[Sequence[Any]], Turn], None]] = {}
         """Who looks at rows before they are settled: breakers and adaptive limits, while there are any."""
+        self.holding: Callable[[], dict[str, list[dict[str, Any]]]] = lambda: {"limits": [], "breakers": []}
+        """The limits that hold back something, and the breakers that are not closed, as they travel to clients: the broker's to say."""
         self.gate: Callable[[Want, Turn], list[Claimed]] | None = None
         """Claims instead of the store what may be handed out now; None: all may. The breakers' to say."""
         self.hold: Callable[[str, int], bool] = lambda _verb, _task_id: False

@@ -109,6 +109,17 @@ class Limited:
         return {"limits": rows, **({"file": self._declared_in} if self._declared else {})}
 
 
+def reaching(desk: Desk) -> list[dict[str, Any]]:
+    """The limits that hold back something now, as they travel to clients."""
+    rows = []
+    for limit, found in desk.store.reaching(USED_TOLD):
+        used = [one for one in found if not 0 < one.opens_at <= desk.now]
+        if used:
+            until = 0 if any(not one.opens_at for one in used) else min(one.opens_at for one in used)
+            rows.append({"name": limit.name, "scope": limit.scope, "of": [one.of for one in used], "opens_at": until})
+    return rows
+
+
 def _used(used: Used) -> dict[str, Any]:
     """How far a limit is used, as it travels to clients."""
     return {**used._asdict(), "tokens": None if used.tokens == inf else int(used.tokens)}

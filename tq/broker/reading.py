@@ -17,6 +17,7 @@ from typing import Any
 from tq import wire
 from tq.answers import error_answer, fitting, rows_of
 from tq.arguments import arguments, between, filter_of, task_ids
+from tq.breakers import OPEN
 from tq.broker.control import FILTER
 from tq.broker.desk import Desk, Turn, Verb
 from tq.broker.steps import WORDS, describe
@@ -67,7 +68,7 @@ class Reading:
 
     def _stats(self, request: Request, turn: Turn) -> dict[str, Any]:
         arguments(request.verb, request.args)
-        return stats(self._desk.store.tallies(), *self._desk.slots())
+        return stats(self._desk.store.tallies(), *self._desk.slots()) | self._desk.holding()
 
     def _history(self, request: Request, turn: Turn) -> dict[str, Any]:
         """How the counts went, of all tasks or of a queue's."""
@@ -110,7 +111,8 @@ class Reading:
         limit = between(args.get("limit", 10), 1, SCAN_MOST, "limit")
         desk = self._desk
         desk.lists.check()
-        why = {one.id: one.why for one in desk.store.peek(limit, args.get("queue"))}
+        shut = {row["type"] for row in desk.holding()["breakers"] if row["type"] and row["state"] == OPEN}
+        why = {one.id: one.why for one in desk.store.peek(limit, args.get("queue"), shut)}
         turn.later.append(lambda: desk.lists.add(request, self._waiting(why), filter_of({}), Next(why, desk.row)))
 
     def _waiting(self, ids: Iterable[int]) -> Iterator[tuple[Task, bytes] | None]:

@@ -53,6 +53,8 @@ class Gates:
         self.now = 0
         self.shut: dict[tuple[str, str], int] = {}
         """How many limits close ("queue", name) or ("type", name)."""
+        self.closed: dict[str, dict[str, Gate]] = {}
+        """By limit, the gates of its that are closed, by whom they count."""
         self._all: dict[Counted, Gate] = {}
         self._touched: dict[Counted, Gate] = {}
         self._opening: list[tuple[int, Counted]] = []
@@ -166,6 +168,11 @@ class Gates:
             if is_open != gate.open:
                 gate.open = is_open
                 changed.append(gate)
+                name, of = gate.counted
+                if is_open:
+                    self.closed[name].pop(of, None)
+                else:
+                    self.closed.setdefault(name, {})[of] = gate
                 if not gate.of_lanes:
                     place = (gate.limit.scope, gate.counted[1])
                     count = self.shut.pop(place, 0) + (-1 if is_open else 1)
@@ -223,6 +230,7 @@ class Gates:
             idle = [gate for gate in self._all.values() if gate.of_lanes and not (gate.running or gate.lanes or self._is_missed(gate))]
             for gate in idle:
                 del self._all[gate.counted]
+                self.closed.get(gate.counted[0], {}).pop(gate.counted[1], None)
             found += [(gate.counted, None) for gate in idle if gate.limit.rate]
         return found
 

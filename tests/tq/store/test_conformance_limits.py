@@ -155,6 +155,41 @@ def test_a_window_outlives_a_restart_a_lost_turn_and_another_rate(store, window)
     assert taken(store) == ids[4:5]
 
 
+def test_limits_that_hold_something_back_are_told_with_whom(store):
+    store.put_limit("few", "type", "slow", running=1)
+    store.put_limit("each", "flow", running=1)
+    store.put_limit("rate", "queue", "default", rate=1)
+    assert store.raw.reaching(9) == []
+    store.add(2, "slow")
+    store.add(2, "t", flow="a")
+    store.add(2, "t", flow="b")
+    assert store.raw.reaching(9) == []
+    first = store.claim(9)
+    reached = {
+        limit.name: [(one.of, one.opens_at - store.now if one.opens_at else 0) for one in used] for limit, used in store.raw.reaching(9)
+    }
+    assert reached == {"few": [("slow", 0)], "rate": [("default", 1000)]}
+    store.drop_limit("rate")
+    store.claim(9)
+    assert [(limit.name, [one.of for one in used]) for limit, used in store.raw.reaching(1)] == [("each", ["a"]), ("few", ["slow"])]
+    store.reopen()
+    assert [(limit.name, [one.of for one in used]) for limit, used in store.raw.reaching(9)] == [("each", ["a", "b"]), ("few", ["slow"])]
+    store.succeed(first[0])
+    assert [limit.name for limit, _ in store.raw.reaching(9)] == ["each"]
+    store.drop_limit("each")
+    assert store.raw.reaching(9) == []
+
+
+def test_what_comes_next_is_told_without_types_that_are_left_alone(store):
+    store.put_limit("few", "type", "t", running=1)
+    slow, other = store.add(2, "slow", priority=9), store.add(2, "t")
+    assert store.raw.peek(9) != []
+    assert [one.id for one in store.raw.peek(9, None, {"slow"})] == other[:1]
+    store.drop_limit("few")
+    assert [one.id for one in store.raw.peek(9, "default", {"slow"})] == other
+    assert [one.id for one in store.raw.peek(9, None, ())] == [*slow, *other]
+
+
 def test_nobody_is_woken_where_nothing_waits(store):
     store.put_limit("slow", "type", "t", rate=1)
     (only,) = store.add()
