@@ -63,7 +63,7 @@ dead       {where, states, queue, type, tenant}   -> {groups: [{group, type, err
            queues}, ...]}   what failed for good, by what went wrong; group: its name for ``find`` and the verbs below, nil: the rest
 peek       {limit, queue, tenant}                 -> {tasks: [...]}                    the next to run, in order; each says ``why``:
            "priority", "aged" (it waited longer than its queue's aging) or "share" (its queue's turn came first); of a tenant those
-           among the next 500
+           among the next 500; types whose breakers are open are left out
 why        {id}                                   -> {task, reasons: [[word, details], ...]}   the most telling first; none: it is next
            not_due {due_at}  retry_not_due {due_at, failures, retries, attempt, error}  blocked {parents: [[id, state], ...], waits,
            of}  running {worker, since, attempt, ends_at, progress}  handed_out {worker, since}  suspended {}
@@ -133,7 +133,8 @@ input      {id, data: bytes, end: bool, rows, columns}    -> {outcome}     to th
            reads slowly: try again), "closed" (it reads no more), "waiting" (it does not run yet, or again), "over" or "no_input"
 log        {id, offset, limit}                    -> {chunks: [[at, stream, bytes], ...], next: offset, end: bool}
            stream 1 is standard output, 2 standard error, 0 a note of tq's own (so many bytes were dropped).
-stats      {}                                     -> totals; see ``tq.stats.stats``
+stats      {}                                     -> totals; see ``tq.stats.stats``, and what holds something back: limits: [{name, scope,
+           of: [at most 20], opens_at: ms, 0: when one ends}, ...] and breakers: those that are not closed, in the rows of ``breakers``
 history    {queue: name or nil, step_s: 1 | 10 | 60 | 600, limit: 720, until: ms or nil}
            -> {step_s, until, series: {name: [value or nil, ...]}}
            How it went, of all or of one queue: at most 720 buckets of step_s seconds that were over by ``until`` (nil: now), oldest
@@ -146,7 +147,8 @@ attention  {}                                     -> {lines: [{key, weight: "bad
            is when it began, or somebody first asked; what: in words; kind: queue, type, schedule, alert, service, workers, tasks,
            store or clock (the name of the last four is empty); see ``tq.broker.attention``
 mute       {key, for_ms: 60000..604800000}        -> {}                that line of attention, until then or the daemon's end
-queues     {}                                     -> {queues: [{name, ..., states, bytes}, ...]}   with the settings of ``set_queue``
+queues     {}                                     -> {queues: [{name, ..., states, bytes, limits, breakers}, ...]}   with the settings of
+           ``set_queue``; limits: [names] that are reached, and breakers: [types] not closed, of what waits in it
            One that is held also has ``held``: {rules: [load, memory, probe: those that say so], why: in words, age_ms: since when known}.
            If a settings file declares queues also ``file``, its path, and in their rows ``declared``: {setting: value}, set at each start.
 types      {}                                     -> {types: [{name, queue, retries, timeout_ms, ...}, ...]}
@@ -178,13 +180,16 @@ enter_breaker    {name, rule, epoch, good}        -> {go: bool, state, epoch, pa
            It is refused on a connection that only reads, though nothing is stored
 report_breaker   {name, epoch, good, bad, pass, text}    -> {state, epoch}    so many calls that began at this epoch have succeeded, and
            after them so many failed; of a probe: neither, if nobody knows. text: what went wrong, at most 200 characters are kept
-limits     {}                                     -> {limits: [{name, scope, of, rate, per_ms, burst, running, used: [{of, running,
-           tokens: number or nil, reached: bool, opens_at}, ...]}, ...]}   used: by whom, if some run or wait, at most 20
-set_limit  {name, scope, of, rate, per_ms, burst, running}  -> {new: bool}     what is absent stays; what runs goes on, and counts
+limits     {}                                     -> {limits: [{name, scope, of, rate, per_ms, burst, running, window, adaptive, low, high,
+           latency_ms, failures, factor, used: [{of, running, tokens: number or nil, reached: bool, opens_at}, ...]}, ...]}
+           used: by whom, if some run or wait, at most 20; file: the settings file, if it says some
+set_limit  {name, scope, of, rate, per_ms, burst, running, window, adaptive, low, high, latency_ms, failures, factor}  -> {new: bool}
+           what is absent stays; what runs goes on, and counts. declared: true if the settings file sets it again at the next start
            scope: queue, type, tenant or flow; of: which one, of the last two nil: each by itself. At most rate: 0..1,000,000 begin in
            each per_ms (1000), beside up to burst at once after a rest (what a second brings, 1 at least); running: at most so many
            run at a time; 0: any number. A hand-out that is given back before it began counts for nothing, a retry counts again.
-remove_limit  {name}                              -> {}                what it held goes on
+            window: "none", or "sliding": in any stretch of per_ms, or "fixed": in each from a multiple of it (UTC) on; without burst
+remove_limit  {name}                              -> {}                what it held goes on; declared as above
 tenants    {name} or {after, limit}               -> {tenants: [{name, weight, set: bool, quotas: {queued, running, per_day, bytes: number
            or nil}, states: {word: number}, waiting, bytes, today, mean_ms: or nil}, ...], total: the same of all, next: name or nil}
            by name, those behind after, at most 500: whoever has tasks, or had some lately, and for whom something is set (set). states: of
@@ -195,6 +200,8 @@ set_tenant {name, weight, queued, running, per_day, bytes}  -> {new: bool}     w
            enqueue that would pass one is ``refused`` whole, with details.tenant, quota, most and have; what was accepted is never
            refused again. Of running no more are handed out
 remove_tenant  {name}                             -> {}                what was set for it; its tasks stay
+           window: "none", or "sliding": in any stretch of per_ms, or "fixed": in each from a multiple of it (UTC) on; without burst
+remove_limit  {name}                              -> {}                what it held goes on; declared as above
 events     {limit, before: number}                -> {events: [{number, at, who, what, target, before, after}, ...]}   newest first
            or {limit, after: number}, those above it: oldest first.
            what people and the daemon did; before and after hold what changed. The end of a chore is one: what "chore_done",

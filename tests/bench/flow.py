@@ -19,6 +19,8 @@ from tq.bench import PAYLOAD, instance, until_completed
 from tq.client import Client
 
 RATE = 500
+BEGINS_WITHIN_MS = 100
+"""A limit counts what is handed out; a worker that is given hundreds at once comes to the last of them some ms later."""
 READ = 500
 
 
@@ -48,14 +50,8 @@ def flow(size: Size) -> Iterator[Bar]:
             else:
                 time.sleep(left)
         begun = _begun(client, range(ids[0], ids[-1] + 1))
-    within = [at for at in begun if at - begun[0] < size.limited_s * 1000]
-    span = (within[-1] - within[0]) / 1000
-    allowed = RATE + RATE * span
-    most = max(bisect_left(begun, at + 1000) - place for place, at in enumerate(begun))
-    what = f"limit of {RATE}/s, burst {RATE}, {size.waiting:,} waiting: off what it allows in {span:.1f} s"
-    yield at_most(what, abs(len(within) / allowed - 1), "", 0.01, beside=f"{len(within):,} of {allowed:,.0f}")
-    yield at_most("  most that began within a second, over what the bucket held and got", most / (2 * RATE), "x", 1.02)
-    yield Bar("  a type without limit beside it", median(rates) / alone, "x", 0.9, beside=f"alone {alone:,.0f}/s")
+    yield from _limited(begun, size, rates, alone)
+    yield from _windows(size)
     with instance(HANDLERS) as client:
         bench.end_to_end(client, max(size.tasks // 10, 1))
         plain = bench.end_to_end(client, size.lanes)
@@ -64,6 +60,34 @@ def flow(size: Size) -> Iterator[Bar]:
         yield Bar(
             f"{size.lanes:,} flow keys of one task each, one at a time", rate / plain, "x", 0.5, beside=f"{rate:,.0f}/s of {plain:,.0f}/s"
         )
+
+
+def _limited(begun: list[int], size: Size, rates: list[float], alone: float) -> Iterator[Bar]:
+    within = [at for at in begun if at - begun[0] < size.limited_s * 1000]
+    span = (within[-1] - within[0]) / 1000
+    allowed = RATE + RATE * span
+    most = max(bisect_left(begun, at + 1000) - place for place, at in enumerate(begun))
+    what = f"limit of {RATE}/s, burst {RATE}, {size.waiting:,} waiting: off what it allows in {span:.1f} s"
+    yield at_most(what, abs(len(within) / allowed - 1), "", 0.01, beside=f"{len(within):,} of {allowed:,.0f}")
+    yield at_most("  most that began within a second, over what the bucket held and got", most / (2 * RATE), "x", 1.02)
+    yield Bar("  a type without limit beside it", median(rates) / alone, "x", 0.9, beside=f"alone {alone:,.0f}/s")
+
+
+def _windows(size: Size) -> Iterator[Bar]:
+    """A rate in any second, of ten thousand that wait: never more, and nearly as many as may."""
+    with instance(HANDLERS, keep=5_000_000) as client:
+        client.set_queue("slow", paused=True)
+        client.set_limit("slow", scope="type", of="stamp", rate=RATE, window="sliding")
+        span = max(size.limited_s / 4, 2.0)
+        ids = client.enqueue_many([("stamp", None, {"queue": "slow"})] * int(RATE * span * 2))
+        client.set_queue("slow", paused=False)
+        time.sleep(span)
+        begun = _begun(client, range(ids[0], ids[-1] + 1))
+    within = [at for at in begun if at - begun[0] < int(span) * 1000]
+    most = max(bisect_left(begun, at + 1000 - BEGINS_WITHIN_MS) - place for place, at in enumerate(begun))
+    what = f"limit of {RATE}/s, sliding window: off what it allows in {int(span)} s"
+    yield at_most(what, abs(len(within) / (RATE * int(span)) - 1), "", 0.02, beside=f"{len(within):,} of {RATE * int(span):,}")
+    yield at_most(f"  most that began within a second less {BEGINS_WITHIN_MS} ms, over what it allows", most / RATE, "x", 1.02)
 
 
 def _beside(client: Client, tasks: int) -> float:

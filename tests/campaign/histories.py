@@ -122,6 +122,7 @@ class Model:
     tenants: dict[str, Tenant] = field(default_factory=dict)
     accepted: Counter[tuple[str, int]] = field(default_factory=Counter)  # by tenant and day
     tokens: dict[tuple[str, str], tuple[Fraction, int, int]] = field(default_factory=dict)  # how many; taken when last, and how many then
+    began: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)  # of limits with a window: when each began
     shut: frozenset[str] = frozenset()
 
     def copy(self) -> Model:
@@ -158,6 +159,9 @@ class Model:
     def left_of(self, counted: tuple[str, str], now: int) -> Fraction:
         """How many tokens there are, and parts of one."""
         limit = self.limits[counted[0]]
+        if limit.window != "none":
+            since = now - limit.per_ms + 1 if limit.window == "sliding" else now - now % limit.per_ms
+            return Fraction(limit.rate - sum(at >= since for at in self.began.get(counted, ())))
         left, at, _ = self.tokens.get(counted, (Fraction(limit.burst), now, 0))
         return min(left + Fraction((now - at) * limit.rate, limit.per_ms), Fraction(limit.burst))
 
@@ -173,13 +177,18 @@ class Model:
 
     def begins(self, header: Header, now: int) -> None:
         for counted in self.counted(header):
-            if self.limits[counted[0]].rate:
+            if self.limits[counted[0]].window != "none":
+                self.began[counted] = (*self.began.get(counted, ()), now)
+            elif self.limits[counted[0]].rate:
                 _, at, count = self.tokens.get(counted, (0, now, 0))
                 self.tokens[counted] = (self.left_of(counted, now) - 1, now, count + 1 if at == now else 1)
 
     def never_began(self, header: Header, taken_at: int) -> None:
         """The tokens of a hand-out are there again, but for those that went later meanwhile."""
         for counted in self.counted(header):
+            if taken_at in self.began.get(counted, ()):
+                at = self.began[counted].index(taken_at)
+                self.began[counted] = (*self.began[counted][:at], *self.began[counted][at + 1 :])
             if counted in self.tokens:
                 left, at, count = self.tokens[counted]
                 count -= taken_at == at and count > 0
@@ -636,17 +645,19 @@ class StoreMachine(RuleBasedStateMachine):
         rate=st.sampled_from([0, 0, 1, 3]),
         burst=st.sampled_from([1, 2]),
         running=st.sampled_from([0, 1, 2]),
+        window=st.sampled_from(["none", "sliding", "fixed"]),
         gone=st.sampled_from([False, False, True]),
     )
-    def limit(self, name: str, what: tuple[str, str | None], rate: int, burst: int, running: int, gone: bool) -> None:
+    def limit(self, name: str, what: tuple[str, str | None], rate: int, burst: int, running: int, window: str, gone: bool) -> None:
         """Another limit in the place of one of that name: first that one goes, so that tokens begin anew."""
         raw, model = self.turn(), self.model
         if name in model.limits:
             raw.drop_limit(name)
             del model.limits[name]
             model.tokens = {counted: left for counted, left in model.tokens.items() if counted[0] != name}
+            model.began = {counted: instants for counted, instants in model.began.items() if counted[0] != name}
         if not gone:
-            model.limits[name] = Limit(name, *what, rate=rate, per_ms=20, burst=burst, running=running)
+            model.limits[name] = Limit(name, *what, rate, 20, burst, running, window if rate else "none")
             raw.put_limit(model.limits[name])
 
     @verb(

@@ -10,7 +10,7 @@ from tests.tq.broker_driver import ANY, Driver
 from tq.broker.limits import LIMITS_MOST
 from tq.store import TypeInfo, Want
 
-RULE = {"scope": "type", "of": "t", "rate": 0, "per_ms": 1000, "burst": 1, "running": 0}
+RULE = {"scope": "type", "of": "t", "rate": 0, "per_ms": 1000, "burst": 1, "running": 0, "window": "none"}
 
 
 def granted(d: Driver) -> list[int]:
@@ -52,6 +52,9 @@ def test_a_limit_is_set_changed_listed_and_removed(d: Driver) -> None:
         ({"name": "l", "scope": "flow", "rate": -1}, "rate"),
         ({"name": "l", "scope": "flow", "rate": 1, "burst": 0}, "burst"),
         ({"name": "l", "scope": "flow", "rate": 1, "per_ms": 0}, "per_ms"),
+        ({"name": "l", "scope": "flow", "rate": 1, "window": "open"}, "window: expected one of none, fixed, sliding, got 'open'"),
+        ({"name": "l", "scope": "flow", "running": 1, "window": "fixed"}, "window: expected a rate for it"),
+        ({"name": "l", "scope": "flow", "rate": 1, "window": "fixed", "burst": 2}, "burst: expected none beside a window"),
     ],
 )
 def test_what_is_no_limit_is_refused(d: Driver, args: dict[str, Any], says: str) -> None:
@@ -59,6 +62,54 @@ def test_what_is_no_limit_is_refused(d: Driver, args: dict[str, Any], says: str)
     assert code == "usage"
     assert says in message
     assert d.ask("limits") == {"limits": []}
+
+
+def test_a_limit_gets_a_window_live_and_loses_it_again(d: Driver) -> None:
+    d.now = 600_000
+    d.ask("set_limit", name="l", scope="type", of="t", rate=2, per_ms=60_000)
+    ids = d.add(count=6)
+    assert granted(d) == ids[:1]
+    assert d.ask("set_limit", name="l", window="sliding") == {"new": False}
+    assert rule(d, "l") == {**RULE, "rate": 2, "per_ms": 60_000, "window": "sliding"}
+    assert granted(d) == ids[1:2]
+    (reason,) = [more for word, more in d.ask("why", id=ids[2])["reasons"] if word == "limit_reached"]
+    assert (reason["window"], reason["opens_at"], d.broker.next_due) == ("sliding", 660_000, 660_000)
+    d.now = 660_000
+    assert granted(d) == ids[2:4]
+    d.ask("set_limit", name="l", window="none")
+    assert (rule(d, "l")["burst"], granted(d)) == (1, [])
+
+
+def test_stats_and_queues_tell_of_limits_that_are_reached_and_breakers_that_are_open(d: Driver) -> None:
+    none: dict[str, Any] = {"limits": [], "breakers": []}
+    assert {key: d.ask("stats")[key] for key in none} == none
+    d.ask("set_limit", name="one", scope="type", of="t", running=1)
+    d.ask("set_limit", name="slow", scope="queue", of="post", rate=1)
+    d.add(count=2)
+    d.add(count=2, kind="u", queue="post")
+    rows = {row["name"]: row for row in d.ask("queues")["queues"]}
+    assert {key: rows["default"][key] for key in none} == none
+    assert len(granted(d)) == 2
+    told = d.ask("stats")
+    assert told["limits"] == [
+        {"name": "one", "scope": "type", "of": ["t"], "opens_at": 0},
+        {"name": "slow", "scope": "queue", "of": ["post"], "opens_at": d.now + 1000},
+    ]  # fmt: skip
+    d.ask("trip_breaker", type="u")
+    d.ask("trip_breaker", name="smtp")
+    rows = {row["name"]: (row["limits"], row["breakers"]) for row in d.ask("queues")["queues"]}
+    assert rows == {"default": (["one"], []), "post": (["slow"], ["u"])}
+    assert [(row["type"], row["name"], row["state"]) for row in d.ask("stats")["breakers"]] == [("u", "", "open"), ("", "smtp", "open")]
+    d.now += 1000
+    assert [row["name"] for row in d.ask("stats")["limits"]] == ["one"], "time has opened it, though no turn has looked"
+
+
+def test_peek_leaves_out_types_whose_breakers_are_open(d: Driver) -> None:
+    first, second = d.add(), d.add(kind="u")
+    d.ask("trip_breaker", type="t")
+    assert [task["id"] for task in d.ask("peek")["tasks"]] == second
+    d.ask("reset_breaker", type="t")
+    assert [task["id"] for task in d.ask("peek")["tasks"]] == [*first, *second]
 
 
 def test_no_more_than_so_many_limits_are_kept_and_one_there_is_not_is_named(d: Driver) -> None:

@@ -31,7 +31,7 @@ from tq.broker.control import Control
 from tq.broker.desk import Desk, Hold, Said, Step, Turn, Undone, Verb
 from tq.broker.families import Families
 from tq.broker.filters import Filters
-from tq.broker.limits import Limited
+from tq.broker.limits import Limited, reaching
 from tq.broker.lines import Lines
 from tq.broker.plan import Plan
 from tq.broker.reading import Reading
@@ -108,8 +108,9 @@ class Broker:
         self._families = Families(desk)
         self._consumers, self._control, self._reading = Consumers(desk), Control(desk, self._families), Reading(desk)
         sending, self._lines, self._schedules = Sending(desk, self._families), Lines(desk), Schedules(desk)
-        self._resources, limited, tenants = Resources(desk), Limited(desk), Tenants(desk)
+        self._resources, self._limited, tenants = Resources(desk), Limited(desk), Tenants(desk)
         self._breakers = Breakers(desk, self.note)
+        desk.holding = lambda: {"limits": reaching(desk), "breakers": list(self._breakers.shut)}
         lines, schedules = self._lines, self._schedules
         self._reads: dict[str, Verb] = self._reading.reads | self._control.reads | lines.reads | schedules.reads
         self._rules = Rules(desk)
@@ -117,9 +118,9 @@ class Broker:
         self._reads |= (
             self._resources.reads | Reasons(desk, self._breakers).reads | Plan(desk).reads | self._rules.reads | self._attention.reads
         )
-        self._reads |= limited.reads | tenants.reads | self._breakers.reads | Viewing(desk).reads | Filters(desk).reads
+        self._reads |= self._limited.reads | tenants.reads | self._breakers.reads | Viewing(desk).reads | Filters(desk).reads
         self._writes: dict[str, Verb] = sending.writes | self._consumers.writes | self._control.writes | lines.writes | schedules.writes
-        self._writes |= limited.writes | tenants.writes | self._resources.writes | self._attention.writes | self._breakers.writes
+        self._writes |= self._limited.writes | tenants.writes | self._resources.writes | self._attention.writes | self._breakers.writes
         self.verbs = frozenset(self._reads) | frozenset(self._writes)
 
     @property
@@ -232,6 +233,14 @@ class Broker:
         """The same of resources."""
         with self._between_turns(now):
             self._resources.declare(declared, former, source)
+
+    def declare_limits(
+        self, declared: Mapping[str, Mapping[str, Any]], former: Mapping[str, Mapping[str, Any]], source: str, now: int
+    ) -> None:
+        """The same of limits."""
+        with self._between_turns(now):
+            self._limited.declare(declared, former, source)
+        self._stirred = True
 
     def watch_rules(self, rules: Sequence[Rule], source: str, now: int) -> None:
         """Look at these alert rules from now on. Refused: no room."""

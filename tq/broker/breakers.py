@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from tq.answers import outcome_of
 from tq.arguments import arguments, between, unknown
 from tq.breakers import CLOSED, HALF_OPEN, OPEN, Breaker, Rule
-from tq.broker.desk import Desk, Turn, Verb
+from tq.broker.desk import BAD_ENDS, Desk, Turn, Verb
 from tq.errors import UsageError
 from tq.model import MAX_DURATION_MS, brief, is_resource, safe_text
 from tq.store import Claimed, Want
@@ -33,8 +33,6 @@ LOST_MS = 60_000
 SPREAD = 0.1
 """Whoever is turned away is to wait longer by up to this part of the time, so that not all come back at once."""
 TEXT_MOST = 200
-_BAD = frozenset({"failed", "timed_out", "crashed", "lapsed"})
-"""Ends of a run that are failures of its type; the others say nothing of it."""
 OF_TYPE = "type:"
 """Before the name of a type, which no service's can have: there may be no colon in it."""
 
@@ -80,7 +78,10 @@ class Breakers:
     def _follow(self) -> None:
         """Have ends looked at and claims gated, if there is reason to; after a commit."""
         of_types = [one.breaker for name, one in self._all.items() if name.startswith(OF_TYPE)]
-        self._desk.ends_seen = self._ends if of_types else None
+        if of_types:
+            self._desk.ends_seen["breakers"] = self._ends
+        else:
+            self._desk.ends_seen.pop("breakers", None)
         self._desk.gate = self._gate if any(one.state != CLOSED for one in of_types) else None
 
     # -- what there is, and in this turn -----------------------------------------------------------------------------
@@ -258,7 +259,7 @@ class Breakers:
             one = self._get(name, turn)
             if one is None:
                 continue
-            good, bad = int(row[2] in (0, "succeeded")), int(row[2] in _BAD)
+            good, bad = int(row[2] in (0, "succeeded")), int(row[2] in BAD_ENDS)
             breaker = one.breaker.looked(now)
             probe = row[0] if breaker.state == HALF_OPEN else 0
             after = breaker.heard(now, good, bad, number=probe, why=_error_of(row) if bad else "")

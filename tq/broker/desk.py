@@ -26,6 +26,8 @@ from tq.store import Claimed, Event, Failure, Space, Store, Want
 from tq.views import Views, line
 from tq.waiting import Request, Waiting
 
+BAD_ENDS = frozenset({"failed", "timed_out", "crashed", "lapsed"})
+"""Ends of a run that are failures of its type; the others say nothing of it."""
 _ID = itemgetter(0)
 _SUCCESS = itemgetter(0, 1, 3, 4, 5, 6)
 """A worker's row as the store takes it (see Success)."""
@@ -150,8 +152,10 @@ class Desk:
         """The queues that are held for now; see ``Broker.hold_queues``."""
         self.holds_changed: Callable[[str], None] = lambda _: None
         """Rules of holds have been put to a queue, or taken from it, in this turn: the daemon's to hear."""
-        self.ends_seen: Callable[[Sequence[Sequence[Any]], Turn], None] | None = None
-        """Looks at rows before they are settled; None: nobody wants to. The breakers' to say."""
+        self.ends_seen: dict[str, Callable[[Sequence[Sequence[Any]], Turn], None]] = {}
+        """Who looks at rows before they are settled: breakers and adaptive limits, while there are any."""
+        self.holding: Callable[[], dict[str, list[dict[str, Any]]]] = lambda: {"limits": [], "breakers": []}
+        """The limits that hold back something, and the breakers that are not closed, as they travel to clients: the broker's to say."""
         self.gate: Callable[[Want, Turn], list[Claimed]] | None = None
         """Claims instead of the store what may be handed out now; None: all may. The breakers' to say."""
         self.hold: Callable[[str, int], bool] = lambda _verb, _task_id: False
@@ -167,8 +171,8 @@ class Desk:
 
     def settle_rows(self, rows: Sequence[Sequence[Any]], turn: Turn) -> list[bool]:
         """Settle each row: successes and failures that are simply retried in batches, the rest one by one; whether each was held."""
-        if self.ends_seen is not None:
-            self.ends_seen(rows, turn)
+        for look in self.ends_seen.values():
+            look(rows, turn)
         wins = [row for row in rows if row[2] == 0]
         won = self.store.succeed(list(map(_SUCCESS, wins))) if wins else []
         if wins:

@@ -16,7 +16,7 @@ from tq.arguments import arguments, between
 from tq.broker.desk import Desk, Turn, Verb
 from tq.errors import UsageError
 from tq.intake import checked_options
-from tq.model import MAX_DURATION_MS, brief, is_pattern
+from tq.model import MAX_DURATION_MS, State, brief, is_pattern
 from tq.stats import stats
 from tq.store import QueueInfo, TypeInfo
 from tq.waiting import Request
@@ -97,13 +97,29 @@ class Lines:
         counted = stats(desk.store.tallies(), *desk.slots())["queues"]
         infos = {name: QueueInfo(name) for name in counted} | desk.store.queues()
         rows = [dict(zip(QueueInfo.__slots__, info.row(), strict=True)) for _, info in sorted(infos.items())]
+        held = self._held_back()
         for row in rows:
-            row |= {key: counted.get(row["name"], {}).get(key) for key in ("states", "bytes")}
+            row.update(held.get(row["name"], {"limits": [], "breakers": []}))
+            row.update({key: counted.get(row["name"], {}).get(key) for key in ("states", "bytes")})
             if row["name"] in desk.declared:
                 row["declared"] = desk.declared[row["name"]]
             if (hold := desk.held.get(row["name"])) is not None and hold.rules:
                 row["held"] = hold.row(desk.now)
         return {"queues": rows, **({"file": desk.declared_in} if desk.declared else {})}
+
+    def _held_back(self) -> dict[str, dict[str, list[str]]]:
+        """By queue, the limits that are reached and the types whose breakers are not closed, of what waits in it."""
+        holding, found = self._desk.holding(), dict[str, dict[str, list[str]]]()
+        limits, breakers = holding["limits"], [row["type"] for row in holding["breakers"] if row["type"]]
+        for tally in self._desk.store.tallies() if limits or breakers else ():
+            if not tally.states[State.PENDING]:
+                continue
+            one = found.setdefault(tally.queue, {"limits": [], "breakers": []})
+            names = {"queue": tally.queue, "type": tally.type}
+            reached = [row["name"] for row in limits if names.get(row["scope"]) in row["of"]]
+            one["limits"] += [name for name in reached if name not in one["limits"]]
+            one["breakers"] += [tally.type] if tally.type in breakers else []
+        return found
 
     def _types(self, request: Request, turn: Turn) -> dict[str, Any]:
         arguments(request.verb, request.args)

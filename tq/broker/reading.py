@@ -17,6 +17,7 @@ from typing import Any
 from tq import wire
 from tq.answers import error_answer, fitting, rows_of
 from tq.arguments import arguments, between, filter_of, task_ids
+from tq.breakers import OPEN
 from tq.broker.control import FILTER
 from tq.broker.desk import Desk, Turn, Verb
 from tq.broker.steps import WORDS, describe
@@ -68,7 +69,7 @@ class Reading:
 
     def _stats(self, request: Request, turn: Turn) -> dict[str, Any]:
         arguments(request.verb, request.args)
-        return stats(self._desk.store.tallies(), *self._desk.slots())
+        return stats(self._desk.store.tallies(), *self._desk.slots()) | self._desk.holding()
 
     def _history(self, request: Request, turn: Turn) -> dict[str, Any]:
         """How the counts went, of all tasks or of a queue's."""
@@ -111,7 +112,8 @@ class Reading:
         limit, tenant = between(args.get("limit", 10), 1, SCAN_MOST, "limit"), args.get("tenant")
         desk = self._desk
         desk.lists.check()
-        ahead = desk.store.peek(limit if tenant is None else SCAN_MOST, args.get("queue"))
+        shut = {row["type"] for row in desk.holding()["breakers"] if row["type"] and row["state"] == OPEN}
+        ahead = desk.store.peek(limit if tenant is None else SCAN_MOST, args.get("queue"), shut)
         if tenant is not None:
             headers = desk.store.headers([one.id for one in ahead])
             ahead = [one for one, header in zip(ahead, headers, strict=True) if header is not None and header.tenant == tenant][:limit]

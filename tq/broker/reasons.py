@@ -263,7 +263,7 @@ def _limit(limit: Limit, used: Used) -> Reason:
     """A limit that holds a task, and when it lets the next go; or its tenant's quota."""
     if limit.is_quota:
         return ["quota_reached", {"tenant": used.of, "quota": limit.running, "running": used.running}]
-    rule = {"rate": limit.rate, "per_ms": limit.per_ms, "most": limit.running}
+    rule = {"rate": limit.rate, "per_ms": limit.per_ms, "window": limit.window, "most": limit.running}
     return [
         "limit_reached",
         {"limit": limit.name, "scope": limit.scope, "of": used.of, **rule, "running": used.running, "opens_at": used.opens_at},

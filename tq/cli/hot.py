@@ -297,10 +297,10 @@ def stats(call: Call, values: dict[str, Any]) -> int:
         from tq.cli.past import history
 
         return history(call, values)
-    from tq.cli.render import json_line, stats_words
+    from tq.cli.render import json_line, stats_object, stats_words
 
     body = call("stats", {})
-    print(json_line(body) if values.get("json") else stats_words(body))
+    print(json_line(stats_object(body)) if values.get("json") else stats_words(body))
     return 0
 
 

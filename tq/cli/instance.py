@@ -94,12 +94,14 @@ def doctor(client: Client, values: dict[str, Any]) -> int:
 def _settings(client: Client) -> tuple[Settings, dict[str, str]]:
     """The settings and who said them; ConfigError if a daemon could not use them."""
     from tq.broker.declared import declared_queues
+    from tq.broker.declared_limits import declared_limits
     from tq.broker.resources import declared_resources
     from tq.broker.rules import declared_rules
 
     settings, said = settings_and_sources({"data_dir": client.data_dir})
     declared_queues(settings.file, settings.queues)
     declared_resources(settings.file, settings.resources)
+    declared_limits(settings.file, settings.limits)
     declared_rules(settings.file, settings.alerts)
     return settings, said
 
@@ -117,6 +119,7 @@ def config_show(client: Client, values: dict[str, Any]) -> int:
     settings, said = _settings(client)
     named = [("queues", name, table) for name, table in settings.queues.items()]
     named += [("alerts", name, table) for name, table in settings.alerts.items()]
+    named += [("limits", name, table) for name, table in settings.limits.items()]
     found = {name: getattr(settings, name) for name in OPTIONS}
     if values["json"]:
         told = {name: {"value": value, "source": said.get(name, "default")} for name, value in found.items()}
@@ -138,6 +141,7 @@ def config_check(client: Client, _values: dict[str, Any]) -> int:
     settings, said = _settings(client)
     queues = f", and settings of {len(settings.queues)} queues" if settings.queues else ""
     queues += f", and {len(settings.alerts)} alert rules" if settings.alerts else ""
+    queues += f", and {len(settings.limits)} limits" if settings.limits else ""
     say(f"the settings are sound; {f'{len(said)} of {len(OPTIONS)} are set' if said else 'all are the defaults'}{queues}")
     return 0
 

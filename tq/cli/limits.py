@@ -8,6 +8,7 @@ Promises: what cannot be a limit is said before anything is sent; what is not na
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tq.cli import hot
@@ -15,10 +16,11 @@ from tq.cli.options import a_name, duration, refuse, whole
 from tq.cli.render import clean, instant, json_line, plain, table
 from tq.client import Client
 from tq.errors import UsageError
+from tq.rates import between_numbers, between_rates, factor_of, percent_of, rate_of
 
 _SCOPES = ("queue", "type", "tenant")
+_WINDOWS = ("sliding", "fixed", "none")
 _UNITS = {1000: "s", 60_000: "m", 3_600_000: "h", 86_400_000: "d"}
-RATE_MOST = 1_000_000
 
 
 def limit_set(client: Client, values: dict[str, Any]) -> int:
@@ -32,32 +34,74 @@ def limit_set(client: Client, values: dict[str, Any]) -> int:
         raise UsageError("expected one of --queue, --type, --tenant and --each, got several. Make a limit for each.")
     for scope, of in scopes:
         rule |= {"scope": scope, **({"of": of} if of else {})}
-    if values["rate"] is not None:
-        rule |= rate("--rate", values["rate"])
-    for key in ("burst", "running"):
-        if values[key] is not None:
-            rule[key] = whole(f"--{key}", values[key])
-    if not rule.keys() & {"rate", "burst", "running"}:
+    rule |= _numbers(values)
+    if values["window"] is not None:
+        if values["window"] not in _WINDOWS:
+            refuse("--window", f"expected {', '.join(_WINDOWS[:-1])} or {_WINDOWS[-1]}, got {values['window']!r}")
+        rule["window"] = values["window"]
+    if rule.keys() <= {"name", "scope", "of"}:
         raise UsageError("expected --rate 500/s, --running 10 or both, got neither. `tq limit list` shows what there is.")
-    if client.call("set_limit", rule)["new"]:
+    answer = client.call("set_limit", rule)
+    if answer["new"]:
         hot.say(f"limit {rule['name']} is new. `tq limit list` shows whom it holds.")
+    if answer.get("declared"):
+        _say_declared(rule["name"])
     return 0
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, Any]:
+    """What the options say of how many, and of how that follows the work."""
+    rule: dict[str, Any] = {}
+    ranges = [key for key in ("rate", "running") if values[key] is not None and ".." in values[key]]
+    if ranges and not values["adaptive"]:
+        refuse(f"--{ranges[0]}", f"expected one number, or a range such as {values[ranges[0]]} beside --adaptive")
+    if values["adaptive"] and len(ranges) != 1:
+        raise UsageError("--adaptive: expected one range, --running 1..50 or --rate 10/s..500/s, got " + ("two." if ranges else "none."))
+    if values["rate"] is not None:
+        if ".." in values["rate"]:
+            rule["adaptive"] = "rate"
+            rule["low"], rule["high"], rule["per_ms"] = _read("--rate", between_rates, values["rate"])
+        else:
+            rule |= rate("--rate", values["rate"])
+    if values["burst"] is not None:
+        rule["burst"] = whole("--burst", values["burst"])
+    if values["running"] is not None:
+        if ".." in values["running"]:
+            rule["adaptive"] = "running"
+            rule["low"], rule["high"] = _read("--running", between_numbers, values["running"])
+        else:
+            rule["running"] = whole("--running", values["running"])
+    if values["latency"] is not None:
+        rule["latency_ms"] = duration("--latency", values["latency"])
+    if values["failures"] is not None:
+        rule["failures"] = _read("--failures", percent_of, values["failures"])
+    if values["factor"] is not None:
+        rule["factor"] = _read("--factor", factor_of, values["factor"])
+    return rule
+
+
+def _read(flag: str, read: Callable[[str], Any], text: str) -> Any:
+    try:
+        return read(text)
+    except ValueError as error:
+        refuse(flag, str(error))
 
 
 def rate(flag: str, text: str) -> dict[str, int]:
     """``rate`` and ``per_ms`` from 500/s, 100/m or 5/10s; 0 is none."""
-    count, slash, per = text.partition("/")
-    if text == "0":
-        return {"rate": 0}
-    number = whole(flag, count) if count.isdecimal() else 0
-    if not (slash and per) or not 0 < number <= RATE_MOST:
-        refuse(flag, f"expected so many in a time, such as 500/s, 100/m or 5/10s, got {text!r}")
-    return {"rate": number, "per_ms": max(duration(flag, per if per[0].isdigit() else f"1{per}"), 1)}
+    number, per_ms = _read(flag, rate_of, text)
+    return {"rate": number, "per_ms": per_ms} if number else {"rate": 0}
 
 
 def limit_remove(client: Client, values: dict[str, Any]) -> int:
-    client.remove_limit(a_name("NAME", values["name"]))
+    name = a_name("NAME", values["name"])
+    if client.call("remove_limit", {"name": name}).get("declared"):
+        _say_declared(name)
     return 0
+
+
+def _say_declared(name: str) -> None:
+    hot.say(f"the settings file has limit {name}: it is set again as that says when the daemon starts. `tq config path`")
 
 
 def limit_list(client: Client, values: dict[str, Any]) -> int:
@@ -74,16 +118,23 @@ def limit_list(client: Client, values: dict[str, Any]) -> int:
         held = [one for one in row["used"] if one["reached"]]
         names = ", ".join(clean(one["of"]) for one in held) if row["of"] is None else "yes" if held else ""
         running = sum(one["running"] for one in row["used"])
-        burst = row["burst"] if row["rate"] else "-"
-        cells.append((clean(row["name"]), whom, rate_words(row), burst, row["running"] or "-", running, names or "-"))
+        burst = row["burst"] if row["rate"] and row["window"] == "none" else "-"
+        cells.append((clean(row["name"]), whom, _bounded(row, "rate"), burst, _bounded(row, "running"), running, names or "-"))
     header = ("limit", "of", "rate", "burst", "at a time", "running", "reached")
     print(table(header, cells) if cells else "no limits yet: `tq limit set mail --type email --rate 100/m` makes one")
     return 0
 
 
+def _bounded(row: dict[str, Any], key: str) -> str:
+    """What a limit allows now, and between which bounds if it follows the work: 12 (1..50)."""
+    now = rate_words(row) if key == "rate" else str(row["running"] or "-")
+    return f"{now} ({row['low']}..{row['high']})" if row["adaptive"] == key else now
+
+
 def rate_words(row: dict[str, Any]) -> str:
-    """A rate as it is typed: 500/s."""
+    """A rate as it is typed: 500/s; and its window, if it has one."""
     if not row["rate"]:
         return "-"
-    per = row["per_ms"]
-    return f"{row['rate']}/{_UNITS[per] if per in _UNITS else f'{per // 1000}s' if per % 1000 == 0 else f'{per}ms'}"
+    per, window = row["per_ms"], row["window"]
+    unit = _UNITS[per] if per in _UNITS else f"{per // 1000}s" if per % 1000 == 0 else f"{per}ms"
+    return f"{row['rate']}/{unit}{f' {window}' if window != 'none' else ''}"

@@ -9,6 +9,7 @@ Python client would send for the same value.
 
 from __future__ import annotations
 
+from tq.cli.limiting import LIMIT_SET
 from tq.cli.table import Command, Option
 from tq.cli.tenant_table import TENANTS
 from tq.errors import NoSuchTask, UsageError
@@ -316,15 +317,9 @@ COMMANDS: dict[str, Command] = {
     "breaker reset": Command("Close it now.", "name", "one"),
     "breaker trip": Command("Open it now.", "name", "one", (Option("--for", "So long (default: until it is reset).", key="span"),)),
     "limit list": Command("Limits, how far each is used, and whom it holds.", options=(JSON,)),
-    "limit set": Command("How many tasks of whom begin in a time and run at a time; what is not named stays as it is.", "name", "one", (
-        Option("--queue -q", "Of this queue."),
-        Option("--type -t", "Of this type."),
-        Option("--tenant", "Of this tenant."),
-        Option("--each", "tenant or flow: of each tenant, or each flow key (`tq add --flow K`), by itself.", key="each_of"),
-        Option("--rate", "At most so many begin: 500/s, 100/m, 1000/h, 5/10s; 0: any number."),
-        Option("--burst", "So many at once after a rest (default: what --rate brings in a second, 1 at least)."),
-        Option("--running", "At most so many run at a time; 0: any number."),
-    )),
+    "limit set": Command(
+        "How many tasks of whom begin in a time and run at a time; what is not named stays as it is.", "name", "one", LIMIT_SET,
+    ),
     "limit remove": Command("Forget a limit; those that it held go on.", "name", "one"),
     **TENANTS,
     "suspend": Command("Stop running commands where they stand; their time limits stand still, too.", "ids", "any", (WHERE, QUEUE, *MANY)),

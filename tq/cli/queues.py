@@ -139,6 +139,8 @@ def _settings(row: dict[str, Any]) -> str:
     usual = QueueInfo("")
     said = [word for word in ("paused", "external") if row[word]]
     said += [f"held: {held_words(row['held'])}"] if row.get("held") else []
+    said += [f"limit {clean(name)} reached" for name in row.get("limits", [])]
+    said += [f"breaker of {clean(kind)} not closed" for kind in row.get("breakers", [])]
     for name in QueueInfo.__slots__:
         value = row.get(name)
         if name in ("name", "paused", "external", "weight") or value is None or value in (getattr(usual, name), []):
@@ -159,11 +161,16 @@ def queue_show(client: Client, values: dict[str, Any]) -> int:
         told = options_object({key: row[key] for key in sources})
         names = {key: key.removesuffix("_ms") for key in sources}
         shown = {name: {"value": told[name], "source": sources[key]} for key, name in names.items()}
-        print(json_line(plain({**shown, "held": held_object(row.get("held"))})))
+        back = {key: row.get(key, []) for key in ("limits", "breakers")}
+        print(json_line(plain({**shown, "held": held_object(row.get("held")), **back})))
         return 0
     print(table(("setting", "value", "said by"), [(option_name(key), option_words(key, row[key]), sources[key]) for key in sources]))
     if row.get("held"):
         print(f"queue {clean(name)} is held: {held_words(row['held'])}")
+    for limit in row.get("limits", []):
+        print(f"limit {clean(limit)} is reached: `tq limit list` shows how far")
+    for kind in row.get("breakers", []):
+        print(f"the breaker of type {clean(kind)} is not closed: `tq breaker list` shows why")
     return 0
 
 

@@ -262,8 +262,33 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]], width: int = 0)
     return "\n".join(found)
 
 
+HELD_TOLD = 5
+_SCOPES = {"flow": "flow key"}
+
+
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}"
+
+
+def stats_object(body: dict[str, Any]) -> dict[str, Any]:
+    """The same for ``--json``: times in RFC 3339."""
+    limits = [{**row, "opens_at": instant(row["opens_at"])} for row in body.get("limits", ())]
+    breakers = [{**row, "since": instant(row["since"]), "until": instant(row["until"])} for row in body.get("breakers", ())]
+    return {**body, "limits": limits, "breakers": breakers}
+
+
+def held_lines(body: dict[str, Any]) -> list[str]:
+    """Limits that are reached and breakers that are open, in a line each."""
+    lines = []
+    for row in body.get("limits", ()):
+        whom = ", ".join(clean(name) for name in row["of"][:HELD_TOLD]) + (", ..." if len(row["of"]) > HELD_TOLD else "")
+        until = f" until {instant(row['opens_at'])}" if row["opens_at"] else ""
+        lines.append(f"limit        {clean(row['name'])} is reached by {_SCOPES.get(row['scope'], row['scope'])} {whom}{until}")
+    for row in body.get("breakers", ()):
+        name = f"type {clean(row['type'])}" if row["type"] else f"service {clean(row['name'])}"
+        until = f" until {instant(row['until'])}" if row["until"] else ""
+        lines.append(f"breaker      that of {name} is {clean(row['state']).replace('_', ' ')}{until} ({clean(row['why'])})")
+    return lines
 
 
 def stats_words(body: dict[str, Any]) -> str:
@@ -280,6 +305,7 @@ def stats_words(body: dict[str, Any]) -> str:
         f"run time     mean {seconds(body['avg_process_time'])}  {times}",
         f"workers      {workers['active']} of {workers['total']} slots busy  (utilisation {_share(body['utilisation'])})",
     ]
+    lines += held_lines(body)
     for what in ("queues", "types"):
         if body.get(what):
             head = (what[:-1], "waiting", "running", "completed", "failed", "success", "mean", "p50", "p95", "p99")

@@ -308,4 +308,8 @@ def _held(queue: dict[str, Any]) -> str:
         return ""
     if queue.get("held") and not queue["paused"]:
         return f"is held: {held_words(queue['held'])}"
-    return "is paused" if queue["paused"] else "is left to consumers outside the pool" if queue.get("external") else ""
+    if queue["paused"] or queue.get("external"):
+        return "is paused" if queue["paused"] else "is left to consumers outside the pool"
+    back = [f"limit {clean(name)} is reached" for name in queue.get("limits") or ()]
+    back += [f"the breaker of type {clean(kind)} is not closed" for kind in queue.get("breakers") or ()]
+    return f"waits: {', '.join(back)}" if back else ""

@@ -70,7 +70,10 @@ def wire_changes(changes: Mapping[str, Any]) -> Body:
 
 class LimitSettings(TypedDict, total=False):
     """A limit: ``scope`` ("queue", "type", "tenant" or "flow") and ``of`` which one (of the last two absent: each by itself); at most
-    ``rate`` tasks begin in ``per_ms`` (1000), beside a ``burst`` after a rest; at most ``running`` run at a time; 0: any number."""
+    ``rate`` tasks begin in ``per_ms`` (1000), beside a ``burst`` after a rest; at most ``running`` run at a time; 0: any number.
+    ``window``: "sliding" or "fixed" (without burst), or "none". ``adaptive``: "rate" or "running", which then is between ``low`` and
+    ``high``: more while tasks go well, ``factor`` hundredths of it (90) when more than ``failures`` in a hundred (10) fail, or over one in
+    ten takes longer than ``latency_ms`` (0: any time)."""
 
     scope: str
     of: str
@@ -78,6 +81,13 @@ class LimitSettings(TypedDict, total=False):
     per_ms: int
     burst: int
     running: int
+    window: str
+    adaptive: str
+    low: int
+    high: int
+    latency_ms: int
+    failures: int
+    factor: int
 
 
 class QueueSettings(TypedDict, total=False):

@@ -1,7 +1,7 @@
 """Changing ``tq.toml`` for a person: which settings there are, what may stand there, and a new text that keeps the rest as it was.
 
 For: the daemon's verbs about settings, and ``tq config set``.
-Not for: what a setting does, taking it over in a running daemon (daemon), settings of queues, alerts and resources (their verbs).
+Not for: what a setting does, taking it over in a running daemon (daemon), settings of queues, alerts, limits and resources (their verbs).
 Runs in: the daemon and the command line, when somebody changes settings; tomlkit is imported then, and here only.
 Promises: a file is replaced whole or not at all, with its mode, its owner, its comments and the order of what was not asked for; a new
 text is read again before it is written, and says exactly what was asked for, or nothing is written.

@@ -54,6 +54,8 @@ class Settings:
     """Its tables ``[queues.NAME]`` as they stand there; ``tq.broker.declared`` knows what they mean."""
     alerts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Its tables ``[alerts.NAME]``; ``tq.broker.rules`` knows what they mean."""
+    limits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Its tables ``[limits.NAME]``; ``tq.broker.declared_limits`` knows what they mean."""
     resources: Mapping[str, Any] = field(default_factory=dict)
     """Its table ``[resources]``, as it stands there; ``tq.broker.resources`` knows what that means."""
     app: str | None = _option(None, "module", "The application that workers import: package.module, module:app or path/to/file.py.")
@@ -118,7 +120,7 @@ class Settings:
 OPTIONS = {option.name: option for option in fields(Settings) if option.metadata}
 UNITS = {name: option.metadata["unit"] for name, option in OPTIONS.items()}
 LIVE = tuple(name for name, option in OPTIONS.items() if option.metadata["live"])
-"""Settings that a running daemon takes over, besides those of queues, alerts and resources."""
+"""Settings that a running daemon takes over, besides those of queues, alerts, limits and resources."""
 
 
 def check_option(name: str, value: object) -> None:
@@ -165,8 +167,8 @@ def settings_and_sources(
         values |= source
         said |= {name: where or f"TQ_{name.upper()}" for name in source}
     queues, alerts = named.get(tables.QUEUES, {}), named.get(tables.ALERTS, {})
-    resources = named.get(tables.RESOURCES, {})
-    settings = Settings(data_dir=data_dir, file=path, queues=queues, alerts=alerts, resources=resources, **values)
+    resources, limits = named.get(tables.RESOURCES, {}), named.get(tables.LIMITS, {})
+    settings = Settings(data_dir=data_dir, file=path, queues=queues, alerts=alerts, limits=limits, resources=resources, **values)
     return settings, {name: where for name, where in said.items() if name in values}
 
 

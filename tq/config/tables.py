@@ -8,7 +8,8 @@ file, the table and the closest key that there is.
 
 An option stands in its table, ``[workers] count = 4``, where durations are seconds or text such as ``90s`` and ``7d`` and
 sizes are bytes or text such as ``256K``; or at the top of the file under its own name and in its own unit, ``workers = 4``.
-``[queues.NAME]`` holds settings of a queue, ``[alerts.NAME]`` an alert rule, ``[resources]`` how much there is of named resources,
+``[queues.NAME]`` holds settings of a queue, ``[alerts.NAME]`` an alert rule, ``[limits.NAME]`` a limit,
+``[resources]`` how much there is of named resources,
 ``[monitor]`` what people want of ``tq monitor``, which reads that itself.
 """
 
@@ -45,9 +46,9 @@ TABLES: dict[str, dict[str, str]] = {
     "logging": {"level": "log_level", "task_bytes": "log_bytes"},
 }  # fmt: skip
 """Tables of the file: the option that each key stands for."""
-QUEUES, ALERTS, RESOURCES, MONITOR = "queues", "alerts", "resources", "monitor"
+QUEUES, ALERTS, LIMITS, RESOURCES, MONITOR = "queues", "alerts", "limits", "resources", "monitor"
 Named = dict[str, dict[str, Any]]
-"""Tables of the file's own names, by QUEUES, ALERTS and RESOURCES; none of them is there if the file has none."""
+"""Tables of the file's own names, by QUEUES, ALERTS, LIMITS and RESOURCES; none of them is there if the file has none."""
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhdw]))+", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 _SIZE = re.compile(r"(\d{1,18})([kmgt]?)(?:i?b)?", re.ASCII | re.IGNORECASE)
@@ -102,14 +103,14 @@ def read_text(data_dir: Path, env: Mapping[str, str]) -> Text | None:
 
 
 def options_of(path: Path, values: Mapping[str, Any], units: Mapping[str, str]) -> tuple[dict[str, Any], Named]:
-    """The options that a file names, by their own names and in their own units (not checked yet), and its tables of queues and alerts.
+    """The options that a file names, by their own names and in their own units (not checked yet), and the tables of its own names.
 
     ``units`` has the options there are.
     """
     found: dict[str, Any] = {}
     own: Named = {}
     for name, value in values.items():
-        if name in (QUEUES, ALERTS) and isinstance(value, dict):
+        if name in (QUEUES, ALERTS, LIMITS) and isinstance(value, dict):
             own[name] = _named(path, name, value)
         elif name == RESOURCES and isinstance(value, dict):
             own[name] = dict(value)
@@ -126,7 +127,7 @@ def options_of(path: Path, values: Mapping[str, Any], units: Mapping[str, str]) 
             _once(path, name, found)
             found[name] = value
         else:
-            raise unknown(str(path), name, units, (*TABLES, QUEUES, ALERTS, RESOURCES, MONITOR) if isinstance(value, dict) else ())
+            raise unknown(str(path), name, units, (*TABLES, QUEUES, ALERTS, LIMITS, RESOURCES, MONITOR) if isinstance(value, dict) else ())
     return found, own
 
 

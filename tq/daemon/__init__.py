@@ -448,7 +448,7 @@ class Daemon(Verbs):
             self._supervisor.ready("its settings were not taken over: " + error.message)
             return
         self._adopt(fresh, said, {"log_level"})
-        self._settings = replace(self._settings, queues=fresh.queues, alerts=fresh.alerts, resources=fresh.resources)
+        self._settings = replace(self._settings, queues=fresh.queues, alerts=fresh.alerts, resources=fresh.resources, limits=fresh.limits)
         later = [name for name in OPTIONS if getattr(fresh, name) != getattr(self._settings, name)]
         self._log.event("settings_read_again", file=str(fresh.file), need_a_restart=later)
         self._stale = True

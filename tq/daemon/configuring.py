@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tq.broker.declared import declared_queues
+from tq.broker.declared_limits import declared_limits
 from tq.broker.resources import declared_resources
 from tq.broker.rules import declared_rules
 from tq.config import editing, tables
@@ -50,6 +51,7 @@ def sound(sources: Sources, file: tables.Text | None = None) -> tuple[Settings, 
     declared_queues(settings.file, settings.queues)
     declared_rules(settings.file, settings.alerts)
     declared_resources(settings.file, settings.resources)
+    declared_limits(settings.file, settings.limits)
     return settings, said
 
 
@@ -172,7 +174,7 @@ def _of_file(file: tables.Text | None) -> tuple[dict[str, str], list[Answer]]:
     except ConfigError:
         return {}, []
     named: list[Answer] = []
-    for table in (tables.QUEUES, tables.ALERTS, tables.RESOURCES, tables.MONITOR):
+    for table in (tables.QUEUES, tables.ALERTS, tables.LIMITS, tables.RESOURCES, tables.MONITOR):
         _flatten(table, parsed.get(table, {}), named)
     return written, named
 

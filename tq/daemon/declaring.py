@@ -1,4 +1,4 @@
-"""What the settings file said of queues and resources at the last start, so that what it says no more can have its default again.
+"""What the settings file said of queues, resources and limits at the last start, so that what it says no more can have its default again.
 
 For: ``DATA_DIR/declared.json``, written after each time the file was applied.
 Not for: what settings mean (broker.declared), what queues are (the store).
@@ -15,32 +15,39 @@ from pathlib import Path
 
 from tq.broker import Broker
 from tq.broker.declared import Declared, declared_queues
+from tq.broker.declared_limits import declared_limits
 from tq.broker.resources import declared_resources
 from tq.broker.rules import declared_rules
 from tq.config.settings import Settings
 
 FILE = "declared.json"
-RESOURCES = ""
-"""What stands for resources among names of queues, of which it is none."""
+RESOURCES, LIMITS = "", ":limits"
+"""What stands for resources among names of queues, and for limits among those of resources, of which they are none."""
 
 
 def declare(broker: Broker, settings: Settings, now: int) -> None:
-    """Set resources, queues and alert rules as the settings file says.
+    """Set resources, limits, queues and alert rules as the settings file says.
 
-    ConfigError: nothing was changed. Refused: there is no room; resources, queues and rules are set in this order, each of the
-    three whole or not at all, and the next start or reload does what is left.
+    ConfigError: nothing was changed. Refused: there is no room; resources, limits, queues and rules are set in this order, each of the
+    four whole or not at all, and the next start or reload does what is left.
     """
     queues, rules = declared_queues(settings.file, settings.queues), declared_rules(settings.file, settings.alerts)
     resources = declared_resources(settings.file, settings.resources)
     path = settings.data_dir / FILE
     former = _read(path)
-    said = queues | ({RESOURCES: resources} if resources else {})
+    limits = declared_limits(settings.file, settings.limits)
+    beside = resources | ({LIMITS: limits} if limits else {})
+    said = queues | ({RESOURCES: beside} if beside else {})
+    same = said == former
     before = former.pop(RESOURCES, {})
+    limits_before = before.pop(LIMITS, {})
     if resources or before:
         broker.declare_resources(resources, before, str(settings.file), now)
+    if limits or limits_before:
+        broker.declare_limits(limits, limits_before, str(settings.file), now)
     if queues or former:
         broker.declare(queues, former, str(settings.file), now)
-    if said != former | ({RESOURCES: before} if before else {}):
+    if not same:
         _write(path, said)
     broker.watch_rules(rules, str(settings.file), now)
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from tq import __version__
 from tq.broker.declared import declared_queues
+from tq.broker.declared_limits import declared_limits
 from tq.broker.resources import declared_resources
 from tq.config import check_data_dir
 from tq.doctor import sights
@@ -118,6 +119,7 @@ def _settings(scene: Scene) -> Iterator[Found]:
     said = scene.sources  # a ConfigError, with what to do, if they cannot be used
     declared_queues(scene.settings.file, scene.settings.queues)
     declared_resources(scene.settings.file, scene.settings.resources)
+    declared_limits(scene.settings.file, scene.settings.limits)
     yield "ok", ", ".join(f"{name} ({where})" for name, where in said.items()) or "all are the defaults", ""
 
 

@@ -495,8 +495,8 @@ class Store(Protocol):
         """What tasks have in common with others of their kind, without reading the rest of them; None: there is none, or it cannot be
         read. Whether a record is sound is not looked at."""
 
-    def peek(self, limit: int, queue: str | None = None) -> list[Peeked]:
-        """The next tasks a claim would take, in that order; nothing changes, and none of them is read."""
+    def peek(self, limit: int, queue: str | None = None, without: Collection[str] = ()) -> list[Peeked]:
+        """The next tasks a claim would take, in that order, but for those of types ``without``; nothing changes, none of them is read."""
 
     def line(self, queue: str, limit: int) -> list[int]:
         """The first ready tasks of a queue in the order in which it gives them, be it paused or all of its slots taken."""
@@ -544,6 +544,9 @@ class Store(Protocol):
     def limited(self, limit: Limit, most: int) -> list[Used]:
         """How far a limit is used, of each of its scope of which some run or are ready; ``most`` at the most, those first that have
         reached it."""
+
+    def reaching(self, most: int) -> list[tuple[Limit, list[Used]]]:
+        """The limits that hold back something that is ready, and whom: ``most`` of each at the most."""
 
     def reached(self, header: Header) -> list[tuple[Limit, Used]]:
         """The limits, and the quota of its tenant, that keep a task of this header from beginning now, and how far each is used."""

@@ -53,6 +53,8 @@ class Gates:
         self.now = 0
         self.shut: dict[tuple[str, str], int] = {}
         """How many limits close ("queue", name) or ("type", name)."""
+        self.closed: dict[str, dict[str, Gate]] = {}
+        """By limit, the gates of its that are closed, by whom they count."""
         self._all: dict[Counted, Gate] = {}
         self._touched: dict[Counted, Gate] = {}
         self._opening: list[tuple[int, Counted]] = []
@@ -99,6 +101,19 @@ class Gates:
                 gone.append(gate.counted)
         fresh._touched |= {counted: there for counted in self._touched if (there := fresh._all.get(counted)) is not None}
         return fresh, gone
+
+    def tuned(self, limit: Limit) -> list[Gate]:
+        """Another number in the place of one of a limit of one queue, type, tenant or flow key; what opens or closes with that."""
+        self.limits = {**self.limits, limit.name: limit}
+        gate = self._all.get((limit.name, limit.of or ""))
+        if gate is None:
+            return []
+        if limit.rate:
+            gate.bucket = limit.carried(gate.bucket, gate.limit, self.now)
+            self._touched[gate.counted] = gate
+        gate.limit = limit
+        gate.opens_at = gate.wakes_at = 0
+        return self.look([gate])
 
     def of(self, lane: Sequence[Any]) -> tuple[Gate, ...]:
         """Those through which the tasks of a lane go."""
@@ -161,6 +176,11 @@ class Gates:
             if is_open != gate.open:
                 gate.open = is_open
                 changed.append(gate)
+                name, of = gate.counted
+                if is_open:
+                    self.closed[name].pop(of, None)
+                else:
+                    self.closed.setdefault(name, {})[of] = gate
                 if not gate.of_lanes:
                     place = (gate.limit.scope, gate.counted[1])
                     count = self.shut.pop(place, 0) + (-1 if is_open else 1)
@@ -218,9 +238,10 @@ class Gates:
             idle = [gate for gate in self._all.values() if gate.of_lanes and not (gate.running or gate.lanes or self._is_missed(gate))]
             for gate in idle:
                 del self._all[gate.counted]
+                self.closed.get(gate.counted[0], {}).pop(gate.counted[1], None)
             found += [(gate.counted, None) for gate in idle if gate.limit.rate]
         return found
 
     def _is_missed(self, gate: Gate) -> bool:
         """Whether a token of its is missing."""
-        return gate.limit.rate > 0 and gate.bucket[0] > self.now * gate.limit.rate
+        return gate.limit.is_missed(gate.bucket, self.now)

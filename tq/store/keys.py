@@ -25,7 +25,7 @@ Promises: keys are big-endian, so their order is the index.
     limits    name                                a Limit's row and CRC
     tenants   name, packed                        a Tenant's row and CRC
     accounts  name, packed, or nil                an Account's row and CRC; of those that are forgotten, all together
-    tokens    [limit, of which of its scope]      those two, when its bucket is full again, and the last that were taken; and CRC
+    tokens    [limit, of which of its scope]      those two, then its bucket (limits.py) or its window's log (windows.py); and CRC
     meta      "format", "engine"; "copied" if it is a backup that no daemon has run on
 
 Timers are DUE (a task becomes pending), EXPIRE (its time to live is over), KEY (a name is free again, whatever has

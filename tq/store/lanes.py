@@ -27,6 +27,7 @@ from tq.model import Header, Needs
 from tq.store import QueueInfo, Want
 from tq.store import needs as supplies
 from tq.store.gates import Gate, Gates
+from tq.store.limits import Limit
 from tq.store.lines import Group, Head, Lane, LaneKey, Line, Pick, Top, Turn, joined
 from tq.store.needs import Supply, is_free
 from tq.store.shares import Heap, Ring, Share, Stand, Stands, before, began, joins, ticked
@@ -496,6 +497,10 @@ class Lanes:
             self._gate(lane)
         for header in running:
             self.runs(header)
+
+    def tune(self, limit: Limit) -> None:
+        """Another number in the place of one of a limit that there is."""
+        self._changed(self.gates.tuned(limit))
 
     def runs(self, header: Header) -> None:
         """A task of this header runs, as it did before these limits were seen."""

@@ -4,10 +4,12 @@ For: ``Limit``, whom it counts together, and the arithmetic of its tokens, the s
 Not for: lanes that wait for a limit (lanes), who may set one (broker.limits).
 Runs in: the daemon, inside a store, and whatever shows limits.
 Promises: pure and in whole numbers: tokens come back at their instants however often anybody looks; never more begin within a
-time than the bucket held at its begin and got in it; a hand-out that is given back leaves the bucket as if it had not been.
+time than the bucket held at its begin and got in it; a hand-out that is given back leaves the bucket as if it had not been (of a
+sliding window for so long as the others of its grain count).
 
 The rate is a token bucket, kept as the instant at which it would be full again (the "theoretical arrival time" of the generic
-cell rate algorithm, ITU-T I.371) in parts of a millisecond: ``rate`` parts make one, so a token is ``per_ms`` of them.
+cell rate algorithm, ITU-T I.371) in parts of a millisecond: ``rate`` parts make one, so a token is ``per_ms`` of them. Or it is a
+window (windows.py): then what it has left is called its tokens.
 """
 
 from __future__ import annotations
@@ -17,9 +19,13 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, NamedTuple
 
-Bucket = tuple[int, int, int]
-"""When it is full again (in parts), and of the last instant at which tokens were taken when it was (ms) and how many."""
-FULL: Bucket = (0, 0, 0)
+from tq.store import windows
+
+Bucket = tuple[int, ...]
+"""When it is full again (in parts), and of the last instant at which tokens were taken when it was (ms) and how many; or a
+window's log (windows.py)."""
+FULL: Bucket = ()
+WINDOWS = ("none", "fixed", "sliding")
 SCOPES = ("queue", "type", "tenant", "flow")
 """What a limit may be of; by its place in a lane's key ``(queue, type, tenant, flow, needs)``."""
 Counted = tuple[str, str]
@@ -46,7 +52,11 @@ class Limit:
     """A named rule for the tasks of one queue, type or tenant, ``of`` which it is; of tenants and flow keys None is each by itself.
 
     At most ``rate`` of them begin in each ``per_ms``, beside up to ``burst`` at once after a rest (``rate`` 0: any number), and
-    at most ``running`` run at a time (0: any number).
+    at most ``running`` run at a time (0: any number). With a ``window`` there is no burst: it is any stretch of ``per_ms``
+    ("sliding") or each in its turn ("fixed").
+
+    One that is ``adaptive`` ("rate" or "running") has that number between ``low`` and ``high``, by the outcomes of its tasks; the
+    rest says which are good: see ``tq.aimd.Rule``. Stores only keep it.
     """
 
     name: str
@@ -56,6 +66,13 @@ class Limit:
     per_ms: int = 1000
     burst: int = 1
     running: int = 0
+    window: str = "none"
+    adaptive: str = "none"
+    low: int = 0
+    high: int = 0
+    latency_ms: int = 0
+    failures: int = 0
+    factor: int = 0
 
     def row(self) -> list[Any]:
         return [getattr(self, name) for name in self.__slots__]
@@ -70,48 +87,96 @@ class Limit:
         name = lane[SCOPES.index(self.scope)]
         return name if isinstance(name, str) and self.of in (None, name) else None
 
+    def is_tuned(self, old: Limit) -> bool:
+        """Whether it is ``old`` but for numbers: it counts the same tasks together, in the same way, and those are one group."""
+        alike = (self.scope, self.of, bool(self.rate), self.per_ms, self.window) == (
+            old.scope, old.of, bool(old.rate), old.per_ms, old.window,
+        )  # fmt: skip
+        return alike and self.of is not None
+
     def tokens(self, bucket: Bucket, now: int) -> float:
         """How many tokens there are."""
         if not self.rate:
             return inf
+        if self.window == "sliding":
+            return windows.sliding_left(bucket, self.rate, self.per_ms, now)
+        if self.window == "fixed":
+            return windows.fixed_left(bucket, self.rate, self.per_ms, now)
+        if not bucket:
+            return self.burst
         return (self.burst * self.per_ms - max(bucket[0] - now * self.rate, 0)) // self.per_ms
 
     def taken(self, bucket: Bucket, count: int, now: int) -> Bucket:
         """``count`` tokens were taken."""
         if not self.rate:
             return FULL
-        before = bucket[2] if bucket[1] == now else 0
-        return max(bucket[0], now * self.rate) + count * self.per_ms, now, before + count
+        if self.window == "sliding":
+            return windows.sliding_taken(bucket, self.per_ms, count, now)
+        if self.window == "fixed":
+            return windows.fixed_taken(bucket, self.per_ms, count, now)
+        full_at, last, before = bucket or (0, 0, 0)
+        return max(full_at, now * self.rate) + count * self.per_ms, now, count + (before if last == now else 0)
 
     def given_back(self, bucket: Bucket, taken_at: int) -> Bucket:
         """A token that was taken at ``taken_at`` was not used. Those taken later stay taken."""
-        full_at, last, count = bucket
-        if not self.rate or not full_at:
+        if not self.rate or not bucket:
             return bucket
+        if self.window == "sliding":
+            return windows.sliding_given_back(bucket, self.per_ms, taken_at)
+        if self.window == "fixed":
+            return windows.fixed_given_back(bucket, taken_at)
+        full_at, last, count = bucket
         count -= taken_at == last and count > 0
         least = last * self.rate + count * self.per_ms if count else 0
         return max(full_at - self.per_ms, least), last, count
 
+    def is_missed(self, bucket: Bucket, now: int) -> bool:
+        """Whether a token is missing."""
+        if not self.rate or not bucket:
+            return False
+        if self.window == "none":
+            return bucket[0] > now * self.rate
+        return bucket[0 if self.window == "fixed" else -2] + self.per_ms > now
+
     def opens_at(self, bucket: Bucket) -> int:
         """The first instant (ms) at which there is a token."""
+        if self.window == "sliding":
+            return windows.sliding_opens_at(bucket, self.rate, self.per_ms)
+        if self.window == "fixed":
+            return bucket[0] + self.per_ms
         return _up(bucket[0] - (self.burst - 1) * self.per_ms, self.rate)
 
     def wakes_at(self, bucket: Bucket) -> int:
         """When to look again at one that has none: late enough for the tokens of some ms, as far as the bucket holds them."""
-        return self.opens_at(bucket) + min(MERGE_MS, (self.burst - 1) * self.per_ms // self.rate)
+        later = min(MERGE_MS, (self.burst - 1) * self.per_ms // self.rate) if self.window == "none" else 0
+        return self.opens_at(bucket) + later
 
     def sound(self, bucket: Bucket, now: int) -> Bucket:
         """The bucket, when the clock may have been put back: it is empty at the most."""
+        if self.window == "sliding":
+            return windows.sliding_sound(bucket, now)
+        if self.window == "fixed":
+            return windows.fixed_sound(bucket, self.per_ms, now)
         most = now * self.rate + self.burst * self.per_ms
-        return bucket if bucket[0] <= most else (most, now, 0)
+        return bucket if not bucket or bucket[0] <= most else (most, now, 0)
 
     def carried(self, bucket: Bucket, old: Limit, now: int) -> Bucket:
         """The bucket of ``old``, whose place this one takes: what was taken is taken, as far as this one holds it."""
-        if not self.rate or not old.rate:
+        if not self.rate or not old.rate or not bucket:
             return FULL
-        lacks = max(bucket[0] - now * old.rate, 0)
-        part = min(lacks * self.per_ms // old.per_ms, self.burst * self.per_ms)
-        return (now * self.rate + part, now, 0) if part else FULL
+        if self.window == old.window == "none":
+            lacks = max(bucket[0] - now * old.rate, 0)
+            part = min(lacks * self.per_ms // old.per_ms, self.burst * self.per_ms)
+            return (now * self.rate + part, now, 0) if part else FULL
+        if self.window == old.window and (self.window == "sliding" or self.per_ms == old.per_ms):
+            return bucket
+        lacks = int(min(old.most - old.tokens(bucket, now), self.most))
+        return self.taken(FULL, lacks, now) if lacks else FULL
+
+    @property
+    def most(self) -> int:
+        """How many may begin at once after a rest."""
+        return self.burst if self.window == "none" else self.rate
 
 
 def _up(value: int, by: int) -> int:

@@ -142,7 +142,7 @@ class Loading(Again):
         for _, value in txn.cursor(self._db["tokens"]):
             name, of, *bucket = opened(value, "tokens")
             if name in gates.limits:
-                gates.add(gates.limits[name], of, (bucket[0], bucket[1], bucket[2]))
+                gates.add(gates.limits[name], of, tuple(bucket))
 
     def _load_batch(self, txn: Any, number: int, row: list[Any]) -> None:
         worker, claimed_at, lease_ms, ids, claims = row

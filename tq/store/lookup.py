@@ -60,7 +60,8 @@ SLICE = 100
 """Records that ``find`` reads before it offers to pause: well under a millisecond."""
 FEW = 5000
 """Up to so many matching tasks are gathered from the index of their states instead of by walking all tasks."""
-
+GATES_SEEN = 1000
+"""Gates of a limit that are closed, among which those with work are looked for."""
 
 _log = logging.getLogger("tq.store")
 _PENDING = frozenset({State.PENDING})
@@ -312,14 +313,15 @@ class Lookup:
         lines = [line for line in self._lanes.lines.values() if line.lanes and queue in (None, line.info.name)]
         return Order(self._db, listed(lines), self._lanes.by_key.values(), self._now)
 
-    def peek(self, limit: int, queue: str | None = None) -> list[Peeked]:
+    def peek(self, limit: int, queue: str | None = None, without: Collection[str] = ()) -> list[Peeked]:
         lanes, named = self._lanes, None if queue is None else frozenset({queue})
         lines = lanes.open_lines(named)
         turns = claimable(lines, joined(lines))
         allowance = self._allowance() if lanes.gates.limits else None
         supply = Supply(lanes.totals, dict(lanes.used), dict(lanes.over), None) if lanes.needy else None
         others = lanes.reach(named) if supply is not None else ()
-        order = Order(self._db, turns, lanes.by_key.values(), self._now, supply, others, allowance)
+        those = [lane for lane in lanes.by_key.values() if lane.key[1] not in without] if without else lanes.by_key.values()
+        order = Order(self._db, turns, those, self._now, supply, others, allowance)
         with self._view() as txn:
             return [Peeked(task_id, why) for task_id, why in order.explain(txn, limit)]
 
@@ -475,6 +477,15 @@ class Lookup:
         some = nsmallest(most, found, key=lambda gate: (gate.open, gate.counted))
         allowance = self._allowance()
         return [allowance.used(gate.counted) for gate in some]
+
+    def reaching(self, most: int) -> list[tuple[Limit, list[Used]]]:
+        gates, found = self._lanes.gates, list[tuple[Limit, list[Used]]]()
+        for name, closed in sorted(gates.closed.items()):
+            some = [gate for gate in islice(closed.values(), GATES_SEEN) if gate.busy]
+            used = [self._allowance().used(gate.counted) for gate in nsmallest(most, some, key=lambda gate: gate.counted)]
+            if used := [one for one in used if one.reached]:
+                found.append((gates.limits[name], used))
+        return found
 
     def reached(self, header: Header) -> list[tuple[Limit, Used]]:
         return self._allowance().reached(header.lane) if self._lanes.gates.limits else []

@@ -58,7 +58,11 @@ class Registry(Lookup):
             self._txn.put(key, sealed([kind, name, row]), db=self._db["standings"])
 
     def put_limit(self, limit: Limit) -> None:
-        self._relimit({**self._lanes.gates.limits, limit.name: limit})
+        old = self._lanes.gates.limits.get(limit.name)
+        if old is not None and limit.is_tuned(old):
+            self._lanes.tune(limit)
+        else:
+            self._relimit({**self._lanes.gates.limits, limit.name: limit})
         self._txn.put(limit.name.encode(), sealed(limit.row()), db=self._db["limits"])
 
     def drop_limit(self, name: str) -> None:

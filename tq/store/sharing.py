@@ -258,9 +258,11 @@ class Ahead:
         mem = self._contents
         return [name for name in self._within(queues) if not (mem.full(name) or mem.lacks(name, self._latest))]
 
-    def peek(self, limit: int, queue: str | None = None) -> list[Peeked]:
-        named = None if queue is None else frozenset({queue})
-        ahead = order(self._contents, self._open(named), None, self._latest, reach=self._within(named))
+    def peek(self, limit: int, queue: str | None = None, without: Collection[str] = ()) -> list[Peeked]:
+        named, types = None if queue is None else frozenset({queue}), None
+        if without:
+            types = frozenset(spec.header.type for spec in self._contents.specs.values()).difference(without)
+        ahead = order(self._contents, self._open(named), types, self._latest, reach=self._within(named))
         return [Peeked(one.id, one.why) for one in islice(ahead, limit)]
 
     def line(self, queue: str, limit: int) -> list[int]:
@@ -323,6 +325,15 @@ class Stock:
         there = {counted for header in headers for counted in mem.counted(header) if counted[0] == limit.name}
         used = [] if allowance is None else [allowance.used(counted) for counted in there]
         return sorted(used, key=lambda one: (not one.reached, one.of))[:most]
+
+    def reaching(self, most: int) -> list[tuple[Limit, list[Used]]]:
+        mem, allowance = self._contents, self._contents.allowance(self._latest)
+        if allowance is None:
+            return []
+        headers = [mem.specs[task_id].header for line in mem.ready.values() for rung in line.values() for _, task_id in rung]
+        there = {counted for header in headers for counted in mem.counted(header)}
+        used = [(name, one) for name, of in sorted(there) if (one := allowance.used((name, of))).reached]
+        return [(limit, found[:most]) for name, limit in sorted(mem.limits.items()) if (found := [one for of, one in used if of == name])]
 
     def reached(self, header: Header) -> list[tuple[Limit, Used]]:
         allowance = self._contents.allowance(self._latest)

@@ -268,7 +268,7 @@ def contents_of(record: bytes, what: str) -> Contents:
     found.resources = dict(later[3]) if len(later) > 3 else {}
     found.standings = {(kind, name): row for kind, name, row in (later[4] if len(later) > 4 else ())}
     found.limits = {row[0]: Limit(*row) for row in (later[5] if len(later) > 5 else ())}
-    found.tokens = {(row[0], row[1]): (row[2], row[3], row[4]) for row in (later[6] if len(later) > 6 else ())}
+    found.tokens = {(row[0], row[1]): tuple(row[2:]) for row in (later[6] if len(later) > 6 else ())}
     found.tenants = {row[0]: Tenant(*row) for row in (later[7] if len(later) > 7 else ())}
     found.accounts = {row[0]: Account(*row) for row in (later[8] if len(later) > 8 else ())}
     found.tallies = {(row[0], row[1]): Tally(*row) for row in tallies}

@@ -20,8 +20,8 @@ from tui.widgets.painting import Run, Runs
 ALL, CHANGED, OTHER = "all", "changed", "other"
 RESTART, AT_ONCE = "restart", "at once"
 NAMED = (
-    "A line of the tables of queues, alerts, resources or the monitor. It is told here and changed in the file, or, of queues and "
-    "resources, where they are set while the daemon runs."
+    "A line of the tables of queues, alerts, limits, resources or the monitor. It is told here and changed in the file, or, of queues, "
+    "limits and resources, where they are set while the daemon runs."
 )
 _PLAIN = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
 

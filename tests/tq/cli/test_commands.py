@@ -195,6 +195,30 @@ def test_a_batch_without_a_sound_line_stores_nothing_and_says_so(fake: Any, run:
     assert err.endswith(" No task is stored.\n")
 
 
+def test_stats_tell_of_limits_that_are_reached_and_breakers_that_are_open(fake: Any, run: Run) -> None:
+    limits = [
+        {"name": "mail", "scope": "type", "of": ["email"], "opens_at": 1_700_000_000_000},
+        {"name": "each\x1b", "scope": "flow", "of": list("abcdef"), "opens_at": 0},
+    ]
+    one = {"rule": "2 failures", "fixed": True, "declared": None, "since": 1_700_000_000_000, "level": 0, "why": "OSError", "row": 2}
+    breakers = [
+        {**one, "name": "", "type": "email", "state": "open", "until": 1_700_000_000_000},
+        {**one, "name": "smtp", "type": "", "state": "half_open", "until": 0},
+    ]
+    figures = ("queue_length", "running", "completed", "failed", "success_rate", "failure_rate", "avg_process_time", "p50", "p95", "p99")
+    body = {"states": {}, "workers": {"active": 0, "total": 0}, **dict.fromkeys(figures), "utilisation": 0.0}
+    fake.verbs["stats"] = lambda _: {**body, "limits": limits, "breakers": breakers}
+    assert run("stats")[1].splitlines()[-4:] == [
+        "limit        mail is reached by type email until 2023-11-14T22:13:20.000Z",
+        "limit        each\\x1b is reached by flow key a, b, c, d, e, ...",
+        "breaker      that of type email is open until 2023-11-14T22:13:20.000Z (OSError)",
+        "breaker      that of service smtp is half open (OSError)",
+    ]
+    told = json.loads(run("stats", "--json")[1])
+    assert [row["opens_at"] for row in told["limits"]] == ["2023-11-14T22:13:20.000Z", None]
+    assert [row["until"] for row in told["breakers"]] == ["2023-11-14T22:13:20.000Z", None]
+
+
 def test_peek_says_that_a_queue_is_paused_rather_than_that_there_are_no_tasks(fake: Any, run: Run) -> None:
     fake.verbs["peek"] = lambda _: {"tasks": []}
     names = [("builds", True, {"pending": 2}), ("mail", True, {"pending": 1}), ("idle", True, {}), ("open", False, {"pending": 3})]

@@ -191,6 +191,11 @@ def test_queues_of_the_file_are_shown_and_checked_with_the_rest(run: Run, data_d
     assert found["queues.night shift.route"] == {"value": ["a.*"], "source": str(path)}
     path.write_text(shown)  # what was shown is a settings file
     assert run("config", "check")[0] == 0
+    path.write_text("[limits.mail]\ntype = 'email'\nrate = '9/m'\n")
+    assert run("config", "check")[2].endswith(", and 1 limits\n")
+    assert '\n[limits."mail"]\ntype = "email"' in run("config", "show")[1]
+    path.write_text("[limits.mail]\ntyp = 'email'\n")
+    assert "[limits.mail]: expected a setting of a limit, got 'typ'. Did you mean 'type'" in run("config", "check")[2]
     path.write_text("[queues.mail]\nworkres = 3\n")
     for words in (("config", "check"), ("config", "show")):
         code, out, err = run(*words)

@@ -13,7 +13,8 @@ Run = Callable[..., tuple[int, str, str]]
 
 def limit(name: str, **changes: Any) -> dict[str, Any]:
     row = {"name": name, "scope": "type", "of": "email", "rate": 100, "per_ms": 60_000, "burst": 1, "running": 0, "used": []}
-    return {**row, **changes}
+    follows = {"adaptive": "none", "low": 0, "high": 0, "latency_ms": 0, "failures": 0, "factor": 0}
+    return {**row, "window": "none", **follows, **changes}
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,11 @@ def limit(name: str, **changes: Any) -> dict[str, Any]:
         (["--each", "flow", "--rate", "5/10s"], {"scope": "flow", "rate": 5, "per_ms": 10_000}),
         (["--tenant", "acme", "--rate", "7/h"], {"scope": "tenant", "of": "acme", "rate": 7, "per_ms": 3_600_000}),
         (["--rate", "0"], {"rate": 0}),
+        (["--rate", "9/m", "--window", "fixed"], {"rate": 9, "per_ms": 60_000, "window": "fixed"}),
+        (["--window", "none"], {"window": "none"}),
+        (["--running", "1..50", "--adaptive"], {"adaptive": "running", "low": 1, "high": 50}),
+        (["--rate", "1/m..5/m", "--adaptive", "--burst", "3"], {"adaptive": "rate", "low": 1, "high": 5, "per_ms": 60_000, "burst": 3}),
+        (["--latency", "2s", "--failures", "5%", "--factor", "0.5"], {"latency_ms": 2000, "failures": 5, "factor": 50}),
     ],
 )  # fmt: skip
 def test_a_limit_is_set_and_a_new_one_is_said(fake: Any, run: Run, words: list[str], sent: dict[str, Any]) -> None:
@@ -39,6 +45,12 @@ def test_a_limit_is_set_and_a_new_one_is_said(fake: Any, run: Run, words: list[s
         (["--queue", "q", "--type", "t", "--running", "1"], "expected one of --queue"),
         (["--each", "type", "--running", "1"], "--each: expected tenant or flow"),
         (["--type", "t", "--rate", "5"], "--rate: expected so many in a time"),
+        (["--type", "t", "--rate", "5/s", "--window", "round"], "--window: expected sliding, fixed or none, got 'round'"),
+        (["--type", "t", "--running", "1..5"], "--running: expected one number, or a range such as 1..5 beside --adaptive"),
+        (["--type", "t", "--running", "5", "--adaptive"], "--adaptive: expected one range, --running 1..50 or --rate 10/s..500/s, got"),
+        (["--type", "t", "--running", "1..5", "--rate", "1/s..2/s", "--adaptive"], "--adaptive: expected one range"),
+        (["--type", "t", "--rate", "1/s..2/m", "--adaptive"], "--rate: expected two rates in the same time"),
+        (["--type", "t", "--running", "1..x", "--adaptive"], "--running"),
         (["--type", "t", "--rate", "soon"], "--rate: expected so many in a time, such as 500/s, 100/m or 5/10s, got 'soon'"),
         (["--type", "t", "--rate", "5/fortnight"], "--rate: expected"),
     ],
@@ -54,14 +66,24 @@ def test_limits_are_listed_with_whom_they_hold(fake: Any, run: Run) -> None:
     used = [{"of": key, "running": 1, "tokens": None, "reached": True, "opens_at": 0} for key in ("a", "b\x1b")]
     free = {"of": "email", "running": 2, "tokens": 3, "reached": False, "opens_at": 0}
     rows = [limit("each", scope="flow", of=None, rate=0, running=1, used=used), limit("mail", used=[free])]
+    rows += [limit("win", window="sliding"), limit("aimd", rate=0, running=7, adaptive="running", low=1, high=50)]
     fake.verbs["limits"] = lambda _: {"limits": rows}
     code, out, _ = run("limit", "list")
     assert code == 0
     assert "\x1b" not in out
-    each, mail = [line.split() for line in out.splitlines()[-2:]]
+    each, mail, win, aimd = [line.split() for line in out.splitlines()[-4:]]
+    assert aimd[5:7] == ["7", "(1..50)"]
     assert each[:7] == ["each", "each", "flow", "key", "-", "-", "1"]
     assert mail == ["mail", "type", "email", "100/m", "1", "-", "2", "-"]
+    assert win[:5] == ["win", "type", "email", "100/m", "sliding"]
     assert [json.loads(line)["used"] for line in run("limit", "list", "--json")[1].splitlines()][1] == [{**free, "opens_at": None}]
+
+
+def test_what_the_settings_file_sets_again_is_said(fake: Any, run: Run) -> None:
+    fake.verbs |= {"set_limit": lambda _: {"new": False, "declared": True}, "remove_limit": lambda _: {"declared": True}}
+    says = "the settings file has limit l: it is set again as that says when the daemon starts. `tq config path`\n"
+    assert run("limit", "set", "l", "--running", "2") == (0, "", says)
+    assert run("limit", "remove", "l") == (0, "", says)
 
 
 def test_a_limit_is_removed_and_none_is_said_to_be_none(fake: Any, run: Run) -> None:

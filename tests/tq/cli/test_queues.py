@@ -118,6 +118,23 @@ def test_a_queue_that_is_held_says_so_in_words_and_in_json(fake: Any, run: Run) 
     assert run("peek", "-q", "mail") == (0, "", f"queue mail is {words}: 2 wait\n")
 
 
+def test_a_queue_tells_of_limits_and_breakers_that_hold_its_tasks_back(fake: Any, run: Run) -> None:
+    back = {"limits": ["mail", "e\x1b"], "breakers": ["email"]}
+    fake.verbs["queues"] = lambda _: {"queues": [queue("mail") | back, queue("plain") | {"limits": [], "breakers": []}]}
+    mail, plain = run("queue", "list")[1].splitlines()[1:]
+    assert mail.endswith("limit mail reached  limit e\\x1b reached  breaker of email not closed")
+    assert plain.endswith("-")
+    assert [json.loads(line)["limits"] for line in run("queue", "list", "--json")[1].splitlines()] == [back["limits"], []]
+    out = run("queue", "show", "mail")[1]
+    assert "limit mail is reached: `tq limit list` shows how far\n" in out
+    assert "the breaker of type email is not closed: `tq breaker list` shows why\n" in out
+    shown = json.loads(run("queue", "show", "mail", "--json")[1])
+    assert {key: shown[key] for key in back} == back
+    fake.verbs["peek"] = lambda _: {"tasks": []}
+    words = "queue mail waits: limit mail is reached, limit e\\x1b is reached, the breaker of type email is not closed: 2 wait\n"
+    assert run("peek", "-q", "mail") == (0, "", words)
+
+
 def test_the_daemon_names_the_queues_that_are_held(fake: Any, run: Run) -> None:
     status = {"pid": 1, "version": "0", "started_at": 1, "options": {}, "held": {"mail": HELD}}
     fake.verbs["status"] = lambda _: status

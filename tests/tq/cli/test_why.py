@@ -71,7 +71,7 @@ REASONS: list[tuple[str, str, dict[str, Any], str]] = [
     ("workers_busy", "pending", {"active": 0, "slots": 2, "needs": 3},
      "0 of 2 slots of the workers are taken, and it needs 3, more than there are"),
     ("limit_reached", "pending", {"limit": "mail", "scope": "type", "of": "email", "rate": 100, "per_ms": 60_000, "most": 9, "running": 1,
-     "opens_at": AT}, "limit mail (100/m, 9 at a time) of type email is reached until 2023-11-14T22:13:20.000Z."),
+     "window": "none", "opens_at": AT}, "limit mail (100/m, 9 at a time) of type email is reached until 2023-11-14T22:13:20.000Z."),
     ("limit_reached", "pending", {"limit": "few", "scope": "flow", "of": EVIL, "rate": 0, "per_ms": 1000, "most": 1, "running": 1,
      "opens_at": 0}, "limit few (1 at a time) of flow key \\x1b]0;owned\\x07\\u202e is reached: 1 of its tasks run."),
     ("quota_reached", "pending", {"tenant": EVIL, "quota": 2, "running": 2},

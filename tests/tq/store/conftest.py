@@ -196,7 +196,7 @@ class Driver:
             else:
                 raw.put_resource(Resource(name, amount))
 
-    def put_limit(self, name: str, scope: str, of: str | None = None, **more: int) -> None:
+    def put_limit(self, name: str, scope: str, of: str | None = None, **more: Any) -> None:
         with self.turn() as raw:
             raw.put_limit(Limit(name, scope, of, **more))
 

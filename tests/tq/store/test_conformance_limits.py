@@ -104,6 +104,92 @@ def test_a_rate_lets_its_burst_go_and_then_one_for_each_token(store, scope, of):
     assert taken(store) == ids[4:7]
 
 
+def test_a_sliding_window_lets_no_more_go_in_any_such_time(store):
+    store.put_limit("win", "type", "t", rate=3, per_ms=1000, window="sliding")
+    ids = store.add(9)
+    store.now = 10_000
+    assert [one.id for one in store.claim(2)] == ids[:2]
+    store.now = 10_900
+    assert taken(store) == ids[2:3]
+    assert (store.raw.next_due(), store.raw.ready()) == (11_000, False)
+    store.now = 11_000
+    assert taken(store) == ids[3:5]
+    store.now = 11_899
+    assert taken(store) == []
+    store.now = 11_900
+    assert taken(store) == ids[5:6]
+
+
+def test_a_fixed_window_begins_anew_at_its_time(store):
+    store.put_limit("win", "flow", rate=2, per_ms=1000, window="fixed")
+    ids = store.add(9, flow="k")
+    store.now = 10_999
+    assert taken(store) == ids[:2]
+    assert store.raw.next_due() == 11_000
+    store.now = 11_000
+    assert taken(store) == ids[2:4]
+    store.now = 11_999
+    assert taken(store) == []
+
+
+@pytest.mark.parametrize("window", ["sliding", "fixed"])
+def test_a_window_outlives_a_restart_a_lost_turn_and_another_rate(store, window):
+    store.put_limit("win", "type", "t", rate=2, per_ms=1000, window=window)
+    ids = store.add(9)
+    store.now = 10_000
+    got = store.claim(1)
+    with store.turn() as raw:
+        assert [one.id for one in raw.claim(Want("w", 9, float("inf")))] == ids[1:2]
+        raise store.lost
+    store.reopen()
+    assert taken(store) == ids[1:2]
+    store.reopen()
+    assert taken(store) == []
+    store.settle(got[0], "released")
+    assert taken(store) == ids[:1]
+    store.put_limit("win", "type", "t", rate=4, per_ms=1000, window=window)
+    assert taken(store) == ids[2:4]
+    store.put_limit("win", "type", "t", rate=4, per_ms=1000, burst=4)
+    assert taken(store) == []
+    store.now += 250
+    assert taken(store) == ids[4:5]
+
+
+def test_limits_that_hold_something_back_are_told_with_whom(store):
+    store.put_limit("few", "type", "slow", running=1)
+    store.put_limit("each", "flow", running=1)
+    store.put_limit("rate", "queue", "default", rate=1)
+    assert store.raw.reaching(9) == []
+    store.add(2, "slow")
+    store.add(2, "t", flow="a")
+    store.add(2, "t", flow="b")
+    assert store.raw.reaching(9) == []
+    first = store.claim(9)
+    reached = {
+        limit.name: [(one.of, one.opens_at - store.now if one.opens_at else 0) for one in used] for limit, used in store.raw.reaching(9)
+    }
+    assert reached == {"few": [("slow", 0)], "rate": [("default", 1000)]}
+    store.drop_limit("rate")
+    store.claim(9)
+    assert [(limit.name, [one.of for one in used]) for limit, used in store.raw.reaching(1)] == [("each", ["a"]), ("few", ["slow"])]
+    store.reopen()
+    assert [(limit.name, [one.of for one in used]) for limit, used in store.raw.reaching(9)] == [("each", ["a", "b"]), ("few", ["slow"])]
+    store.succeed(first[0])
+    assert [limit.name for limit, _ in store.raw.reaching(9)] == ["each"]
+    store.drop_limit("each")
+    assert store.raw.reaching(9) == []
+
+
+def test_what_comes_next_is_told_without_types_that_are_left_alone(store):
+    store.put_limit("few", "type", "t", running=1)
+    slow, other = store.add(2, "slow", priority=9), store.add(2, "t")
+    assert store.raw.peek(9) != []
+    assert [one.id for one in store.raw.peek(9, None, {"slow"})] == other[:1]
+    store.drop_limit("few")
+    assert [one.id for one in store.raw.peek(9, "default", {"slow"})] == other
+    assert [one.id for one in store.raw.peek(9, None, ())] == [*slow, *other]
+
+
 def test_nobody_is_woken_where_nothing_waits(store):
     store.put_limit("slow", "type", "t", rate=1)
     (only,) = store.add()
