@@ -44,9 +44,10 @@ class Log:
     """The log of one daemon. ``data_dir`` None: words on stderr instead (``--foreground``). Errors: only OSError at opening."""
 
     def __init__(self, data_dir: Path | None, level: str = "info") -> None:
-        self._logger = logging.getLogger("tq")
-        self._logger.propagate = False
         self._file = None if data_dir is None else _File(data_dir / FILE)
+        self._logger = logging.getLogger("tq")
+        self._before = self._logger.propagate, self._logger.level
+        self._logger.propagate = False
         self._handler = self._file or logging.StreamHandler(sys.stderr)
         self._handler.setFormatter(_Words() if data_dir is None else _Json())
         self._logger.addHandler(self._handler)
@@ -112,11 +113,13 @@ class Log:
             self._write([{"event": "steps_not_written", "number": sum(left_out.values()), "of": left_out}], logging.INFO, now_ms)
 
     def close(self) -> None:
-        """Write what is still owed and close the file."""
+        """Write what is still owed and close the file; what is logged from now on goes where it went before."""
         self.flush()
         self.turn_second((self._second + 1) * 1000)
         self._logger.removeHandler(self._handler)
         self._handler.close()
+        self._logger.propagate, level = self._before
+        self._logger.setLevel(level)
 
     def _write(self, lines: list[dict[str, object]], level: int, now_ms: int | None = None) -> None:
         if self._file is not None and self._file.lost:

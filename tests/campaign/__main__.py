@@ -28,6 +28,7 @@ from tests.campaign.suite import ROOT, Report, Suite, apart
 
 SUITES = (
     "kills",
+    "graphs",
     "points",
     "replacing",
     "images",

@@ -22,6 +22,7 @@ import msgpack
 from tq import daemon, model, wire
 from tq.api import unix
 from tq.broker import Broker
+from tq.broker.families import Families
 from tq.pool.jobs import Jobs
 from tq.store import files, room
 from tq.store.lmdb import LmdbStore
@@ -192,6 +193,24 @@ def ends_unprovided() -> None:
     Broker._made_room = lambda *args: False  # type: ignore[method-assign]
 
 
+def release_put_off() -> None:
+    """Those who wait for a task hear of its end only in the turn after the one that holds it."""
+    release = Families.release
+
+    def late(self: Any, turn: Any) -> None:
+        of, put_off = self.__dict__.get("put_off", (None, []))
+        if of is turn:
+            put_off += turn.over
+            turn.over.clear()
+        else:
+            self.__dict__["put_off"] = turn, [*turn.over]
+            turn.over[:] = put_off
+            release(self, turn)
+        turn.busy = turn.busy or bool(self.__dict__["put_off"][1])
+
+    Families.release = late  # type: ignore[method-assign]
+
+
 def nobody_hung_up_on() -> None:
     """The daemon keeps whatever clients begin to send and do not read."""
     unix.OUT_MOST = unix.HELD_MOST = 1 << 60
@@ -214,6 +233,7 @@ BUGS: dict[str, Plant] = {
     "shape_unchecked": shape_unchecked, "decoder_without_limits": decoder_without_limits, "text_uncleaned": text_uncleaned,
     "checksum_unread": checksum_unread,
     "nobody_hung_up_on": nobody_hung_up_on, "answers_hoarded": answers_hoarded,
+    "release_put_off": release_put_off,
     "requeue_before_reap": requeue_before_reap, "watchdog_asleep": watchdog_asleep,
     "switch_unnoted": switch_unnoted, "names_unsynced": names_unsynced, "lock_ignored": lock_ignored,
     "room_unasked": room_unasked, "ends_unprovided": ends_unprovided,

@@ -207,3 +207,17 @@ def test_two_logs_of_one_process_do_not_write_into_each_other(data_dir: Path) ->
     second.close()
     assert lines(data_dir) == []
     assert len(lines(data_dir / "second")) == 1
+
+
+def test_a_log_that_is_closed_or_could_not_be_opened_leaves_logging_as_it_was(data_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("tq")
+    before = logger.propagate, logger.level
+    Log(data_dir, "error").close()
+    (data_dir / "daemon.log").unlink()
+    (data_dir / "daemon.log").mkdir()
+    with pytest.raises(OSError, match=r"daemon\.log"):
+        Log(data_dir)
+    assert (logger.propagate, logger.level) == before
+    with caplog.at_level(logging.INFO):
+        logging.getLogger("tq.task.email").info("heard")
+    assert caplog.messages == ["heard"]
