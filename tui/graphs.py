@@ -87,11 +87,11 @@ class Graph:
             else:
                 error = row["error"] if isinstance(row["error"], Mapping) else {}
                 words = f"{error.get('type') or 'Error'}: {error.get('message') or ''}" if error else ""
-                self.rows[row["id"]] = {
+                self.rows.setdefault(row["id"], {}).update({  # who shows it has this very map
                     "id": row["id"], "meta": {workflows.STEP: clip(cleaned(workflows.step_of(row)), TEXT_MOST)},
                     "parents": tuple(row["parents"]), "any": frozenset(row["parents_any"]), "failure": frozenset(row["parents_failed"]),
                     "type": clip(cleaned(str(row["label"] or row["type"])), TEXT_MOST), "created_at": int(row["created_at"]),
-                }  # fmt: skip
+                })  # fmt: skip
                 self._put(row["id"], str(row["state"]), int(row["started_at"] or 0), int(row["finished_at"] or 0), words[: 2 * TEXT_MOST])
 
     def to_ask(self, most: int) -> list[int]:

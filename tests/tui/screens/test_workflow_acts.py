@@ -32,6 +32,7 @@ async def test_retry_runs_what_failed_and_all_after_it_in_their_order(where: Pat
         text = await agree(monitor)
         assert "Workflow 101: 4 tasks run again." in text
         assert monitor.daemon.asked_for("retry") == [{"ids": [104, 112, 113, 114], "in_order": True}]
+        assert "✗" not in await monitor.shows(2)
 
 
 async def test_what_could_not_be_retried_is_told(where: Path) -> None:
