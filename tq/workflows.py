@@ -137,7 +137,7 @@ class Run:
     def tasks(self) -> list[Body]:
         """Its tasks that are still there, as ``Client.get`` gives them, in the order of their steps."""
         if self._span is None:
-            self._span = _place_of(self.client.get(self.id))[1:]
+            self._span = place_of(self.client.get(self.id))[1:]
         count, name = self._span
         rows = _rows(self.client, range(self.id, self.id + count))
         return [row for row in rows if (row["meta"] or {}).get(NAME) == name]
@@ -170,19 +170,14 @@ class Run:
     def retry(self) -> list[int]:
         """Run it again from where it broke: what did not succeed, and all that comes after that, in its order; the ids. What could
         not be needed (``after_failure`` of a step that succeeded) stays as it is."""
-        rows = self.tasks()
-        again: set[int] = set()
-        for row in rows:
-            if (row["state"] in _ENDED and row["state"] != "succeeded" and not is_left_out(row)) or again.intersection(row["parents"]):
-                again.add(row["id"])
-        ids = [row["id"] for row in rows if row["id"] in again]
+        ids = broken(self.tasks())
         outcomes = self.client.retry_in_order(ids)
         return [one for one, outcome in zip(ids, outcomes, strict=True) if outcome == "retried"]
 
 
 def run_of(client: Client, task_id: int) -> Run:
     """The workflow of a task. NoSuchTask: there is no such task, or it is of none."""
-    first, count, name = _place_of(client.get(task_id))
+    first, count, name = place_of(client.get(task_id))
     return Run(client, first, (count, name))
 
 
@@ -211,7 +206,42 @@ def state_of(rows: Iterable[Mapping[str, Any]]) -> str:
     return next((word for word in ("failed", "expired", "cancelled") if word in states), "succeeded")
 
 
-def _place_of(row: Mapping[str, Any]) -> tuple[int, int, str]:
+def broken(rows: Iterable[Mapping[str, Any]]) -> list[int]:
+    """Of a workflow's tasks, parents before children, the ids of those that did not succeed, and of all that come after these."""
+    again: set[int] = set()
+    for row in rows:
+        if (row["state"] in _ENDED and row["state"] != "succeeded" and not is_left_out(row)) or again.intersection(row["parents"]):
+            again.add(row["id"])
+    return sorted(again)
+
+
+def tree(rows: Iterable[Mapping[str, Any]]) -> list[tuple[int, str, list[Mapping[str, Any]]]]:
+    """Steps with their tasks, each (depth, name, tasks) below the last of those that it comes after."""
+    steps: dict[str, list[Mapping[str, Any]]] = {}
+    step_of_task: dict[int, str] = {}
+    for row in rows:
+        name, bracket, _ = step_of(row).rpartition("[")
+        step = name if bracket else step_of(row)
+        steps.setdefault(step, []).append(row)
+        step_of_task[row["id"]] = step
+    depth: dict[str, int] = {}
+    below: dict[str, list[str]] = {}
+    for step, some in steps.items():
+        above = [step_of_task.get(parent, "") for row in some for parent in row["parents"]]
+        # A parent has a lower id, so its step stands before; but brackets in names can make one step of two.
+        home = max((one for one in above if one in depth), key=lambda one: depth[one], default="")
+        depth[step] = depth[home] + 1 if home else 0
+        below.setdefault(home, []).append(step)
+    found: list[tuple[int, str, list[Mapping[str, Any]]]] = []
+    waiting = below.get("", [])[::-1]
+    while waiting:
+        step = waiting.pop()
+        found.append((depth[step], step, steps[step]))
+        waiting += below.get(step, [])[::-1]
+    return found
+
+
+def place_of(row: Mapping[str, Any]) -> tuple[int, int, str]:
     """The id of the first task of a task's workflow, how many it has, and its name."""
     notes = row["meta"] or {}
     at, _, count = notes.get(PLACE, "").partition("/")

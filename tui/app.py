@@ -64,7 +64,7 @@ ALWAYS = {"status": Want("status", every_s=5.0)}
 PLACES = {
     "queue": "queues", "type": "tasks", "task": "tasks", "tasks": "dead", "workers": "workers", "worker": "workers",
     "schedule": "schedules", "alert": "events", "store": "config", "clock": "events", "service": "events",
-    "filter": "tasks",
+    "filter": "tasks", "workflow": "workflows",
     "setting": "config", "view": "tasks",
 }  # fmt: skip
 """The screen that shows what a line of attention is about."""

@@ -11,7 +11,7 @@ import pytest
 import tq
 import tq.testing
 from tq import workflows
-from tq.cli.workflows import rows_of, tree
+from tq.cli.workflows import rows_of
 from tq.errors import NoSuchTask, TaskTimeout, UsageError
 from tq.model import unpack
 
@@ -179,10 +179,18 @@ def test_a_step_stands_once_in_the_tree_below_the_deepest_that_it_comes_after() 
         return {"id": number, "meta": {"workflow.step": step}, "parents": list(parents)}
 
     rows = [row(1, "a"), row(2, "b[0]", 1), row(3, "b[1]", 1), row(4, "c", 1, 2, 3), row(5, "d"), row(6, "e", 4, 5, 99)]
-    assert [(depth, step, len(some)) for depth, step, some in tree(rows)] == [
+    assert [(depth, step, len(some)) for depth, step, some in workflows.tree(rows)] == [
         (0, "a", 1),
         (1, "b", 2),
         (2, "c", 1),
         (3, "e", 1),
         (0, "d", 1),
     ]
+
+
+def test_brackets_in_names_that_make_one_step_of_two_lose_no_task() -> None:
+    def row(number: int, step: str, *parents: int) -> dict[str, Any]:
+        return {"id": number, "meta": {"workflow.step": step}, "parents": list(parents)}
+
+    rows = [row(1, "a[x]"), row(2, "b", 1), row(3, "a[y]", 2)]
+    assert [(depth, step, len(some)) for depth, step, some in workflows.tree(rows)] == [(0, "a", 2), (1, "b", 1)]

@@ -152,6 +152,8 @@ class Scenario:
     queues: list[Body] = field(default_factory=list)
     attention: list[Body] = field(default_factory=list)
     chores: list[Body] = field(default_factory=list)
+    limits: list[Body] = field(default_factory=list)
+    breakers: list[Body] = field(default_factory=list)
     history: bool = False
     """Whether anything has happened."""
     status: Body = field(default_factory=lambda: {"started_at": START_MS - 273_600_000, "draining": False, "version": "1.4.0"})
@@ -208,7 +210,9 @@ class FakeDaemon:
         self.verbs: dict[str, Callable[[Body], Body]] = {
             "status": lambda _: self.scenario.status, "stats": lambda _: self.scenario.totals,
             "queues": lambda _: {"queues": self.scenario.queues}, "attention": lambda _: {"lines": self.scenario.attention},
-            "chores": lambda _: {"chores": self.scenario.chores}, "history": self._history, "watch": lambda _: {}, "mute": lambda _: {},
+            "chores": lambda _: {"chores": self.scenario.chores}, "limits": lambda _: {"limits": self.scenario.limits},
+            "breakers": lambda _: {"breakers": self.scenario.breakers}, "history": self._history, "watch": lambda _: {},
+            "mute": lambda _: {},
         }  # fmt: skip
         self._server: asyncio.Server | None = None
         self._writers: dict[asyncio.StreamWriter, dict[str, int]] = {}

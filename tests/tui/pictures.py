@@ -1,6 +1,6 @@
 """``python -m tests.tui.pictures``: the pictures of the monitor under ``examples/screenshots``, made anew.
 
-For: ``shot`` (six screens, as SVG, of a made-up instance at a time that stands still) and writing them.
+For: ``shot`` (seven screens, as SVG, of a made-up instance at a time that stands still) and writing them.
 Not for: noticing each changed colour (test_app_pictures); what a real instance looks like (``tq monitor --demo``).
 Runs in: a terminal, from the root of a checkout, and in the test that keeps the pictures true.
 Promises: no daemon, no clock and no chance: the same monitor gives the same files; a picture asks for nothing from anywhere.
@@ -16,6 +16,7 @@ from pathlib import Path
 from tests.tui.crew import Crew
 from tests.tui.fake import START_MS, Body, Driven, course, driven, text_of
 from tests.tui.jobs import ERROR, Jobs, task
+from tests.tui.nightly import Flows, nightly
 from tests.tui.stock import Stock, stocked
 from tq.model import pack
 
@@ -30,6 +31,7 @@ PLACES = {
     "task": ["enter"],
     "schedules": ["escape", "5", "j", "j"],
     "dead": ["6"],
+    "workflow": ["9", "enter", "f"],
 }
 """Each picture: the keys that lead there from the one before."""
 
@@ -133,6 +135,8 @@ async def shot(where: Path) -> dict[str, tuple[str, str]]:
         await monitor.daemon.start()
         await monitor.shows(1.5)
         for name, keys in PLACES.items():
+            if name == "workflow":  # which asks for whole tasks, and for no others
+                Flows(monitor.daemon, nightly())
             await monitor.press(*keys)
             for _ in range(4):
                 states = scenario.totals["states"] | {"succeeded": scenario.totals["states"]["succeeded"] + 59}

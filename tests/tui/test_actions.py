@@ -16,7 +16,7 @@ from tui.widgets.charts import Chart
 from tui.widgets.table import PagedTable
 
 REGISTRY = MonitorApp.registry
-CHARTLESS = {"tasks", "config"}
+CHARTLESS = {"tasks", "config", "queues"}
 """Screens that have no chart, and so need not leave its keys alone."""
 
 

@@ -240,7 +240,7 @@ def workflow_show(client: Client, values: dict[str, Any]) -> int:
         return 0
     name = clean(rows[0]["meta"][workflows.NAME])
     print(f"workflow {run.id}  {name}  {workflows.state_of(rows)}  {len(rows)} tasks  {_spoken(rows)}")
-    for depth, step, some in tree(rows):
+    for depth, step, some in workflows.tree(rows):
         margin = "  " * (depth + 1)
         ids = str(some[0]["id"]) if len(some) == 1 else f"{some[0]['id']}-{some[-1]['id']}"
         print(f"{margin}{clean(step)}  {ids}  {_states(some)}  {_spoken(some)}{_why(some[0]) if len(some) == 1 else ''}")
@@ -268,31 +268,6 @@ def _why(row: Mapping[str, Any]) -> str:
     if not error or workflows.is_left_out(row):
         return ""
     return f"  {clean(error.get('type') or 'Error')}: {clean(str(error.get('message') or '')[:200])}"
-
-
-def tree(rows: Sequence[Mapping[str, Any]]) -> list[tuple[int, str, list[Mapping[str, Any]]]]:
-    """Steps with their tasks, each (depth, name, tasks) below the last of those that it comes after."""
-    steps: dict[str, list[Mapping[str, Any]]] = {}
-    step_of: dict[int, str] = {}
-    for row in rows:
-        name, bracket, _ = workflows.step_of(row).rpartition("[")
-        step = name if bracket else workflows.step_of(row)
-        steps.setdefault(step, []).append(row)
-        step_of[row["id"]] = step
-    depth: dict[str, int] = {}
-    below: dict[str, list[str]] = {}
-    for step, some in steps.items():  # parents have lower ids, so they stand before
-        above = [step_of[parent] for row in some for parent in row["parents"] if step_of.get(parent, step) != step]
-        home = max(above, key=lambda one: depth[one], default="")
-        depth[step] = depth[home] + 1 if home else 0
-        below.setdefault(home, []).append(step)
-    found: list[tuple[int, str, list[Mapping[str, Any]]]] = []
-    waiting = below.get("", [])[::-1]
-    while waiting:
-        step = waiting.pop()
-        found.append((depth[step], step, steps[step]))
-        waiting += below.get(step, [])[::-1]
-    return found
 
 
 def workflow_cancel(client: Client, values: dict[str, Any]) -> int:

@@ -1,7 +1,7 @@
 """``tq monitor --demo``: a busy instance to look around in, kept by a process beside the monitor.
 
-For: ``beside`` (its data directory, for as long as the block runs), and the load: mail, files, pages, payments, reports, commands and
-schedules; most go well, some fail, some wait for their time, for others, or for a queue to be resumed.
+For: ``beside`` (its data directory, for as long as the block runs), and the load: mail, files, pages, payments, reports, workflows,
+commands and schedules; most go well, some fail, some wait for their time, for others, or for a queue to be resumed.
 Not for: showing work that is done for its own sake (show).
 Runs in: ``beside`` in the process of ``tq monitor``, the rest in one of its own, which lives until its standard input ends.
 Promises: however the monitor ends, kill -9 included, daemon, workers and directory are gone soon after; no instance of the user's
@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tq import workflows
 from tq.client import Client, start_daemon
 from tq.demo.private import clean, handlers, material, pages, place
 from tq.errors import DaemonError, TqError
@@ -108,6 +109,7 @@ class Load:
         client.enqueue_many([self._mail(delay=self._mix.uniform(20, 600)) for _ in range(15)])
         client.enqueue_many([job for _ in range(20) for job in self.jobs(WAVE_S / 4)])
         self._reports()
+        self._nightly()
 
     def step(self, seconds: float) -> None:
         """What comes ``seconds`` after the beginning, unless too much is unfinished."""
@@ -118,6 +120,8 @@ class Load:
         self._client.enqueue_many(self.jobs(seconds))
         if self._number % 16 == 0:
             self._reports()
+        if self._number % 80 == 0:
+            self._nightly()
         if self._number % 50 == 0:
             later = self._client.enqueue("mail", self._mail()[1], delay="1h", label="withdrawn")
             self._client.cancel([later])
@@ -160,6 +164,22 @@ class Load:
         number = self._mix.randrange(8, 40)
         report = self._client.enqueue("report", {"pages": number, "seconds": round(number / 3, 1)}, label=f"quarter {number % 4 + 1}")
         self._client.enqueue("mail", self._mail()[1], after=report, label="report is ready")
+
+    def _nightly(self) -> None:
+        """A workflow: pages are fetched, their words counted side by side, prices checked, which goes wrong now and then, and a report."""
+        files, mix = self._mix.sample(self._files, 8), self._mix
+        names = ["fetch", *(f"count[{at}]" for at in range(len(files))), "prices", "report", "tell", "call somebody"]
+        prices, report = -2 - len(files), -3 - len(files)
+        jobs: list[Job] = [
+            ("fetch", {"url": self._address + files[0].name}, {}),
+            *(("words", {"path": str(file)}, {"after": [-1]}) for file in files),
+            ("order", {"amounts": ["3", mix.choice(["4", "4", "four"]), "5"]}, {"after": [-1], "retries": 0}),
+            ("report", {"pages": 12, "seconds": 4.0}, {"after": [*range(-2, prices, -1), prices]}),
+            ("mail", self._mail()[1], {"after_any": [report]}),
+            ("mail", self._mail()[1], {"after_failure": [report]}),
+        ]
+        marks = workflows.marks("nightly report", names)
+        self._client.enqueue_graph([(kind, given, {**how, "meta": note}) for (kind, given, how), note in zip(jobs, marks, strict=True)])
 
 
 def keep_busy(client: Client, home: Path, ended: list[int]) -> None:

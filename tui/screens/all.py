@@ -18,9 +18,12 @@ from tui.screens.screen import MonitorScreen
 from tui.screens.task import TaskPage
 from tui.screens.tasks import TasksScreen
 from tui.screens.workers import WorkersScreen
+from tui.screens.workflow import WorkflowPage
+from tui.screens.workflows import WorkflowsScreen
 
 SCREENS: tuple[type[MonitorScreen], ...] = (
     OverviewScreen, QueuesScreen, TasksScreen, WorkersScreen, SchedulesScreen, DeadScreen, EventsScreen, ConfigScreen,
+    WorkflowsScreen,
 )  # fmt: skip
-PAGES: tuple[type[MonitorScreen], ...] = (TaskPage,)
+PAGES: tuple[type[MonitorScreen], ...] = (TaskPage, WorkflowPage)
 """What a screen opens over itself; their actions are in the registry, too."""

@@ -18,6 +18,7 @@ from tq.model import WAITING, safe_text
 from tq.query.terms import written
 from tui.actions import Action, Context
 from tui.formats import cleaned, counted
+from tui.screens import flow_acts
 from tui.screens.queue_settings import SETTINGS, back_to, changes_of, texts_of
 from tui.screens.screen import MonitorScreen
 from tui.screens.sorting import sort_actions
@@ -47,6 +48,10 @@ class QueueActs(MonitorScreen):
     def row(self, name: str) -> Body | None:
         """What is known of a queue; None: nothing."""
         return next((row for row in self.monitor.known.rows("queues", "queues") if row["name"] == name), None)
+
+    def types_of(self, name: str) -> list[str]:
+        """The types whose tasks come to a queue."""
+        return [str(row["name"]) for row in self.monitor.known.rows("types", "types") if row.get("queue") == name]
 
     @property
     def all_paused(self) -> bool:
@@ -136,6 +141,18 @@ class QueueActs(MonitorScreen):
                            note, {name: back_to(raw, changes)})  # fmt: skip
 
         await self.monitor.push_screen_wait(Form("Settings", f"{row['name']}: an empty line is the default", fields, "Set", save))
+
+    async def limit(self) -> None:
+        """Make a limit, or change one."""
+        await flow_acts.edit_limit(self.monitor, self.names[0], self.types_of(self.names[0]))
+
+    async def unlimit(self) -> None:
+        """Remove a limit."""
+        await flow_acts.drop_limit(self.monitor, self.names[0], self.types_of(self.names[0]))
+
+    async def breaker(self) -> None:
+        """Open or close a breaker."""
+        await flow_acts.turn_breaker(self.monitor, self.types_of(self.names[0]))
 
     def tasks(self) -> None:
         """Show the queue's tasks where tasks are listed."""
@@ -229,6 +246,22 @@ ACTIONS = (
         id="queues.purge", title="Purge…", help="Cancel and forget all tasks that wait in the queue; its name is to be typed.", keys="X",
         run=lambda context: context.screen.purge(), screen="queues", weight=4, writes=True, applies=_one, words=("purge",),
         footer=18, group="Queues",
+    ),
+    Action(
+        id="queues.limit", title="Limits", help="Make or change a limit: how many begin in a time, or run at a time; u takes it back.",
+        keys="L", run=lambda context: context.screen.limit(), screen="queues", writes=True, applies=_one, words=("limit",), footer=20,
+        group="Queues",
+    ),
+    Action(
+        id="queues.unlimit", title="Remove a limit…", help="Remove a limit: what it holds back begins. It asks first; u takes it back.",
+        run=lambda context: context.screen.unlimit(), screen="queues", weight=2, writes=True, applies=_one, words=("unlimit",), footer=0,
+        group="Queues",
+    ),
+    Action(
+        id="queues.breaker", title="Breakers…", short="Breakers", keys="B",
+        help="Open a breaker of a type or a service by hand, or close one that is open. It asks first.",
+        run=lambda context: context.screen.breaker(), screen="queues", weight=2, writes=True, applies=_one, words=("breaker",), footer=22,
+        group="Queues",
     ),
     *sort_actions("queues", "Queues"),
     Action(

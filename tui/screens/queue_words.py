@@ -14,6 +14,7 @@ from typing import Any
 
 from tui.charts import spark
 from tui.formats import Glyphs, age, clip, count, counted, duration, percent, rate, short, size
+from tui.screens.flow_words import breaker_line, limit_line
 from tui.screens.queue_settings import LABELS, texts_of
 from tui.state import Body, History
 
@@ -22,6 +23,7 @@ STEP_S, BUCKETS = 10, 30
 WIDE = 100
 """Cells from which on there is room for an empty line."""
 MINUTE = 60 // STEP_S
+LIMITS_TOLD = 6
 ENDS = ("succeeded", "failed", "retried")
 Run = tuple[str, str]
 Line = list[Run]
@@ -59,8 +61,8 @@ def course_of(history: History | None) -> Course:
     )  # fmt: skip
 
 
-def state_of(row: Body, glyphs: Glyphs) -> Run:
-    """Sign and word of how a queue is, with the name of a style."""
+def state_of(row: Body, glyphs: Glyphs, stop: str = "") -> Run:
+    """Sign and word of how a queue is, with the name of a style. ``stop``: what else holds its tasks, "breaker" or "limit"."""
     running, slots = int((row.get("states") or {}).get("running") or 0), int(row.get("slots") or 0)
     if row.get("paused"):
         return f"{glyphs.paused} pause", "paused"
@@ -68,15 +70,17 @@ def state_of(row: Body, glyphs: Glyphs) -> Run:
         return f"{glyphs.paused} held", "paused"
     if row.get("external"):
         return f"{glyphs.state('pending')} extern", "note"
-    if slots and running >= slots:
+    if stop == "breaker":
+        return f"{glyphs.warn} breaker", "bad"
+    if stop == "limit" or (slots and running >= slots):
         return f"{glyphs.live} limit", "warn"
     return f"{glyphs.live} run", "good"
 
 
-def row_of(row: Body, course: Course, glyphs: Glyphs) -> Body:
+def row_of(row: Body, course: Course, glyphs: Glyphs, stop: str = "") -> Body:
     """What the table shows of a row of ``queues``; numbers stay numbers, to be sorted by."""
     states, slots = row.get("states") or {}, int(row.get("slots") or 0)
-    state, style = state_of(row, glyphs)
+    state, style = state_of(row, glyphs, stop)
     running = int(states.get("running") or 0)
     return {
         "name": row["name"], "state": state, "style": style, "pending": int(states.get("pending") or 0), "running": running,
@@ -101,13 +105,23 @@ class More:
     types: Sequence[tuple[str, Body]] = ()
     file: str = ""
     """The settings file, if it declares queues."""
+    limits: Sequence[Body] = ()
+    """Those that have to do with it."""
+    breakers: Sequence[Body] = ()
+    """Those of its types that are not closed."""
+    stop: str = ""
 
 
 def lines_of(row: Body, course: Course, more: More, glyphs: Glyphs, now_ms: int, width: int) -> list[Line]:
     """All of a queue, what matters most first."""
     states = row.get("states") or {}
-    lines: list[Line] = [_standing(row, states, glyphs)]
+    lines: list[Line] = [_standing(row, states, glyphs, more.stop)]
     lines += _stopped(row, glyphs, now_ms)
+    lines += [breaker_line(one, glyphs, now_ms) for one in more.breakers]
+    for at, one in enumerate(more.limits[:LIMITS_TOLD]):
+        lines.append([("limits  " if not at else " " * 8, "head"), *limit_line(one, glyphs, now_ms)])
+    if len(more.limits) > LIMITS_TOLD:
+        lines.append([(f"        and {len(more.limits) - LIMITS_TOLD} more", "dim")])
     lines.append(_times(course))
     room = max(min(60, (width - 40) // 2), 8)
     here = [value for value in course.ended if value is not None]
@@ -131,8 +145,8 @@ def _type(name: str, figures: Body) -> str:
     return f"{name} {count(figures.get('completed'))} done, {percent(figures.get('failure_rate'))} fail, p95 {times}"
 
 
-def _standing(row: Body, states: Mapping[str, Any], glyphs: Glyphs) -> Line:
-    state, style = state_of(row, glyphs)
+def _standing(row: Body, states: Mapping[str, Any], glyphs: Glyphs, stop: str) -> Line:
+    state, style = state_of(row, glyphs, stop)
     slots, running = int(row.get("slots") or 0), int(states.get("running") or 0)
     found: Line = [("state   ", "head"), (state, style), ("   slots ", "head")]
     found.append((f"{running:,} of {slots:,}" if slots else f"{running:,} of any number", "text"))

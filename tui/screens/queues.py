@@ -21,6 +21,7 @@ from tui.charts import gauge, spark
 from tui.formats import count, counted, duration, percent, rate, short
 from tui.paging import ListSource
 from tui.refresh import Want
+from tui.screens.flow_words import breakers_of, limits_of, reached
 from tui.screens.queue_acts import ACTIONS, QueueActs
 from tui.screens.queue_words import BUCKETS, STEP_S, More, course_of, fail_style, lines_of, row_of
 from tui.screens.screen import entitle, explain
@@ -33,6 +34,9 @@ from tui.widgets.table import Column, PagedTable
 
 REST_S, LOOK_S = 0.15, 5.0
 """How long the cursor rests on a queue before more of it is asked for, and how often again while something happens."""
+FLOW_S, FLOW_RESTS_S = 2.0, 20.0
+"""How often limits and breakers are asked for while something happens, and while nothing does."""
+FLOW = ("limits", "breakers")
 SEEN_MOST = 40
 """Queues whose history is asked for."""
 RESTS_S = 30.0
@@ -73,7 +77,17 @@ class OfQueues(QueueActs):
             return Want("history", args, float(STEP_S), queue, of=totals, rest_s=RESTS_S)
 
         found = {"queues": Want("queues", of=totals, rest_s=LOOK_S), "types": Want("types", every_s=60.0)}
+        found |= {topic: Want(topic, every_s=FLOW_S, of=totals, rest_s=FLOW_RESTS_S) for topic in FLOW}
         return found | {f"history:5m:{name}": history(name) for name in self.seen}
+
+    def held_by(self, row: Body) -> tuple[str, list[Body], list[Body]]:
+        """What holds the waiting tasks of a queue, if anything ("breaker" or "limit"), its limits, and its breakers that are not closed."""
+        known, types = self.monitor.known, self.types_of(row["name"])
+        limits = limits_of(row["name"], types, known.rows("limits", "limits"))
+        breakers = breakers_of(types, known.rows("breakers", "breakers"))
+        waits = bool((row.get("states") or {}).get("pending"))
+        full = any(reached(one) for one in limits if one["scope"] in ("queue", "type"))
+        return ("breaker" if waits and breakers else "limit" if waits and full else ""), limits, breakers
 
     def look(self, *, moved: bool = False) -> None:
         """Ask for more of the queue that is told, if it is another one, or something may have changed."""
@@ -111,9 +125,11 @@ class OfQueues(QueueActs):
             known = monitor.known
             more = self._more[1] if self._more[0] == name else More()
             figures = (known.totals or {}).get("types") or {}
-            here = [one["name"] for one in known.rows("types", "types") if one.get("queue") == name and one["name"] in figures]
+            here = [one for one in self.types_of(name) if one in figures]
             busiest = sorted(here, key=lambda one: -(figures[one].get("completed") or 0))[:6]
-            more = More(more.next, more.dead, [(one, figures[one]) for one in busiest], str((known.get("queues") or {}).get("file") or ""))
+            stop, limits, breakers = self.held_by(row)
+            file = str((known.get("queues") or {}).get("file") or "")
+            more = More(more.next, more.dead, [(one, figures[one]) for one in busiest], file, limits, breakers, stop)
             course = course_of(known.history(name, STEP_S))
             lines = lines_of(row, course, more, monitor.glyphs, monitor.clock.now_ms(), max(pane.size.width - 2, 40))
         if lines != self._written:
@@ -188,9 +204,9 @@ class QueuesScreen(OfQueues, SortedScreen):
 
     def apply(self, dirty: set[str]) -> None:
         histories = any(topic.startswith("history") for topic in dirty)
-        if dirty & {"all", "queues"} or histories:
+        if dirty & {"all", "queues", *FLOW} or histories:
             self._list()
-        if dirty & {"all", "queues", "types", "tick"} or histories:
+        if dirty & {"all", "queues", "types", "tick", *FLOW} or histories:
             self.tell()
         if dirty & {"all", "queues", "totals"}:
             self.look()
@@ -199,7 +215,10 @@ class QueuesScreen(OfQueues, SortedScreen):
 
     def _list(self) -> None:
         known, glyphs = self.monitor.known, self.monitor.glyphs
-        rows = [row_of(row, course_of(known.history(row["name"], STEP_S)), glyphs) for row in known.rows("queues", "queues")]
+        rows = [
+            row_of(row, course_of(known.history(row["name"], STEP_S)), glyphs, self.held_by(row)[0])
+            for row in known.rows("queues", "queues")
+        ]
         table = self.table
         self._source.show(self.order.sorted(rows))
         if "queues" in known.lacking:
@@ -281,7 +300,7 @@ class QueuePage(OfQueues):
         yield TextPane(glyphs=self.monitor.glyphs, wrap=True, id="queue-pane", classes="pane")
 
     def apply(self, dirty: set[str]) -> None:
-        if dirty & {"all", "queues", "types", "tick"} or any(topic.startswith("history") for topic in dirty):
+        if dirty & {"all", "queues", "types", "tick", *FLOW} or any(topic.startswith("history") for topic in dirty):
             self.tell()
         if dirty & {"all", "queues", "totals"}:
             self.look(moved="all" in dirty)
