@@ -257,13 +257,15 @@ class Header:
     """What tasks of one kind have in common: a specification without its payload and its times.
 
     ``retries`` counts runs after the first; ``timeout_ms`` 0 is none; ``once`` makes an attempt that was cut
-    short fail the task; ``flow`` is an ordering key; ``parents`` are the ids of the tasks after which it runs, ``parents_any`` those
-    of them that may end in any way, ``parents_failed`` those that must fail or expire (the others must succeed; if one does not end
-    so it is cancelled, or failed if it is ``strict`` and that one should have succeeded); ``extras`` holds
-    what only some tasks have (for commands: how to run them), never looked at by the daemon.
+    short fail the task; ``flow`` is a key that limits count by; ``parents`` are the ids of the tasks after which it runs,
+    ``parents_any`` those of them that may end in any way, ``parents_failed`` those that must fail or expire (the others must
+    succeed; if one does not end so it is cancelled, or failed if it is ``strict`` and that one should have succeeded); ``extras``
+    holds what only some tasks have (for commands: how to run them), never looked at by the daemon.
     ``retry_for_ms`` and ``deadline_ms`` count from when the task was accepted (0: none): no retry begins after
     the first, and after the second it is over, running or not. ``key`` names the request that sent it (idempotency),
-    ``unique`` what it is about: of one type at most one live task has it. ``needs`` are what it holds while it runs.
+    ``unique`` what it is about: of one type at most one live task has it. ``needs`` are what it holds while it runs. ``order`` is an
+    ordering key: those of a queue that share it run one after another as they were accepted; one that fails for good, or expires,
+    holds up the others unless ``order_goes_on``.
     """
 
     type: str
@@ -288,6 +290,8 @@ class Header:
     needs: Needs = ()
     parents_failed: tuple[int, ...] = ()
     strict: bool = False
+    order: str | None = None
+    order_goes_on: bool = False
     packed: bytes = field(default=b"", repr=False, compare=False)
     lane: tuple[str, str, str | None, str | None, Needs] = field(default=("", "", None, None, ()), repr=False, compare=False)
     """What decides which tasks stop and go together: queue, type, tenant, flow, needs."""
@@ -301,6 +305,7 @@ class Header:
         rest += [self.label, self.meta, self.tenant, self.flow, self.correlation_id, list(self.parents) or None]
         rest += [self.extras, self.retry_for_ms or None, self.deadline_ms or None, self.key, self.unique]
         rest += [list(self.parents_any) or None, self.needs or None, list(self.parents_failed) or None, self.strict or None]
+        rest += [self.order, self.order_goes_on or None]
         while rest and rest[-1] is None:
             rest.pop()
         object.__setattr__(self, "packed", msgpack.packb(row + rest, use_bin_type=True))
@@ -324,15 +329,16 @@ _DEFAULT_BACKOFF = Backoff()
 def header_of(packed: bytes) -> Header:
     """The header whose packed row this is. Cached by its bytes: a queue has few kinds and many tasks."""
     row = unpack(packed)
-    row += [None] * (22 - len(row))
+    row += [None] * (24 - len(row))
     backoff = _DEFAULT_BACKOFF if row[6] is None else Backoff(*row[6])
     kind, queue, priority, retries, timeout_ms, once = row[:6]
     label, meta, tenant, flow, correlation_id, parents, extras, retry_for_ms, deadline_ms, key, unique, parents_any, needs = row[7:20]
-    parents_failed, strict = row[20:22]
+    parents_failed, strict, in_order, goes_on = row[20:24]
     return Header(
         kind, queue, priority, retries, timeout_ms, backoff, once, label, meta, tenant, flow, correlation_id, tuple(parents or ()), extras,
         retry_for_ms or 0, deadline_ms or 0, key, unique, tuple(parents_any or ()),
         tuple([(name, amount) for name, amount in needs]) if needs else (), tuple(parents_failed or ()), bool(strict),
+        in_order, bool(goes_on),
     )  # fmt: skip
 
 
@@ -429,7 +435,7 @@ class Status:
     ``message`` and, for a function, ``frames`` (formatted by the reader). ``result`` is packed msgpack.
     ``output`` says that a log file was written. The attempts kept are those before the last one, or up to it if there will be
     another; in the record an ``error`` that is the last kept attempt's own is only true. ``waits`` is, of a blocked task, how many
-    of its parents are not over; 0 in any other state.
+    of its parents are not over, and one more while others of its ordering key go first; 0 in any other state.
     """
 
     state: State
@@ -559,6 +565,8 @@ class Task:
             "parents_any": list(head.parents_any),
             "parents_failed": list(head.parents_failed),
             "on_parent_failure": "fail" if head.strict else "cancel",
+            "order": head.order,
+            "order_on_failure": None if head.order is None else "continue" if head.order_goes_on else "block",
             "waits": status.waits,
             "retry_for_ms": head.retry_for_ms,
             "deadline_ms": head.deadline_ms,

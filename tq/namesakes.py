@@ -1,6 +1,7 @@
 """Headers that are alike but for some of their fields, each for the price of a copy.
 
-For: requests of ten thousand tasks whose names differ (``Namesakes``), or what they wait for (``behind``).
+For: requests of ten thousand tasks whose names differ (``Namesakes``), what they wait for (``behind``) or their ordering keys
+    (``in_order``).
 Not for: what a header is (model), which tasks are alike (intake).
 Runs in: the daemon, inside the broker's turn.
 Promises: a header that is made here is the one that ``Header`` would have made of the same fields, its packed row too.
@@ -23,7 +24,8 @@ class Namesakes:
         self._values = [getattr(header, name) for name in Header.__slots__]
         row = unpack(Header(*self._values[:_NAMES_AT]).packed)
         self._packed = b"".join(map(pack, row + [None] * (16 - len(row))))
-        self._rest = [header.parents_any or None, header.needs or None, header.parents_failed or None, header.strict or None]
+        self._rest: list[object] = [header.parents_any or None, header.needs or None, header.parents_failed or None, header.strict or None]
+        self._rest += [header.order, header.order_goes_on or None]
         while self._rest and self._rest[-1] is None:
             self._rest.pop()
 
@@ -49,9 +51,17 @@ def behind(
     header: Header, parents: tuple[int, ...], parents_any: tuple[int, ...], parents_failed: tuple[int, ...], strict: bool
 ) -> Header:  # fmt: skip
     """The header with these parents, for less than ``replace`` costs: ten thousand that all wait for others come in one request."""
+    return _like(header, {"parents": parents, "parents_any": parents_any, "parents_failed": parents_failed, "strict": strict})
+
+
+def in_order(header: Header, order: str | None, goes_on: bool) -> Header:
+    """The same with this ordering key."""
+    return _like(header, {"order": order, "order_goes_on": goes_on})
+
+
+def _like(header: Header, fields: dict[str, object]) -> Header:
     new = object.__new__(Header)
-    values = {name: getattr(header, name) for name in Header.__slots__}
-    values |= {"parents": parents, "parents_any": parents_any, "parents_failed": parents_failed, "strict": strict}
+    values = {name: getattr(header, name) for name in Header.__slots__} | fields
     for put, value in zip(_SETTERS, values.values(), strict=True):
         put(new, value)
     lane = header.lane

@@ -240,6 +240,7 @@ def session(one: House) -> list[list[Any]]:
         ("enqueue", {"tasks": [["add", b"\x92\x01\x02", {"due_at": START + 5000}], ["mail", b"", None]], "again": True}),
         ("enqueue", {"tasks": [["add", b"", {"unique": "d", "debounce_ms": 5000, "debounce_most_ms": 9000}]] * 2}),
         ("enqueue", {"tasks": [["add", b"", {"unique": "f", "throttle_ms": 5000}]]}),
+        ("enqueue", {"tasks": [["add", b"", {"order": "o", "order_on_failure": "continue"}], ["add", b"", {"order": "o", "after": [1]}]]}),
         ("enqueue", {"tasks": [["add", b"", {"after": [1, 2], "after_any": [2, 3]}], ["add", b"", {"after": [5], "unique": "z"}]]}),
         ("enqueue", {"tasks": [["add", b"", {"after": [-2], "on_parent_failure": "fail"}], ["add", b"", {"after_failure": [1, -3]}],
         ["add", b"", {}]]}), ("retry", {"ids": [first + 1, first + 3], "in_order": True}),

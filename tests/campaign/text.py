@@ -387,7 +387,8 @@ def lines_of(ids: dict[str, list[int]], texts: Sequence[str], rng: random.Random
         ["add", "--after-failure", some[0], "--on-parent-failure", word, "--", word], ["add", "--after-failure", word, "--", word],
         ["limit", "set", told_name(word).replace(" ", "") or "x", "--type", word, "--running", "1"], ["limit", "set", name, "--rate", word],
         ["limit", "set", word, "--tenant", word, "--rate", "1/s"], ["limit", "list"], ["limit", "list", "--json"],
-        ["add", "--flow", word, "--", "true"], ["limit", "remove", name], ["limit", "remove", word],
+        ["add", "--flow", word, "--", "true"], ["add", "--order-key", word, "--", "true"],
+        ["limit", "remove", name], ["limit", "remove", word],
         ["worker", "list"], ["worker", "scale", "0"], ["worker", "scale", word], ["worker", "drain", name], ["worker", "restart"],
         ["worker", "restart", name],
     ]  # fmt: skip

@@ -42,6 +42,7 @@ _WORDS = {
     "state": [*_WAITING, "running", *_OVER], "priority": ["low", "medium", "high", "critical"],
     "backoff": ["fixed", "linear", "exponential"],
     "on_conflict": ["reject", "existing", "replace"], "on_parent_failure": ["cancel", "fail", "run"],
+    "order_on_failure": ["block", "continue"],
     "log_level": ["debug", "info", "warning", "error"],
     "misfire": ["coalesce", "skip", "all"], "overlap": ["allow", "skip", "queue_one", "cancel_old"],
     "clear": ["jitter", "only", "from", "until"], "ionice": ["idle", "best-effort", "realtime"],

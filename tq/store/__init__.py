@@ -33,6 +33,7 @@ from tq.lifecycle import Transition
 from tq.model import Header, State, Task
 from tq.store.limits import Limit as Limit
 from tq.store.limits import Used as Used
+from tq.store.orders import Orders
 from tq.store.queues import QueueInfo as QueueInfo
 from tq.store.queues import checked as checked
 from tq.store.queues import queue_of as queue_of
@@ -387,7 +388,7 @@ class Event:
         return [self.number, self.at, self.who, self.what, self.target, self.before, self.after]
 
 
-class Store(Protocol):
+class Store(Orders, Protocol):
     """See the module's promises. ``now`` is in ms since the epoch and never falls between two turns."""
 
     # the turn

@@ -39,9 +39,9 @@ class Children(Registry):
             more = cursor.set_range(U64.pack(parent + 1))
         self._parents = None if more else found
 
-    def _block(self, task_id: int, draft: Draft) -> None:
-        """A task was accepted that waits for others."""
-        status = Status(State.BLOCKED, due_at=draft.due_at, waits=len(draft.waits))
+    def _block(self, task_id: int, draft: Draft, *, behind: bool) -> None:
+        """A task was accepted that waits for others, or stands ``behind`` others of its ordering key."""
+        status = Status(State.BLOCKED, due_at=draft.due_at, waits=len(draft.waits) + behind)
         self._gathered["states"].append((U64.pack(task_id), status.record(task_id)))
         self._gathered["children"] += [(PAIR.pack(parent, task_id), b"") for parent in draft.waits]
         self._await(draft.waits)

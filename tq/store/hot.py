@@ -18,11 +18,11 @@ from typing import Any
 from tq.errors import StoreDamaged, StoreError
 from tq.model import FORMAT, HEAD, Header, State, Status, environment_key, header_of, input_of, seal, status_row, unseal
 from tq.store import Claimed, Draft, RequestId, SuccessRow, Tally, Want, places_filled, release
-from tq.store.children import Children
 from tq.store.environments import keep
 from tq.store.keys import DUE, ENDED, EXPIRE, FORGET, HISTORY, PAIR, READY, REQUEST, RUNG, SEALED, TIMER, U32, U64, Batch, lane_row, sealed
 from tq.store.lanes import Head, Lane, Pick
 from tq.store.names import is_named
+from tq.store.ordering import Ordering
 from tq.store.records import first_success, success_again
 from tq.store.retention import remember
 from tq.store.room import Room, guarded, kinds
@@ -31,7 +31,7 @@ _log = logging.getLogger("tq.store")
 _PENDING, _RUNNING, _SUCCEEDED = State.PENDING, State.RUNNING, State.SUCCEEDED
 
 
-class HotPath(Children):
+class HotPath(Ordering):
     """The hot half of ``LmdbStore``, which is made of it."""
 
     _room: Room
@@ -58,7 +58,11 @@ class HotPath(Children):
         names = self._names.check(self._txn, drafts) if any(is_named(header) for header, _ in runs) else ()
         first = self._id + 1
         for header, run in runs:
-            self._add(header, run)
+            if header.order is not None and self._line_up(header, self._id + 1, len(run)):
+                self._add(header, run[:1])
+                self._add(header, run[1:], behind=True)
+            else:
+                self._add(header, run, behind=header.order is not None)
         if names:
             self._names.take(self._txn, first, drafts, names)
         fresh = range(first, self._id + 1)
@@ -68,11 +72,13 @@ class HotPath(Children):
             self._gathered["requests"].append((key, remember(key, ids)))
         return ids
 
-    def _add(self, header: Header, run: Sequence[Draft]) -> None:
-        """Store drafts of one kind, that of ``header``."""
+    def _add(self, header: Header, run: Sequence[Draft], *, behind: bool = False) -> None:
+        """Store drafts of one kind, that of ``header``; ``behind`` others of their ordering key."""
+        if not run:
+            return
         now, seq, task_id, named = self._now, self._seq, self._id, is_named(header)
         tasks, ready, timers = self._tasks, self._gathered["ready"], self._gathered["timers"]
-        packed, level, blocked = header.packed, 9 - header.priority, bool(run[0].waits)
+        packed, level, blocked = header.packed, 9 - header.priority, behind or bool(run[0].waits)
         lane, tally, load = self._lane(header), self._tally_for(header), self._room.load[header.queue]
         heads, number, length, size, waits = lane.heads, lane.number, len(packed), 0, 0
         if header.extras is not None and (key := environment_key(header)) is not None:
@@ -91,7 +97,7 @@ class HotPath(Children):
                 waits += 1
                 head = HEAD.pack(FORMAT, now, 0, due_at, expires_at, length)
                 if blocked:
-                    self._block(task_id, draft)
+                    self._block(task_id, draft, behind=behind)
                 else:
                     timers.append((TIMER.pack(due_at, DUE, task_id), b""))
             else:
@@ -270,6 +276,7 @@ class HotPath(Children):
         number = self._tally[tally.queue, tally.type][0]
         self._txn.put(HISTORY.pack(State.FAILED, self._now, task_id), ENDED.pack(number, False, len(record)), db=self._db["history"])
         self._names.forget(self._txn, task_id)
+        self._lose(task_id)
         if self.awaited([task_id]):
             self.put_chore(release(task_id, State.FAILED, self._id + 1))
         tally.states[_PENDING] -= 1
@@ -307,7 +314,7 @@ class HotPath(Children):
                 tally = self._tally_for(header)
                 number = self._tally[header.queue, header.type][0]
                 _, done, took = sums.setdefault(number, (tally, [0, 0, 0], {}))
-                special = is_named(header) or bool(header.needs) or bool(self._lanes.gates.limits)
+                special = is_named(header) or bool(header.needs) or bool(self._lanes.gates.limits) or header.order is not None
                 keep_ms, fixed = self._lanes.line(header.queue).info.keep_ms, SEALED + len(header.packed)
             key = U64.pack(task_id)
             if past is None:
@@ -330,6 +337,8 @@ class HotPath(Children):
             if special:
                 self._names.end(self._txn, task_id, header, self._now)
                 self._lanes.freed(header, local=not batch.lease_ms)
+                if header.order is not None:
+                    self._leave_line(header, task_id)
             if keep_ms is not None:
                 timers.append((TIMER.pack(finished_at + keep_ms, FORGET, task_id), b""))
         for tally, (count, size, kept), ran in sums.values():

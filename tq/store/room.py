@@ -235,7 +235,11 @@ def kinds(drafts: Sequence[Draft]) -> list[tuple[Header, Sequence[Draft]]]:
     for at, draft in enumerate(drafts):
         header, first = draft.header, drafts[start].header
         if header is not first and not (
-            header.lane is first.lane and header.priority == first.priority and header.parents is first.parents and is_named(first)
+            header.lane is first.lane
+            and header.priority == first.priority
+            and header.parents is first.parents
+            and is_named(first)
+            and header.order == first.order
         ):
             runs.append((drafts[start].header, drafts[start:at]))
             start = at

@@ -23,6 +23,7 @@ from tq.model import Header, Spec, State, Status, environment_key, input_of, pac
 from tq.store import Chore, Event, Held, KeyRef, Limit, QueueInfo, Schedule, Tally, TypeInfo, queue_of
 from tq.store.limits import FULL, Allowance, Bucket, Counted
 from tq.store.needs import Key, hold, is_free
+from tq.store.orders import OrderKey
 
 FORMAT = 1
 """The format of a snapshot; the records in it have versions of their own."""
@@ -75,6 +76,8 @@ class Contents:
     environments: dict[bytes, bytes] = field(default_factory=dict)  # packed, by key
     freed: list[str] = field(default_factory=list)  # names of inputs whose tasks are gone; not in a snapshot
     children: set[tuple[int, int]] = field(default_factory=set)  # (parent, blocked task that waits for it)
+    first: dict[OrderKey, int] = field(default_factory=dict)  # whose turn it is in each line of an ordering key
+    behind: set[tuple[str, str, int]] = field(default_factory=set)  # (queue, ordering key, id) of those behind them
     resources: dict[str, int] = field(default_factory=dict)  # how much there is, by name
     standings: dict[tuple[str, str], Sequence[Any]] = field(default_factory=dict)  # by kind and name
     limits: dict[str, Limit] = field(default_factory=dict)
@@ -92,6 +95,7 @@ class Contents:
             names=dict(self.names), events=list(self.events), schedules=dict(self.schedules), children=set(self.children),
             environments=dict(self.environments), freed=list(self.freed), resources=dict(self.resources),
             standings=dict(self.standings), over=dict(self.over), limits=dict(self.limits), tokens=dict(self.tokens),
+            first=dict(self.first), behind=set(self.behind),
         )  # fmt: skip
 
     def queue(self, name: str) -> QueueInfo:
@@ -195,6 +199,7 @@ class Contents:
         standings = [[kind, name, row] for (kind, name), row in self.standings.items()]
         later = [sorted(self.children), self.environments, self.resources, standings]
         later += [[one.row() for one in self.limits.values()], [[*counted, *bucket] for counted, bucket in self.tokens.items()]]
+        later += [[[*key, task_id] for key, task_id in self.first.items()], sorted(self.behind)]
         return seal(pack([FORMAT, counters, tasks, held, self.timers, requests, names, events, *named, *later]))
 
 
@@ -226,6 +231,8 @@ def contents_of(record: bytes, what: str) -> Contents:
     found.standings = {(kind, name): row for kind, name, row in (later[4] if len(later) > 4 else ())}
     found.limits = {row[0]: Limit(*row) for row in (later[5] if len(later) > 5 else ())}
     found.tokens = {(row[0], row[1]): (row[2], row[3], row[4]) for row in (later[6] if len(later) > 6 else ())}
+    found.first = {(queue, order): task_id for queue, order, task_id in (later[7] if len(later) > 7 else ())}
+    found.behind = {(queue, order, task_id) for queue, order, task_id in (later[8] if len(later) > 8 else ())}
     found.tallies = {(row[0], row[1]): Tally(*row) for row in tallies}
     return found
 

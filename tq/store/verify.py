@@ -50,6 +50,7 @@ from tq.store.keys import (
 )
 from tq.store.limits import Limit
 from tq.store.lookup import untouched
+from tq.store.orders import LinesCheck
 from tq.store.retention import remembered
 
 MOST = 100
@@ -137,6 +138,7 @@ class _Check:
         self._unread: set[int] = set()
         self._met = {"ready": 0, "timers": 0, "history": 0}  # entries that some task expects, as it expects them
         self._uses = 0  # entries in environments that commands account for
+        self._lines: LinesCheck | None = None  # None: a store of an earlier format, without ordering keys
         self._waits = 0  # entries in children that blocked tasks account for
         self._released: set[int] = set()  # parents that are over, of which their children are still to hear
         self._recount: dict[tuple[str, str], list[int]] = {}  # tasks by state, bytes of those alive, bytes kept
@@ -153,6 +155,8 @@ class _Check:
     def run(self, txn: Any) -> None:
         """Check everything that ``txn`` sees."""
         self._txn = txn
+        if "orders" in self._db:
+            self._lines = LinesCheck(txn, self._db["orders"])
         self._read_counters()
         self._read_settings()
         self._read_lanes()
@@ -165,6 +169,8 @@ class _Check:
         self._check_requests()
         self._check_names()
         self._check_children()
+        for problem in self._lines.problems() if self._lines is not None and not self._unread else ():
+            self.say(problem)
         self._check_environments()
         self._check_events()
 
@@ -434,6 +440,10 @@ class _Check:
             return
         there = sum(self._txn.get(PAIR.pack(parent, spec.id), db=self._db["children"]) is not None for parent in spec.header.parents)
         self._waits += there
+        behind, problem = self._lines.seen(spec, now) if self._lines is not None else (False, None)
+        if problem is not None:
+            self.say(problem)
+        there += behind and not now.final
         if there != status.waits or (now is State.BLOCKED) != (there > 0):
             self.say(f"task {spec.id}: {now.word}, waits for {status.waits} tasks, and has entries in children for {there}.")
 
