@@ -195,6 +195,7 @@ events     {limit, before: number}                -> {events: [{number, at, who,
 set_schedule   {name, new: bool, ...}             -> {}                new: none has that name yet; else what is absent stays
            One of cron (an expression or @reboot), every_ms and at (an instant); tz: the name of a zone; jitter_ms; only: [windows such as
            22:00-06:00]; from_at, until_at; misfire: coalesce, skip, all, all:N; overlap: allow, skip, queue_one, cancel_old;
+           after: [names of schedules]: the task of a slot comes after, as with ``after``, those of their newest slots up to that one;
            paused: bool; task: [type, payload, options] as for ``enqueue``, but for delay_ms, due_at, key, unique, after and after_any;
            of one that is there, what is nil stays, and so do options that are not named (nil ends one). See ``tq.schedule``.
            on_failure, on_recovery, on_missed: a task as above that tells of it ([] for none), missed_after_ms: when no run has succeeded so

@@ -298,7 +298,7 @@ def session(one: House) -> list[list[Any]]:
         ("set_schedule", {"name": "s2", "new": True, "every_ms": 60_000, "from_at": START, "until_at": START + 9_000_000, "paused": True,
         "task": ["mail", b"", None]}),
         ("schedules", {"after": "s", "limit": 5}), ("schedules", {"name": "s1"}), ("next_slots", {"name": "s1", "count": 3}),
-        ("set_schedule", {"name": "s1", "next_at": 0}),
+        ("set_schedule", {"name": "s2", "after": ["s1"]}), ("set_schedule", {"name": "s1", "next_at": 0}),
         ("plan", {"for_ms": 7_200_000, "limit": 5}), ("alerts", {}),
         ("history", {"queue": "post", "step_s": 10, "limit": 30, "until": START}), ("history", {"step_s": 1}), ("attention", {}),
         ("run_schedule", {"name": "s1"}), ("remove_schedule", {"name": "s2"}),

@@ -104,7 +104,7 @@ _KEYS = {option.key: option for option in TASK}
 ALLOW_UNKNOWN = Option("--allow-unknown", "Accept a type that no worker has named yet.", "flag")
 SENT = tuple(_KEYS[key] for key in (
     "queue", "priority", "ttl", "retries", "backoff", "retry_delay", "max_delay", "timeout", "once", "slots", "use", "label", "meta",
-    "tenant", "flow", "order_key", "order_on_failure", "correlation_id",
+    "on_parent_failure", "tenant", "flow", "order_key", "order_on_failure", "correlation_id",
 ))  # fmt: skip
 """Of TASK, what may be said of every run of a schedule."""
 WHEN = (
@@ -118,6 +118,7 @@ WHEN = (
     Option("--until", "Not after this time."),
     Option("--misfire", "Slots that were missed: coalesce (one run for all, the default), skip, all, or all:N."),
     Option("--overlap", "If the run before goes on: allow (the default), skip, queue_one, or cancel_old."),
+    Option("--after-schedule", "Each run begins only when that one's run due before it, or with it, succeeded; may be repeated.", "many"),
     Option("--on-failure", "A line for the shell (or type:NAME, a task) when a run fails; $TQ_ERROR says why. Once until one succeeds."),
     Option("--on-recovery", "The same when a run succeeds again."),
     Option("--on-missed", "The same when a slot was missed or skipped."),
@@ -335,7 +336,7 @@ COMMANDS: dict[str, Command] = {
         "name", "named", (*WHEN, TYPE, PAYLOAD, *SENT, *HOW, ALLOW_UNKNOWN),
     ),
     "schedule edit": Command("Change a schedule; what is not named stays. Another rule counts from now.", "name", "named", (
-        *WHEN, Option("--clear", "Back to none: jitter, only, from, until; may be repeated.", "many"),
+        *WHEN, Option("--clear", "Back to none: jitter, only, from, until, after-schedule; may be repeated.", "many"),
         TYPE, PAYLOAD, *SENT, *HOW, ALLOW_UNKNOWN,
     )),
     "schedule import": Command(

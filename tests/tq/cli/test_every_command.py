@@ -74,6 +74,7 @@ BAD: dict[str, tuple[str, ...]] = {
         ("backoff", "on_conflict", "on_parent_failure", "log_level", "unset", "clear", "misfire", "overlap", "tz"), ("", "steep", "\udcff")
     ),
     "order_on_failure": ("", "wait", "\udcff"),
+    "after_schedule": ("", "x" * 201),
     "since": ("", "whenever", "-1", "25:00"),
     **dict.fromkeys(("on_failure", "on_recovery", "on_missed"), ("type:", "\udcff")),
     "cron": ("", "* * *", "61 * * * *", "@restart", "\udcff"),
