@@ -108,7 +108,10 @@ class Handler(NamedTuple):
 
 
 class Declared:
-    """A type of an application: its name, where its handler is written, and what it declared for its tasks."""
+    """A type of an application: its name, where its handler is written, and what it declared for its tasks. ``reads`` makes of a stored
+    result what the handler returned; None: it is that."""
+
+    reads: Callable[[Any], Any] | None = None
 
     def __init__(self, app: App, name: str, function: Any, defaults: Defaults) -> None:
         self.app = app

@@ -14,12 +14,12 @@ import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
-from graphlib import CycleError, TopologicalSorter
 from hashlib import blake2b
 from typing import Any
 
 from tq.environment import environment_of
 from tq.errors import PayloadError, UnknownType, UsageError
+from tq.links import check_links, order_of, parents_of
 from tq.model import (
     DEFAULT_PRIORITY,
     DEFAULT_QUEUE,
@@ -44,13 +44,10 @@ from tq.model import (
 )
 from tq.spool import is_input
 from tq.store import Draft, KeyRef, Pace, QueueInfo, TypeInfo
-from tq.wire import WAITS_MOST
 
 KINDS_KEPT = 4096
 KINDS_BYTES = 2 << 20
 """Resolved kinds remembered, and the bytes of their options together: commands bring their whole environment."""
-PARENTS_MOST = 1000
-CIRCLE_TOLD = 20
 TASKS_MOST = 10_000
 """Tasks of one request: some 40 ms of one turn, 150 ms if each has a name, 800 ms if each replaces another."""
 NAMES_TOLD = 100
@@ -162,7 +159,7 @@ class Intake:
             if kind.pace is not None and header.unique is None:
                 drafts[-1] = drafts[-1]._replace(pace=Pace(KeyRef("pace", name, options["unique"]), *kind.pace))
         if self.waiting:
-            _check_links([draft.header.parents for draft in drafts])
+            check_links([draft.header for draft in drafts])
         return drafts, policies
 
     def _look(
@@ -263,14 +260,15 @@ class Intake:
         environment = b""
         if name == SHELL and "extras" in rest:
             rest["extras"], environment = _apart(rest["extras"], where)
-        parents, more = _parents(got, where)
+        parents, more = parents_of(got, where)
         self.waiting = self.waiting or bool(parents)
+        order, goes_on = order_of(got, where)
         slots = got.get("slots") or (known and known.slots) or 1
         uses = got.get("uses", (known and known.uses) or {})
         needs = self._needs(slots, uses, self._queues().get(queue), where)
         header = Header(
             type=name, queue=queue, deadline_ms=got.get("deadline_ms", 0), parents=parents, environment=environment, needs=needs,
-            **more, **usual, **rest
+            order=order, order_goes_on=goes_on, **more, **usual, **rest
         )  # fmt: skip
         ends = [ms for ms in (got.get("ttl_ms"), header.deadline_ms) if ms]  # waiting longer than either is the same end
         times = got.get("delay_ms", 0), got.get("due_at", 0), min(ends, default=0)
@@ -361,9 +359,11 @@ def _own_fields(mine: Mapping[str, Any], where: str) -> dict[str, Any]:
         plain = option in _NAMED and is_name(value)
         got[option] = value if plain else _OPTIONS[option](value, f"{where}{option}: ")
     if not _LINKS.isdisjoint(got):
-        parents, more = _parents(got, where)
-        got = {option: value for option, value in got.items() if option not in _LINKS} | {"parents": parents, **more}
-        got = {name: value for name, value in got.items() if value or name not in more}
+        parents, more = parents_of(got, where)
+        order, goes_on = order_of(got, where)
+        links = {"parents": parents, **more, "order": order, "order_goes_on": goes_on}
+        got = {option: value for option, value in got.items() if option not in _LINKS}
+        got |= {name: value for name, value in links.items() if value}
     return got
 
 
@@ -464,57 +464,18 @@ def _on_parent_failure(value: Any, where: str) -> str:
     raise UsageError(f"{where}expected {', '.join(ON_PARENT_FAILURE)}, got {brief(value)}.")
 
 
+def _order_on_failure(value: Any, where: str) -> str:
+    if value in ORDER_ON_FAILURE:
+        return str(value)
+    raise UsageError(f"{where}expected {', '.join(ORDER_ON_FAILURE)}, got {brief(value)}.")
+
+
 def _tasks(value: Any, where: str) -> list[int]:
     if isinstance(value, list) and all(type(one) is int and -TASKS_MOST <= one < 1 << 63 and one for one in value):
         return value
     raise UsageError(
         f"{where}expected a list of the ids of tasks (or -1 to -{TASKS_MOST}: by its place in this request), got {brief(value)}."
     )
-
-
-def _parents(got: Mapping[str, Any], where: str) -> tuple[tuple[int, ...], dict[str, Any]]:
-    """After which tasks one runs, and as fields of its header how these must end."""
-    after, loose, failed = (dict.fromkeys(got.get(name, ())) for name in ("after", "after_any", "after_failure"))
-    policy = got.get("on_parent_failure")
-    if policy == "run":
-        after, loose = {}, after | loose
-    found = tuple(after | loose | failed)
-    if len(found) > PARENTS_MOST:
-        raise UsageError(f"{where}after: expected at most {PARENTS_MOST} tasks to wait for, got {len(found)}.")
-    if both := after.keys() & failed.keys():
-        raise UsageError(f"{where}expected task {min(both)} in after or in after_failure, got it in both. It cannot end in both ways.")
-    loose_ones = tuple(one for one in loose if one not in after and one not in failed)
-    return found, {"parents_any": loose_ones, "parents_failed": tuple(failed), "strict": policy == "fail"}
-
-
-def _check_links(parents: Sequence[Sequence[int]]) -> None:
-    """UsageError if the tasks of a request are to wait for too many, for a place that it does not have, or for each other in a circle."""
-    if (waits := sum(map(len, parents))) > WAITS_MOST:
-        raise UsageError(
-            f"enqueue: after: expected {WAITS_MOST} tasks to wait for at most, counted for each of the {len(parents)} tasks, got {waits}. "
-            "Send fewer tasks in a request, or one task that waits for those, and have the others wait for that one."
-        )
-    ahead = False
-    for at, some in enumerate(parents, 1):
-        if not some or (lowest := min(some)) > 0:
-            continue
-        if -lowest > len(parents):
-            raise UsageError(f"task {at} of {len(parents)}: after: expected a place in this request, got {lowest}: it has {len(parents)}.")
-        ahead = ahead or -lowest >= at
-    if not ahead:  # each waits only for such as stand before it
-        return
-    graph = {at: [-one for one in some if one < 0] for at, some in enumerate(parents, 1)}
-    try:
-        TopologicalSorter(graph).prepare()
-    except CycleError as error:
-        circle: list[int] = error.args[1][1:]
-        first = circle.index(min(circle))
-        circle = [*circle[first:], *circle[: first + 1]]
-        way = " > ".join(map(str, circle[:CIRCLE_TOLD])) + (" > ..." if len(circle) > CIRCLE_TOLD else "")
-        raise UsageError(
-            f"enqueue: after: expected tasks that do not wait for each other in a circle, got {way} (places in the request, each before "
-            "the one that waits for it). Nothing was stored."
-        ) from None
 
 
 def _pace(got: dict[str, Any], where: str) -> tuple[bool, int, int] | None:
@@ -548,6 +509,8 @@ POLICIES = ("reject", "existing", "replace")
 """What becomes of a task whose unique name a live task has."""
 PACED = "paced"
 """In place of them: its name is not that of a live task, but held for a time."""
+ORDER_ON_FAILURE = ("block", "continue")
+"""What becomes of those behind a task in its ordering key if it fails for good."""
 ON_PARENT_FAILURE = ("cancel", "fail", "run")
 """What becomes of a task if one that should have succeeded before it did not."""
 _OPTIONS: dict[str, Callable[[Any, str], Any]] = {
@@ -579,10 +542,12 @@ _OPTIONS: dict[str, Callable[[Any, str], Any]] = {
     "after_any": _tasks,
     "after_failure": _tasks,
     "on_parent_failure": _on_parent_failure,
+    "order": _name,
+    "order_on_failure": _order_on_failure,
     "slots": _whole(1, MAX_SLOTS, "slots"),
     "uses": _uses,
 }
-_LINKS = frozenset({"after", "after_any", "after_failure", "on_parent_failure"})
+_LINKS = frozenset({"after", "after_any", "after_failure", "on_parent_failure", "order", "order_on_failure"})
 """What a task waits for."""
 _NAMED = frozenset({"tenant", "flow", "correlation_id", "key", "unique", "label"})
 _OWN = _LINKS | _NAMED | {"meta"}

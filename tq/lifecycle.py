@@ -4,7 +4,7 @@ For: deciding, from a task, what happened to it and the time, what it is now; th
 Not for: I/O, clocks, randomness (``now`` and ``chance`` are arguments), or knowing how a store carries it out.
 Runs in: the daemon, inside the broker's turn.
 Promises: pure; every change of state in tq is a row of ``TABLE``; a final state is left only by a person's
-``retried`` or ``removed``; ``claim`` never falls, so (id, claim) fences every settle.
+``retried``, ``given_up`` or ``removed``; ``claim`` never falls, so (id, claim) fences every settle.
 
     enqueued ──> scheduled ──came_due──> pending ──claimed──> running ──succeeded──> succeeded
        │             ^  ^                 ^  ^ ^                │ │ │
@@ -17,6 +17,7 @@ Promises: pure; every change of state in tq is a row of ``TABLE``; a final state
     whatever would run again after its time to live ──> expired
     any waiting state ──cancelled──> cancelled      any waiting state ──ran_out──> expired
     any waiting state ──edited──> a waiting state      blocked ──parent_over──> blocked    blocked ──parent_failed──> cancelled, failed
+    blocked ──turn_came──> blocked (by its parents)    failed, expired ──given_up──> cancelled (it held up its ordering key)
     any final state ──retried──> pending, blocked   any final or waiting state ──removed──> (gone)
 
 ``succeeded`` of a first attempt and ``claimed`` are the hot path: stores carry them out from this table in
@@ -47,6 +48,7 @@ from tq.model import (
 S = State
 RUNNING = frozenset({S.RUNNING})
 BLOCKED = frozenset({S.BLOCKED})
+GIVEN_UP = frozenset({S.FAILED, S.EXPIRED})
 
 
 class Row(NamedTuple):
@@ -70,7 +72,8 @@ TABLE: tuple[Row, ...] = (
     Row("enqueued", _states(), _states(S.SCHEDULED, S.BLOCKED, S.PENDING), "specification, seq or due time", "sender, schedule"),
     Row("came_due", _states(S.SCHEDULED, S.RETRYING), _states(S.PENDING), "seq, ready_at", "the clock"),
     Row("parent_over", BLOCKED, BLOCKED, "waits - the parents that are over", "parents' ends"),
-    Row("unblocked", _states(S.BLOCKED), _states(S.PENDING, S.SCHEDULED), "waits = 0, seq, ready_at", "the last parent's end"),
+    Row("turn_came", BLOCKED, BLOCKED, "waits - 1: it is the first of its ordering key", "the end of the one before"),
+    Row("unblocked", _states(S.BLOCKED), _states(S.PENDING, S.SCHEDULED), "waits = 0, seq, ready_at", "the last parent's end, its turn"),
     Row("parent_failed", _states(S.BLOCKED), _states(S.CANCELLED, S.FAILED), "waits = 0, error, finished_at", "a parent's end"),
     Row("claimed", _states(S.PENDING), RUNNING, "claim + 1, worker, lease", "pool, consumer"),
     Row("extended", RUNNING, RUNNING, "lease", "consumer"),
@@ -85,7 +88,8 @@ TABLE: tuple[Row, ...] = (
     Row("snoozed", RUNNING, _states(S.SCHEDULED, S.CANCELLED, S.EXPIRED), "attempt + 1, due time", "worker"),
     Row("stopped", RUNNING, _states(S.CANCELLED), "attempt + 1", "worker"),
     Row("cancelled", WAITING, _states(S.CANCELLED), "finished_at", "person"),
-    Row("edited", WAITING, WAITING, "specification, place or due time", "person"),
+    Row("given_up", _states(S.FAILED, S.EXPIRED), _states(S.CANCELLED), "nothing: those behind it in its ordering key go on", "person"),
+    Row("edited", WAITING, WAITING, "specification, place or due time; waits in the line of another queue", "person"),
     Row("ran_out", WAITING, _states(S.EXPIRED), "finished_at", "the clock"),
     Row("retried", FINAL, _states(S.PENDING, S.BLOCKED), "failures, crashes, interrupts = 0; seq or waits", "person"),
     Row("removed", FINAL | WAITING, _states(), "the task is gone", "person, retention"),
@@ -231,11 +235,14 @@ def is_too_late(task: Task) -> bool:
 
 
 def cancel(task: Task, now: int) -> Transition | None:
-    """A person's cancel: at once while it waits, a stored flag while it runs, None when it is already over."""
+    """A person's cancel: at once while it waits, a stored flag while it runs, None when it is already over: but one that has failed
+    and holds up others of its ordering key is given up."""
     if task.state in WAITING:
         return Transition(task.id, "cancelled", WAITING, None, replace(task.status, state=S.CANCELLED, finished_at=now, waits=0))
     if task.state is S.RUNNING:
         return Transition(task.id, "cancel_asked", RUNNING, task.status.claim, replace(task.status, cancel_asked=True))
+    if in_line(task.spec.header, task.state):
+        return Transition(task.id, "given_up", GIVEN_UP, None, replace(task.status, state=S.CANCELLED))
     return None
 
 
@@ -262,9 +269,29 @@ def parents_over(task: Task, ends: Mapping[int, State], now: int) -> Transition:
         return Transition(task.id, "parent_failed", BLOCKED, None, replace(status, state=end, finished_at=now, waits=0, error=error))
     if status.waits > len(ends):
         return Transition(task.id, "parent_over", BLOCKED, None, replace(status, waits=status.waits - len(ends)), parents=tuple(ends))
+    return _unblocked(task, now)
+
+
+def turn_came(task: Task, now: int) -> Transition | None:
+    """A task whose turn it is among those of its ordering key; None: it does not wait for that any more."""
+    if task.state is not S.BLOCKED:
+        return None
+    if task.status.waits > 1:
+        return Transition(task.id, "turn_came", BLOCKED, None, replace(task.status, waits=task.status.waits - 1))
+    return _unblocked(task, now)
+
+
+def _unblocked(task: Task, now: int) -> Transition:
+    """It waits for nobody any more."""
+    status = task.status
     if status.due_at > now:
         return Transition(task.id, "unblocked", BLOCKED, None, replace(status, state=S.SCHEDULED, waits=0))
     return Transition(task.id, "unblocked", BLOCKED, None, replace(status, state=S.PENDING, waits=0, seq=0, ready_at=now, due_at=0))
+
+
+def in_line(head: Header, state: State) -> bool:
+    """Whether a task in this state has a place among those of its ordering key: it is not over, or it failed and holds up the rest."""
+    return head.order is not None and (not state.final or (state in GIVEN_UP and not head.order_goes_on))
 
 
 _ENDED_SO = {S.SUCCEEDED: "succeeded", S.FAILED: "failed", S.CANCELLED: "was cancelled", S.EXPIRED: "expired"}

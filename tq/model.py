@@ -65,7 +65,10 @@ MAX_NEEDS = 16
 """Resources that one task may ask for."""
 MAX_HEADER = 0xFFFF
 """Bytes of a packed header: its length has two bytes in the record."""
-OWN = ("tenant", "flow", "correlation_id", "key", "unique", "label", "meta", "parents", "parents_any", "parents_failed", "strict")
+OWN = (
+    "tenant", "flow", "correlation_id", "key", "unique", "label", "meta", "order", "order_goes_on", "batch",
+    "parents", "parents_any", "parents_failed", "strict",
+)  # fmt: skip
 """The fields of a header that are a task's own: one that differs from others only in these is read and made for the price of a copy."""
 _NONE: tuple[object, ...] = (None, (), False)  # of a task that has nothing of its own there
 _OWN_AT, _PLAIN = {name: at for at, name in enumerate(OWN)}, OWN.index("parents") + 1
@@ -263,13 +266,15 @@ class Header:
     """What tasks of one kind have in common: a specification without its payload and its times.
 
     ``retries`` counts runs after the first; ``timeout_ms`` 0 is none; ``once`` makes an attempt that was cut
-    short fail the task; ``flow`` is an ordering key; ``parents`` are the ids of the tasks after which it runs, ``parents_any`` those
-    of them that may end in any way, ``parents_failed`` those that must fail or expire (the others must succeed; if one does not end
-    so it is cancelled, or failed if it is ``strict`` and that one should have succeeded); ``extras`` holds
-    what only some tasks have (for commands: how to run them), never looked at by the daemon.
+    short fail the task; ``flow`` is a key that limits count by; ``parents`` are the ids of the tasks after which it runs,
+    ``parents_any`` those of them that may end in any way, ``parents_failed`` those that must fail or expire (the others must
+    succeed; if one does not end so it is cancelled, or failed if it is ``strict`` and that one should have succeeded); ``extras``
+    holds what only some tasks have (for commands: how to run them), never looked at by the daemon.
     ``retry_for_ms`` and ``deadline_ms`` count from when the task was accepted (0: none): no retry begins after
     the first, and after the second it is over, running or not. ``key`` names the request that sent it (idempotency),
-    ``unique`` what it is about: of one type at most one live task has it. ``needs`` are what it holds while it runs.
+    ``unique`` what it is about: of one type at most one live task has it. ``needs`` are what it holds while it runs. ``order`` is an
+    ordering key: those of a queue that share it run one after another as they were accepted; one that fails for good, or expires,
+    holds up the others unless ``order_goes_on``.
     """
 
     type: str
@@ -294,6 +299,8 @@ class Header:
     needs: Needs = ()
     parents_failed: tuple[int, ...] = ()
     strict: bool = False
+    order: str | None = None
+    order_goes_on: bool = False
     packed: bytes = field(default=b"", repr=False, compare=False)
     lane: tuple[str, str, str | None, str | None, Needs] = field(default=("", "", None, None, ()), repr=False, compare=False)
     """What decides which tasks stop and go together: queue, type, tenant, flow, needs."""
@@ -462,7 +469,7 @@ class Status:
     ``message`` and, for a function, ``frames`` (formatted by the reader). ``result`` is packed msgpack.
     ``output`` says that a log file was written. The attempts kept are those before the last one, or up to it if there will be
     another; in the record an ``error`` that is the last kept attempt's own is only true. ``waits`` is, of a blocked task, how many
-    of its parents are not over; 0 in any other state.
+    of its parents are not over, and one more while others of its ordering key go first; 0 in any other state.
     """
 
     state: State
@@ -592,6 +599,8 @@ class Task:
             "parents_any": list(head.parents_any),
             "parents_failed": list(head.parents_failed),
             "on_parent_failure": "fail" if head.strict else "cancel",
+            "order": head.order,
+            "order_on_failure": None if head.order is None else "continue" if head.order_goes_on else "block",
             "waits": status.waits,
             "retry_for_ms": head.retry_for_ms,
             "deadline_ms": head.deadline_ms,

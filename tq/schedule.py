@@ -285,7 +285,8 @@ class When(TypedDict, total=False):
 
     ``misfire``: what becomes of slots that were missed: "coalesce" (one run for all of them, the default), "skip", "all", or
     "all:10" for the last ten. ``overlap``: if a run before goes on: "allow" (the default), "skip", "queue_one" (one waits for its
-    end) or "cancel_old".
+    end) or "cancel_old". ``after``: another schedule, or several: each run begins only when their runs that were due before it, or with it,
+    have succeeded (else it is cancelled).
     """
 
     cron: str
@@ -298,6 +299,7 @@ class When(TypedDict, total=False):
     until: str | datetime
     misfire: str
     overlap: str
+    after: str | Sequence[str]
     on_failure: str | Sequence[str]
     on_recovery: str | Sequence[str]
     on_missed: str | Sequence[str]
@@ -319,12 +321,12 @@ class Schedule:
         start: str | datetime | None = None, until: str | datetime | None = None, misfire: str | None = None, overlap: str | None = None,
         on_failure: str | Sequence[str] | None = None, on_recovery: str | Sequence[str] | None = None,
         on_missed: str | Sequence[str] | None = None, missed_after: float | str | timedelta | None = None, alert_each: bool | None = None,
-        payload: object = None,
+        after: str | Sequence[str] | None = None, payload: object = None,
     ) -> None:  # fmt: skip
         said = {
             "cron": cron, "every": every, "at": at, "tz": tz, "jitter": jitter, "only": only, "start": start, "until": until,
             "misfire": misfire, "overlap": overlap, "on_failure": on_failure, "on_recovery": on_recovery, "on_missed": on_missed,
-            "missed_after": missed_after, "alert_each": alert_each,
+            "missed_after": missed_after, "alert_each": alert_each, "after": after,
         }  # fmt: skip
         self.when = wire_when({name: value for name, value in said.items() if value is not None}, None)
         if sum(name in self.when for name in KINDS) != 1:
@@ -441,6 +443,13 @@ def _yes(value: Any, _now: int | None, _zone: ZoneInfo | None) -> bool:
     return value
 
 
+def _names(value: Any, _now: int | None, _zone: ZoneInfo | None) -> list[str]:
+    names: list[Any] = [value] if isinstance(value, str) else list(value) if isinstance(value, list | tuple) else [None]
+    if not all(isinstance(name, str) and is_name(name) for name in names):
+        raise ValueError(f"expected the name of a schedule, or several, got {brief(value)}")
+    return names
+
+
 def _alert(value: Any, _now: int | None, _zone: ZoneInfo | None) -> list[Any]:
     return alert_of(value)
 
@@ -472,7 +481,7 @@ _WORDS: dict[str, tuple[str, Callable[[Any, int | None, ZoneInfo | None], Any]]]
     "jitter": ("jitter_ms", _duration), "only": ("only", _windows), "start": ("from_at", _instant), "until": ("until_at", _end),
     "misfire": ("misfire", _policy(misfire_of)), "overlap": ("overlap", _policy(overlap_of)),
     "on_failure": ("on_failure", _alert), "on_recovery": ("on_recovery", _alert), "on_missed": ("on_missed", _alert),
-    "missed_after": ("missed_after_ms", _duration), "alert_each": ("alert_each", _yes),
+    "missed_after": ("missed_after_ms", _duration), "alert_each": ("alert_each", _yes), "after": ("after", _names),
 }  # fmt: skip
 
 

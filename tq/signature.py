@@ -16,11 +16,14 @@ argument, ``si`` an immutable one that does not::
 A task of a chain runs if the one before it succeeded, one behind a group if all of the group did; else it is cancelled, unless
 ``b.s().set(on_parent_failure="run")`` says otherwise: then the results of those that succeeded come, or None for a single one. Groups in
 groups give one flat list. Results travel through the store: one that was too large to be kept is None.
+
+``tq.Task`` classes have the same words: ``Pay.s(Order(17)) | Mail.s()``. Such a task has one argument, its payload: ``s()`` takes the
+result of what stands before it as that, ``s(payload)`` stands first, and ``si(payload)`` anywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 from tq.errors import PayloadError
@@ -36,7 +39,8 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 T = TypeVar("T")
 INTO = "tq.into"
-"""The key in a task's extras that says which argument comes from the tasks before it: [name or place, how many; 0: one alone]."""
+"""The key in a task's extras that says which argument comes from the tasks before it: [name or place, how many; 0: one alone].
+Without a name or place it is the whole payload."""
 RESULTS_A_CALL = 100
 FED: Any = object()
 """Stands for the argument that is not there yet."""
@@ -56,8 +60,12 @@ class Callee(Protocol):
     def name(self) -> str: ...
     @property
     def app(self) -> Sending: ...
-    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any] | list[Any] | None:
-        """The arguments as one value; TypeError if they do not fit. ``FED`` may be the first of them."""
+    @property
+    def reads(self) -> Callable[[Any], Any] | None:
+        """Makes of a stored result what its handler returned; None: it is that."""
+
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The arguments as one value; TypeError if they do not fit. ``FED`` may be the first of them, or all there is."""
 
 
 class Ends(NamedTuple):
@@ -77,11 +85,13 @@ class Plan:
     def __init__(self) -> None:
         self.rows: list[tuple[str, Any, Options]] = []
         self.apps: list[Sending] = []
+        self.reads: list[Callable[[Any], Any] | None] = []
 
-    def add(self, app: Sending, kind: str, payload: object, options: Options) -> int:
+    def add(self, task: Callee, payload: object, options: Options) -> int:
         """Its place."""
-        self.rows.append((kind, payload, options))
-        self.apps.append(app)
+        self.rows.append((task.name, payload, options))
+        self.apps.append(task.app)
+        self.reads.append(task.reads)
         return -len(self.rows)
 
     def through(self) -> Iterator[tuple[str, Any, Options]]:
@@ -115,7 +125,7 @@ class Flow(Generic[R]):
         ends = self.lay(plan, Ends())
         client = default()
         ids = client.enqueue_graph(plan.through()) if plan.rows else []
-        return Sent([Handle(client, one) for one in ids], ends)
+        return Sent([Handle(client, one, read) for one, read in zip(ids, plan.reads, strict=True)], ends)
 
     async def aenqueue(self) -> AsyncSent[R]:
         """``enqueue`` for programs with an event loop."""
@@ -125,7 +135,7 @@ class Flow(Generic[R]):
         ends = self.lay(plan, Ends())
         client = await adefault()
         ids = await client.enqueue_graph(await plan.athrough()) if plan.rows else []
-        return AsyncSent([AsyncHandle(client, one) for one in ids], ends)
+        return AsyncSent([AsyncHandle(client, one, read) for one, read in zip(ids, plan.reads, strict=True)], ends)
 
 
 class Signature(Flow[R]):
@@ -163,11 +173,13 @@ class Signature(Flow[R]):
         if fed and before.giving:
             payload, into = _without_fed(payload)
             options["extras"] = {**options.get("extras", {}), INTO: [into, before.giving if before.many else 0]}
-        return Ends((plan.add(self._task.app, self._task.name, payload, options),), 1)
+        return Ends((plan.add(self._task, payload, options),), 1)
 
 
-def _without_fed(payload: dict[str, Any] | list[Any] | None) -> tuple[dict[str, Any] | list[Any], str | int]:
-    """The payload without the argument that is still to come, and where that goes."""
+def _without_fed(payload: Any) -> tuple[Any, str | int | None]:
+    """The payload without the argument that is still to come, and where that goes; None: it is the payload."""
+    if payload is FED:
+        return None, None
     if isinstance(payload, dict):
         (name,) = (name for name, value in payload.items() if value is FED)
         return {one: value for one, value in payload.items() if one != name}, name
@@ -309,6 +321,8 @@ def fed(context: Context, value: Any) -> Any:
                 f"expected the result of task {gone}, which this one is called with, but that was removed or runs again. Send both anew."
             )
         given = [results[one] for one in ids if one in results] if count else results.get(ids[0])
+        if into is None:
+            return given
         if isinstance(into, str):
             return {**(value or {}), into: given}
         return [*(value or [])[:into], given, *(value or [])[into:]]

@@ -40,8 +40,8 @@ with other options; ``.result()`` of what they give is a float.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, cast, get_args, get_origin
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, cast, get_args, get_origin, overload
 
 from tq import app as apps
 from tq.app import App, Declared, Defaults
@@ -50,6 +50,7 @@ from tq.context import Cancel, Snooze
 from tq.errors import ConfigError, PayloadError, UsageError
 from tq.middleware import is_async
 from tq.model import Backoff, brief, unpack
+from tq.signature import FED, INTO, Group, Signature, fed, group
 
 if TYPE_CHECKING:
     import builtins
@@ -170,6 +171,22 @@ class Sender(Generic[In, Out]):
         """The payload as it travels, for sending it by name: ``q.enqueue_many((Order.type, Order.payload(o)) for o in orders)``."""
         return self._task.input.plain(payload)
 
+    @overload
+    def s(self) -> Signature[Out]: ...
+    @overload
+    def s(self, payload: In, /) -> Signature[Out]: ...
+    def s(self, *payload: In) -> Signature[Out]:
+        """The call as a signature (``tq.signature``): without a payload that is the result of what stands before it."""
+        return Signature(self._task, payload, {}, self._options)
+
+    def si(self, payload: In) -> Signature[Out]:
+        """The same with this payload, whatever stands before it."""
+        return Signature(self._task, (payload,), {}, self._options, immutable=True)
+
+    def map(self, items: Iterable[In]) -> Group[Out]:
+        """A group with a task for each item, its payload."""
+        return group(self.s(item) for item in items)
+
     def enqueue(self, payload: In) -> Handle[Out]:
         """Send it; returns when it is on disk. PayloadError if it does not fit the type."""
         handle = self._task.app.send(self._task.name, self._task.input.plain(payload), self._options)
@@ -233,6 +250,27 @@ class Task(Generic[In, Out]):
         """The payload as it travels; see ``Sender.payload``."""
         return cls.options().payload(payload)
 
+    @overload
+    @classmethod
+    def s(cls) -> Signature[Out]: ...
+    @overload
+    @classmethod
+    def s(cls, payload: In, /) -> Signature[Out]: ...
+    @classmethod
+    def s(cls, *payload: In) -> Signature[Out]:
+        """The call as a signature; see ``Sender.s``."""
+        return cls.options().s(*payload)
+
+    @classmethod
+    def si(cls, payload: In) -> Signature[Out]:
+        """The same with this payload, whatever stands before it."""
+        return cls.options().si(payload)
+
+    @classmethod
+    def map(cls, items: Iterable[In]) -> Group[Out]:
+        """A group with a task for each item, its payload."""
+        return cls.options().map(items)
+
     @classmethod
     def enqueue(cls, payload: In) -> Handle[Out]:
         """Send it; returns when it is on disk. PayloadError if it does not fit the type."""
@@ -260,7 +298,15 @@ class TypedTask(Declared):
         kinds = _arguments(cls)
         self.input: Shape[Any] = Shape(kinds[0], f"task {self.name!r}: the payload")
         self.output: Shape[Any] = Shape(kinds[1], f"task {self.name!r}: the result")
+        self.reads = self.output.read
         app.add(self)
+
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The payload as it travels. TypeError: there is not just one."""
+        if len(args) != 1 or kwargs:
+            words = "none: give it one, or put it behind what gives it" if not args else "the result of what stands before it and another"
+            raise TypeError(f"task {self.name!r}: expected one payload, got {words}. `si(payload)` takes no result.")
+        return FED if args[0] is FED else self.input.plain(args[0])
 
     @property
     def is_async(self) -> bool:
@@ -270,14 +316,14 @@ class TypedTask(Declared):
         instance = _Once(self.function)
 
         def payload_of(context: Context) -> Any:
-            packed = context.spec.payload
+            packed, extras = context.spec.payload, context.spec.header.extras
             try:
                 data = unpack(packed) if packed else None
             except ValueError as error:
                 raise PayloadError(
                     f"task {self.name!r}: the payload: expected one packed msgpack value, got {brief(packed)}: {error}."
                 ) from None
-            return self.input.read(data)
+            return self.input.read(fed(context, data) if extras is not None and INTO in extras else data)
 
         def kept(value: Any) -> Any:
             return value if isinstance(value, Snooze | Cancel) else self.output.plain(value)

@@ -51,6 +51,9 @@ enqueue    {tasks: [[type, payload, options], ...], options, again: bool}  -> {i
            cancelled or expired cancels it, with the error ``ParentFailed``, and so does one of ``after_failure`` that neither failed
            nor expired, with ``ParentNotFailed``; one that there is none of is ``no_such_task``), on_parent_failure: "cancel" (that),
            "fail" (it fails for good if one of ``after`` did not succeed) or "run" (as if they stood in ``after_any``).
+           order (an ordering key: those of one queue that share it run one at a time, in the order in which they were accepted: the
+           others are blocked, each with one more in ``waits``), order_on_failure: "block" (behind one that failed or expired they wait
+           until it is retried and succeeds, is cancelled or removed, or is forgotten) or "continue".
            Among these ids -n is the n-th task of this very request, counted from 1, before or behind it: so a graph of tasks is stored
            whole or not at all. A circle is refused and named. The tasks of one request wait for at most WAITS_MOST others, counted
            anew for each of them. Their ids follow each other, but for those of tasks that were there already.
@@ -66,8 +69,10 @@ peek       {limit, queue, tenant}                 -> {tasks: [...]}             
            among the next 500; types whose breakers are open are left out
 why        {id}                                   -> {task, reasons: [[word, details], ...]}   the most telling first; none: it is next
            not_due {due_at}  retry_not_due {due_at, failures, retries, attempt, error}  blocked {parents: [[id, state], ...], waits,
-           of}  running {worker, since, attempt, ends_at, progress}  handed_out {worker, since}  suspended {}
+           of}  in_order {order, queue, id, state, ahead: how many stand before it, or_more}
+           running {worker, since, attempt, ends_at, progress}  handed_out {worker, since}  suspended {}
            cancel_asked {who}  over {at, why, who, attempts, failures, retries, crashes, interrupts, error, exit_code}
+           holds_up {order, queue, waiting: how many stand behind it, or_more}
            why: retries, permanent, no_time, once, poison, interrupts, parent (of a failure), ttl, deadline (it has expired)
            error: {type, message}
            draining {}  queue_paused {queue, who, since}  queue_held {queue, rules, why, age_ms: as in ``queues``; no rules: not known yet}
@@ -209,6 +214,7 @@ events     {limit, before: number}                -> {events: [{number, at, who,
 set_schedule   {name, new: bool, ...}             -> {}                new: none has that name yet; else what is absent stays
            One of cron (an expression or @reboot), every_ms and at (an instant); tz: the name of a zone; jitter_ms; only: [windows such as
            22:00-06:00]; from_at, until_at; misfire: coalesce, skip, all, all:N; overlap: allow, skip, queue_one, cancel_old;
+           after: [names of schedules]: the task of a slot comes after, as with ``after``, those of their newest slots up to that one;
            paused: bool; task: [type, payload, options] as for ``enqueue``, but for delay_ms, due_at, key, unique, after and after_any;
            of one that is there, what is nil stays, and so do options that are not named (nil ends one). See ``tq.schedule``.
            on_failure, on_recovery, on_missed: a task as above that tells of it ([] for none), missed_after_ms: when no run has succeeded so

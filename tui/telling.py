@@ -160,6 +160,7 @@ def facts(task: Task, now: int, glyphs: Glyphs, zone: tzinfo | None = UTC) -> li
         ("key", str(task.get("key") or "")),
         ("unique", str(task.get("unique") or "")),
         ("flow", str(task.get("flow") or "")),
+        ("order key", str(task.get("order") or "")),
         ("tenant", str(task.get("tenant") or "")),
         ("belongs to", str(task.get("correlation_id") or "")),
         ("uses", ", ".join(f"{amount} {name}" for name, amount in (task.get("uses") or {}).items())),

@@ -53,6 +53,24 @@ def test_a_command_runs_on_its_schedule_where_it_was_added(daemon: Any, tq: Tq, 
     assert tq("schedule", "show", "tick").returncode == 2
 
 
+def test_a_schedule_that_is_after_another_runs_when_that_has_succeeded(daemon: Any, tq: Tq, tmp_path: Path) -> None:
+    daemon(workers=2)
+    out = tmp_path / "out"
+    assert tq("schedule", "add", "load", "--every", "1s", "--", "sh", "-c", f"sleep 0.2; echo load >> {out}").returncode == 0
+    done = tq("schedule", "add", "report", "--every", "1s", "--after-schedule", "load", "--", "sh", "-c", f"echo report >> {out}")
+    assert done.returncode == 0, done.stderr
+    assert "after           load" in tq("schedule", "show", "report").stdout
+    wait_until(lambda: out.exists() and out.read_text().count("report") > 1, 30)
+    for task in (row["task"] for row in lines(tq("schedule", "history", "report", "--json"))):
+        loads = {row["id"]: row["slot"] for row in lines(tq("schedule", "history", "load", "--json"))}
+        assert all(loads[parent] <= task["meta"]["slot"] for parent in task["parents"])
+    assert out.read_text().splitlines()[0] == "load"
+    refused = tq("schedule", "edit", "load", "--after-schedule", "report")
+    assert (refused.returncode, "load > report > load" in refused.stderr) == (2, True)
+    assert tq("schedule", "edit", "report", "--clear", "after-schedule").returncode == 0
+    assert lines(tq("schedule", "show", "report", "--json"))[0]["after"] == []
+
+
 def test_a_failure_and_a_recovery_run_their_commands_once_each_where_the_schedule_runs(daemon: Any, tq: Tq, tmp_path: Path) -> None:
     daemon(workers=1)
     told, state = tmp_path / "told", tmp_path / "broken"

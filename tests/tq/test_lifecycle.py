@@ -11,7 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tq import lifecycle
-from tq.lifecycle import BY_EVENT, TABLE, Outcome, Row, Transition, backoff_ms, cancel, come_due, edit, parents_over, retry, run_out, settle
+from tq.lifecycle import (
+    BY_EVENT,
+    TABLE,
+    Outcome,
+    Row,
+    Transition,
+    backoff_ms,
+    cancel,
+    come_due,
+    edit,
+    parents_over,
+    retry,
+    run_out,
+    settle,
+    turn_came,
+)
 from tq.model import FINAL, MAX_ATTEMPTS_KEPT, MAX_CRASHES, MAX_INTERRUPTS, WAITING, Attempt, Backoff, Header, Spec, State, Status, Task
 from tq.store import Draft, Want
 from tq.store.memory import MemoryStore
@@ -71,7 +86,7 @@ def test_events_are_named_once():
 
 
 def test_a_final_state_is_left_only_by_a_person():
-    assert {row.event for row in TABLE if row.start & FINAL} == {"retried", "removed"}
+    assert {row.event for row in TABLE if row.start & FINAL} == {"given_up", "retried", "removed"}
 
 
 def test_every_state_can_be_reached_and_left():
@@ -127,6 +142,7 @@ DRIVEN: dict[tuple[str, State | None], Callable[[], State | None]] = {
     ("enqueued", S.SCHEDULED): lambda: in_store(due_at=NOW + 1)[1].state,
     ("enqueued", S.BLOCKED): lambda: in_store(parents=(9,))[1].state,
     ("parent_over", S.BLOCKED): lambda: hear(S.SUCCEEDED, 8, 9),
+    ("turn_came", S.BLOCKED): lambda: turn_came(in_store(parents=(8, 9))[1], NOW).status.state,
     ("unblocked", S.PENDING): lambda: hear(S.SUCCEEDED, 9),
     ("unblocked", S.SCHEDULED): lambda: hear(S.SUCCEEDED, 9, due_at=NOW + 5),
     ("parent_failed", S.CANCELLED): lambda: hear(S.FAILED, 9),
@@ -137,6 +153,7 @@ DRIVEN: dict[tuple[str, State | None], Callable[[], State | None]] = {
     ("came_due", S.PENDING): lambda: come_due(make(S.RETRYING), NOW).status.state,
     ("cancel_asked", S.RUNNING): lambda: cancel(make(), NOW).status.state,
     ("cancelled", S.CANCELLED): lambda: cancel(make(S.PENDING), NOW).status.state,
+    ("given_up", S.CANCELLED): lambda: cancel(make(S.FAILED, header=Header("t", order="k")), NOW).status.state,
     ("ran_out", S.EXPIRED): lambda: run_out(make(S.PENDING), NOW).status.state,
     ("retried", S.PENDING): lambda: retry(make(S.FAILED), NOW).status.state,
     ("retried", S.BLOCKED): lambda: retry(make(S.FAILED), NOW, None, (8, 9)).status.state,

@@ -57,6 +57,7 @@ headers = st.builds(
     st.lists(st.integers(1, 2**60), max_size=3).map(tuple), st.none() | st.dictionaries(texts, data, max_size=2),
     counts, counts, st.none() | texts, st.none() | texts, st.lists(st.integers(1, 2**60), max_size=2).map(tuple),
     st.builds(needs_of, st.integers(1, 3), st.dictionaries(texts.filter(bool), st.integers(1, 10**6), max_size=3)),
+    st.just(()), st.booleans(), st.none() | texts, st.booleans(),
 )  # fmt: skip
 specs = st.builds(Spec, st.integers(1, 2**60), headers, st.binary(max_size=64), instants, instants, instants, instants)
 errors = st.none() | st.fixed_dictionaries(
@@ -246,8 +247,8 @@ def test_a_row_for_the_wire_can_be_packed_and_has_every_field(spec, status):
     row = Task(spec, status).row()
     assert unpack(pack(row))["id"] == spec.id
     kept = {*Header.__dataclass_fields__, *Spec.__dataclass_fields__, *Status.__dataclass_fields__}
-    kept |= {"progress", "slots", "uses", "on_parent_failure"}
-    assert row.keys() == kept - {"header", "packed", "lane", "environment", "seq", "extras", "needs", "strict"}
+    kept |= {"progress", "slots", "uses", "on_parent_failure", "order_on_failure"}
+    assert row.keys() == kept - {"header", "packed", "lane", "environment", "seq", "extras", "needs", "strict", "order_goes_on"}
     assert row["state"] in STATES
 
 

@@ -39,7 +39,7 @@ FAILED = task(
     42, State.FAILED, type="report.pdf", queue="mail", priority=2, label="Nightly run", tenant="acme", worker="w-03", flow="f",
     meta={"branch": "main", "a b": "x=y"}, payload=b"x" * 100, attempt=3, failures=3, started_at=NOW - 90_000, finished_at=NOW - 60_000,
     exit_code=3, error={"type": "TimeoutError", "message": "SMTP timed out, try later"}, correlation_id="c-1", key="order-17",
-    unique="user:5", parents=(7, 8), expires_at=NOW + HOUR,
+    unique="user:5", order="acct-1", parents=(7, 8), expires_at=NOW + HOUR,
 )  # fmt: skip
 NEW = task(43, State.PENDING, ready_at=NOW - 10_000, created_at=NOW - 10_000)
 
@@ -91,6 +91,7 @@ EXAMPLES = [  # text, whether it means FAILED, whether NEW
     ('tag:"a b=x=y"', True, False),
     ("meta.other:*", False, False),
     ("tenant:acme correlation:c-1 key:order-17 unique:user:5 flow:f", True, False),
+    ("order:acct-1 order-key:acct-*", True, False),
     ("correlation-id:c-*", True, False),
     ('label:"Nightly run"', True, False),
     ("label:nightly*", False, False),
@@ -368,7 +369,8 @@ instants = st.integers(-5, 5).map(lambda hours: NOW + hours * HOUR)
 maybe = st.none() | st.sampled_from(NAMES)
 headers = st.builds(
     Header, type=st.sampled_from(NAMES), queue=st.sampled_from(NAMES), priority=st.integers(0, 9), label=maybe, tenant=maybe, key=maybe,
-    unique=maybe, flow=maybe, correlation_id=maybe, meta=st.none() | st.dictionaries(st.sampled_from(["k", "a b"]), st.sampled_from(NAMES)),
+    unique=maybe, flow=maybe, order=maybe, correlation_id=maybe,
+    meta=st.none() | st.dictionaries(st.sampled_from(["k", "a b"]), st.sampled_from(NAMES)),
     parents=st.lists(st.integers(0, 5), max_size=2).map(tuple),
 )  # fmt: skip
 specs = st.builds(
@@ -425,7 +427,7 @@ def _among(texts: list[tuple[str, str]], value: str | None) -> bool:
 
 
 TEXT_ROWS = {"queue": "queue", "type": "type", "name": "type", "label": "label", "tenant": "tenant", "worker": "worker", "flow": "flow",
-             "correlation": "correlation_id", "key": "key", "unique": "unique"}  # fmt: skip
+             "correlation": "correlation_id", "key": "key", "unique": "unique", "order": "order"}  # fmt: skip
 
 
 @st.composite

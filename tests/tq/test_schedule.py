@@ -218,11 +218,12 @@ def test_words_mean_what_they_say() -> None:
     now = ms("2026-06-01T10:00")
     said = wire_when(
         {"cron": " @daily ", "tz": "Europe/Paris", "jitter": "30s", "only": "22:00-06:00,12:00-13:00", "start": "18:30",
-         "until": "2026-06-30", "misfire": "all:7", "overlap": "queue-one"}, now,
+         "until": "2026-06-30", "misfire": "all:7", "overlap": "queue-one", "after": "load"}, now,
     )  # fmt: skip
     assert said == {
         "cron": "@daily", "tz": "Europe/Paris", "jitter_ms": 30_000, "only": ["22:00-06:00", "12:00-13:00"],
         "from_at": ms("2026-06-01T16:30"), "until_at": ms("2026-06-30T22:00") - 1, "misfire": "all:7", "overlap": "queue-one",
+        "after": ["load"],
     }  # fmt: skip
     assert wire_when({"every": 90}, now) == {"every_ms": 90_000}
     assert wire_when({"at": datetime(2026, 7, 1, tzinfo=UTC)}, now) == {"at": ms("2026-07-01")}
@@ -241,6 +242,8 @@ def test_words_mean_what_they_say() -> None:
         ({"only": "24:00-25:00"}, "window"), ({"only": ["22:00-22:00"]}, "window"), ({"only": [7]}, "only"),
         ({"at": datetime(2026, 7, 1)}, "time zone"), ({"misfire": "all:0"}, "coalesce"), ({"misfire": "all:1001"}, "coalesce"),  # noqa: DTZ001
         ({"overlap": "maybe"}, "queue_one"), ({"crontab": "x"}, "expected cron, every"),
+        ({"after": ["a", 7]}, "the name of a schedule"), ({"after": ""}, "the name of a schedule"),
+        ({"after": 7}, "the name of a schedule"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_an_error_that_says_what_would(said: dict[str, object], text: str) -> None:

@@ -133,6 +133,13 @@ class Fetch(tq.Task[str, bytes], app=tq.App()):
         return payload.encode() if payload else tq.Snooze("5m")
 
 
+class Add(tq.Task[int, int]):
+    type = "add one"
+
+    def execute(self, payload: int) -> int:
+        return payload + 1
+
+
 T = TypeVar("T")
 
 
@@ -224,6 +231,11 @@ def flows() -> None:
     assert_type(tq.chord([square.s(1), square.si(2)], mean.s()).enqueue().result(5), float)
     assert_type(tq.group(square.s(n) for n in range(3)).enqueue().wait("5s"), list[str])
     assert_type(square.s(1).set(queue="q", after_failure=3, on_parent_failure="run"), tq.Signature[int])
+    assert_type(Pay.s(Order(1)), tq.Signature[Receipt])
+    assert_type((square.s(3) | Add.s()).enqueue().result(), int)
+    assert_type(Total.map([[1], [2]]).enqueue().result(), list[int])
+    assert_type(tq.chord(square.map(range(3)), Total.on("night").s()).enqueue().result(), int)
+    assert_type(Pay.options(order_key="acct-1", order_on_failure="continue").si(Order(1)).set(queue="q"), tq.Signature[Receipt])
     flow = tq.workflow("typed")
     first = flow.step("first", square.si(2))
     flow.step("then", tq.group(square.s(), mean.si([1])), after=first)

@@ -109,5 +109,10 @@ def square(n: int) -> int:
 square.si("three")  # wrong: arg-type
 wrong_flow: str = (square.s(1) | square.s()).enqueue().result()  # wrong: assignment
 square.s(1) | square  # wrong: operator
+Pay.s({"number": 1})  # wrong: call-overload
+Pay.s(Order(1), Order(2))  # wrong: call-overload
+Pay.si()  # wrong: call-arg
+Pay.map([1])  # wrong: list-item
+wrong_typed: str = Pay.s(Order(1)).enqueue().result()  # wrong: assignment
 square.s(1).set(on_parent_failure="wait")  # wrong: arg-type
 tq.workflow("w").step("a", square)  # wrong: arg-type

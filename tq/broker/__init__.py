@@ -107,7 +107,7 @@ class Broker:
         self._unkept = 0  # ends and requests since retention was last looked at
         self._families = Families(desk)
         self._consumers, self._control, self._reading = Consumers(desk), Control(desk, self._families), Reading(desk)
-        sending, self._lines, self._schedules = Sending(desk, self._families), Lines(desk), Schedules(desk)
+        sending, self._lines, self._schedules = Sending(desk, self._families), Lines(desk), Schedules(desk, self._families)
         self._resources, self._limited, tenants = Resources(desk), Limited(desk), Tenants(desk)
         self._breakers = Breakers(desk, self.note)
         desk.holding = lambda: {"limits": reaching(desk), "breakers": list(self._breakers.shut)}

@@ -1,7 +1,8 @@
-"""Families: tasks that wait for other tasks, and what the end of those means to them.
+"""Families: tasks that wait for other tasks, those of their ordering key among them, and what the end of those means to them.
 
-For: which of a new task's parents it has to wait for; letting go, or cancelling, what waits for a task that is over.
-Not for: what becomes of one child (lifecycle), which tasks wait for which (store).
+For: which of a new task's parents it has to wait for; letting go, or cancelling, what waits for a task that is over; letting go
+    the next of an ordering key.
+Not for: what becomes of one child (lifecycle), which tasks wait for which, whose turn it is (store).
 Runs in: the daemon, inside the broker's turn.
 Promises: the children hear of their parent's end in the transaction that holds it, or, where they are more than SCAN_MOST or the
 turn's time for it has passed, by a chore that is written there; whoever was cancelled by that is a parent that is over, too; each
@@ -75,9 +76,14 @@ class Families:
     # -- what is over ----------------------------------------------------------------------------------------------
 
     def release(self, turn: Turn) -> None:
-        """Tell the children of all that came to its end in this turn."""
-        if not turn.over:
-            return
+        """Tell the children of all that came to its end in this turn, and whoever's turn in an ordering key it is with that."""
+        if turn.over:
+            self._tell_children(turn)
+        now = self._desk.now
+        while ids := self._desk.store.turns(SCAN_MOST):
+            self._change(ids, lambda task: lifecycle.turn_came(task, now), turn)
+
+    def _tell_children(self, turn: Turn) -> None:
         store, clock = self._desk.store, self._desk.clock
         until, told, first, at = clock() + TELL_S, 0, len(turn.over), 0
         held_up = {chore.args["parent"] for chore in store.chores() if chore.verb == RELEASE}
@@ -145,14 +151,19 @@ class Families:
         def hear(task: Task) -> Transition | None:
             return lifecycle.parents_over(task, ends[task.id], now) if task.state is State.BLOCKED else None
 
-        try:
-            changed = self._desk.change_each(rest, hear, turn) if rest else 0
-        except StoreDamaged:
-            changed = sum(self._tell_one(child, hear, turn) for child in rest)
-        turn.stirred = turn.stirred or bool(unblocked) or changed > 0
-        return changed + len(unblocked) + len(waiting)
+        turn.stirred = turn.stirred or bool(unblocked)
+        return len(unblocked) + len(waiting) + (self._change(rest, hear, turn) if rest else 0)
 
-    def _tell_one(self, child: int, hear: Callable[[Task], Transition | None], turn: Turn) -> int:
+    def _change(self, ids: Sequence[int], hear: Callable[[Task], Transition | None], turn: Turn) -> int:
+        """Have each of these tasks hear of it; how many changed."""
+        try:
+            changed = self._desk.change_each(ids, hear, turn)
+        except StoreDamaged:
+            changed = sum(self._change_one(one, hear, turn) for one in ids)
+        turn.stirred = turn.stirred or changed > 0
+        return changed
+
+    def _change_one(self, child: int, hear: Callable[[Task], Transition | None], turn: Turn) -> int:
         """A damaged one keeps waiting: it must not keep its parent from coming to an end."""
         try:
             return self._desk.change_each([child], hear, turn)

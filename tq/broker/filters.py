@@ -29,7 +29,7 @@ CHOICES_MOST = 50
 EXPLAIN_S = 1.0
 LOOK_EACH = 64
 """Tasks between two looks at the clock."""
-_SEEN = ("label", "tenant", "flow", "correlation", "key", "unique", "error", "exit")
+_SEEN = ("label", "tenant", "flow", "order", "correlation", "key", "unique", "error", "exit")
 """Fields whose values stand nowhere but in the tasks; so do those of ``meta``."""
 _FAILED = frozenset({State.FAILED, State.RETRYING})
 

@@ -4,7 +4,7 @@ For: ``why``: what holds it, since when and by whom, until when, how many are be
 Not for: words (the command line has them), changing anything.
 Runs in: the daemon, inside the broker's turn.
 Promises: what is said is so in the turn in which it is said; an estimate says that it is one, and is left out where nothing
-was measured; it looks at no more than PEEKED tasks of the line, NOTED events and PARENTS_TOLD parents.
+was measured; it looks at no more than PEEKED tasks of a line, NOTED events and PARENTS_TOLD parents.
 """
 
 from __future__ import annotations
@@ -57,14 +57,16 @@ class Reasons:
 
     def _reasons(self, task: Task) -> list[Reason]:
         if task.state.final:
-            return [["over", self._end(task)]]
+            return [*self._holds_up(task), ["over", self._end(task)]]
         if task.state is State.RUNNING:
             return self._running(task)
         if task.state is State.PENDING:
             return self._pending(task)
         head, status = task.spec.header, task.status
         if task.state is State.BLOCKED:
-            reasons = [["blocked", self._outstanding(task)]]
+            reasons = self._in_order(task)
+            if task.status.waits > len(reasons):
+                reasons.append(["blocked", self._outstanding(task, task.status.waits - len(reasons))])
         elif task.state is State.RETRYING:
             more = {"failures": status.failures, "retries": head.retries, "attempt": status.attempt + 1, "error": _error(task)}
             reasons = [["retry_not_due", {"due_at": status.due_at, **more}]]
@@ -130,7 +132,30 @@ class Reasons:
             reasons.append(["cancel_asked", {"who": self._who("cancel", task.id)}])
         return reasons
 
-    def _outstanding(self, task: Task) -> dict[str, Any]:
+    def _in_order(self, task: Task) -> list[Reason]:
+        """Whom of its ordering key it waits for."""
+        head = task.spec.header
+        line = self._desk.store.ordered(head.queue, head.order, PEEKED) if head.order is not None else []
+        if not line or line[0] == task.id:
+            return []
+        (state,) = self._desk.store.states(line[:1])
+        ahead = line.index(task.id) if task.id in line else PEEKED
+        more = {"or_more": True} if task.id not in line else {}
+        word = state.word if state is not None else ""
+        return [["in_order", {"order": head.order, "queue": head.queue, "id": line[0], "state": word, "ahead": ahead, **more}]]
+
+    def _holds_up(self, task: Task) -> list[Reason]:
+        """How many of its ordering key wait for a person to do something about one that failed."""
+        head = task.spec.header
+        if head.order is None or not lifecycle.in_line(head, task.state):
+            return []
+        line = self._desk.store.ordered(head.queue, head.order, PEEKED)
+        if line[:1] != [task.id] or len(line) < 2:
+            return []
+        more = {"or_more": True} if len(line) == PEEKED else {}
+        return [["holds_up", {"order": head.order, "queue": head.queue, "waiting": len(line) - 1, **more}]]
+
+    def _outstanding(self, task: Task, waits: int) -> dict[str, Any]:
         """For which tasks it waits: how many, and the first of them. One that a person has retried since it was over is none of them."""
         store, parents = self._desk.store, task.spec.header.parents
         told: list[list[Any]] = []
@@ -140,7 +165,7 @@ class Reasons:
             except StoreDamaged:
                 continue
             told += [[parent, state.word]] if state is not None else []  # a parent may go before all its children have heard
-        return {"parents": told, "waits": task.status.waits, "of": len(parents)}
+        return {"parents": told, "waits": waits, "of": len(parents)}
 
     # -- pending ---------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,10 @@ Promises: a schedule moves on in the transaction that stores its task, so a slot
 each slot that has none is in an event, alone or in a number of them; a clock that steps changes when slots are acted
 upon, and never which; of a backlog of slots a turn looks at so many as its time allows.
 
+The run of a slot comes after those of the schedules that it is ``after``: of each, the newest whose slot is not later. Until these have
+acted upon all slots up to then it waits to become a task; then its task waits for theirs, as any does for its parents. One that is
+paused, gone, or had no such slot is not waited for, nor does a run by hand wait.
+
 A slot that comes while its queue is full waits for room, and so do those behind it. Slots that are more than LATE_MS late are
 missed: "coalesce" makes one task for the newest of all that have come, "skip" none, "all" one for each of the newest so many.
 """
@@ -25,9 +29,10 @@ from tq.arguments import arguments, between, unknown
 from tq.broker.alerts import KINDS as ALERTS
 from tq.broker.alerts import TELLS, ScheduleAlerts
 from tq.broker.desk import Desk, Turn, Verb
+from tq.broker.families import Families
 from tq.errors import Conflict, Refused, StoreDamaged, StoreError, TqError, UsageError
 from tq.launch import shown as how_shown
-from tq.model import Task, brief
+from tq.model import Task, brief, is_name
 from tq.schedule import KINDS, LAST_MS, REBOOT, Rule, checked_rule, misfire_of, overlap_of, rule_of, words_of
 from tq.store import SCAN_MOST, Event, NoRoom, Schedule, TypeInfo
 from tq.waiting import Request
@@ -38,6 +43,7 @@ LATE_MS = 60_000
 AGAIN_MS = 1000
 """Until a slot that was refused for now is tried again."""
 RUNS_KEPT = 100
+AFTER_MOST = 20
 PAUSED_MOST = 1000
 """Up to so many slots that passed during a pause are counted."""
 SLOTS_MOST = 500
@@ -46,14 +52,14 @@ _log = logging.getLogger("tq.broker")
 _RULE: dict[str, type] = {
     "cron": str, "every_ms": int, "at": int, "tz": str, "jitter_ms": int, "only": list, "from_at": int, "until_at": int,
 }  # fmt: skip
-_MORE: dict[str, type] = {"misfire": str, "overlap": str, "paused": bool, "task": list, "next_at": int, **ALERTS}
+_MORE: dict[str, type] = {"misfire": str, "overlap": str, "after": list, "paused": bool, "task": list, "next_at": int, **ALERTS}
 NOT_IN_A_SCHEDULE = ("delay_ms", "due_at", "key", "unique", "unique_policy", "after", "after_any")
 """Options that say when, or name one task."""
 
 
 class Schedules:
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, desk: Desk, families: Families) -> None:
+        self._desk, self._families = desk, families
         self.writes: dict[str, Verb] = {"set_schedule": self._set, "remove_schedule": self._remove, "run_schedule": self._run}
         self.reads: dict[str, Verb] = {"schedules": self._list, "next_slots": self._next_slots}
         self.unsure = False
@@ -72,13 +78,21 @@ class Schedules:
         """Act on the schedules that are due, for so long."""
         desk = self._desk
         until = desk.clock() + seconds
-        due = desk.store.slots(SCAN_MOST)
+        due = self._in_order(desk.store.slots(SCAN_MOST))
         for at, one in enumerate(due, 1):
             self._move_on(one, until, turn)
             if desk.clock() > until and at < len(due):
                 turn.busy = True
                 return
         turn.busy = turn.busy or len(due) == SCAN_MOST
+
+    def _in_order(self, some: list[Schedule]) -> list[Schedule]:
+        """The same, each behind those that it is after."""
+        if not any(one.after for one in some):
+            return some
+        schedules = self._desk.store.schedules()
+        depths = {one.name: len(behind(schedules, one.after)) for one in some}
+        return sorted(some, key=lambda one: depths[one.name])
 
     def _move_on(self, one: Schedule, until: float, turn: Turn) -> None:
         """Look at the slots that have come, and act on them once all of them are known; while it is paused, only at its alerts."""
@@ -167,8 +181,12 @@ class Schedules:
     def _send(self, one: Schedule, slot: int, missed: int, turn: Turn) -> tuple[Schedule, str]:
         """Store the task of a slot; and why it is refused for now, if it is. What can never be sent is a skipped slot."""
         desk = self._desk
+        parents, why = self._runs_before(one, slot)
+        if why:
+            return one, why
         try:
-            drafts, _ = desk.intake.drafts([as_sent(one, slot, missed)], desk.now)
+            drafts, _ = desk.intake.drafts([as_sent(one, slot, missed, parents)], desk.now)
+            drafts, lost = self._families.meet(drafts, [desk.store.last_id() + 1]) if parents else (drafts, {})
             ids = list(desk.store.enqueue(drafts))
         except (NoRoom, StoreError):
             raise
@@ -177,9 +195,22 @@ class Schedules:
         except TqError as error:
             self._tell(one.name, "slot_skipped", slot_at=slot, why=error.message)
             return self._alerts.missed(one, slot, "skipped", 1, error.message), ""
+        for parent, state in lost.items():
+            desk.are_over([parent], state, turn)
         turn.steps.append(("added", list(zip(ids, drafts, strict=True))))
         turn.stirred = True
         return self._sent(one, slot, ids[0]), ""
+
+    def _runs_before(self, one: Schedule, slot: int) -> tuple[list[int], str]:
+        """After which tasks that of a slot is to run; and why this is not known yet, if it is not. One that was removed is over."""
+        store, found = self._desk.store, list[int]()
+        schedules = store.schedules() if one.after else {}
+        for other in (schedules[name] for name in one.after if name in schedules):
+            if not other.paused and any(0 < at <= slot for at in (*other.slots[:1], other.held, other.slot_at)):
+                return [], f"schedule {other.name!r}, which it is after, has a slot before it that is not a task yet"
+            found += [task_id for at, task_id in other.runs if 0 < at <= slot][-1:]
+        states = store.states(found)
+        return [task_id for task_id, state in zip(found, states, strict=True) if state is not None], ""
 
     def _sent(self, one: Schedule, slot: int, task_id: int) -> Schedule:
         live = [*one.live, task_id][-RUNS_KEPT:] if one.overlap != "allow" else ()
@@ -210,7 +241,7 @@ class Schedules:
         waited = not (desk.blocking.isdisjoint(over) and self._new.isdisjoint(over))
         if not (self._new or waited or self.unsure):
             return
-        for one in list(desk.store.schedules().values()):
+        for one in self._in_order(list(desk.store.schedules().values())):
             now = self._booted(one, turn) if self.unsure and one.rule[0] == REBOOT else one
             if now.held and (self.unsure or not over.isdisjoint(now.live)) and not self._still_live(now.live):
                 now = self._release(now, turn)
@@ -273,6 +304,7 @@ class Schedules:
                 one = replace(one, misfire=misfire, catch_up=catch_up)
             overlap = overlap_of(args.get("overlap", one.overlap))
             one = self._alerts.set(one, args)
+            one = replace(one, after=self._after(one, args["after"], declared)) if "after" in args else one
         except ValueError as error:
             raise UsageError(f"schedule {name!r}: {error}.") from None
         if overlap != "allow" and one.overlap == "allow":
@@ -306,6 +338,21 @@ class Schedules:
         if any(kind in said for kind in KINDS):
             said = {"cron": "", "every_ms": 0, "at": 0} | said
         return checked_rule(replace(rule_of(one.rule), **said))
+
+    def _after(self, one: Schedule, names: Sequence[Any], declared: bool) -> list[str]:
+        """The schedules that it is to be after, if it can be; those that an application names may be declared later than it."""
+        schedules = self._desk.store.schedules()
+        if len(names) > AFTER_MOST or not all(isinstance(name, str) and is_name(name) for name in names):
+            raise ValueError(f"after: expected at most {AFTER_MOST} names of schedules, got {brief(list(names))}")
+        for name in names:
+            if name != one.name and name not in schedules and not declared:
+                raise unknown("schedule", schedules, name)
+        for name in names:
+            way = behind(schedules, [name]).get(one.name) if name != one.name else [name]
+            if way is not None:
+                circle = " > ".join([*reversed(way), one.name])
+                raise ValueError(f"after: expected schedules that do not wait for each other in a circle, got {brief(circle)}")
+        return list(dict.fromkeys(names))
 
     def _task(self, one: Schedule, task: Sequence[Any]) -> list[Any]:
         """The task as each slot sends it, if it can be sent."""
@@ -350,6 +397,11 @@ class Schedules:
 
     def _remove(self, request: Request, turn: Turn) -> dict[str, Any]:
         one = self._named(arguments(request.verb, request.args, "name", name=str)["name"])
+        if waits := [other.name for other in self._desk.store.schedules().values() if one.name in other.after]:
+            raise Conflict(
+                f"schedule {one.name!r}: expected one that no other is after, but {brief(waits)} is. Nothing was changed. "
+                "`tq schedule edit NAME --clear after-schedule` ends that."
+            )
         self._desk.store.drop_schedule(one.number)
         self._desk.note(request, "removed", f"schedule {one.name}", shown(one), None)
         return {}
@@ -444,8 +496,9 @@ class Schedules:
         usual = {name: value for name, value in zip(_RULE, Rule().row(), strict=True) if name not in KINDS}
         given = dict(info.schedule or {})
         task = [info.name, given.pop("payload", b""), {}]
-        words = arguments("set_schedule", given, **_RULE, misfire=str, overlap=str, **ALERTS)
-        return usual | {"misfire": "coalesce", "overlap": "allow"} | {key: kind() for key, kind in ALERTS.items()} | words | {"task": task}
+        words = arguments("set_schedule", given, **_RULE, misfire=str, overlap=str, after=list, **ALERTS)
+        usual |= {"misfire": "coalesce", "overlap": "allow", "after": []}
+        return usual | {key: kind() for key, kind in ALERTS.items()} | words | {"task": task}
 
     def _carefully(self, put: Callable[[], None], name: str) -> None:
         try:
@@ -456,12 +509,27 @@ class Schedules:
             _log.error("the schedule that the application declares for %s is left out: %s", name, error.message)
 
 
-def as_sent(one: Schedule, slot: int, missed: int) -> list[Any]:
-    """The task of a slot (0: one by hand) as an enqueue has it: what sent it, for when, and how many slots it stands for."""
+def behind(schedules: Mapping[str, Schedule], names: Iterable[str]) -> dict[str, list[str]]:
+    """The schedules that come before one that is after these, directly or not; for each the way to it."""
+    found = {name: [name] for name in names}
+    left = list(found)
+    while left:
+        name = left.pop()
+        for further in schedules[name].after if name in schedules else ():
+            if further not in found:
+                found[further] = [*found[name], further]
+                left.append(further)
+    return found
+
+
+def as_sent(one: Schedule, slot: int, missed: int, after: Sequence[int] = ()) -> list[Any]:
+    """The task of a slot (0: one by hand) as an enqueue has it: what sent it, for when, how many slots it stands for, and ``after`` what
+    it runs."""
     type_, payload, options = one.task
     notes = {"schedule": one.name, "slot": words_of(slot) if slot else "by hand"}
     notes |= {"missed": str(missed)} if missed else {}
-    return [type_, payload, {**(options or {}), "meta": {**((options or {}).get("meta") or {}), **notes}}]
+    links = {"after": list(after)} if after else {}
+    return [type_, payload, {**(options or {}), **links, "meta": {**((options or {}).get("meta") or {}), **notes}}]
 
 
 def _masked(options: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -477,4 +545,4 @@ def shown(one: Schedule) -> dict[str, Any]:
     misfire = f"all:{one.catch_up}" if one.misfire == "all" else one.misfire
     tells = {key: f"{one.alerts[key][0]}, {len(one.alerts[key][1] or b'')} bytes" if key in one.alerts else None for key in TELLS}
     alerts = {**tells, "missed_after_ms": one.alerts.get("missed_after_ms", 0), "alert_each": bool(one.alerts.get("alert_each"))}
-    return {**rule, "misfire": misfire, "overlap": one.overlap, "paused": one.paused, "type": kind, **alerts}
+    return {**rule, "misfire": misfire, "overlap": one.overlap, "after": list(one.after), "paused": one.paused, "type": kind, **alerts}

@@ -42,6 +42,7 @@ _WORDS = {
     "state": [*_WAITING, "running", *_OVER], "priority": ["low", "medium", "high", "critical"],
     "backoff": ["fixed", "linear", "exponential"],
     "on_conflict": ["reject", "existing", "replace"], "on_parent_failure": ["cancel", "fail", "run"],
+    "order_on_failure": ["block", "continue"],
     "log_level": ["debug", "info", "warning", "error"],
     "misfire": ["coalesce", "skip", "all"], "overlap": ["allow", "skip", "queue_one", "cancel_old"],
     "clear": ["jitter", "only", "from", "until"], "ionice": ["idle", "best-effort", "realtime"],
@@ -207,8 +208,8 @@ def _values(key: str, name: str, data_dir: str | None, typed: str) -> tuple[str,
         return "words", [(word, "") for word in SHELLS]
     if argument in ("queue", "type") or key.startswith("name of queue "):
         return "words", _plain(_known("type" if argument == "type" else "queue", data_dir))
-    if key.startswith("name of schedule "):
-        return "words", _plain(_known("schedule", data_dir)) if name != "schedule add" else []
+    if argument == "after_schedule" or key.startswith("name of schedule "):
+        return "words", _plain(_known("schedule", data_dir)) if key != "name of schedule add" else []
     if argument in ("use", "name_and_amount") or key.startswith("name of resource "):
         return "words", _plain(_known("resource", data_dir))
     if argument == "name_and_rule" or key.startswith("name of breaker "):

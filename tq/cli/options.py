@@ -68,6 +68,8 @@ TASK = (
     Option("--meta", "K=V, a note of your own; may be repeated.", "many"),
     TENANT,
     Option("--flow", "A key that tasks share which go one after another, or so many at a time: see `tq limit set --each flow`."),
+    Option("--order-key", "Those of its queue that share this key run one at a time, in the order in which they were sent."),
+    Option("--order-on-failure", "If it fails for good, those behind it in that order wait (block, the default) or go on (continue)."),
     Option("--correlation-id", "The id of what it belongs to in other systems."),
 )
 HOW = (
@@ -104,7 +106,7 @@ _KEYS = {option.key: option for option in TASK}
 ALLOW_UNKNOWN = Option("--allow-unknown", "Accept a type that no worker has named yet.", "flag")
 SENT = tuple(_KEYS[key] for key in (
     "queue", "priority", "ttl", "retries", "backoff", "retry_delay", "max_delay", "timeout", "once", "slots", "use", "label", "meta",
-    "tenant", "flow", "correlation_id",
+    "on_parent_failure", "tenant", "flow", "order_key", "order_on_failure", "correlation_id",
 ))  # fmt: skip
 """Of TASK, what may be said of every run of a schedule."""
 WHEN = (
@@ -118,6 +120,7 @@ WHEN = (
     Option("--until", "Not after this time."),
     Option("--misfire", "Slots that were missed: coalesce (one run for all, the default), skip, all, or all:N."),
     Option("--overlap", "If the run before goes on: allow (the default), skip, queue_one, or cancel_old."),
+    Option("--after-schedule", "Each run begins only when that one's run due before it, or with it, succeeded; may be repeated.", "many"),
     Option("--on-failure", "A line for the shell (or type:NAME, a task) when a run fails; $TQ_ERROR says why. Once until one succeeds."),
     Option("--on-recovery", "The same when a run succeeds again."),
     Option("--on-missed", "The same when a slot was missed or skipped."),
@@ -330,7 +333,7 @@ COMMANDS: dict[str, Command] = {
         "name", "named", (*WHEN, TYPE, PAYLOAD, *SENT, *HOW, ALLOW_UNKNOWN),
     ),
     "schedule edit": Command("Change a schedule; what is not named stays. Another rule counts from now.", "name", "named", (
-        *WHEN, Option("--clear", "Back to none: jitter, only, from, until; may be repeated.", "many"),
+        *WHEN, Option("--clear", "Back to none: jitter, only, from, until, after-schedule; may be repeated.", "many"),
         TYPE, PAYLOAD, *SENT, *HOW, ALLOW_UNKNOWN,
     )),
     "schedule import": Command(
@@ -438,16 +441,13 @@ def _until(flag: str, value: object) -> int:
     return until_of(flag, value, _now_ms())
 
 
-def _policy(flag: str, value: object) -> str:
-    if value in ("reject", "existing", "replace"):
-        return str(value)
-    refuse(flag, f"expected reject, existing or replace, got {value!r}")
+def _one_of(*words: str) -> Callable[[str, object], str]:
+    def check(flag: str, value: object) -> str:
+        if value in words:
+            return str(value)
+        refuse(flag, f"expected {', '.join(words[:-1])} or {words[-1]}, got {value!r}")
 
-
-def _on_parent_failure(flag: str, value: object) -> str:
-    if value in ("cancel", "fail", "run"):
-        return str(value)
-    refuse(flag, f"expected cancel, fail or run, got {value!r}")
+    return check
 
 
 def a_name(flag: str, value: object) -> str:
@@ -523,7 +523,7 @@ _MEANING: dict[str, tuple[str, Callable[[str, object], Any]]] = {
     "once": ("once", _yes),
     "key": ("key", a_name),
     "unique": ("unique", a_name),
-    "on_conflict": ("unique_policy", _policy),
+    "on_conflict": ("unique_policy", _one_of("reject", "existing", "replace")),
     "debounce": ("debounce_ms", duration),
     "debounce_most": ("debounce_most_ms", duration),
     "throttle": ("throttle_ms", duration),
@@ -536,7 +536,9 @@ _MEANING: dict[str, tuple[str, Callable[[str, object], Any]]] = {
     "after": ("after", _ids),
     "after_any": ("after_any", _ids),
     "after_failure": ("after_failure", _ids),
-    "on_parent_failure": ("on_parent_failure", _on_parent_failure),
+    "on_parent_failure": ("on_parent_failure", _one_of("cancel", "fail", "run")),
+    "order_key": ("order", a_name),
+    "order_on_failure": ("order_on_failure", _one_of("block", "continue")),
     "slots": ("slots", _slots),
     "use": ("uses", _uses),
 }

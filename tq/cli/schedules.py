@@ -28,13 +28,14 @@ from tq.schedule import KINDS, REBOOT, wire_when
 _WHEN = {
     "cron": "cron", "every": "every", "at": "at", "tz": "tz", "spread": "jitter", "only": "only", "start": "start", "until": "until",
     "misfire": "misfire", "overlap": "overlap", "on_failure": "on_failure", "on_recovery": "on_recovery", "on_missed": "on_missed",
-    "missed_after": "missed_after", "alert_each": "alert_each",
+    "missed_after": "missed_after", "alert_each": "alert_each", "after_schedule": "after",
 }  # fmt: skip
 """The keys of the options, and the words of ``tq.schedule.When``."""
 TELLS = ("on_failure", "on_recovery", "on_missed")
 _CLEARED: dict[str, tuple[str, Any]] = {
     "jitter": ("jitter_ms", 0), "only": ("only", []), "from": ("from_at", 0), "until": ("until_at", 0), "on-failure": ("on_failure", []),
     "on-recovery": ("on_recovery", []), "on-missed": ("on_missed", []), "missed-after": ("missed_after_ms", 0),
+    "after-schedule": ("after", []),
 }  # fmt: skip
 
 
@@ -45,7 +46,7 @@ def said_of(values: dict[str, Any]) -> dict[str, Any]:
         found = wire_when(said, int(time.time() * 1000))
     except UsageError as error:
         name, colon, rest = error.message.partition(":")
-        flag = "from" if name == "start" else name.replace("_", "-")
+        flag = {"start": "from", "after": "after-schedule"}.get(name, name.replace("_", "-"))
         raise UsageError(f"--{flag}{colon}{rest}" if name in said else error.message) from None
     for key in TELLS if not values.get("command") else ():  # that of a command has its directory and environment
         if found.get(key) and found[key][0] == SHELL:
@@ -205,6 +206,7 @@ def schedule_show(client: Client, values: dict[str, Any]) -> int:
     lines += [
         ("misfire", row["misfire"]),
         ("overlap", row["overlap"]),
+        ("after", ", ".join(row.get("after") or ())),
         ("waits", f"slot {instant(row['held_at'])}" if row["held_at"] else None),
     ]
     lines += [("declared", "by the application" if row["declared"] else None), ("type", row["type"])]

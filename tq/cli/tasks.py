@@ -152,7 +152,9 @@ def show_row(row: dict[str, Any], as_json: bool) -> None:
     )
     lines += [("after", ", ".join(f"{one}{how.get(one, '')}" for one in row["parents"]))]
     lines += [("if one fails", "it fails, too" if row.get("on_parent_failure") == "fail" else "")]
-    lines += [("waits for", f"{row['waits']} of them" if row.get("waits") else "")]
+    lines += [("waits for", f"{row['waits']} of them" if row.get("waits") and row["parents"] else "")]
+    goes_on = " (those behind it go on if it fails)" if row.get("order_on_failure") == "continue" else ""
+    lines += [("ordering key", f"{row['order']}{goes_on}" if row.get("order") else "")]
     lines += [(key, json_line(plain(value_of(row[key])))) for key in ("payload", "result") if row[key]]
     lines += _how_lines(row.get("how") or {})
     for name, value in lines:

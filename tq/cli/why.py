@@ -22,6 +22,12 @@ WHY = {
         "`tq edit {id} --in 0` brings it forward.",
     ),
     "blocked": ("it waits for {waits} of {of} tasks: {parents}", "`tq why` says of each of them why it is not over."),
+    "in_order": (
+        "{ahead} of ordering key {order} go before it, first of them task {other} ({state})", "`tq why {other}` says what keeps that.",
+    ),
+    "holds_up": (
+        "{waiting} more of ordering key {order} wait for it", "`tq retry {id}` runs it again, `tq cancel {id}` lets the others go on.",
+    ),
     "running": ("attempt {attempt} runs on {worker} since {since}{ends}{progress}", "`tq log {id} -f` shows what it writes."),
     "handed_out": ("it was handed to {worker} at {since}, which has not come to it yet", "`tq worker list` shows what it does."),
     "suspended": ("it is suspended, and its time limit stands still", "`tq resume {id}` lets it go on."),
@@ -142,8 +148,10 @@ def _words(row: dict[str, Any], word: str, details: dict[str, Any]) -> tuple[str
         known["said"] = clean(details["error"])
     if word == "queue_held":
         known |= {"held": held_words(details), "rules": ",".join(f"hold-{clean(rule)}" for rule in details["rules"] or ["probe"])}
-    if details.get("or_more"):
-        known["ahead"] = f"at least {known['ahead']}"
+    for key in ("ahead", "waiting") if details.get("or_more") else ():
+        known[key] = f"at least {known.get(key, '')}"
+    if word == "in_order":
+        known["other"] = str(details["id"])
     if details.get("needs", 1) > 1:
         too_many = ", more than there are" if details["needs"] > details["slots"] else ""
         known["needed"] = f", and it needs {details['needs']}{too_many}"

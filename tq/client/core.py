@@ -104,6 +104,10 @@ class Options(Wishes, total=False):
     in any way, ``after_failure`` such as must fail or expire. ``on_parent_failure`` says what becomes of it if one of ``after`` does
     not succeed: "cancel", "fail" (it is a dead letter, too), or "run". In ``enqueue_graph`` -n is the n-th task sent with it.
 
+    ``order_key``: of a queue, those that share it run one at a time, strictly in the order in which they were accepted, retries and
+    delays included; behind one that failed for good or expired the others wait until it is retried, cancelled or removed, or with
+    ``order_on_failure="continue"`` go on.
+
     ``slots``: it counts as so many of the slots of its queue and of the workers; ``uses={"gpu": 1}`` is what it holds of named
     resources while it runs.
 
@@ -130,6 +134,8 @@ class Options(Wishes, total=False):
     after_any: Ids
     after_failure: Ids
     on_parent_failure: Literal["cancel", "fail", "run"]
+    order_key: str
+    order_on_failure: Literal["block", "continue"]
 
 
 def _instant_ms(value: object) -> int:
@@ -150,11 +156,17 @@ def _on_parent_failure(value: object) -> object:
     raise ValueError(f"expected cancel, fail or run, got {value!r}")
 
 
+def _order_on_failure(value: object) -> object:
+    if value in ("block", "continue"):
+        return value
+    raise ValueError(f"expected block or continue, got {value!r}")
+
+
 def _backoff_row(value: object) -> list[Any]:
     return Backoff.of(value).row()
 
 
-_WIRE: dict[str, tuple[str, Callable[[Any], Any]]] = {
+_WIRE: dict[str, tuple[str, Callable[[Any], Any] | None]] = {
     "priority": ("priority", priority_of),
     "delay": ("delay_ms", duration_ms),
     "at": ("due_at", _instant_ms),
@@ -171,6 +183,8 @@ _WIRE: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "after_any": ("after_any", ids_of),
     "after_failure": ("after_failure", ids_of),
     "on_parent_failure": ("on_parent_failure", _on_parent_failure),
+    "order_key": ("order", None),
+    "order_on_failure": ("order_on_failure", _order_on_failure),
 }
 _AFTER = ("after", "after_any", "after_failure")
 

@@ -18,8 +18,9 @@ from tq.query.terms import FIELDS, JOINING, NAMES, TEXTS, field_of, written
 NOTES: dict[str, str] = {
     "id": "number", "parent": "id of a task that it waits for", "state": "where it stands", "queue": "the line it waits in",
     "type": "name of its handler", "priority": "0 to 9, higher runs first", "label": "what it was called", "tenant": "whose it is",
-    "worker": "who runs it, or ran it last", "flow": "ordering key", "correlation": "what it belongs to", "key": "names its request",
-    "unique": "names what it is about", "error": "part of its last error", "exit": "code of a command", "attempt": "runs that began",
+    "worker": "who runs it, or ran it last", "flow": "key that limits count by", "order": "ordering key",
+    "correlation": "what it belongs to", "key": "names its request", "unique": "names what it is about",
+    "error": "part of its last error", "exit": "code of a command", "attempt": "runs that began",
     "failures": "runs that failed", "crashes": "workers that died under it", "interrupts": "runs cut short",
     "size": "bytes of the payload", "created": "when it was sent", "due": "when it is to run", "started": "when it last began",
     "finished": "when it ended", "expires": "when it is too late", "age": "since it was sent", "wait": "ready until it began",

@@ -130,6 +130,7 @@ FIELDS: dict[str, Field] = {
     "tenant": Field("text", lambda task, _: task.spec.header.tenant),
     "worker": Field("text", lambda task, _: task.status.worker or None),
     "flow": Field("text", lambda task, _: task.spec.header.flow),
+    "order": Field("text", lambda task, _: task.spec.header.order, ("order_key",)),
     "correlation": Field("text", lambda task, _: task.spec.header.correlation_id, ("correlation_id",)),
     "key": Field("text", lambda task, _: task.spec.header.key),
     "unique": Field("text", lambda task, _: task.spec.header.unique),
@@ -149,7 +150,7 @@ FIELDS: dict[str, Field] = {
     "wait": Field("duration", _wait),
     "run": Field("duration", _run),
 }
-OF_HEADERS = frozenset({"queue", "type", "priority", "label", "tenant", "flow", "correlation", "key", "unique", "parent"})
+OF_HEADERS = frozenset({"queue", "type", "priority", "label", "tenant", "flow", "order", "correlation", "key", "unique", "parent"})
 """Fields, and ``meta`` beside them, of which a task's header has all there is to know."""
 NAMES = {name: name for name in FIELDS} | {other: name for name, about in FIELDS.items() for other in about.also}
 

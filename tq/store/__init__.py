@@ -39,6 +39,7 @@ from tq.store.full import arriving as arriving
 from tq.store.full import bounds as bounds
 from tq.store.limits import Limit as Limit
 from tq.store.limits import Used as Used
+from tq.store.orders import Orders
 from tq.store.queues import QueueInfo as QueueInfo
 from tq.store.queues import checked as checked
 from tq.store.queues import queue_of as queue_of
@@ -347,7 +348,7 @@ class Event:
         return [self.number, self.at, self.who, self.what, self.target, self.before, self.after]
 
 
-class Store(Protocol):
+class Store(Orders, Protocol):
     """See the module's promises. ``now`` is in ms since the epoch and never falls between two turns."""
 
     # the turn

@@ -40,9 +40,9 @@ class Children(Registry):
             more = cursor.set_range(U64.pack(parent + 1))
         self._parents = None if more else found
 
-    def _block(self, task_id: int, draft: Draft) -> None:
-        """A task was accepted that waits for others."""
-        self._gathered["states"].append((U64.pack(task_id), blocked(task_id, draft.due_at, len(draft.waits))))
+    def _block(self, task_id: int, draft: Draft, *, behind: bool) -> None:
+        """A task was accepted that waits for others, or stands ``behind`` others of its ordering key."""
+        self._gathered["states"].append((U64.pack(task_id), blocked(task_id, draft.due_at, len(draft.waits) + behind)))
         self._gathered["children"] += [(PAIR.pack(parent, task_id), b"") for parent in draft.waits]
         self._await(draft.waits)
 

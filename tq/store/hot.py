@@ -20,11 +20,11 @@ from tq.environment import environment_key, input_of
 from tq.errors import StoreDamaged, StoreError
 from tq.model import FORMAT, HEAD, Header, State, Status, header_of, seal, status_row, unseal
 from tq.store import Claimed, Draft, RequestId, SuccessRow, Tally, Want, places_filled, release
-from tq.store.children import Children
 from tq.store.environments import keep
 from tq.store.keys import DUE, ENDED, EXPIRE, FORGET, HISTORY, PAIR, READY, REQUEST, RUNG, SEALED, TIMER, U32, U64, Batch, lane_row, sealed
 from tq.store.lines import Head, Lane, Pick
 from tq.store.names import is_named
+from tq.store.ordering import Ordering
 from tq.store.records import first_success, success_again
 from tq.store.retention import remember
 from tq.store.room import Room, Run, guarded, runs_of
@@ -58,7 +58,7 @@ class Front:
         self.key, self.value = self._cursor.item()
 
 
-class HotPath(Children):
+class HotPath(Ordering):
     """The hot half of ``LmdbStore``, which is made of it."""
 
     _room: Room
@@ -87,7 +87,13 @@ class HotPath(Children):
         names = self._names.check(self._txn, drafts) if any(is_named(header) for run in runs for header in run.headers) else ()
         first = self._id + 1
         for run in runs:
-            self._add(run)
+            header, some, alike = run
+            if header.order is not None and self._line_up(header, self._id + 1, len(some)):
+                self._add(Run(header, some[:1], alike))
+                if len(some) > 1:
+                    self._add(Run(some[1].header, some[1:], alike), behind=True)
+            else:
+                self._add(run, behind=header.order is not None)
         if names:
             self._names.take(self._txn, first, drafts, names)
         fresh = range(first, self._id + 1)
@@ -97,8 +103,8 @@ class HotPath(Children):
             self._gathered["requests"].append((key, remember(key, ids)))
         return ids
 
-    def _add(self, run: Run) -> None:
-        """Store a run of drafts."""
+    def _add(self, run: Run, *, behind: bool = False) -> None:
+        """Store a run of drafts; ``behind`` others of their ordering key."""
         header, drafts, alike = run
         now, seq, task_id = self._now, self._seq, self._id
         tasks, ready, timers = self._tasks, self._gathered["ready"], self._gathered["timers"]
@@ -121,10 +127,10 @@ class HotPath(Children):
                 if header.lane is not key:
                     key, lane = header.lane, self._lane(header)
                     heads, number = lane.heads, lane.number
-            if draft.waits:
+            if draft.waits or behind:
                 blocked += 1
                 head = HEAD.pack(FORMAT, now, 0, due_at, expires_at, length)
-                self._block(task_id, draft)
+                self._block(task_id, draft, behind=behind)
             elif due_at > now:
                 later += 1
                 head = HEAD.pack(FORMAT, now, 0, due_at, expires_at, length)
@@ -323,6 +329,7 @@ class HotPath(Children):
         number = self._tally[tally.queue, tally.type][0]
         self._txn.put(HISTORY.pack(State.FAILED, self._now, task_id), ENDED.pack(number, False, len(record)), db=self._db["history"])
         self._names.forget(self._txn, task_id)
+        self._lose(task_id)
         if self.awaited([task_id]):
             self.put_chore(release(task_id, State.FAILED, self._id + 1))
         tally.states[_PENDING] -= 1
@@ -364,7 +371,7 @@ class HotPath(Children):
                 tally = self._tally_for(header)
                 number = self._tally[header.queue, header.type][0]
                 _, done, took = sums.setdefault(number, (tally, [0, 0, 0], {}))
-                special = is_named(header) or bool(header.needs) or bool(self._lanes.gates.limits)
+                special = is_named(header) or bool(header.needs) or bool(self._lanes.gates.limits) or header.order is not None
                 keep_ms, fixed = self._lanes.line(header.queue).info.keep_ms, SEALED + len(header.packed)
                 mine = None if header.tenant is None else of_tenants.setdefault(header.tenant, [0, 0, 0])
             key = U64.pack(task_id)
@@ -392,6 +399,8 @@ class HotPath(Children):
             if special:
                 self._names.end(self._txn, task_id, header, self._now)
                 self._lanes.freed(header, local=not batch.lease_ms)
+                if header.order is not None:
+                    self._leave_line(header, task_id)
             if keep_ms is not None:
                 timers.append((TIMER.pack(finished_at + keep_ms, FORGET, task_id), b""))
         for tally, (count, size, kept), ran in sums.values():

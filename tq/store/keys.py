@@ -14,6 +14,9 @@ Promises: keys are big-endian, so their order is the index.
     history   state u8 | finished_at u64 | id u64 tally u32 | had output u8 | bytes of specification and status u32
     names     kind u8 | size u8 | type | name     id u64 | until u64 (a KEY timer's instant; 0 while the task lives) | digest | CRC
     children  parent u64 | child u64              nothing; while the child is blocked and the parent has not come to its end for it
+    orders    size of queue u8 | size of key u8 | queue | ordering key | id u64
+                                                  nothing; it stands in that line behind the one whose turn it is: that one's id is the
+                                                  value of the id 0, and CRC
     environments  key (16 bytes)                  a command's environment, packed; the key is its hash
                   key | id u64                    the name of the task's input (tq.spool), or nothing; the task has that environment
     tallies   number u32                          a Tally's row and CRC; at COUNTED, beside them in one page: the last id, seq,

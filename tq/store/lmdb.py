@@ -240,6 +240,7 @@ class LmdbStore(Loading):
             self._leave(task, old, unused=one.event == "released")
             if one.spec is not None:
                 self._respecify(task.spec, spec)
+            new = self._follow(task, spec, new)
             if one.parents or (old.waits and not new.waits):
                 self._unblock(one.id, one.parents or task.spec.header.parents)
             if one.waits:
@@ -438,6 +439,8 @@ class LmdbStore(Loading):
             self._leave(task, task.status)
             if task.status.waits:
                 self._unblock(task_id, header.parents)
+            if header.order is not None:
+                self._leave_line(header, task_id)
             tally = self._tally_for(header)
             tally.states[task.state] -= 1
             tally.bytes -= size
@@ -464,6 +467,7 @@ class LmdbStore(Loading):
             done[1] += size
         if shell := {number for _, number in sums if self._tally_of[number].type == SHELL}:
             let_go(self._txn, self._db, [key[9:] for key, value in ended if ENDED.unpack(value)[0] in shell], self._freeing)
+        self._forget_places(ended)
         forget(self._txn, self._db, keys)
         for (kind, number), (count, size) in sums.items():
             state, tally = State(kind), self._tally_of[number]

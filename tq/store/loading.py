@@ -52,6 +52,7 @@ class Loading(Again):
         self._leases = Leases()
         self._fresh: list[int] = []
         self._parents = set()
+        self._vacant, self._ordered = {}, False
         self._tally: dict[tuple[str, str], tuple[int, Tally]] = {}
         self._tally_of: dict[int, Tally] = {}
         self._types: dict[str, TypeInfo] = {}
@@ -123,6 +124,7 @@ class Loading(Again):
             newest = txn.cursor(self._db["events"])
             self._event = U64.unpack(newest.key())[0] if newest.last() else 0
             self._load_parents(txn)
+            self._load_orders(txn)
             self._read_next_timer(txn)
 
     def _count_tenants(self) -> None:

@@ -46,7 +46,7 @@ from tq.store import (
     places_filled,
 )
 from tq.store.limits import FULL
-from tq.store.recorded import Recorded
+from tq.store.ordered import Ordered
 from tq.store.sharing import Ahead, Commands, Stock, in_order, joined, order
 from tq.store.snapshot import Contents, Owner, contents_of, copied, write
 from tq.store.tenants import admit_of
@@ -81,7 +81,7 @@ def _names_of(header: Header) -> list[KeyRef]:
     return [KeyRef(kind, header.type, name) for kind, name in named if name is not None]
 
 
-class MemoryStore(Recorded, Ahead, Stock, Commands):
+class MemoryStore(Ordered, Ahead, Stock, Commands):
     """See ``tq.store.Store``. ``path`` names a snapshot file, written by each commit that changed something."""
 
     def __init__(self, path: Path | None = None, limits: Limits = Limits()) -> None:
@@ -143,11 +143,14 @@ class MemoryStore(Recorded, Ahead, Stock, Commands):
         ids = []
         for draft in drafts:
             mem.last_id += 1
-            pending = not draft.waits and draft.due_at <= now
+            behind = self._waits_in_line(draft.header)
+            pending = not (draft.waits or behind) and draft.due_at <= now
             mem.last_seq += pending
             seq, due_at = (mem.last_seq, 0) if pending else (0, draft.due_at)
             spec = Spec(mem.last_id, draft.header, draft.payload, now, seq, due_at, draft.expires_at)
-            self._move(spec, Status(State.BLOCKED, due_at=due_at, waits=len(draft.waits)) if draft.waits else _first_status(spec))
+            waits = len(draft.waits) + behind
+            self._move(spec, Status(State.BLOCKED, due_at=due_at, waits=waits) if waits else _first_status(spec))
+            self._comes(draft.header, spec.id, behind=behind)
             mem.children |= {(parent, spec.id) for parent in draft.waits}
             mem.keep(draft.header)
             if (tenant := draft.header.tenant) is not None:
@@ -297,6 +300,7 @@ class MemoryStore(Recorded, Ahead, Stock, Commands):
                 output=old.output or end.output, result=end.result, error=None, exit_code=None,
             )  # fmt: skip
             self._end_names(end.id)
+            self._goes(mem.specs[end.id].header, end.id)
             self._move(mem.specs[end.id], new)
             self._end(mem.specs[end.id], old, new)
             self._count(end.id, "succeeded", new)
@@ -378,6 +382,7 @@ class MemoryStore(Recorded, Ahead, Stock, Commands):
             self._end_names(change.id)
         elif not new.state.final and not self._live_on(mem.specs[change.id], spec, again=old.state.final):
             return None
+        new = self._follow(mem.specs[change.id], old.state, spec, new)
         if new.state is State.RUNNING:
             new = replace(old, cancel_asked=new.cancel_asked)
         elif new.state is State.PENDING and not new.seq:
@@ -497,6 +502,7 @@ class MemoryStore(Recorded, Ahead, Stock, Commands):
             self._end_names(task_id)
         spec = mem.specs.pop(task_id)
         mem.let_go(spec)
+        self._goes(spec.header, task_id)
         mem.children -= {(parent, task_id) for parent in spec.header.parents}
         self._leave(spec, mem.statuses.pop(task_id), status)
         return True

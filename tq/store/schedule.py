@@ -24,6 +24,7 @@ class Schedule:
     ``alerts`` are what is told of it (``tq.broker.alerts``): ``watched`` are then the runs, [slot, id], whose ends are not told yet,
     ``failing`` and ``overdue`` the task and slot that were, until a run succeeds (by ``expect_at``), ``untold`` a slot that is still to be.
     ``boot`` is the boot of the machine, a number, in which it was made or last ran, for a rule that comes due once in each (``@reboot``).
+    ``after`` are the names of those whose runs, due by then, must have succeeded before one of it begins.
     """
 
     number: int
@@ -51,6 +52,7 @@ class Schedule:
     expect_at: int = 0
     untold: Sequence[Any] = ()
     boot: int = 0
+    after: Sequence[str] = ()
 
     def row(self) -> list[Any]:
         return [getattr(self, name) for name in self.__slots__]

@@ -25,6 +25,7 @@ from tq.model import Header, Spec, State, Status, pack, seal, spec_of, status_of
 from tq.store import Account, Chore, Event, Held, KeyRef, Limit, QueueInfo, Schedule, Tally, Tenant, TypeInfo, queue_of
 from tq.store.limits import FULL, Allowance, Bucket, Counted
 from tq.store.needs import Key, hold, is_free
+from tq.store.orders import OrderKey
 from tq.store.shares import joins
 
 FORMAT = 1
@@ -90,6 +91,8 @@ class Contents:
     environments: dict[bytes, bytes] = field(default_factory=dict)  # packed, by key
     freed: list[str] = field(default_factory=list)  # names of inputs whose tasks are gone; not in a snapshot
     children: set[tuple[int, int]] = field(default_factory=set)  # (parent, blocked task that waits for it)
+    first: dict[OrderKey, int] = field(default_factory=dict)  # whose turn it is in each line of an ordering key
+    behind: set[tuple[str, str, int]] = field(default_factory=set)  # (queue, ordering key, id) of those behind them
     resources: dict[str, int] = field(default_factory=dict)  # how much there is, by name
     standings: dict[tuple[str, str], Sequence[Any]] = field(default_factory=dict)  # by kind and name
     limits: dict[str, Limit] = field(default_factory=dict)
@@ -111,6 +114,7 @@ class Contents:
             environments=dict(self.environments), freed=list(self.freed), resources=dict(self.resources),
             standings=dict(self.standings), over=dict(self.over), limits=dict(self.limits), tokens=dict(self.tokens),
             tenants=dict(self.tenants), accounts=deepcopy(self.accounts),
+            first=dict(self.first), behind=set(self.behind),
         )  # fmt: skip
 
     def queue(self, name: str) -> QueueInfo:
@@ -234,6 +238,7 @@ class Contents:
         later = [sorted(self.children), self.environments, self.resources, standings]
         later += [[one.row() for one in self.limits.values()], [[*counted, *bucket] for counted, bucket in self.tokens.items()]]
         later += [[one.row() for one in self.tenants.values()], [one.row() for one in self.accounts.values()]]
+        later += [[[*key, task_id] for key, task_id in self.first.items()], sorted(self.behind)]
         return seal(pack([FORMAT, counters, tasks, held, self.timers, requests, names, events, *named, *later]))
 
 
@@ -271,6 +276,8 @@ def contents_of(record: bytes, what: str) -> Contents:
     found.tokens = {(row[0], row[1]): tuple(row[2:]) for row in (later[6] if len(later) > 6 else ())}
     found.tenants = {row[0]: Tenant(*row) for row in (later[7] if len(later) > 7 else ())}
     found.accounts = {row[0]: Account(*row) for row in (later[8] if len(later) > 8 else ())}
+    found.first = {(queue, order): task_id for queue, order, task_id in (later[9] if len(later) > 9 else ())}
+    found.behind = {(queue, order, task_id) for queue, order, task_id in (later[10] if len(later) > 10 else ())}
     found.tallies = {(row[0], row[1]): Tally(*row) for row in tallies}
     return found
 

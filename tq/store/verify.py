@@ -52,6 +52,7 @@ from tq.store.keys import (
     tokens_key,
 )
 from tq.store.limits import Limit
+from tq.store.orders import LinesCheck
 from tq.store.retention import remembered
 
 MOST = 100
@@ -139,6 +140,7 @@ class _Check:
         self._unread: set[int] = set()
         self._met = {"ready": 0, "timers": 0, "history": 0}  # entries that some task expects, as it expects them
         self._uses = 0  # entries in environments that commands account for
+        self._lines: LinesCheck | None = None  # None: a store of an earlier format, without ordering keys
         self._waits = 0  # entries in children that blocked tasks account for
         self._released: set[int] = set()  # parents that are over, of which their children are still to hear
         self._tenants = Recount()
@@ -156,6 +158,8 @@ class _Check:
     def run(self, txn: Any) -> None:
         """Check everything that ``txn`` sees."""
         self._txn = txn
+        if "orders" in self._db:
+            self._lines = LinesCheck(txn, self._db["orders"])
         self._read_counters()
         self._read_settings()
         self._read_lanes()
@@ -169,6 +173,8 @@ class _Check:
         self._check_requests()
         self._check_names()
         self._check_children()
+        for problem in self._lines.problems() if self._lines is not None and not self._unread else ():
+            self.say(problem)
         self._check_environments()
         self._check_events()
 
@@ -440,6 +446,10 @@ class _Check:
             return
         there = sum(self._txn.get(PAIR.pack(parent, spec.id), db=self._db["children"]) is not None for parent in spec.header.parents)
         self._waits += there
+        behind, problem = self._lines.seen(spec, now) if self._lines is not None else (False, None)
+        if problem is not None:
+            self.say(problem)
+        there += behind and not now.final
         if there != status.waits or (now is State.BLOCKED) != (there > 0):
             self.say(f"task {spec.id}: {now.word}, waits for {status.waits} tasks, and has entries in children for {there}.")
 

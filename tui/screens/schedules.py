@@ -359,6 +359,7 @@ class SchedulesScreen(ListScreen):
         words = [f"overlap {row['overlap']}", f"misfire {row['misfire']}"]
         words += [f"jitter {_span(row['jitter_ms'])}"] if row["jitter_ms"] else []
         words += [f"zone {row['tz']}"] if row["cron"] else []
+        words += [f"after {', '.join(row['after'])}"] if row.get("after") else []
         found.append([("policy   ", "dim"), ("   ".join(words), "text")])
         bounds = [f"only {', '.join(row['only'])}"] if row["only"] else []
         bounds += [f"{word} {self._day(row[key])}" for word, key in (("from", "from_at"), ("until", "until_at")) if row[key]]

@@ -63,7 +63,7 @@ NO_DURATION = ("", "soon", "-1", "5 x", "nan", "1e300d", "9" * 30)
 _NUMBERS = "limit tail attempt tasks workers min_workers max_workers slots min max retries weight aging_share max_tasks burst running"
 _PACES = "debounce debounce_most throttle grace wait_for_room "
 _DURATIONS = _PACES + "span missed_after delay ttl retry_delay max_delay timeout aging keep older_than newer_than every spread"
-_NAMES = "queue type label tenant key unique correlation_id group prefix flow"
+_NAMES = "queue type label tenant key unique correlation_id group prefix flow order_key"
 BAD: dict[str, tuple[str, ...]] = {
     **dict.fromkeys([*_NUMBERS.split(), "queued", "per_day"], NO_NUMBER),
     **dict.fromkeys(_DURATIONS.split(), NO_DURATION),
@@ -74,6 +74,8 @@ BAD: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
         ("backoff", "on_conflict", "on_parent_failure", "log_level", "unset", "clear", "misfire", "overlap", "tz"), ("", "steep", "\udcff")
     ),
+    "order_on_failure": ("", "wait", "\udcff"),
+    "after_schedule": ("", "x" * 201),
     "since": ("", "whenever", "-1", "25:00"),
     **dict.fromkeys(("on_failure", "on_recovery", "on_missed"), ("type:", "\udcff")),
     "cron": ("", "* * *", "61 * * * *", "@restart", "\udcff"),

@@ -45,6 +45,7 @@ VALUES = {
     "--deadline": st.sampled_from(["2h", "1.5", "noon", "2030-01-31T08:00Z", "never"]),
     "--on-conflict": st.sampled_from(["reject", "existing", "replace", "take"]),
     "--debounce": st.sampled_from(["5s", "0", "x"]),
+    "--order-on-failure": st.sampled_from(["block", "continue", "wait"]),
     "--throttle": st.sampled_from(["1m", "soon"]),
     "--wait-for-room": st.sampled_from(["30s", "0", "x"]),
     "--after": st.sampled_from(["1", "1,2", "@last", "1,@last", "x", "0"]),
@@ -251,6 +252,7 @@ def test_the_thin_paths_short_cuts_agree_with_the_nouns() -> None:
         ({"unique": "user:5", "debounce": "5s", "debounce_most": "1m"},
          {"unique": "user:5", "debounce_ms": 5000, "debounce_most_ms": 60_000}),
         ({"unique": "user:5", "throttle": 60}, {"unique": "user:5", "throttle_ms": 60_000}),
+        ({"order_key": "acct-1", "order_on_failure": "continue"}, {"order": "acct-1", "order_on_failure": "continue"}),
     ],
 )  # fmt: skip
 def test_words_of_time_and_names_become_what_travels(
@@ -271,6 +273,7 @@ def test_words_of_time_and_names_become_what_travels(
         ({"deadline": "2025-11-20"}, "--deadline: expected a duration such as 2h, or a time to come"),
         ({"retry_until": [1]}, "--retry-until: expected a duration"),
         ({"unique": "x", "on_conflict": "take"}, "--on-conflict: expected reject, existing or replace, got 'take'"),
+        ({"order_key": "x", "order_on_failure": "wait"}, "--order-on-failure: expected block or continue, got 'wait'"),
         ({"on_conflict": "replace"}, "expected --unique NAME with --on-conflict"),
         ({"at": "18:30", "delay": "1h"}, "expected either --in or --at"),
     ],

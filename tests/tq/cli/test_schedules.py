@@ -43,6 +43,8 @@ def test_a_command_is_sent_with_its_rule_its_options_and_its_surroundings(asks: 
         "--only=22:00-06:00",
         "--misfire=all:5",
         "--overlap=queue-one",
+        "--after-schedule=extract",
+        "--after-schedule=load",
         "--retries=2",
     )
     code, out, err = run("schedule", "add", "night", *words, "--", "echo", "-x", "--jitter=7")
@@ -51,7 +53,7 @@ def test_a_command_is_sent_with_its_rule_its_options_and_its_surroundings(asks: 
     kind, payload, options = asked.pop("task")
     assert asked == {
         "name": "night", "new": True, "cron": "30 2 * * *", "tz": "Europe/Paris", "jitter_ms": 30_000, "only": ["22:00-06:00"],
-        "misfire": "all:5", "overlap": "queue-one",
+        "misfire": "all:5", "overlap": "queue-one", "after": ["extract", "load"],
     }  # fmt: skip
     assert (kind, unpack(payload)) == ("shell", {"argv": ["echo", "-x", "--jitter=7"]})
     assert (options["retries"], options["extras"]["cwd"]) == (2, os.getcwd())

@@ -59,8 +59,9 @@ def test_a_schedule_is_kept_as_it_was_put_also_over_a_restart(store: Driver) -> 
 
 
 def test_a_row_of_an_earlier_version_is_the_same_schedule() -> None:
-    a = one("a", 5, runs=[[7, 1]], boot=7)
-    assert Schedule(*a.row()[:-1]) == replace(a, boot=0)
+    a = one("a", 5, runs=[[7, 1]], boot=7, after=["b"])
+    assert Schedule(*a.row()) == a
+    assert Schedule(*a.row()[:-2]) == replace(a, boot=0, after=())
 
 
 def test_what_is_due_comes_oldest_first_until_it_is_put_again(store: Driver) -> None:

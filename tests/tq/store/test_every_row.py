@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.tq.store.conftest import Driver
-from tq.lifecycle import BY_EVENT, TABLE, Row, Transition, parents_over, retry
+from tq.lifecycle import BY_EVENT, TABLE, Row, Transition, parents_over, retry, turn_came
 from tq.model import Backoff, State
 from tq.store.verify import verify
 
@@ -88,6 +88,16 @@ def hears(end: State) -> Drive:
     return drive
 
 
+def turn_comes(store: Driver, task_id: int) -> object:
+    """It has moved to a line where another goes first, and that one is gone."""
+    (first,) = store.add(queue="q", order="k")
+    store.edit(task_id, queue="q")
+    assert store.get(task_id).status.waits == 2
+    store.remove(first)
+    with store.turn() as raw:
+        return raw.turns(9) == [task_id] and raw.apply([turn_came(raw.get([task_id])[0], store.now)])[0]
+
+
 def comes_due(store: Driver, task_id: int) -> object:
     store.now += 60_000
     assert store.due() == []
@@ -114,6 +124,7 @@ CASES: dict[Case, tuple[dict[str, object], Drive]] = {
     ("came_due", S.SCHEDULED, S.PENDING): ({}, comes_due),
     ("came_due", S.RETRYING, S.PENDING): ({}, comes_due),
     ("parent_over", S.BLOCKED, S.BLOCKED): ({"waits": 2}, hears(S.SUCCEEDED)),
+    ("turn_came", S.BLOCKED, S.BLOCKED): ({"order": "k"}, turn_comes),
     ("unblocked", S.BLOCKED, S.PENDING): ({}, hears(S.SUCCEEDED)),
     ("unblocked", S.BLOCKED, S.SCHEDULED): ({"due_in": 9}, hears(S.SUCCEEDED)),
     ("parent_failed", S.BLOCKED, S.CANCELLED): ({}, hears(S.EXPIRED)),
@@ -128,6 +139,8 @@ CASES: dict[Case, tuple[dict[str, object], Drive]] = {
     **{(row.event, state, to): ends(row.event, to) for row in TABLE if row.start == {S.RUNNING} and row.to != {S.RUNNING}
        for state in row.start for to in row.to},
     **{("cancelled", state, S.CANCELLED): ({}, lambda store, task_id: store.cancel(task_id)) for state in BY_EVENT["cancelled"].start},
+    **{("given_up", state, S.CANCELLED): ({"order": "k"}, lambda store, task_id: store.cancel(task_id))
+       for state in BY_EVENT["given_up"].start},
     **{("ran_out", state, S.EXPIRED): ({"ttl": 500}, runs_out) for state in BY_EVENT["ran_out"].start},
     **{("retried", state, S.PENDING): ({}, lambda store, task_id: store.retry(task_id)) for state in BY_EVENT["retried"].start},
     ("retried", S.CANCELLED, S.BLOCKED): ({"parents": (9,)}, waits_again),
