@@ -263,7 +263,8 @@ class Header:
     what only some tasks have (for commands: how to run them), never looked at by the daemon.
     ``retry_for_ms`` and ``deadline_ms`` count from when the task was accepted (0: none): no retry begins after
     the first, and after the second it is over, running or not. ``key`` names the request that sent it (idempotency),
-    ``unique`` what it is about: of one type at most one live task has it. ``needs`` are what it holds while it runs.
+    ``unique`` what it is about: of one type at most one live task has it. ``needs`` are what it holds while it runs. ``batch`` is the
+    number of the batch that it is a member of.
     """
 
     type: str
@@ -288,6 +289,7 @@ class Header:
     needs: Needs = ()
     parents_failed: tuple[int, ...] = ()
     strict: bool = False
+    batch: int = 0
     packed: bytes = field(default=b"", repr=False, compare=False)
     lane: tuple[str, str, str | None, str | None, Needs] = field(default=("", "", None, None, ()), repr=False, compare=False)
     """What decides which tasks stop and go together: queue, type, tenant, flow, needs."""
@@ -301,6 +303,7 @@ class Header:
         rest += [self.label, self.meta, self.tenant, self.flow, self.correlation_id, list(self.parents) or None]
         rest += [self.extras, self.retry_for_ms or None, self.deadline_ms or None, self.key, self.unique]
         rest += [list(self.parents_any) or None, self.needs or None, list(self.parents_failed) or None, self.strict or None]
+        rest += [self.batch or None]
         while rest and rest[-1] is None:
             rest.pop()
         object.__setattr__(self, "packed", msgpack.packb(row + rest, use_bin_type=True))
@@ -324,15 +327,15 @@ _DEFAULT_BACKOFF = Backoff()
 def header_of(packed: bytes) -> Header:
     """The header whose packed row this is. Cached by its bytes: a queue has few kinds and many tasks."""
     row = unpack(packed)
-    row += [None] * (22 - len(row))
+    row += [None] * (23 - len(row))
     backoff = _DEFAULT_BACKOFF if row[6] is None else Backoff(*row[6])
     kind, queue, priority, retries, timeout_ms, once = row[:6]
     label, meta, tenant, flow, correlation_id, parents, extras, retry_for_ms, deadline_ms, key, unique, parents_any, needs = row[7:20]
-    parents_failed, strict = row[20:22]
+    parents_failed, strict, batch = row[20:23]
     return Header(
         kind, queue, priority, retries, timeout_ms, backoff, once, label, meta, tenant, flow, correlation_id, tuple(parents or ()), extras,
         retry_for_ms or 0, deadline_ms or 0, key, unique, tuple(parents_any or ()),
-        tuple([(name, amount) for name, amount in needs]) if needs else (), tuple(parents_failed or ()), bool(strict),
+        tuple([(name, amount) for name, amount in needs]) if needs else (), tuple(parents_failed or ()), bool(strict), batch or 0,
     )  # fmt: skip
 
 
@@ -566,5 +569,6 @@ class Task:
             "unique": head.unique,
             "slots": head.slots,
             "uses": head.uses,
+            "batch": head.batch or None,
             "attempts": [a.row() for a in status.attempts],
         }

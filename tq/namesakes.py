@@ -23,7 +23,8 @@ class Namesakes:
         self._values = [getattr(header, name) for name in Header.__slots__]
         row = unpack(Header(*self._values[:_NAMES_AT]).packed)
         self._packed = b"".join(map(pack, row + [None] * (16 - len(row))))
-        self._rest = [header.parents_any or None, header.needs or None, header.parents_failed or None, header.strict or None]
+        self._rest: list[object] = [header.parents_any or None, header.needs or None, header.parents_failed or None]
+        self._rest += [header.strict or None, header.batch or None]
         while self._rest and self._rest[-1] is None:
             self._rest.pop()
 

@@ -18,6 +18,7 @@ from typing import Any
 from tq.errors import StoreDamaged, StoreError
 from tq.model import FORMAT, HEAD, Header, State, Status, environment_key, header_of, input_of, seal, status_row, unseal
 from tq.store import Claimed, Draft, RequestId, SuccessRow, Tally, Want, places_filled, release
+from tq.store.batches import join
 from tq.store.children import Children
 from tq.store.environments import keep
 from tq.store.keys import DUE, ENDED, EXPIRE, FORGET, HISTORY, PAIR, READY, REQUEST, RUNG, SEALED, TIMER, U32, U64, Batch, lane_row, sealed
@@ -104,6 +105,8 @@ class HotPath(Children):
             if expires_at:
                 timers.append((TIMER.pack(expires_at, EXPIRE, task_id), b""))
             tasks.append((U64.pack(task_id), seal(head + packed + payload, task_id)))
+        if header.batch:
+            join(self._moves_of(header.batch), len(run), self._id + 1, task_id)
         tally.states[State.BLOCKED if blocked else State.SCHEDULED] += waits
         tally.states[_PENDING] += len(run) - waits
         tally.bytes += size
@@ -250,6 +253,8 @@ class HotPath(Children):
                 tally = self._tally_for(header)
             running[task_id] = (claim, batch, seq, len(body) - HEAD.size - length, past, header, expires_at > 0)
             taken.append(Claimed(task_id, claim, attempt, crashes, header, record, failures))
+            if header.batch:
+                self._member_moved(header.batch, _PENDING, _RUNNING)
             if lease_ms:
                 self._leases.hold(task_id, self._now + lease_ms)
             count += 1
@@ -325,6 +330,8 @@ class HotPath(Children):
             batch.left -= 1
             if not batch.left:
                 self._ended.append(U64.pack(batch.number))
+            if header.batch:
+                self._member_moved(header.batch, _RUNNING, _SUCCEEDED)
             if batch.lease_ms:
                 self._leases.drop(task_id)
             if special:

@@ -21,6 +21,7 @@ from typing import Any
 from tq.errors import StoreError, StoreTooNew
 from tq.model import Header, Spec, State, Status, environment_key, input_of, pack, seal, spec_of, status_of, unpack, unseal
 from tq.store import Chore, Event, Held, KeyRef, Limit, QueueInfo, Schedule, Tally, TypeInfo, queue_of
+from tq.store.batches import BatchInfo, Moves, batch_of, moved
 from tq.store.limits import FULL, Allowance, Bucket, Counted
 from tq.store.needs import Key, hold, is_free
 
@@ -28,7 +29,7 @@ FORMAT = 1
 """The format of a snapshot; the records in it have versions of their own."""
 
 Timer = tuple[int, str, int]
-"""(instant in ms, "due" | "expire" | "forget" | "key" | "lease", task id), or (instant, "slot", number of a schedule)."""
+"""(instant in ms, "due" | "expire" | "forget" | "key" | "lease", task id), or (instant, "slot" or "batch", its number)."""
 Line = dict[int, list[tuple[int, int]]]
 """The pending tasks of a queue: by level, each sorted: (sequence, task id)."""
 
@@ -79,6 +80,9 @@ class Contents:
     standings: dict[tuple[str, str], Sequence[Any]] = field(default_factory=dict)  # by kind and name
     limits: dict[str, Limit] = field(default_factory=dict)
     tokens: dict[Counted, Bucket] = field(default_factory=dict)
+    batches: dict[int, BatchInfo] = field(default_factory=dict)
+    last_batch: int = 0
+    touched: set[int] = field(default_factory=set)  # batches of which members ended; not in a snapshot
     over: dict[Key, int] = field(default_factory=dict)  # see needs.py; not in a snapshot
     needy: bool = False  # whether any task that was ready ever needed something: else nobody need look; not in a snapshot
     given: int = 0  # slots of workers that were given tasks in this turn; not in a snapshot
@@ -92,6 +96,7 @@ class Contents:
             names=dict(self.names), events=list(self.events), schedules=dict(self.schedules), children=set(self.children),
             environments=dict(self.environments), freed=list(self.freed), resources=dict(self.resources),
             standings=dict(self.standings), over=dict(self.over), limits=dict(self.limits), tokens=dict(self.tokens),
+            batches=dict(self.batches), touched=set(self.touched),
         )  # fmt: skip
 
     def queue(self, name: str) -> QueueInfo:
@@ -183,6 +188,11 @@ class Contents:
             if schedule.due_at:
                 insort(self.timers, (schedule.due_at, "slot", number))
 
+    def member(self, number: int, made: Moves) -> None:
+        """Members of a batch went their way."""
+        if number in self.batches:
+            self.batches[number] = moved(self.batches[number], made)
+
     def record(self) -> bytes:
         """Everything but what follows from the rest (``ready``) or is a cache (``turns``)."""
         counters = [self.last_id, self.last_seq, self.last_chore]
@@ -195,7 +205,8 @@ class Contents:
         standings = [[kind, name, row] for (kind, name), row in self.standings.items()]
         later = [sorted(self.children), self.environments, self.resources, standings]
         later += [[one.row() for one in self.limits.values()], [[*counted, *bucket] for counted, bucket in self.tokens.items()]]
-        return seal(pack([FORMAT, counters, tasks, held, self.timers, requests, names, events, *named, *later]))
+        batches = [self.last_batch, [[one.said(), one.stands()] for one in self.batches.values()]]
+        return seal(pack([FORMAT, counters, tasks, held, self.timers, requests, names, events, *named, *later, *batches]))
 
 
 def contents_of(record: bytes, what: str) -> Contents:
@@ -226,6 +237,8 @@ def contents_of(record: bytes, what: str) -> Contents:
     found.standings = {(kind, name): row for kind, name, row in (later[4] if len(later) > 4 else ())}
     found.limits = {row[0]: Limit(*row) for row in (later[5] if len(later) > 5 else ())}
     found.tokens = {(row[0], row[1]): (row[2], row[3], row[4]) for row in (later[6] if len(later) > 6 else ())}
+    found.last_batch = later[7] if len(later) > 7 else 0
+    found.batches = {said[0]: batch_of(said, stands) for said, stands in (later[8] if len(later) > 8 else ())}
     found.tallies = {(row[0], row[1]): Tally(*row) for row in tallies}
     return found
 

@@ -33,6 +33,7 @@ from tq.store import (
     TypeInfo,
     Want,
 )
+from tq.store.batches import PLACE, PLACES
 
 STORES = {"memory": ("tq.store.memory", "MemoryStore"), "lmdb": ("tq.store.lmdb", "LmdbStore")}
 EVERYTHING = Query(limit=1_000_000)
@@ -271,6 +272,12 @@ class Driver:
             ended = [task for task in mine if task.state.final]
             sizes = [(task.state is State.FAILED, len(task.spec.record()) + len(task.status.record(task.id))) for task in ended]
             assert tally.kept == [sum(size for failed, size in sizes if failed is which) for which in (False, True)]
+        for batch in self.raw.batches(None, 1_000_000):
+            found = [0] * len(PLACES)
+            for task in tasks:
+                found[PLACE[task.state]] += task.spec.header.batch == batch.number
+            assert batch.counts[:2] == tuple(found[:2])
+            assert all(kept <= count for kept, count in zip(found[2:], batch.counts[2:], strict=True))
         running = {(task.id, task.status.claim, task.status.worker) for task in tasks if task.state is State.RUNNING}
         assert {(held.id, held.claim, held.worker) for held in self.held()} == running
         pending = {task.id for task in tasks if task.state is State.PENDING}
