@@ -11,7 +11,7 @@ their names are checked but once.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from graphlib import CycleError, TopologicalSorter
@@ -104,6 +104,10 @@ class Intake:
         """The most slots that the pool's workers may have, 0: nobody knows; ``forget`` when it has changed."""
         self._kinds: dict[tuple[object, ...], _Kind] = {}  # by type, packed options, and which names there are
         self._kinds_bytes = 0
+        self.admit: Callable[[Collection[int]], None] = lambda _: None
+        """Refuses what may not be added to these batches: the broker's to say."""
+        self.batched = False
+        """Whether any kind was ever a batch's."""
         self.waiting = False
         """Whether any kind that is remembered has parents: else nobody need look for them."""
 
@@ -171,6 +175,8 @@ class Intake:
             drafts.append(Draft(header, payload, due_at, now + kind.ttl_ms if kind.ttl_ms else 0, digest))
             if kind.pace is not None:
                 drafts[-1] = replace(drafts[-1], pace=Pace(KeyRef("pace", name, _name(names[1], f"{_row(at, rows)}unique: ")), *kind.pace))
+        if self.batched and (numbers := {draft.header.batch for draft in drafts} - {0}):
+            self.admit(numbers)
         if self.waiting:
             _check_links([draft.header.parents for draft in drafts])
         return drafts, policies
@@ -274,7 +280,8 @@ class Intake:
                 raise self._unknown(name, where)
         usual = self._usual(name, queue, known)
         usual |= {key: got[key] for key in usual if key in got}
-        rest = {key: got[key] for key in ("label", "meta", "tenant", "flow", "correlation_id", "extras", "key", "unique") if key in got}
+        rest = {key: got[key] for key in _THEIRS if key in got}
+        self.batched = self.batched or "batch" in rest
         environment = b""
         if name == SHELL and "extras" in rest:
             rest["extras"], environment = _apart(rest["extras"], where)
@@ -584,7 +591,9 @@ _OPTIONS: dict[str, Callable[[Any, str], Any]] = {
     "on_parent_failure": _on_parent_failure,
     "slots": _whole(1, MAX_SLOTS, "slots"),
     "uses": _uses,
+    "batch": _whole(1, (1 << 63) - 1, "batches (its number)"),
 }
+_THEIRS = ("label", "meta", "tenant", "flow", "correlation_id", "extras", "key", "unique", "batch")
 _LINKS = frozenset({"after", "after_any", "after_failure", "on_parent_failure"})
 """What a task waits for: in a graph each says something else, and all the rest is of one kind."""
 _HEADER = ("queue", "priority", "retries", "backoff", "timeout_ms", "once", "label", "meta", "correlation_id")
