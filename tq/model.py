@@ -339,6 +339,18 @@ def header_of(packed: bytes) -> Header:
     )  # fmt: skip
 
 
+BATCH_MARK = "tq.batch"
+"""The key in a callback's extras that says about which batch it is, and for which event: [number, event]."""
+
+
+def batch_of(header: Header) -> int:
+    """The batch that a task is a member of, or whose callback it is; 0: none."""
+    if header.batch or header.extras is None:
+        return header.batch
+    mark = header.extras.get(BATCH_MARK)
+    return mark[0] if isinstance(mark, list) and mark and type(mark[0]) is int else 0
+
+
 def environment_of(given: Mapping[Any, Any]) -> tuple[bytes, bytes]:
     """The key of an environment, and it packed: the same for the same variables, in whatever order they come."""
     packed = msgpack.packb(dict(sorted(given.items(), key=lambda one: pack(one[0]))), use_bin_type=True)

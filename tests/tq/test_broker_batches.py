@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.tq.broker_driver import Driver
-from tq.broker.batches import AGAIN_MS, MARK
+from tq.broker.batches import AGAIN_MS
+from tq.model import BATCH_MARK as MARK
 from tq.model import header_of, unpack
 from tq.store import Limits
 

@@ -386,8 +386,7 @@ class Broker:
             if self._breakers.look():
                 self._breakers.wake(turn)
             self._rules.tell(alerts, turn)
-            self._families.release(turn)  # before the claims: what it lets go may be handed out
-            self._batches.look(turn)
+            self._follow_ends(turn)  # before the claims: what it lets go, or sends, may be handed out
             if self._consumers.grant(turn, wants):
                 self._stirred = turn.busy = True
             # One that a claim leaves behind: what was next could not be read, and is over.
@@ -395,12 +394,16 @@ class Broker:
             self._unkept += len(settles) + len(turn.ended) + len(requests)
             if self._unkept >= RETAIN_EACH or now >= self._retain_at or store.short():
                 self._retain(turn, max(2 * self._unkept, RETAIN_EACH))
-        self._families.release(turn)
-        self._batches.look(turn)
+        self._follow_ends(turn)
         store.commit()
         self._rules.changed = True
         if turn.steps or turn.stirred or turn.removed:
             self._waiting.changed()
+
+    def _follow_ends(self, turn: Turn) -> None:
+        """Those who wait for tasks that are over hear of it, and the callbacks of batches are sent."""
+        self._families.release(turn)
+        self._batches.look(turn)
 
     def _work_off(self, chores: Sequence[Chore], turn: Turn) -> None:
         """A slice of what people asked for, and one of what ends have left behind."""
@@ -446,8 +449,7 @@ class Broker:
         try:
             self._store.begin(self._now)
             work(part)
-            self._families.release(part)
-            self._batches.look(part)
+            self._follow_ends(part)
             if self._store.short():
                 self._retain(part, AT_A_TIME)
             self._store.commit()

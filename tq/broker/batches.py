@@ -23,7 +23,7 @@ from tq.arguments import arguments, between
 from tq.broker.desk import Desk, Turn, Verb
 from tq.errors import BatchOver, NoSuchBatch, Refused, StoreError, TqError, UsageError
 from tq.intake import checked_options
-from tq.model import MAX_PAYLOAD, brief, pack
+from tq.model import BATCH_MARK, MAX_PAYLOAD, brief, pack
 from tq.store import SCAN_MOST, BatchInfo, NoRoom
 from tq.store.batches import PLACES
 from tq.waiting import Request, Wait
@@ -31,8 +31,6 @@ from tq.waiting import Request, Wait
 EVENTS = ("failure", "complete", "success")
 """In the order in which callbacks are sent."""
 CALLBACKS = {f"on_{event}": event for event in EVENTS}
-MARK = "tq.batch"
-"""The key in a callback's extras that says which batch it is about, and which event."""
 OWED = "batch"
 """The kind of standing that says which batches have callbacks that could not be sent."""
 AGAIN_MS = 1000
@@ -154,7 +152,7 @@ class Batches:
         """Store a callback's task: its id; 0: it is refused for now."""
         desk, (kind, payload, options) = self._desk, info.callbacks[event]
         options = {**(options or {}), "allow_unknown": True}
-        options["extras"] = {**(options.get("extras") or {}), MARK: [info.number, event]}
+        options["extras"] = {**(options.get("extras") or {}), BATCH_MARK: [info.number, event]}
         try:
             drafts, _ = desk.intake.drafts([[kind, payload, options]], desk.now)
             (task_id,) = desk.store.enqueue(drafts)

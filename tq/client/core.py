@@ -107,6 +107,8 @@ class Options(Wishes, total=False):
     ``slots``: it counts as so many of the slots of its queue and of the workers; ``uses={"gpu": 1}`` is what it holds of named
     resources while it runs.
 
+    ``batch`` is the batch that it joins (``Client.batch``), by its id or handle.
+
     ``correlation_id`` says what it belongs to; what a running task enqueues inherits its own, or its id.
 
     ``wait_for_room`` is the client's own: if the task is refused for now (a full queue, a drain), it is sent again and
@@ -130,6 +132,7 @@ class Options(Wishes, total=False):
     after_any: Ids
     after_failure: Ids
     on_parent_failure: Literal["cancel", "fail", "run"]
+    batch: int | Identified
 
 
 def _instant_ms(value: object) -> int:
@@ -154,6 +157,13 @@ def _backoff_row(value: object) -> list[Any]:
     return Backoff.of(value).row()
 
 
+def _batch(value: object) -> int:
+    number = value if isinstance(value, int) else getattr(value, "id", None)
+    if isinstance(number, int) and not isinstance(number, bool) and number > 0:
+        return number
+    raise ValueError(f"expected the id of a batch or its handle, got {brief(value)}")
+
+
 _WIRE: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "priority": ("priority", priority_of),
     "delay": ("delay_ms", duration_ms),
@@ -171,6 +181,7 @@ _WIRE: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "after_any": ("after_any", ids_of),
     "after_failure": ("after_failure", ids_of),
     "on_parent_failure": ("on_parent_failure", _on_parent_failure),
+    "batch": ("batch", _batch),
 }
 _AFTER = ("after", "after_any", "after_failure")
 
