@@ -209,10 +209,11 @@ class Batches:
         store = self._desk.store
         if store.batch_count() < self._most:
             return
-        for info in store.batches(None, LOOKED_AT, oldest=True):
-            if is_over(info) and not due(info):
-                store.drop_batch(info.number)
-                return
+        for count in (1, LOOKED_AT):
+            for info in store.batches(None, count, oldest=True):
+                if is_over(info) and not due(info):
+                    store.drop_batch(info.number)
+                    return
         raise Refused(
             f"expected at most {self._most} batches, and the oldest are not complete. Close, cancel or remove some: `tq batch list`.",
             retry_after=5.0,

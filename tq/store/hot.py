@@ -21,7 +21,25 @@ from tq.store import Claimed, Draft, RequestId, SuccessRow, Tally, Want, places_
 from tq.store.batches import join
 from tq.store.children import Children
 from tq.store.environments import keep
-from tq.store.keys import DUE, ENDED, EXPIRE, FORGET, HISTORY, PAIR, READY, REQUEST, RUNG, SEALED, TIMER, U32, U64, Batch, lane_row, sealed
+from tq.store.keys import (
+    DUE,
+    ENDED,
+    EXPIRE,
+    FORGET,
+    HISTORY,
+    MALFORMED,
+    PAIR,
+    READY,
+    REQUEST,
+    RUNG,
+    SEALED,
+    TIMER,
+    U32,
+    U64,
+    Batch,
+    lane_row,
+    sealed,
+)
 from tq.store.lanes import Head, Lane, Pick
 from tq.store.names import is_named
 from tq.store.records import first_success, success_again
@@ -275,6 +293,8 @@ class HotPath(Children):
         number = self._tally[tally.queue, tally.type][0]
         self._txn.put(HISTORY.pack(State.FAILED, self._now, task_id), ENDED.pack(number, False, len(record)), db=self._db["history"])
         self._names.forget(self._txn, task_id)
+        if batch := self._batch_of(task_id):
+            self._member_moved(batch, _PENDING, State.FAILED)
         if self.awaited([task_id]):
             self.put_chore(release(task_id, State.FAILED, self._id + 1))
         tally.states[_PENDING] -= 1
@@ -282,6 +302,14 @@ class HotPath(Children):
         tally.failed += 1
         self._keep(tally, State.FAILED, 1, len(record))
         self._room.weigh(tally.queue, -1, 0)
+
+    def _batch_of(self, task_id: int) -> int:
+        """The batch of a task that cannot be read whole, if that much can be; 0: nobody knows, and `tq verify` tells of the batch."""
+        try:
+            body = unseal(self._txn.get(U64.pack(task_id), db=self._db["tasks"]) or b"", "task", task_id)
+            return header_of(body[HEAD.size : HEAD.size + HEAD.unpack_from(body)[5]]).batch
+        except (StoreDamaged, *MALFORMED):
+            return 0
 
     def _keep(self, tally: Tally, state: State, count: int, size: int) -> None:
         """So many tasks and bytes more (or fewer) are in the history in ``state``."""

@@ -16,7 +16,7 @@ from tq.store.batches import BatchInfo, Moves, batch_of, ends_in, move, moved, m
 from tq.store.keys import BATCH, TIMER, U64, opened, sealed
 from tq.store.lookup import Lookup
 
-CACHED = 1024
+CACHED = 256
 """Batches that are kept in memory between two turns."""
 LAST = b"last"
 """The key of the last number given."""
