@@ -357,6 +357,14 @@ def test_who_waits_for_it_is_told_when_it_is_over_or_time_is_up(d: Driver) -> No
     assert d.ask("wait_batch", id=number)["done"] is True
 
 
+def test_who_waits_for_a_batch_that_is_removed_hears_it(d: Driver) -> None:
+    number = _create(d)
+    waits = d.submit("wait_batch", conn=5, id=number)
+    d.turn()
+    d.ask("remove_batch", id=number)
+    assert d.error(waits, 5)[0] == "no_such_batch"
+
+
 def test_batches_are_listed_newest_first(d: Driver) -> None:
     numbers = [_create(d, name=f"b{at}") for at in range(3)]
     assert [row["id"] for row in d.ask("batches")["batches"]] == numbers[::-1]

@@ -255,6 +255,7 @@ class Batches:
                 f"`tq batch cancel {info.number}`."
             )
         self._desk.store.drop_batch(info.number)
+        turn.complete.append(info.number)  # who waits for it hears that it is gone
         self._owes(info.number, turn, owed=False)
         self._desk.note(request, "removed", f"batch {info.number}", shown(info), None)
         return {}

@@ -33,7 +33,7 @@ from tq.model import brief, duration_ms
 
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Self, Unpack
+    from typing import Protocol, Self, TypeAlias, Unpack
 
     from tq.client.aio import AsyncClient, AsyncHandle
     from tq.client.blocking import Client
@@ -41,13 +41,20 @@ if TYPE_CHECKING:
     from tq.middleware import AroundSend
     from tq.signature import Flow, Plan
 
-Callback = Any
-"""What is sent for a batch: see the module's text."""
+    class Signing(Protocol):
+        """What ``@tq.task`` makes."""
+
+        def s(self, *args: Any, **kwargs: Any) -> Flow[Any]: ...
+
+    Callback: TypeAlias = str | Sequence[Any] | Flow[Any] | Signing | None
+    """What is sent for a batch: see the module's text."""
+
 _WORDS = ("on_complete", "on_success", "on_failure")
 
 
-def _call_of(word: str, value: Callback) -> tuple[Sequence[Any], Plan | None]:
+def _call_of(word: str, given: Callback) -> tuple[Sequence[Any], Plan | None]:
     """A callback as a row, and the plan that it stands in, if it is a signature. UsageError: it is none."""
+    value: Any = given
     value = value.s() if hasattr(value, "s") else value
     if hasattr(value, "plan"):
         plan: Plan = value.plan()
