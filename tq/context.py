@@ -13,13 +13,15 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 
 from tq.errors import UsageError
-from tq.model import Spec, brief, duration_ms, safe_text
+from tq.model import Spec, batch_of, brief, duration_ms, safe_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import logging
     from datetime import timedelta
     from typing import Any
+
+    from tq.client.batches import Batch
 
     Duration = float | str | timedelta
 
@@ -145,6 +147,17 @@ class Context:
     def _results(self) -> Mapping[int, Any]:
         """Ask: for those who run tasks to say how."""
         raise UsageError("expected parents to be looked at by a task that runs, got a look from outside of one.")
+
+    @property
+    def batch(self) -> Batch | None:
+        """The batch that it is a member of, or whose callback it is; None: there is none. Members may add to it:
+        ``current().batch.enqueue("load", {...})``. Its methods block; a coroutine has ``(await tq.adefault()).get_batch(batch.id)``."""
+        number = batch_of(self.spec.header)
+        return self._batch(number) if number else None
+
+    def _batch(self, number: int) -> Batch:
+        """Its handle: for those who run tasks to say how."""
+        raise UsageError("expected batch to be looked at by a task that runs, got a look from outside of one.")
 
     @property
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:

@@ -10,8 +10,10 @@ travels on the wire, ``exit_code`` the code a command ends with (the table of ``
     ├── UsageError              2   the request itself is wrong: mend it, then send it again
     │   ├── UnknownType         2   no worker has ever named this type
     │   ├── PayloadError        2   too large, or not data that can be stored
-    │   └── ProtocolError       2   a frame or an argument of the wrong shape
+    │   ├── ProtocolError       2   a frame or an argument of the wrong shape
+    │   └── BatchOver           2   the batch that a task was to be added to is complete; details have its ``id``
     ├── NoSuchTask             66   the id was never given, or the task was removed
+    │   └── NoSuchBatch        66   the same of a batch
     ├── DaemonError            69   nobody answers
     │   ├── DaemonNotRunning   69
     │   └── DaemonStartError   69   it was started and refused; the message has its reason
@@ -63,6 +65,16 @@ class ProtocolError(UsageError):
 class NoSuchTask(TqError):
     code = "no_such_task"
     exit_code = 66
+
+
+class BatchOver(UsageError):
+    """A batch that is complete takes no more members. Nothing was stored."""
+
+    code = "batch_over"
+
+
+class NoSuchBatch(NoSuchTask):
+    code = "no_such_batch"
 
 
 class DaemonError(TqError):

@@ -11,7 +11,7 @@ their names are checked but once.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from hashlib import blake2b
@@ -100,6 +100,8 @@ class Intake:
         """The most slots that the pool's workers may have, 0: nobody knows; ``forget`` when it has changed."""
         self._kinds: dict[tuple[object, ...], _Kind] = {}  # by type, packed options, and which names there are
         self._kinds_bytes = 0
+        self.admit: Callable[[Collection[int]], None] = lambda _: None
+        """Refuses what may not be added to these batches: the broker's to say."""
         self.waiting = False
         """Whether any kind that is remembered has parents: else nobody need look for them."""
 
@@ -158,6 +160,8 @@ class Intake:
             drafts.append(Draft(header, payload, due_at, now + kind.ttl_ms if kind.ttl_ms else 0, digest))
             if kind.pace is not None and header.unique is None:
                 drafts[-1] = drafts[-1]._replace(pace=Pace(KeyRef("pace", name, options["unique"]), *kind.pace))
+        if own and (numbers := {header.batch for _, header in own.values()} - {0}):
+            self.admit(numbers)
         if self.waiting:
             check_links([draft.header for draft in drafts])
         return drafts, policies
@@ -256,7 +260,7 @@ class Intake:
                 raise self._unknown(name, where)
         usual = self._usual(name, queue, known)
         usual |= {key: got[key] for key in usual if key in got}
-        rest = {key: got[key] for key in ("label", "meta", "tenant", "flow", "correlation_id", "extras", "key", "unique") if key in got}
+        rest = {key: got[key] for key in (*_THEIRS, "extras") if key in got}
         environment = b""
         if name == SHELL and "extras" in rest:
             rest["extras"], environment = _apart(rest["extras"], where)
@@ -546,11 +550,13 @@ _OPTIONS: dict[str, Callable[[Any, str], Any]] = {
     "order_on_failure": _order_on_failure,
     "slots": _whole(1, MAX_SLOTS, "slots"),
     "uses": _uses,
+    "batch": _whole(1, (1 << 63) - 1, "batches (its number)"),
 }
 _LINKS = frozenset({"after", "after_any", "after_failure", "on_parent_failure", "order", "order_on_failure"})
 """What a task waits for."""
 _NAMED = frozenset({"tenant", "flow", "correlation_id", "key", "unique", "label"})
-_OWN = _LINKS | _NAMED | {"meta"}
+_THEIRS = _NAMED | {"meta", "batch"}
+_OWN = _LINKS | _THEIRS
 """Options of which tasks of one kind may each say something else: see ``tq.model.OWN``."""
 _HEADER = ("queue", "priority", "retries", "backoff", "timeout_ms", "once", "label", "meta", "correlation_id")
 _EDITS = {name: _OPTIONS[name] for name in (*_HEADER, "delay_ms", "due_at", "ttl_ms", "slots", "uses")}

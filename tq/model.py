@@ -274,7 +274,7 @@ class Header:
     the first, and after the second it is over, running or not. ``key`` names the request that sent it (idempotency),
     ``unique`` what it is about: of one type at most one live task has it. ``needs`` are what it holds while it runs. ``order`` is an
     ordering key: those of a queue that share it run one after another as they were accepted; one that fails for good, or expires,
-    holds up the others unless ``order_goes_on``.
+    holds up the others unless ``order_goes_on``. ``batch`` is the number of the batch that it is a member of.
     """
 
     type: str
@@ -301,6 +301,7 @@ class Header:
     strict: bool = False
     order: str | None = None
     order_goes_on: bool = False
+    batch: int = 0
     packed: bytes = field(default=b"", repr=False, compare=False)
     lane: tuple[str, str, str | None, str | None, Needs] = field(default=("", "", None, None, ()), repr=False, compare=False)
     """What decides which tasks stop and go together: queue, type, tenant, flow, needs."""
@@ -370,6 +371,18 @@ def header_of(packed: bytes) -> Header:
         return _kind_of(kind).header
     own = {name: value for name, value in zip(OWN, row, strict=False) if value is not None}
     return _kind_of(kind).own(own if len(row) < _PLAIN else _tuples(own), packed)
+
+
+BATCH_MARK = "tq.batch"
+"""The key in a callback's extras that says about which batch it is, and for which event: [number, event]."""
+
+
+def batch_of(header: Header) -> int:
+    """The batch that a task is a member of, or whose callback it is; 0: none."""
+    if header.batch or header.extras is None:
+        return header.batch
+    mark = header.extras.get(BATCH_MARK)
+    return mark[0] if isinstance(mark, list) and mark and type(mark[0]) is int else 0
 
 
 def with_own(header: Header, own: Mapping[str, Any]) -> Header:
@@ -608,5 +621,6 @@ class Task:
             "unique": head.unique,
             "slots": head.slots,
             "uses": head.uses,
+            "batch": head.batch or None,
             "attempts": [a.row() for a in status.attempts],
         }

@@ -10,8 +10,9 @@ Its standard input is empty, unless it is interactive or has a terminal: then wh
 
 Exit codes as a shell gives them: 127 not found, 126 found but not to be run, 128 + n killed by signal n. The command
 finds ``TQ_TASK_ID``, ``TQ_ATTEMPT`` (counted from 1), ``TQ_DATA_DIR`` and, if it runs after other tasks, ``TQ_PARENTS`` (their ids,
-with spaces between: ``tq result ID`` says what one gave) in its environment, and ``TQ_COMMAND``, a mark by
-which it is found if its worker dies while it starts it, and what it started with ``setsid`` if it must end before its time.
+with spaces between: ``tq result ID`` says what one gave) in its environment, ``TQ_BATCH`` if it is of a batch or sent for one, and
+``TQ_COMMAND``, a mark by which it is found if its worker dies while it starts it, and what it started with ``setsid`` if it must end
+before its time.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from tq import spool
 from tq.board import Board, end_command, start_ticks
 from tq.inlet import Feed, Inlet, set_size
 from tq.launch import Launch
-from tq.model import Spec, safe_text
+from tq.model import Spec, batch_of, safe_text
 from tq.output import ERR, OUT, OutputWriter
 
 CHUNK = 64 * 1024
@@ -126,6 +127,8 @@ class Command:
         self._own = {"TQ_TASK_ID": str(spec.id), "TQ_ATTEMPT": str(attempt), "TQ_DATA_DIR": str(data_dir), "TQ_COMMAND": f"{self._mark:x}"}
         if spec.header.parents:
             self._own["TQ_PARENTS"] = " ".join(map(str, spec.header.parents))
+        if batch := batch_of(spec.header):
+            self._own["TQ_BATCH"] = str(batch)
         self._task = spec.id
         self._run_dir = data_dir / "run"
         self._output = output

@@ -114,6 +114,13 @@ class Flow(Generic[R]):
         """Put its tasks into the plan, behind ``before``; what the next has to stand behind."""
         raise NotImplementedError
 
+    def plan(self, *beside: Flow[Any]) -> Plan:
+        """All of it laid out, and those beside it, behind nothing."""
+        plan = Plan()
+        for flow in (self, *beside):
+            flow.lay(plan, Ends())
+        return plan
+
     def __or__(self, then: Flow[T]) -> Flow[T]:
         return _Chain(self, then)
 

@@ -56,7 +56,9 @@ from tq import wire
 from tq.app import App, Declared, Handler
 from tq.batch import Item, outcomes
 from tq.broker import Broker, Turn
+from tq.broker.batches import is_over
 from tq.client import AsyncClient, Client, aio, blocking
+from tq.client.batches import Batch
 from tq.client.core import Body, Core, Duration, decoded
 from tq.client.link import Link
 from tq.context import Context, Stopped, run_here, running
@@ -212,7 +214,7 @@ class Fake:
         """Serve a frame of one of its clients; what there is to answer is in ``answers`` afterwards."""
         number, verb, args = wire.message(data[4:])
         allow(verb, core.read_only)
-        if verb == "wait":  # without the lock: what runs may ask for something on a thread of its own
+        if verb in ("wait", "wait_batch"):  # without the lock: what runs may ask for something on a thread of its own
             self.run_all()
         with self._lock:
             self._meet()
@@ -226,6 +228,8 @@ class Fake:
                 )
             if verb == "wait":
                 self._answer_wait(args)
+            if verb == "wait_batch":
+                self._answer_wait_batch(args["id"])
             self._broker.submit(Request(link, number, verb, args, core.nonce))
             self._settle_down()
 
@@ -238,6 +242,15 @@ class Fake:
             raise TaskTimeout(
                 f"expected task {left[0].id} to be over, but it is {left[0].state.word}{when}, and no time passes while one waits. "
                 "Let it pass: advance(...)."
+            )
+
+    def _answer_wait_batch(self, number: int) -> None:
+        """The same of a batch."""
+        info = self._store.batch(number)
+        if info is not None and not is_over(info):
+            what = f"{info.live} of its members are not over" if info.live else "it is open"
+            raise TaskTimeout(
+                f"expected batch {number} to be complete, but {what}, and no time passes while one waits. Let it pass: advance(...)."
             )
 
     def answers(self, link: int) -> bytes:
@@ -331,6 +344,9 @@ class _Run(Context):
 
     def _results(self) -> Mapping[int, Any]:
         return results_of(self.spec.header.parents)
+
+    def _batch(self, number: int) -> Batch:
+        return blocking.default().get_batch(number)
 
     def _report(self, fraction: float, text: str) -> None:
         self.said = (fraction, text)

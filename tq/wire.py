@@ -46,6 +46,7 @@ enqueue    {tasks: [[type, payload, options], ...], options, again: bool}  -> {i
            debounce_ms or throttle_ms with unique, which then names what is sent again and again and not a live task: of a debounced one
            the task that waits takes the payload of the last and is due debounce_ms after it (debounce_most_ms after the first, at the
            latest); of a throttled one the first is accepted, and none for so long; the others get its id,
+           batch (the number of the batch that it joins),
            slots (it counts as so many of those of its queue and of the workers), uses {resource: amount} (held while it runs),
            after, after_any and after_failure (ids, at most 1,000: it is blocked until they are over; one of ``after`` that failed, was
            cancelled or expired cancels it, with the error ``ParentFailed``, and so does one of ``after_failure`` that neither failed
@@ -205,8 +206,20 @@ set_tenant {name, weight, queued, running, per_day, bytes}  -> {new: bool}     w
            enqueue that would pass one is ``refused`` whole, with details.tenant, quota, most and have; what was accepted is never
            refused again. Of running no more are handed out
 remove_tenant  {name}                             -> {}                what was set for it; its tasks stay
-           window: "none", or "sliding": in any stretch of per_ms, or "fixed": in each from a multiple of it (UTC) on; without burst
-remove_limit  {name}                              -> {}                what it held goes on; declared as above
+create_batch  {name, on_failure, on_complete, on_success: [type, payload, options], meta, auto: bool}  -> {id}
+           Tasks join it by their option ``batch``, as long as it is open or one of its members is not over, then it is ``batch_over``.
+           The callbacks are tasks, each stored once at most in the transaction of the end that it is for: on_failure when the first
+           member has failed for good, on_complete when it is closed and all are over, on_success when they have succeeded, too. They
+           have no key, unique, batch, and wait for nothing. auto: it closes itself when it has members and they are over.
+close_batch   {id}                                -> {batch}           no more than its members will add comes: now it can be over
+cancel_batch  {id}                                -> {chore: id or nil}    it is closed, and what is not over is cancelled, by a chore
+retry_batch   {id}                                -> {chore: id or nil}    what did not succeed runs again, behind its parents
+remove_batch  {id}                                -> {}                a batch without members that are not over; its tasks stay
+batch      {id}                                   -> {batch: {id, name, state: "open", "running" or "complete", auto, meta, created_at,
+           closed_at, finished_at, total, waiting, running, succeeded, failed, cancelled, expired, callbacks: {on_...: [type, id of its
+           task or nil]}, owed: [on_..., ...] that were refused for now and are sent later}}   members that are forgotten stay counted
+batches    {before: id, limit: 50}                -> {batches: [...]}  newest first
+wait_batch {id, timeout_ms}                       -> {batch, done: bool}    when it is complete
 events     {limit, before: number}                -> {events: [{number, at, who, what, target, before, after}, ...]}   newest first
            or {limit, after: number}, those above it: oldest first.
            what people and the daemon did; before and after hold what changed. The end of a chore is one: what "chore_done",

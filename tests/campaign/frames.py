@@ -227,6 +227,7 @@ def session(one: House) -> list[list[Any]]:
         "unique_policy": "existing", "retry_for_ms": 5000, "deadline_ms": 8_000_000, "allow_unknown": False,
     }  # fmt: skip
     one.ask(client, "set_queue", name="ext", external=True)
+    one.ask(client, "create_batch", name="first", on_success=["add", b"\x92\x01\x02", None])
     ids = one.ask(
         client, "enqueue", tasks=[["add", b"\x92\x01\x02", None]] * 4 + [["mail", b"\xc0", options]] + [["x", b"", {"queue": "ext"}]] * 6
     )
@@ -287,6 +288,11 @@ def session(one: House) -> list[list[Any]]:
         ("tenants", {"name": "t"}), ("tenants", {"after": "a", "limit": 5}),
         ("set_tenant", {"name": "u", "bytes": 5}), ("remove_tenant", {"name": "u"}),
         ("peek", {"tenant": "t", "limit": 3}),
+        ("create_batch", {"name": "b", "on_failure": ["mail", b"", {"queue": "post"}], "on_complete": ["add", b"\x92\x01\x02", None],
+        "on_success": ["mail", b"", {}], "meta": {"k": "v"}, "auto": True}), ("create_batch", {}),
+        ("enqueue", {"tasks": [["add", b"", {"batch": 1}]]}), ("batch", {"id": 1}), ("batches", {"before": 9, "limit": 5}),
+        ("wait_batch", {"id": 1, "timeout_ms": 0}), ("close_batch", {"id": 2}), ("cancel_batch", {"id": 1}), ("retry_batch", {"id": 1}),
+        ("remove_batch", {"id": 2}),
         ("workers", {}), ("scale_workers", {"min": 0, "max": 0}), ("drain_worker", {"id": "w1"}), ("restart_workers", {"id": None}),
         ("suspend", {"ids": [999]}), ("resume", {"ids": [999]}), ("status", {}), ("set_log", {"level": "warning"}), ("check_app", {}),
         ("config", {"ask": "get"}), ("config", {"ask": "schema"}),

@@ -39,7 +39,7 @@ FAILED = task(
     42, State.FAILED, type="report.pdf", queue="mail", priority=2, label="Nightly run", tenant="acme", worker="w-03", flow="f",
     meta={"branch": "main", "a b": "x=y"}, payload=b"x" * 100, attempt=3, failures=3, started_at=NOW - 90_000, finished_at=NOW - 60_000,
     exit_code=3, error={"type": "TimeoutError", "message": "SMTP timed out, try later"}, correlation_id="c-1", key="order-17",
-    unique="user:5", order="acct-1", parents=(7, 8), expires_at=NOW + HOUR,
+    unique="user:5", order="acct-1", parents=(7, 8), expires_at=NOW + HOUR, batch=3,
 )  # fmt: skip
 NEW = task(43, State.PENDING, ready_at=NOW - 10_000, created_at=NOW - 10_000)
 
@@ -98,6 +98,8 @@ EXAMPLES = [  # text, whether it means FAILED, whether NEW
     ('label:""', False, True),
     ("-label:*", False, True),
     ("parent:7", True, False),
+    ("batch:3", True, False),
+    ("-batch:*", False, True),
     ("parent:1,8..9", True, False),
     ("parent>8", False, False),
     ('parent:""', False, True),

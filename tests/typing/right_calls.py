@@ -54,6 +54,21 @@ def blocking() -> None:
     assert_type(add.enqueue(1).log(), str)
 
 
+def batches() -> None:
+    with tq.connect() as q, q.batch("import", on_success=add.s(1), on_failure=("email", {"to": "a@b.c"}), on_complete=send_email) as b:
+        assert_type(b.enqueue("email", {"to": "a@b.c"}, batch=b).id, int)
+        assert_type(b.add(add.s(1) | add.s(2)), list[tq.Handle[Any]])
+        assert_type(b.wait("1h"), dict[str, Any])
+        add.options(batch=b).enqueue(1)
+
+
+async def abatches() -> None:
+    async with tq.aconnect() as q:
+        async with q.batch("import", on_complete="email") as b:
+            assert_type(await b.enqueue("email"), tq.AsyncHandle[Any])
+        assert_type((await q.batch()).id, int)
+
+
 async def awaited() -> None:
     assert_type(await fetch("http://localhost"), bytes)
     assert_type(await add.aenqueue(1), tq.AsyncHandle[int])

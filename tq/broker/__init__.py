@@ -8,7 +8,7 @@ settles come first, then each connection's requests in order, then what is due, 
 request that fails changes nothing and harms no neighbour. One turn is one commit; without changes there is none.
 
 ``desk`` is what the verbs share; ``sending consumers control lines reading viewing filters reasons plan resources limits schedules
-rules attention breakers`` each hold some of them.
+rules attention breakers batches`` each hold some of them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from tq import lifecycle
 from tq.answers import BAD_RESULT, DAEMON_DIED, LAPSED, answer, error_answer
 from tq.arguments import named
 from tq.broker.attention import Attention
+from tq.broker.batches import Batches
 from tq.broker.breakers import Breakers
 from tq.broker.consumers import Consumers
 from tq.broker.control import Control
@@ -106,21 +107,25 @@ class Broker:
         self._retain_at = 0
         self._unkept = 0  # ends and requests since retention was last looked at
         self._families = Families(desk)
-        self._consumers, self._control, self._reading = Consumers(desk), Control(desk, self._families), Reading(desk)
+        self._consumers, self._control = Consumers(desk), Control(desk, self._families)
         sending, self._lines, self._schedules = Sending(desk, self._families), Lines(desk), Schedules(desk, self._families)
         self._resources, self._limited, tenants = Resources(desk), Limited(desk), Tenants(desk)
         self._breakers = Breakers(desk, self.note)
         desk.holding = lambda: {"limits": reaching(desk), "breakers": list(self._breakers.shut)}
-        lines, schedules = self._lines, self._schedules
-        self._reads: dict[str, Verb] = self._reading.reads | self._control.reads | lines.reads | schedules.reads
+        self._batches = Batches(desk, limits.keep)
+        self._reading = Reading(desk, self._batches)
         self._rules = Rules(desk)
         self._attention = Attention(desk, self._rules, self._breakers)
-        self._reads |= (
-            self._resources.reads | Reasons(desk, self._breakers).reads | Plan(desk).reads | self._rules.reads | self._attention.reads
-        )
-        self._reads |= self._limited.reads | tenants.reads | self._breakers.reads | Viewing(desk).reads | Filters(desk).reads
-        self._writes: dict[str, Verb] = sending.writes | self._consumers.writes | self._control.writes | lines.writes | schedules.writes
-        self._writes |= self._limited.writes | tenants.writes | self._resources.writes | self._attention.writes | self._breakers.writes
+        reading = (
+            self._reading, self._control, self._lines, self._schedules, self._resources, Reasons(desk, self._breakers), Plan(desk),
+            self._rules, self._attention, self._batches, self._limited, tenants, self._breakers, Viewing(desk), Filters(desk),
+        )  # fmt: skip
+        writing = (
+            sending, self._consumers, self._control, self._lines, self._schedules, self._resources, self._attention, self._batches,
+            self._limited, tenants, self._breakers,
+        )  # fmt: skip
+        self._reads: dict[str, Verb] = {verb: act for room in reading for verb, act in room.reads.items()}
+        self._writes: dict[str, Verb] = {verb: act for room in writing for verb, act in room.writes.items()}
         self.verbs = frozenset(self._reads) | frozenset(self._writes)
 
     @property
@@ -361,6 +366,7 @@ class Broker:
             or now >= self._retain_at
             or bool(wants and store.ready())
             or self._breakers.look()
+            or self._batches.owes()
         )
         alerts = self._rules.look() if own and self._rules.rules else []
         changes = changes or bool(settles or self._notes or alerts) or any(r.verb in self._writes and r.verb != ASKED for r in self._inbox)
@@ -368,6 +374,7 @@ class Broker:
             store.begin(now)
         if settles:
             self.desk.settle_rows(settles, turn)
+            self._batches.look(turn)
         if self._notes:
             for event in self._notes:
                 store.note(replace(event, at=now))
@@ -376,6 +383,8 @@ class Broker:
         for request in self._inbox.taken():
             requests.append(request)
             self._serve(request, turn)
+            if changes:
+                self._batches.look(turn)
             if self._clock() > until:
                 break  # the rest is the next turn's: nobody waits long for a commit
         if not changes:
@@ -389,7 +398,7 @@ class Broker:
             if self._breakers.look():
                 self._breakers.wake(turn)
             self._rules.tell(alerts, turn)
-            self._families.release(turn)  # before the claims: what it lets go may be handed out
+            self._follow_ends(turn)  # before the claims: what it lets go, or sends, may be handed out
             if self._consumers.grant(turn, wants):
                 self._stirred = turn.busy = True
             # One that a claim leaves behind: what was next could not be read, and is over.
@@ -397,11 +406,16 @@ class Broker:
             self._unkept += len(settles) + len(turn.ended) + len(requests)
             if self._unkept >= RETAIN_EACH or now >= self._retain_at or store.short():
                 self._retain(turn, max(2 * self._unkept, RETAIN_EACH))
-        self._families.release(turn)
+        self._follow_ends(turn)
         store.commit()
         self._rules.changed = True
         if turn.steps or turn.stirred or turn.removed:
             self._waiting.changed()
+
+    def _follow_ends(self, turn: Turn) -> None:
+        """Those who wait for tasks that are over hear of it, and the callbacks of batches are sent."""
+        self._families.release(turn)
+        self._batches.look(turn)
 
     def _work_off(self, chores: Sequence[Chore], turn: Turn) -> None:
         """A slice of what people asked for, and one of what ends have left behind."""
@@ -447,7 +461,7 @@ class Broker:
         try:
             self._store.begin(self._now)
             work(part)
-            self._families.release(part)
+            self._follow_ends(part)
             if self._store.short():
                 self._retain(part, AT_A_TIME)
             self._store.commit()
@@ -463,6 +477,7 @@ class Broker:
         turn.answers += part.answers
         turn.steps += part.steps
         turn.ended += part.ended
+        turn.complete += part.complete
         turn.removed += part.removed
         for change in part.later:  # it is committed: what comes next may need it
             change()
@@ -488,7 +503,8 @@ class Broker:
     @property
     def next_due(self) -> float | None:
         """The instant (ms) at which a turn is needed if nothing arrives; None: never."""
-        own = min((at for at in (self._store.next_due(), self._rules.next_due, self._breakers.next_due) if at is not None), default=None)
+        rooms = self._store.next_due(), self._rules.next_due, self._breakers.next_due, self._batches.next_due
+        own = min((at for at in rooms if at is not None), default=None)
         if self.owed or self._again_at > self._wall:  # what could not be done a moment ago, timer or claim
             own = self._again_at
         return min((at for at in (self._waiting.next_due, self._views.next_due, own) if at is not None), default=None)

@@ -22,12 +22,12 @@ from tq.arguments import arguments, between, filter_of, task_ids
 from tq.broker.desk import Desk, Turn, Verb
 from tq.broker.families import Families
 from tq.chores import APART
-from tq.errors import UsageError
+from tq.errors import Refused, UsageError
 from tq.lists import Count, Expected, group_name, group_of
 from tq.model import SHELL, WAITING, State, Task
 from tq.query import Filter
 from tq.query.matching import LAST_ID
-from tq.store import Chore, Event, Query, QueueFull
+from tq.store import Chore, Event, NoRoom, Query, QueueFull
 from tq.waiting import Request
 
 Act = Callable[[Task, Mapping[str, Any], Turn], str]
@@ -112,6 +112,9 @@ class Control:
         changes = dict(chore.args["changes"] or {})
         group = changes.pop("group", None)
         act = self._acts[chore.verb]
+        if changes.pop("in_order", False):
+            act = self._retry_in_order_later
+            self._families.release(turn)
 
         def one(task: Task) -> tuple[str, bool] | None:
             if task.state not in _OPEN_TO[chore.verb] or (group is not None and group_name(group_of(task)) != group):
@@ -145,6 +148,15 @@ class Control:
         should."""
         waits = self._families.outstanding(task) if task.state.final else ()
         return "over" if waits is None else self._again(task, changes, waits, turn)
+
+    def _retry_in_order_later(self, task: Task, changes: Mapping[str, Any], turn: Turn) -> str:
+        """The same in a chore, which cannot be refused: "telling" if some are still to hear how its parents ended."""
+        try:
+            return self._retry_in_order(task, changes, turn)
+        except (NoRoom, QueueFull):
+            raise
+        except Refused:
+            return "telling"
 
     def _again(self, task: Task, changes: Mapping[str, Any], waits: tuple[int, ...], turn: Turn) -> str:
         spec = self._desk.intake.changed(task.spec, changes) if changes else None

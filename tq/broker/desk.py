@@ -92,6 +92,7 @@ class Turn:
     removed: list[int] = field(default_factory=list)  # tasks with output that were forgotten
     stirred: bool = False  # something may have become claimable
     busy: bool = False  # more to do at once
+    complete: list[int] = field(default_factory=list)  # batches that are over
     later: list[Callable[[], None]] = field(default_factory=list)  # changes of the broker's own memory, after the commit
 
 

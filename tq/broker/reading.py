@@ -15,14 +15,15 @@ from functools import partial
 from typing import Any
 
 from tq import wire
-from tq.answers import error_answer, fitting, rows_of
+from tq.answers import answer, error_answer, fitting, rows_of
 from tq.arguments import arguments, between, filter_of, task_ids
 from tq.breakers import OPEN
+from tq.broker.batches import Batches
 from tq.broker.control import FILTER
 from tq.broker.desk import Desk, Turn, Verb
 from tq.broker.steps import WORDS, describe
 from tq.environment import environment_key
-from tq.errors import StoreDamaged, UsageError
+from tq.errors import NoSuchBatch, StoreDamaged, UsageError
 from tq.history import STEPS, WHOLE
 from tq.launch import shown
 from tq.lists import Groups, Next, Tasks
@@ -39,8 +40,8 @@ LIVE_MOST = 512
 
 
 class Reading:
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, desk: Desk, batches: Batches) -> None:
+        self._desk, self._batches = desk, batches
         self._event = 0  # of the live stream
         self.reads: dict[str, Verb] = {
             "get": self._get, "find": self._find, "dead": self._dead, "peek": self._peek, "wait": self._wait,
@@ -180,6 +181,9 @@ class Reading:
             for conn, number in waiting.watchers_of(task_id):
                 event = {"topic": "ends", "id": task_id, "state": state, "exit_code": exit_code}
                 turn.answers.append((conn, wire.frame([number, wire.EVENT, event])))
+        for number in turn.complete:
+            for wait in waiting.ended(-number):
+                self._answer_wait(wait, turn, done=True)
         if waiting.for_steps:
             self._stream(turn)
         for one in waiting.expired(now):
@@ -214,7 +218,10 @@ class Reading:
 
     def _answer_wait(self, wait: Wait, turn: Turn, *, done: bool) -> None:
         try:
+            if wait.request.verb == "wait_batch":
+                turn.answers.append((wait.request.conn, answer(wait.request.number, self._batches.answer(-wait.ids[0]))))
+                return
             found = fitting(wait.request.number, {"tasks": rows_of(self._desk.store.get, wait.ids, self._desk.row), "done": done})
-        except StoreDamaged as error:
+        except (StoreDamaged, NoSuchBatch) as error:
             found = error_answer(wait.request.number, error)
         turn.answers.append((wait.request.conn, found))

@@ -26,6 +26,7 @@ EPILOG = (
     "124 timed out or expired; 130 interrupted; 143 cancelled."
 )
 GROUPS = {
+    "batch": "Tasks that belong together, and what is sent when they are over.",
     "breaker": "Circuit breakers: services and types that are left alone while they fail.",
     "config": "Settings.",
     "daemon": "Start and stop the daemon.",

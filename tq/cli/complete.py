@@ -215,6 +215,9 @@ def _values(key: str, name: str, data_dir: str | None, typed: str) -> tuple[str,
     if argument == "name_and_rule" or key.startswith("name of breaker "):
         rows = _ask(data_dir, "breakers", {})["breakers"]
         return "words", _plain([(f"type:{row['type']}" if row["type"] else row["name"], row["state"]) for row in rows])
+    if argument == "in_batch" or key.startswith("id of batch "):
+        rows = _ask(data_dir, "batches", {})["batches"]
+        return "words", [(str(row["id"]), f"{row['state']}  {row['name'] or ''}") for row in rows]
     if key.startswith("name of limit "):
         return "words", _plain(_known("limit", data_dir))
     if argument == "tenant" or key.startswith("name of tenant "):

@@ -59,6 +59,8 @@ _OUTCOMES: dict[str, dict[str, tuple[str, int]]] = {
 _LEFT = {
     "full": "no room in the queue. Ask again when there is",
     "taken": "another live task has its unique name",
+    "over": "one that it runs after did not end as it should",
+    "telling": "those that it runs after are still told of. Ask again",
     "function": "only commands stand still, not functions",
     "not_running": "not run by a worker of this daemon, or not begun",
     "not_suspended": "not suspended",
@@ -189,7 +191,12 @@ def in_bulk(client: Client, verb: str, values: dict[str, Any], which: dict[str, 
         return _would(verb, body["count"], body["some"])
     chore: int = client.call(verb, {**which, **({"changes": changes} if changes else {})})["chore"]
     hot.print_ids([chore])
-    if not values["wait"]:
+    return in_bulk_done(client, verb, chore, wait=values["wait"])
+
+
+def in_bulk_done(client: Client, verb: str, chore: int, *, wait: bool) -> int:
+    """Say where the work of a chore is seen, or wait for it and say what it did."""
+    if not wait:
         hot.say(f"chore {chore} does it. `tq queue chores` shows how far it is.")
         return 0
     told = monotonic()

@@ -22,14 +22,14 @@ from tq.errors import TqError
 
 Verb = Callable[[Client, dict[str, Any]], int]
 
-AUTOSTART = ("enqueue", "add", "run", "workflow run")
+AUTOSTART = ("enqueue", "add", "run", "workflow run", "batch create")
 ROOMS = {
     **dict.fromkeys(("cancel", "retry", "edit", "remove", "suspend", "resume"), "control"),
     "dead": "dead", "events": "events", "why": "why", "plan": "plan", "alerts": "alerts",
     "run": "tasks", "enqueue": "many", "add": "many", "show": "tasks", "list": "tasks", "peek": "tasks", "log": "log", "send": "send",
     "daemon": "daemon", "queue": "queues", "worker": "workers", "service": "service", "completion": "complete", "man": "man",
     "schedule": "schedules", "schedule import": "crontabs", "resource": "resources", "workflow": "workflows", "breaker": "breakers",
-    "limit": "limits", "tenant": "tenants",
+    "limit": "limits", "tenant": "tenants", "batch": "batches",
     "verify": "instance", "backup": "instance", "restore": "instance", "compact": "instance", "doctor": "instance",
     "config": "instance", "demo": "instance", "bench": "instance", "monitor": "monitor", "top": "monitor",
 }  # fmt: skip

@@ -109,6 +109,8 @@ def why(client: Client, values: dict[str, Any]) -> int:
     for _, hint in told[:1]:
         if hint:
             print(f"  {hint}")
+    if row.get("batch"):
+        print(f"  It is of batch {row['batch']}: `tq batch show {row['batch']}` says how that stands.")
     return 0
 
 

@@ -39,6 +39,7 @@ from tq.client.acting import (
     which_args,
     wire_settings,
 )
+from tq.client.batches import AsyncBatchVerbs
 from tq.client.blocking import Found, Rows
 from tq.client.core import (
     ANSWER_WITHIN,
@@ -83,7 +84,7 @@ T = TypeVar("T")
 _Sent = tuple[int, asyncio.Future[tuple[int, Any]]]
 
 
-class AsyncClient(AsyncScheduleVerbs, AsyncViewVerbs, AsyncGraphVerbs, AsyncTenantVerbs):
+class AsyncClient(AsyncScheduleVerbs, AsyncViewVerbs, AsyncGraphVerbs, AsyncTenantVerbs, AsyncBatchVerbs):
     """As ``tq.client.Client``, awaited; see there for what each verb gives and raises. Use it in an ``async with``."""
 
     def __init__(

@@ -36,6 +36,7 @@ from tq.client.acting import (
     which_args,
     wire_settings,
 )
+from tq.client.batches import BatchVerbs
 from tq.client.core import (
     ANSWER_WITHIN,
     BACK_WITHIN,
@@ -83,7 +84,7 @@ Found = list[Body | None]
 """Rows of tasks; None stands where there is no such task."""
 
 
-class Client(ScheduleVerbs, ViewVerbs, GraphVerbs, TenantVerbs):
+class Client(ScheduleVerbs, ViewVerbs, GraphVerbs, TenantVerbs, BatchVerbs):
     """A client of one daemon, by its data directory; see ``connect``. Close it, or use it in a ``with``.
 
     Methods raise DaemonNotRunning if nobody answers, DaemonError after ``timeout`` seconds without an answer, and

@@ -111,6 +111,8 @@ class Options(Wishes, total=False):
     ``slots``: it counts as so many of the slots of its queue and of the workers; ``uses={"gpu": 1}`` is what it holds of named
     resources while it runs.
 
+    ``batch`` is the batch that it joins (``Client.batch``), by its id or handle.
+
     ``correlation_id`` says what it belongs to; what a running task enqueues inherits its own, or its id.
 
     ``wait_for_room`` is the client's own: if the task is refused for now (a full queue, a drain), it is sent again and
@@ -136,6 +138,7 @@ class Options(Wishes, total=False):
     on_parent_failure: Literal["cancel", "fail", "run"]
     order_key: str
     order_on_failure: Literal["block", "continue"]
+    batch: int | Identified
 
 
 def _instant_ms(value: object) -> int:
@@ -166,6 +169,13 @@ def _backoff_row(value: object) -> list[Any]:
     return Backoff.of(value).row()
 
 
+def _batch(value: object) -> int:
+    number = value if isinstance(value, int) else getattr(value, "id", None)
+    if isinstance(number, int) and not isinstance(number, bool) and number > 0:
+        return number
+    raise ValueError(f"expected the id of a batch or its handle, got {brief(value)}")
+
+
 _WIRE: dict[str, tuple[str, Callable[[Any], Any] | None]] = {
     "priority": ("priority", priority_of),
     "delay": ("delay_ms", duration_ms),
@@ -185,6 +195,7 @@ _WIRE: dict[str, tuple[str, Callable[[Any], Any] | None]] = {
     "on_parent_failure": ("on_parent_failure", _on_parent_failure),
     "order_key": ("order", None),
     "order_on_failure": ("order_on_failure", _order_on_failure),
+    "batch": ("batch", _batch),
 }
 _AFTER = ("after", "after_any", "after_failure")
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["OF_A_TASK", "SETTINGS_FILE", "Settings", "check_data_dir", "data_dir_of", "file_system", "load_settings", "prepare_data_dir"]
 
 SETTINGS_FILE = "tq.toml"
-OF_A_TASK = {"TQ_COMMAND", "TQ_TASK_ID", "TQ_ATTEMPT", "TQ_PARENTS"}
+OF_A_TASK = {"TQ_COMMAND", "TQ_TASK_ID", "TQ_ATTEMPT", "TQ_PARENTS", "TQ_BATCH"}
 """What a command finds in its environment, and is for it alone. A daemon that it starts must not have it, being no part of its task and
 not ending with it; nor a task that it adds, which has its own."""
 _SOCKET = "/tq.sock"  # as in tq.wire, which lies above this room

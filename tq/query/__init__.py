@@ -29,7 +29,7 @@ THE LANGUAGE
 - An absent value is neither greater nor smaller than anything.
 
 FIELDS    id  parent (of the tasks it waits for)  state  queue  type (name)  priority (prio)  label  tenant  worker  flow
-          correlation  key  unique  meta.K (also ``tag:K=V``)  error (``Type: message``)  exit (its code)
+          batch (its number)  correlation  key  unique  meta.K (also ``tag:K=V``)  error (``Type: message``)  exit (its code)
           attempt (try, tries)  failures  crashes  interrupts  size (bytes of the payload)
           created (enqueued)  due  started  finished (done)  expires                       instants
           age (since created)  wait (ready until it started)  run (its last attempt)       durations

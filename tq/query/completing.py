@@ -18,6 +18,7 @@ from tq.query.terms import FIELDS, JOINING, NAMES, TEXTS, field_of, written
 NOTES: dict[str, str] = {
     "id": "number", "parent": "id of a task that it waits for", "state": "where it stands", "queue": "the line it waits in",
     "type": "name of its handler", "priority": "0 to 9, higher runs first", "label": "what it was called", "tenant": "whose it is",
+    "batch": "number of the batch it belongs to",
     "worker": "who runs it, or ran it last", "flow": "key that limits count by", "order": "ordering key",
     "correlation": "what it belongs to", "key": "names its request", "unique": "names what it is about",
     "error": "part of its last error", "exit": "code of a command", "attempt": "runs that began",

@@ -128,6 +128,7 @@ FIELDS: dict[str, Field] = {
     "priority": Field("priority", lambda task, _: task.spec.header.priority, ("prio",)),
     "label": Field("text", lambda task, _: task.spec.header.label),
     "tenant": Field("text", lambda task, _: task.spec.header.tenant),
+    "batch": Field("number", lambda task, _: task.spec.header.batch or None),
     "worker": Field("text", lambda task, _: task.status.worker or None),
     "flow": Field("text", lambda task, _: task.spec.header.flow),
     "order": Field("text", lambda task, _: task.spec.header.order, ("order_key",)),
@@ -150,7 +151,7 @@ FIELDS: dict[str, Field] = {
     "wait": Field("duration", _wait),
     "run": Field("duration", _run),
 }
-OF_HEADERS = frozenset({"queue", "type", "priority", "label", "tenant", "flow", "order", "correlation", "key", "unique", "parent"})
+OF_HEADERS = frozenset({"queue", "type", "priority", "label", "tenant", "flow", "order", "correlation", "key", "unique", "parent", "batch"})
 """Fields, and ``meta`` beside them, of which a task's header has all there is to know."""
 NAMES = {name: name for name in FIELDS} | {other: name for name, about in FIELDS.items() for other in about.also}
 

@@ -31,6 +31,10 @@ from typing import Any, NamedTuple, Protocol
 
 from tq.lifecycle import Transition
 from tq.model import Header, State, Task
+from tq.store.batches import BatchInfo as BatchInfo
+from tq.store.chore import RELEASE as RELEASE
+from tq.store.chore import Chore as Chore
+from tq.store.chore import release as release
 from tq.store.full import Limits as Limits
 from tq.store.full import NoRoom as NoRoom
 from tq.store.full import QueueFull as QueueFull
@@ -263,34 +267,6 @@ class Query:
     ids: tuple[int, int] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Chore:
-    """Work that a verb left behind because it may touch more than SCAN_MOST tasks: done in slices, with a cursor.
-
-    ``id`` 0 is one not stored yet; ``verb`` and ``args`` say what to do to which tasks; ``cursor`` where to go on. ``left``
-    counts those that were meant and could not be changed, by the word of why.
-    """
-
-    id: int
-    verb: str
-    args: Mapping[str, Any]
-    cursor: bytes | None = None
-    seen: int = 0
-    changed: int = 0
-    left: Mapping[str, int] = field(default_factory=dict)
-
-    def row(self) -> list[Any]:
-        return [self.id, self.verb, self.args, self.cursor, self.seen, self.changed, self.left]
-
-
-RELEASE = "release"
-
-
-def release(parent: int, state: State, below: int) -> Chore:
-    """The chore for a parent that is over in ``state``: those below the id ``below`` that wait for it hear of it."""
-    return Chore(0, RELEASE, {"where": f"parent:{parent}", "parent": parent, "state": int(state), "below": below})
-
-
 class Resource(NamedTuple):
     """A named resource: how much of it there is for tasks that run to share."""
 
@@ -466,6 +442,13 @@ class Store(Orders, Protocol):
         """Write a chore, or where it stands; one with id 0 gets its id."""
 
     def drop_chore(self, chore_id: int) -> None: ...
+    def put_batch(self, batch: BatchInfo) -> BatchInfo:
+        """Write a batch, with counts as they were read in this turn; one with number 0 gets its number. It is ``touched``."""
+
+    def drop_batch(self, number: int) -> None: ...
+    def touched(self) -> list[int]:
+        """In a turn: the batches of which members came to an end, or back from it, and those that were put, since this was asked."""
+
     def put_schedule(self, schedule: Schedule) -> Schedule:
         """Write a schedule, or where it stands; one with number 0 gets its number. Its timer is that of its ``due_at``."""
 
@@ -560,6 +543,13 @@ class Store(Orders, Protocol):
 
     def types(self) -> dict[str, TypeInfo]: ...
     def chores(self) -> list[Chore]: ...
+    def batch(self, number: int) -> BatchInfo | None:
+        """A batch as it stands. One that is over is forgotten ``keep_failed_ms`` later, and its members' ends count nowhere then."""
+
+    def batches(self, before: int | None, limit: int, *, oldest: bool = False) -> list[BatchInfo]:
+        """Batches, newest first, those numbered below ``before``; or the ``oldest`` ones, oldest first."""
+
+    def batch_count(self) -> int: ...
     def schedules(self) -> dict[str, Schedule]: ...
     def last_id(self) -> int: ...
     def shut(self, queues: Collection[str]) -> None:

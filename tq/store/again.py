@@ -62,6 +62,8 @@ class Again(HotPath):
                 self._ended.append(U64.pack(batch.number))
             if batch.lease_ms:
                 self._leases.drop(task_id)
+            if header.batch:
+                self._member_moved(header.batch, State.RUNNING, State.RETRYING)
             if header.needs or self._lanes.gates.limits:
                 self._lanes.freed(header, local=not batch.lease_ms)
             kind = (header.queue, header.type, header.tenant)

@@ -24,12 +24,12 @@ from tq.store.pages import cut_short
 FORMAT = b"6"
 """The format of the whole store; a record has a version of its own. A store of format 1 knew no schedules, one of format 2 no task
 that waits for others and no environment beside its task, one of format 3 no resources, one of format 4 no standings and no limits,
-one of format 5 no tenants and no ordering keys, and nothing else is new."""
+one of format 5 no tenants, ordering keys and batches, and nothing else is new."""
 NAMES = (
     "meta", "tasks", "states", "ready", "lanes", "running", "timers",
     "history", "tallies", "requests", "types", "queues", "chores", "names", "events", "schedules", "children",
     "environments", "resources", "standings", "limits", "tokens", "tenants", "accounts",
-    "orders",
+    "orders", "batches",
 )  # fmt: skip
 NEW = {
     "schedules": 2,
@@ -42,6 +42,7 @@ NEW = {
     "tenants": 6,
     "accounts": 6,
     "orders": 6,
+    "batches": 6,
 }
 """Databases that stores of an older format do not have until a daemon opens them."""
 MAP_SIZE = 64 << 30

@@ -20,8 +20,27 @@ from tq.environment import environment_key, input_of
 from tq.errors import StoreDamaged, StoreError
 from tq.model import FORMAT, HEAD, Header, State, Status, header_of, seal, status_row, unseal
 from tq.store import Claimed, Draft, RequestId, SuccessRow, Tally, Want, places_filled, release
+from tq.store.batches import join
 from tq.store.environments import keep
-from tq.store.keys import DUE, ENDED, EXPIRE, FORGET, HISTORY, PAIR, READY, REQUEST, RUNG, SEALED, TIMER, U32, U64, Batch, lane_row, sealed
+from tq.store.keys import (
+    DUE,
+    ENDED,
+    EXPIRE,
+    FORGET,
+    HISTORY,
+    MALFORMED,
+    PAIR,
+    READY,
+    REQUEST,
+    RUNG,
+    SEALED,
+    TIMER,
+    U32,
+    U64,
+    Batch,
+    lane_row,
+    sealed,
+)
 from tq.store.lines import Head, Lane, Pick
 from tq.store.names import is_named
 from tq.store.ordering import Ordering
@@ -145,6 +164,8 @@ class HotPath(Ordering):
             if expires_at:
                 timers.append((TIMER.pack(expires_at, EXPIRE, task_id), b""))
             tasks.append((U64.pack(task_id), seal(head + packed + payload, task_id)))
+        if header.batch:
+            join(self._moves_of(header.batch), len(drafts), self._id + 1, task_id)
         tally.states[State.BLOCKED] += blocked
         tally.states[State.SCHEDULED] += later
         tally.states[_PENDING] += len(drafts) - later - blocked
@@ -308,6 +329,8 @@ class HotPath(Ordering):
                 self._accounts.runs(header.tenant)
             running[task_id] = (claim, batch, seq, len(body) - HEAD.size - length, past, header, expires_at > 0)
             taken.append(Claimed(task_id, claim, attempt, crashes, header, record, failures))
+            if header.batch:
+                self._member_moved(header.batch, _PENDING, _RUNNING)
             if lease_ms:
                 self._leases.hold(task_id, now + lease_ms)
         batch.left += len(taken)
@@ -330,6 +353,8 @@ class HotPath(Ordering):
         self._txn.put(HISTORY.pack(State.FAILED, self._now, task_id), ENDED.pack(number, False, len(record)), db=self._db["history"])
         self._names.forget(self._txn, task_id)
         self._lose(task_id)
+        if batch := self._batch_of(task_id):
+            self._member_moved(batch, _PENDING, State.FAILED)
         if self.awaited([task_id]):
             self.put_chore(release(task_id, State.FAILED, self._id + 1))
         tally.states[_PENDING] -= 1
@@ -339,6 +364,14 @@ class HotPath(Ordering):
         self._room.weigh(tally.queue, -1, 0)
         if lane.key[2] is not None:
             self._accounts.moved(lane.key[2], _PENDING, State.FAILED)
+
+    def _batch_of(self, task_id: int) -> int:
+        """The batch of a task that cannot be read whole, if that much can be; 0: nobody knows, and `tq verify` tells of the batch."""
+        try:
+            body = unseal(self._txn.get(U64.pack(task_id), db=self._db["tasks"]) or b"", "task", task_id)
+            return header_of(body[HEAD.size : HEAD.size + HEAD.unpack_from(body)[5]]).batch
+        except (StoreDamaged, *MALFORMED):
+            return 0
 
     def _keep(self, tally: Tally, state: State, count: int, size: int) -> None:
         """So many tasks and bytes more (or fewer) are in the history in ``state``."""
@@ -394,6 +427,8 @@ class HotPath(Ordering):
             batch.left -= 1
             if not batch.left:
                 self._ended.append(U64.pack(batch.number))
+            if header.batch:
+                self._member_moved(header.batch, _RUNNING, _SUCCEEDED)
             if batch.lease_ms:
                 self._leases.drop(task_id)
             if special:

@@ -25,6 +25,8 @@ Promises: keys are big-endian, so their order is the index.
     types, queues, chores, events, schedules      rows (tq.store) and CRC, by name or number
     resources name                                [name, amount] and CRC
     standings kind | NUL | name                   [kind, name, row] and CRC: what a room of the broker keeps, as of a breaker
+    batches   number u64                          what was said of a batch and CRC; behind it, at number | "s", how it stands; at "last"
+                                                  the last number given (tq.store.batches)
     limits    name                                a Limit's row and CRC
     tenants   name, packed                        a Tenant's row and CRC
     accounts  name, packed, or nil                an Account's row and CRC; of those that are forgotten, all together
@@ -33,7 +35,8 @@ Promises: keys are big-endian, so their order is the index.
 
 Timers are DUE (a task becomes pending), EXPIRE (its time to live is over), KEY (a name is free again, whatever has
 become of the task), FORGET (its queue keeps it no longer) and SLOT (a schedule's ``due_at``; the id is the schedule's number,
-and this one never stays behind). One that nobody needs any more lapses when it is due.
+and this one never stays behind) and BATCH (a batch is kept no longer; the id is its number).
+One that nobody needs any more lapses when it is due.
 
 A task is running if its newest batch names a claim that its status has not reached: settling writes a status with
 that claim, so a batch record is written once, and deleted when its last task is settled.
@@ -63,7 +66,7 @@ COUNTED = b"\xff\xff\xff\xff"
 REQUEST = struct.Struct(">I8sQ")
 LISTED = b"\x01"
 """Before ids that do not follow each other: one byte more than a multiple of an id's."""
-DUE, EXPIRE, KEY, FORGET, SLOT = 0, 1, 2, 3, 4
+DUE, EXPIRE, KEY, FORGET, SLOT, BATCH = 0, 1, 2, 3, 4, 5
 SEALED = HEAD.size + CRC.size
 """Bytes of a specification beside its header and payload."""
 MALFORMED = (ValueError, TypeError, KeyError, IndexError, AttributeError, struct.error)

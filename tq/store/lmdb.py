@@ -27,6 +27,7 @@ from tq.store.compaction import Sizes, compact_copy, size_of
 from tq.store.environments import let_go
 from tq.store.files import COPIED, MAP_SIZE, OLD, open_store, put_in_place
 from tq.store.keys import (
+    BATCH,
     COUNTED,
     DUE,
     ENDED,
@@ -107,6 +108,7 @@ class LmdbStore(Loading):
             txn.put(COUNTED, counters_record(self._id, self._seq, self._batch, self._chore), db=db["tallies"])
             if len(self._empty) > EMPTY_LANES_KEPT:
                 self._drop_lanes()
+            self._write_batches()
             for counted, bucket in self._lanes.gates.changes(len(self._lanes.by_key)):
                 self._store_tokens(counted, bucket)
             self._read_next_timer(txn)
@@ -342,6 +344,8 @@ class LmdbStore(Loading):
 
     def _count(self, was: Spec, now: Spec, old: Status, new: Status, event: str) -> None:
         self._accounts.changed(was, now, old, new, event)
+        if now.header.batch:
+            self._member_moved(now.header.batch, old.state, new.state)
         for spec, status, change in ((was, old, -1), (now, new, 1)):
             tally = self._tally_for(spec.header)
             tally.states[status.state] += change
@@ -380,7 +384,9 @@ class LmdbStore(Loading):
             if kind == SLOT:  # and these for slots
                 more = cursor.next()
                 continue
-            if kind == KEY:
+            if kind == BATCH:
+                self._lapse_batch(task_id)
+            elif kind == KEY:
                 self._names.lapse(self._txn, at, task_id, cursor.value())
             elif self._is_wanted(kind, task_id, later):
                 found.append((_WORDS[kind], task_id))
@@ -434,6 +440,8 @@ class LmdbStore(Loading):
                 ended.append(self._take_end(task))
                 continue
             header, size = task.spec.header, len(task.spec.payload)
+            if header.batch:
+                self._member_moved(header.batch, task.state, State.CANCELLED)
             if is_named(header):
                 self._names.end(self._txn, task_id, header, self._now)
             self._leave(task, task.status)

@@ -61,6 +61,7 @@ class Loading(Again):
         self._chores: dict[int, Chore] = {}
         self._schedules: dict[int, Schedule] = {}
         self._first_slot = None
+        self._clear_batches()
         self._room.load.clear()
         self._freeing: list[str] = []
         self._finals, self._kept = [0] * len(State), [0, 0]

@@ -45,6 +45,7 @@ from tq.store import (
     checked,
     places_filled,
 )
+from tq.store.batches import join, moves
 from tq.store.limits import FULL
 from tq.store.ordered import Ordered
 from tq.store.sharing import Ahead, Commands, Stock, in_order, joined, order
@@ -200,6 +201,11 @@ class MemoryStore(Ordered, Ahead, Stock, Commands):
         was, old = mem.specs.get(spec.id), mem.statuses.get(spec.id)
         if was is not None and old is not None:
             self._leave(was, old, new)
+            if spec.header.batch:
+                self._member_moved(spec.header.batch, old.state, new.state)
+        elif spec.header.batch:
+            join(made := moves(), 1, spec.id, spec.id)
+            mem.member(spec.header.batch, made)
         mem.specs[spec.id], mem.statuses[spec.id] = spec, new
         header, tally = (
             spec.header,
@@ -462,7 +468,9 @@ class MemoryStore(Ordered, Ahead, Stock, Commands):
             mem.timers.remove(timer)
             at, kind, task_id = timer
             status = mem.statuses.get(task_id)
-            if kind == "key":
+            if kind == "batch":
+                self._lapse_batch(task_id)
+            elif kind == "key":
                 mem.names = {ref: owner for ref, owner in mem.names.items() if (owner.id, owner.until) != (task_id, at)}
             elif status is not None and kind == "forget":
                 keep_ms = self._contents.queue(mem.specs[task_id].header.queue).keep_ms
@@ -500,6 +508,8 @@ class MemoryStore(Ordered, Ahead, Stock, Commands):
             return False
         if not status.state.final:
             self._end_names(task_id)
+            if batch := mem.specs[task_id].header.batch:
+                self._member_moved(batch, status.state, State.CANCELLED)
         spec = mem.specs.pop(task_id)
         mem.let_go(spec)
         self._goes(spec.header, task_id)

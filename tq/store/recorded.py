@@ -1,6 +1,6 @@
-"""What a memory store knows beside its tasks: types, resources, chores, schedules, events.
+"""What a memory store knows beside its tasks: types, resources, chores, schedules, batches, events.
 
-For: the small tables of ``MemoryStore``, as registry.py has those of the LMDB store.
+For: the small tables of ``MemoryStore``, as registry.py and batches.py have those of the LMDB store.
 Not for: tasks, queues.
 Runs in: the process that opens a memory store.
 Promises: what is put in a turn is gone if that is lost.
@@ -14,8 +14,9 @@ from dataclasses import replace
 from typing import Any
 
 from tq.errors import UsageError
-from tq.model import MAX_NAME, is_name
+from tq.model import MAX_NAME, State, is_name
 from tq.store import Chore, Event, Limit, Limits, Loan, Resource, Schedule, Tenant, TypeInfo
+from tq.store.batches import BatchInfo, ends_in, move, moves
 from tq.store.snapshot import Contents, Owner
 from tq.store.tenants import with_quota
 
@@ -82,6 +83,51 @@ class Recorded:
     def drop_chore(self, chore_id: int) -> None:
         mem, _ = self._turn()
         mem.chores.pop(chore_id, None)
+
+    def put_batch(self, batch: BatchInfo) -> BatchInfo:
+        mem, _ = self._turn()
+        if not batch.number:
+            mem.last_batch += 1
+            batch = replace(batch, number=mem.last_batch)
+        old = mem.batches.get(batch.number)
+        if batch.finished_at and (old is None or old.finished_at != batch.finished_at):
+            insort(mem.timers, (batch.finished_at + self._limits.keep_failed_ms, "batch", batch.number))
+        mem.batches[batch.number] = batch
+        mem.touched.add(batch.number)
+        return batch
+
+    def drop_batch(self, number: int) -> None:
+        mem, _ = self._turn()
+        mem.batches.pop(number, None)
+        mem.touched.discard(number)
+
+    def _member_moved(self, number: int, was: State, now: State) -> None:
+        mem, _ = self._turn()
+        move(made := moves(), was, now)
+        mem.member(number, made)
+        if ends_in(was, now):
+            mem.touched.add(number)
+
+    def _lapse_batch(self, number: int) -> None:
+        mem, now = self._turn()
+        info = mem.batches.get(number)
+        if info is not None and 0 < info.finished_at <= now - self._limits.keep_failed_ms:
+            self.drop_batch(number)
+
+    def touched(self) -> list[int]:
+        found = sorted(self._contents.touched)
+        self._contents.touched = set()
+        return found
+
+    def batch(self, number: int) -> BatchInfo | None:
+        return self._contents.batches.get(number)
+
+    def batches(self, before: int | None, limit: int, *, oldest: bool = False) -> list[BatchInfo]:
+        numbers = sorted(self._contents.batches, reverse=not oldest)
+        return [self._contents.batches[one] for one in numbers if oldest or before is None or one < before][:limit]
+
+    def batch_count(self) -> int:
+        return len(self._contents.batches)
 
     def hold_names(self, loans: Sequence[Loan]) -> None:
         mem, _ = self._turn()

@@ -17,14 +17,14 @@ from typing import Any
 from tq.store import SCAN_MOST, Chore, Event, Loan, QueueInfo, Resource, Schedule, Tenant, TypeInfo, checked
 from tq.store.keys import SLOT, TIMER, U64, opened, sealed, standing_key, tenant_key, tokens_key
 from tq.store.limits import Bucket, Counted, Limit
-from tq.store.lookup import Lookup
+from tq.store.members import Members
 from tq.store.room import guarded
 from tq.store.tenants import with_quota
 
 NEVER = 1 << 63
 
 
-class Registry(Lookup):
+class Registry(Members):
     """The writing half for settings; ``LmdbStore`` is made of it."""
 
     _chore: int

@@ -227,7 +227,7 @@ def guarded(method: Method) -> Method:
 
 
 class Run(NamedTuple):
-    """Drafts of one queue, type, tenant, ordering key, level and environment. ``alike``: all have the same header, that of the first."""
+    """Drafts of one queue, type, tenant, ordering key, batch, level and environment. ``alike``: all have the first one's header."""
 
     header: Header
     drafts: Sequence[Draft]
@@ -253,6 +253,7 @@ def runs_of(drafts: Sequence[Draft]) -> list[Run]:
             and header.priority == first.priority
             and header.tenant == first.tenant
             and header.order == first.order
+            and header.batch == first.batch
             and header.needs == first.needs
             and header.extras is first.extras
         ):

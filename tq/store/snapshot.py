@@ -23,6 +23,7 @@ from tq.environment import environment_key, input_of
 from tq.errors import StoreError, StoreTooNew
 from tq.model import Header, Spec, State, Status, pack, seal, spec_of, status_of, unpack, unseal
 from tq.store import Account, Chore, Event, Held, KeyRef, Limit, QueueInfo, Schedule, Tally, Tenant, TypeInfo, queue_of
+from tq.store.batches import BatchInfo, Moves, batch_of, moved
 from tq.store.limits import FULL, Allowance, Bucket, Counted
 from tq.store.needs import Key, hold, is_free
 from tq.store.orders import OrderKey
@@ -32,7 +33,7 @@ FORMAT = 1
 """The format of a snapshot; the records in it have versions of their own."""
 
 Timer = tuple[int, str, int]
-"""(instant in ms, "due" | "expire" | "forget" | "key" | "lease", task id), or (instant, "slot", number of a schedule)."""
+"""(instant in ms, "due" | "expire" | "forget" | "key" | "lease", task id), or (instant, "slot" or "batch", its number)."""
 Line = dict[int, list[tuple[int, int]]]
 """The pending tasks of a queue: by level, each sorted: (sequence, task id)."""
 
@@ -99,6 +100,9 @@ class Contents:
     tokens: dict[Counted, Bucket] = field(default_factory=dict)
     tenants: dict[str, Tenant] = field(default_factory=dict)
     accounts: dict[str, Account] = field(default_factory=dict)  # without what follows from the tasks that are not over
+    batches: dict[int, BatchInfo] = field(default_factory=dict)
+    last_batch: int = 0
+    touched: set[int] = field(default_factory=set)  # batches of which members ended; not in a snapshot
     over: dict[Key, int] = field(default_factory=dict)  # see needs.py; not in a snapshot
     needy: bool = False  # whether any task that was ready ever needed something: else nobody need look; not in a snapshot
     given: int = 0  # slots of workers that were given tasks in this turn; not in a snapshot
@@ -115,6 +119,7 @@ class Contents:
             standings=dict(self.standings), over=dict(self.over), limits=dict(self.limits), tokens=dict(self.tokens),
             tenants=dict(self.tenants), accounts=deepcopy(self.accounts),
             first=dict(self.first), behind=set(self.behind),
+            batches=dict(self.batches), touched=set(self.touched),
         )  # fmt: skip
 
     def queue(self, name: str) -> QueueInfo:
@@ -225,6 +230,11 @@ class Contents:
             if schedule.due_at:
                 insort(self.timers, (schedule.due_at, "slot", number))
 
+    def member(self, number: int, made: Moves) -> None:
+        """Members of a batch went their way."""
+        if number in self.batches:
+            self.batches[number] = moved(self.batches[number], made)
+
     def record(self) -> bytes:
         """Everything but what follows from the rest (``ready``) or is a cache (``turns``)."""
         counters = [self.last_id, self.last_seq, self.last_chore]
@@ -235,10 +245,11 @@ class Contents:
         events = [event.row() for event in self.events]
         named = [[value.row() for value in kind.values()] for kind in (self.queues, self.types, self.chores, self.tallies, self.schedules)]
         standings = [[kind, name, row] for (kind, name), row in self.standings.items()]
-        later = [sorted(self.children), self.environments, self.resources, standings]
+        later: list[Any] = [sorted(self.children), self.environments, self.resources, standings]
         later += [[one.row() for one in self.limits.values()], [[*counted, *bucket] for counted, bucket in self.tokens.items()]]
         later += [[one.row() for one in self.tenants.values()], [one.row() for one in self.accounts.values()]]
         later += [[[*key, task_id] for key, task_id in self.first.items()], sorted(self.behind)]
+        later += [self.last_batch, [[one.said(), one.stands()] for one in self.batches.values()]]
         return seal(pack([FORMAT, counters, tasks, held, self.timers, requests, names, events, *named, *later]))
 
 
@@ -278,6 +289,8 @@ def contents_of(record: bytes, what: str) -> Contents:
     found.accounts = {row[0]: Account(*row) for row in (later[8] if len(later) > 8 else ())}
     found.first = {(queue, order): task_id for queue, order, task_id in (later[9] if len(later) > 9 else ())}
     found.behind = {(queue, order, task_id) for queue, order, task_id in (later[10] if len(later) > 10 else ())}
+    found.last_batch = later[11] if len(later) > 11 else 0
+    found.batches = {said[0]: batch_of(said, stands) for said, stands in (later[12] if len(later) > 12 else ())}
     found.tallies = {(row[0], row[1]): Tally(*row) for row in tallies}
     return found
 

@@ -35,6 +35,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+    from tq.client.batches import Batch
+
 LONGEST_LINE = 8192
 """Bytes without a line end that are written all the same."""
 _PUNCH = 0x3  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
@@ -69,6 +71,11 @@ class Run(Context):
 
     def _results(self) -> Mapping[int, Any]:
         return results_of(self.spec.header.parents)
+
+    def _batch(self, number: int) -> Batch:
+        from tq.client import default
+
+        return default().get_batch(number)
 
     def _report(self, fraction: float, text: str) -> None:
         if self._progress is None:

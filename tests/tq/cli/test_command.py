@@ -36,7 +36,7 @@ def test_what_is_not_said_is_as_the_sender_has_it(monkeypatch: pytest.MonkeyPatc
 def test_a_task_that_adds_tasks_does_not_give_them_what_was_for_it_alone(monkeypatch: pytest.MonkeyPatch, clean: bool) -> None:
     alike = []
     for n in range(2):
-        for name in ("TQ_COMMAND", "TQ_TASK_ID", "TQ_ATTEMPT", "TQ_PARENTS"):
+        for name in ("TQ_COMMAND", "TQ_TASK_ID", "TQ_ATTEMPT", "TQ_PARENTS", "TQ_BATCH"):
             monkeypatch.setenv(name, str(n))
         monkeypatch.setenv("TQ_DATA_DIR", "/where/it/runs")
         alike.append(extras_of({"clean_env": clean})["env"])

@@ -111,6 +111,10 @@ def test_ids_queues_types_and_workers_are_those_of_the_daemon(offer: Offer, fake
     fake.verbs["workers"] = lambda _: {"workers": [{"id": "w1", "state": "idle", "pid": 3}]}
     fake.verbs["schedules"] = lambda _: {"schedules": [{"name": "night", "paused": True}, {"name": "day", "paused": False}]}
     fake.verbs["resources"] = lambda _: {"resources": [{"name": "gpu", "amount": 2}, {"name": "licence", "amount": 1}]}
+    fake.verbs["batches"] = lambda _: {
+        "batches": [{"id": 4, "state": "open", "name": "import"}, {"id": 3, "state": "complete", "name": None}]
+    }
+    assert offer("batch", "show", "") == offer("add", "--in-batch", "") == ["words", "4", "3"]
     assert offer("resource", "remove", "") == offer("resource", "set", "") == ["words", "gpu", "licence"]
     assert offer("add", "--use", "g") == ["words", "gpu"]
     fake.verbs["tenants"] = lambda _: {"tenants": [{"name": "acme"}, {"name": "evil; reboot"}, {"name": "beta"}]}

@@ -77,7 +77,7 @@ BAD: dict[str, tuple[str, ...]] = {
     "order_on_failure": ("", "wait", "\udcff"),
     "after_schedule": ("", "x" * 201),
     "since": ("", "whenever", "-1", "25:00"),
-    **dict.fromkeys(("on_failure", "on_recovery", "on_missed"), ("type:", "\udcff")),
+    **dict.fromkeys(("on_failure", "on_recovery", "on_missed", "on_complete", "on_success"), ("type:", "\udcff")),
     "cron": ("", "* * *", "61 * * * *", "@restart", "\udcff"),
     "cron_name": ("", "\udcff"),
     "only": ("", "22-6", "24:00-25:00", "09:00-09:00", "\udcff"),
@@ -112,6 +112,7 @@ BAD: dict[str, tuple[str, ...]] = {
     "payload": ("", "{", "@/nowhere/at/all"),
     "batch": ("", "/nowhere/at/all"),
     "task_id": ("abc", "0", "-1"),
+    "in_batch": (*NO_NUMBER, "0"),
     "data_dir": ("", "/tmp/" + "x" * 120),
 }
 ANYTHING = {"app": "a module's name, which the daemon looks for", "name": "of a service, which its manager checks"}

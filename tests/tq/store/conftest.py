@@ -34,6 +34,7 @@ from tq.store import (
     TypeInfo,
     Want,
 )
+from tq.store.batches import PLACE, PLACES
 
 STORES = {"memory": ("tq.store.memory", "MemoryStore"), "lmdb": ("tq.store.lmdb", "LmdbStore")}
 EVERYTHING = Query(limit=1_000_000)
@@ -284,6 +285,12 @@ class Driver:
             mine = [task for task in tasks if task.spec.header.tenant == account.tenant and not task.state.final]
             assert account.states[: State.SUCCEEDED] == [sum(task.state is state for task in mine) for state in State if not state.final]
             assert account.bytes == sum(len(task.spec.payload) for task in mine)
+        for batch in self.raw.batches(None, 1_000_000):
+            found = [0] * len(PLACES)
+            for task in tasks:
+                found[PLACE[task.state]] += task.spec.header.batch == batch.number
+            assert batch.counts[:2] == tuple(found[:2])
+            assert all(kept <= count for kept, count in zip(found[2:], batch.counts[2:], strict=True))
         running = {(task.id, task.status.claim, task.status.worker) for task in tasks if task.state is State.RUNNING}
         assert {(held.id, held.claim, held.worker) for held in self.held()} == running
         pending = {task.id for task in tasks if task.state is State.PENDING}

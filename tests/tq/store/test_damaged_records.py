@@ -12,7 +12,7 @@ import pytest
 from tq.errors import StoreDamaged, StoreError
 from tq.lifecycle import Outcome, settle
 from tq.model import Header
-from tq.store import Chore, Draft, Event, KeyRef, NoRoom, QueueInfo, RequestId, TypeInfo, Want
+from tq.store import BatchInfo, Chore, Draft, Event, KeyRef, NoRoom, QueueInfo, RequestId, TypeInfo, Want
 from tq.store.keys import DUE, PAIR, READY, TIMER, U64, name_key
 from tq.store.lmdb import LmdbStore
 
@@ -210,3 +210,27 @@ def test_a_place_in_line_whose_key_is_damaged_is_named_and_nothing_is_handed_out
     with pytest.raises(StoreError, match=r"expected keys of 13 bytes, found one of 14.*Run `tq verify`"):
         store.claim(ANY)
     store.abort()
+
+
+@pytest.mark.parametrize(("damaged", "counts"), [("states", (0, 0, 0, 1, 0, 0)), ("tasks", (1, 0, 0, 0, 0, 0))])
+def test_a_member_that_cannot_be_read_fails_for_its_batch_if_that_much_is_known(
+    store: LmdbStore, damaged: str, counts: tuple[int, ...]
+) -> None:
+    store.begin(NOW)
+    number = store.put_batch(BatchInfo(0)).number
+    store.commit()
+    (member,) = add(store, batch=number)
+    store.begin(NOW)
+    (got,) = store.claim(ANY)
+    task = store.get([got.id])[0]
+    assert task is not None
+    store.apply([settle(task, Outcome("interrupted"), NOW, 0.5)])
+    store.commit()
+    bit(store, damaged)
+    store.begin(NOW)
+    assert store.claim(ANY) == []
+    store.commit()
+    info = store.batch(number)
+    assert info is not None
+    assert info.counts == counts
+    assert member == got.id

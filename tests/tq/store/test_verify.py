@@ -16,7 +16,7 @@ import pytest
 from tq.errors import ConfigError, StoreDamaged, StoreTooNew
 from tq.lifecycle import Outcome, cancel, edit, retry, run_out, settle
 from tq.model import Backoff, Header, State, Status, pack, seal, spec_of, status_of
-from tq.store import Chore, Draft, Event, KeyRef, Limits, QueueInfo, RequestId, Success, TypeInfo, Want
+from tq.store import BatchInfo, Chore, Draft, Event, KeyRef, Limits, QueueInfo, RequestId, Success, TypeInfo, Want
 from tq.store.files import Lock, open_store
 from tq.store.keys import (
     COUNTED,
@@ -50,10 +50,11 @@ ENDS = {"retrying": "failed", "failed": "failed", "released": "released"}
 def fill(store: LmdbStore) -> None:
     """A task in every state, each in a queue of that name; beside them what else a store can hold."""
     store.begin(NOW)
+    store.put_batch(BatchInfo(0, "b", callbacks={"complete": ["t", b"", {}]}))
     for role in ROLES:
         head = Header(
             "t", queue=role, retries=role == "retrying", backoff=Backoff(jitter=False), parents=(1,) if role == "blocked" else (),
-            key=f"key of {role}", unique=f"name of {role}",
+            key=f"key of {role}", unique=f"name of {role}", batch=1,
         )  # fmt: skip
         later = {"scheduled": NOW + 60_000}.get(role, 0)
         ends = NOW + 3_600_000 if role == "pending" else 0
@@ -395,6 +396,38 @@ def _bit_in_a_request(s: Surgeon) -> None:
     s.change("requests", bytes(key), 7, b"\x02")
 
 
+def _wrong_count_of_members(s: Surgeon) -> None:
+    _members(s, 0, 9)
+
+
+def _too_few_ends_of_members(s: Surgeon) -> None:
+    _members(s, 2, 0)
+
+
+def _members(s: Surgeon, place: int, count: int) -> None:
+    key = U64.pack(1) + b"s"
+    row = opened(s.get("batches", key), "a batch")
+    row[2][place] = count
+    s.put("batches", key, sealed(row))
+
+
+def _batch_without_its_counts(s: Surgeon) -> None:
+    s.drop("batches", U64.pack(1) + b"s")
+
+
+def _batch_under_another_number(s: Surgeon) -> None:
+    for behind in (b"", b"s"):
+        s.put("batches", U64.pack(2) + behind, s.get("batches", U64.pack(1) + behind))
+
+
+def _batch_that_was_never_given(s: Surgeon) -> None:
+    s.put("batches", b"last", sealed([0]))
+
+
+def _bit_in_a_batch(s: Surgeon) -> None:
+    s.change("batches", U64.pack(1), 3, b"\xff")
+
+
 def _bit_in_a_lane(s: Surgeon) -> None:
     s.change("lanes", s.entry("ready", "pending")[0][:4], 2, b"X")
 
@@ -452,6 +485,12 @@ DAMAGE: list[tuple[Callable[[Surgeon], None], str]] = [
     (_bit_in_a_name, "name [0-9a-f]+: the record fails its checksum"),
     (_bit_in_a_request, "request [0-9a-f]+: the record fails its checksum"),
     (_bit_in_a_lane, "lane [0-9a-f]+: the record fails its checksum"),
+    (_wrong_count_of_members, "batch 1: its counts say .*'waiting': 9.*, a recount finds 6 waiting"),
+    (_too_few_ends_of_members, "batch 1: its counts say .*'succeeded': 0.*, a recount finds 1 succeeded"),
+    (_batch_without_its_counts, "batch 1: expected a record of its kind"),
+    (_batch_under_another_number, "batch 2: expected a record of that number, got that of 1"),
+    (_batch_that_was_never_given, "batch 1: expected a number up to the last one given, 0"),
+    (_bit_in_a_batch, "batch 1: the record fails its checksum"),
     (_malformed_event, "event 0000000000000003: expected a record of its kind"),
 ]
 

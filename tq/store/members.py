@@ -1,0 +1,132 @@
+"""Members: which batches there are in the LMDB store, and how many of their tasks stand where.
+
+For: the records in ``batches``, and what moves there while a turn goes on.
+Not for: what a batch is (batches.py), when one is over and what is sent then (the broker's batches).
+Runs in: the daemon, inside the LMDB store, in the transaction of a turn.
+Promises: the counts are written with the changes of the members, so they are exact after a crash and after an abort; a batch is
+read when somebody looks at it, and never at the start; tasks of no batch cost a look at a number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tq.model import State
+from tq.store.batches import BatchInfo, Moves, batch_of, ends_in, move, moved, moves
+from tq.store.keys import BATCH, TIMER, U64, opened, sealed
+from tq.store.lookup import Lookup
+
+CACHED = 256
+"""Batches that are kept in memory between two turns."""
+LAST = b"last"
+"""The key of the last number given."""
+
+
+class Members(Lookup):
+    """The part of ``LmdbStore`` that keeps them: a record of what was said, and one of how it stands."""
+
+    _batches: dict[int, BatchInfo]  # as far as they were looked at
+    _moves: dict[int, Moves]  # since they were
+    _changed: set[int]  # whose records are to be written
+    _touched: set[int]
+
+    def _clear_batches(self) -> None:
+        self._batches, self._moves, self._changed, self._touched = {}, {}, set(), set()
+
+    def _moves_of(self, number: int) -> Moves:
+        found = self._moves.get(number)
+        if found is None:
+            found = self._moves[number] = moves()
+        return found
+
+    def _member_moved(self, number: int, was: State, now: State) -> None:
+        move(self._moves_of(number), was, now)
+        if ends_in(was, now):
+            self._touched.add(number)
+
+    def put_batch(self, batch: BatchInfo) -> BatchInfo:
+        txn, db = self._txn, self._db["batches"]
+        if not batch.number:
+            last = txn.get(LAST, db=db)
+            batch = replace(batch, number=(opened(last, "the last batch")[0] if last is not None else 0) + 1)
+            txn.put(LAST, sealed([batch.number]), db=db)
+            txn.put(U64.pack(batch.number), sealed(batch.said()), db=db)
+        old = self.batch(batch.number)
+        if batch.finished_at and (old is None or old.finished_at != batch.finished_at):
+            txn.put(TIMER.pack(batch.finished_at + self._limits.keep_failed_ms, BATCH, batch.number), b"", db=self._db["timers"])
+        self._batches[batch.number] = batch
+        self._changed.add(batch.number)
+        self._touched.add(batch.number)
+        return batch
+
+    def drop_batch(self, number: int) -> None:
+        for key in (U64.pack(number), U64.pack(number) + b"s"):
+            self._txn.delete(key, db=self._db["batches"])
+        for kept in (self._batches, self._moves):
+            kept.pop(number, None)
+        self._changed.discard(number)
+        self._touched.discard(number)
+
+    def touched(self) -> list[int]:
+        if not self._touched:
+            return []
+        found = sorted(self._touched)
+        self._touched.clear()
+        return found
+
+    def batch(self, number: int) -> BatchInfo | None:
+        info = self._batches.get(number)
+        if info is None:
+            info = self._read_batch(number)
+            if info is None:
+                self._moves.pop(number, None)  # it was forgotten before its members
+                return None
+            self._batches[number] = info
+        made = self._moves.pop(number, None)
+        if made is not None:
+            info = self._batches[number] = moved(info, made)
+            self._changed.add(number)
+        return info
+
+    def _read_batch(self, number: int) -> BatchInfo | None:
+        key = U64.pack(number)
+        with self._view() as txn:
+            said, stands = txn.get(key, db=self._db["batches"]), txn.get(key + b"s", db=self._db["batches"])
+        if said is None:
+            return None
+        what = f"batch {number}"
+        return batch_of(opened(said, what), opened(stands, what) if stands is not None else BatchInfo(number).stands())
+
+    def batches(self, before: int | None, limit: int, *, oldest: bool = False) -> list[BatchInfo]:
+        numbers: list[int] = []
+        with self._view() as txn:
+            cursor = txn.cursor(self._db["batches"])
+            if oldest:
+                more = cursor.first()
+            else:
+                more = cursor.prev() if cursor.set_range(LAST if before is None else U64.pack(max(before, 0))) else cursor.last()
+            while more and len(numbers) < limit:
+                if len(cursor.key()) == U64.size:
+                    numbers.append(U64.unpack(cursor.key())[0])
+                more = cursor.next() if oldest else cursor.prev()
+        return [info for number in numbers if (info := self.batch(number)) is not None]
+
+    def batch_count(self) -> int:
+        with self._view() as txn:
+            return int(txn.stat(self._db["batches"])["entries"]) // 2
+
+    def _write_batches(self) -> None:
+        """Before the commit: how each of those that changed stands."""
+        for number in [*self._moves]:
+            self.batch(number)
+        for number in self._changed:
+            self._txn.put(U64.pack(number) + b"s", sealed(self._batches[number].stands()), db=self._db["batches"])
+        self._changed.clear()
+        if len(self._batches) > CACHED:
+            self._batches.clear()
+
+    def _lapse_batch(self, number: int) -> None:
+        """A timer of one that was over is due: it is forgotten, unless it has lived again since."""
+        info = self.batch(number)
+        if info is not None and 0 < info.finished_at <= self._now - self._limits.keep_failed_ms:
+            self.drop_batch(number)
