@@ -12,26 +12,23 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tq.errors import PayloadError, StoreError, UsageError
 from tq.lifecycle import Outcome, Transition, come_due, parents_over, settle, suits
-from tq.model import MAX_HEADER, Header, Spec, State, Status, Task, is_name, pack, unpack
+from tq.model import MAX_HEADER, Header, Spec, State, Status, Task, is_name
 from tq.store import (
-    SCAN_MOST,
     Account,
     Claimed,
     Draft,
     Failure,
     Held,
-    Holder,
     KeyRef,
     LetGo,
     Limits,
-    Query,
     QueueInfo,
     RequestId,
     Running,
@@ -48,8 +45,9 @@ from tq.store import (
 from tq.store.batches import join, moves
 from tq.store.limits import FULL
 from tq.store.ordered import Ordered
-from tq.store.sharing import Ahead, Commands, Stock, in_order, joined, order
-from tq.store.snapshot import Contents, Owner, contents_of, copied, write
+from tq.store.sharing import Ahead, Commands, Stock, joined, order
+from tq.store.shown import Shown
+from tq.store.snapshot import Contents, Owner, contents_of, write
 from tq.store.tenants import admit_of
 
 TIMED = frozenset({State.SCHEDULED, State.RETRYING})
@@ -82,7 +80,7 @@ def _names_of(header: Header) -> list[KeyRef]:
     return [KeyRef(kind, header.type, name) for kind, name in named if name is not None]
 
 
-class MemoryStore(Ordered, Ahead, Stock, Commands):
+class MemoryStore(Ordered, Ahead, Shown, Stock, Commands):
     """See ``tq.store.Store``. ``path`` names a snapshot file, written by each commit that changed something."""
 
     def __init__(self, path: Path | None = None, limits: Limits = Limits()) -> None:
@@ -548,59 +546,6 @@ class MemoryStore(Ordered, Ahead, Stock, Commands):
 
     # reads
 
-    def _task(self, task_id: int) -> Task | None:
-        spec = self._contents.specs.get(task_id)
-        return None if spec is None else Task(spec, self._contents.statuses[task_id])
-
-    def get(self, ids: Sequence[int]) -> list[Task | None]:
-        return [self._task(task_id) for task_id in ids]
-
-    def find(self, query: Query) -> Iterator[tuple[Task, bytes] | None]:
-        pending = query.states == frozenset({State.PENDING}) and not query.oldest
-        shown = 0
-        for seen, (task_id, cursor) in enumerate(in_order(self._contents, query) if pending else self._by_age(query), 1):
-            task = self._task(task_id)  # None: it was removed while the reader was away
-            if task is not None and _matches(query, task):
-                if shown == query.limit:
-                    return
-                shown += 1
-                yield task, cursor
-            if seen % SCAN_MOST == 0:
-                yield None
-
-    def _by_age(self, query: Query) -> Iterator[tuple[int, bytes]]:
-        last = None if query.before is None else unpack(query.before)
-        for task_id in sorted(self._contents.specs, reverse=not query.oldest):
-            if last is None or (task_id > last if query.oldest else task_id < last):
-                yield task_id, pack(task_id)
-
-    def walk(self, states: frozenset[State] | None, first: int, last: int, *, oldest: bool = False) -> Iterator[Sequence[int]]:
-        ids = sorted((one for one in self._contents.specs if first <= one <= last), reverse=not oldest)
-        for at in range(0, len(ids), SCAN_MOST):
-            statuses = self._contents.statuses
-            some = ids[at : at + SCAN_MOST]
-            yield [one for one in some if one in statuses and (states is None or statuses[one].state in states)]
-
-    def headers(self, ids: Sequence[int]) -> list[Header | None]:
-        return [None if (spec := self._contents.specs.get(one)) is None else spec.header for one in ids]
-
-    def sent(self, request: RequestId) -> Sequence[int] | None:
-        at, ids = self._contents.requests.get((request.nonce, request.number), (0, None))
-        return ids if at >= self._latest - self._limits.keep_requests_ms else None
-
-    def holders(self, names: Sequence[KeyRef]) -> list[Holder | None]:
-        owners = [self._contents.names.get(ref) for ref in names]
-        return [None if owner is None else Holder(owner.id, owner.digest) for owner in owners]
-
-    def held(self) -> list[Held]:
-        return [held for _, (held, _) in sorted(self._contents.held.items())]
-
-    def tallies(self) -> list[Tally]:
-        return [copied(tally) for _, tally in sorted(self._contents.tallies.items())]
-
-    def queues(self) -> dict[str, QueueInfo]:
-        return dict(self._contents.queues)
-
     def last_id(self) -> int:
         return self._contents.last_id
 
@@ -614,15 +559,6 @@ class MemoryStore(Ordered, Ahead, Stock, Commands):
             ready = [spec.header.lane for spec in mem.specs.values() if mem.statuses[spec.id].state is State.PENDING]
             instants += [at for lane in ready for at in allowance.wakes_at(lane)]
         return min(instants, default=None)
-
-
-def _matches(query: Query, task: Task) -> bool:
-    head = task.spec.header
-    asked = (query.queue, query.type, query.tenant, query.label)
-    found = (head.queue, head.type, head.tenant, head.label)
-    right = all(want is None or want == got for want, got in zip(asked, found, strict=True))
-    meant = query.ids is None or query.ids[0] <= task.id <= query.ids[1]
-    return right and meant and (query.states is None or task.state in query.states)
 
 
 def _size(spec: Spec, status: Status) -> int:

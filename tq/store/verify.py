@@ -23,9 +23,9 @@ import lmdb.verify as pages
 from tq.environment import ENVIRONMENT_KEY, environment_key, is_environment
 from tq.errors import StoreDamaged, StoreLocked, TqError
 from tq.model import Spec, State, Status, spec_of, status_of, unseal
-from tq.store import RELEASE, Account, Chore, Event, KeyRef, Resource, Schedule, Tally, Tenant, TypeInfo, queue_of
-from tq.store.accounts import Recount, account_of, is_counted, untouched
-from tq.store.batches import PLACE, PLACES, BatchInfo, batch_of
+from tq.store import RELEASE, Chore, Event, KeyRef, Resource, Schedule, Tally, Tenant, TypeInfo, queue_of
+from tq.store.accounts import untouched
+from tq.store.books import Books
 from tq.store.files import Dbs, Lock, open_store
 from tq.store.keys import (
     COUNTED,
@@ -53,7 +53,6 @@ from tq.store.keys import (
     tokens_key,
 )
 from tq.store.limits import Limit
-from tq.store.members import LAST
 from tq.store.orders import LinesCheck
 from tq.store.retention import remembered
 
@@ -145,8 +144,7 @@ class _Check:
         self._lines: LinesCheck | None = None  # None: a store of an earlier format, without ordering keys
         self._waits = 0  # entries in children that blocked tasks account for
         self._released: set[int] = set()  # parents that are over, of which their children are still to hear
-        self._tenants = Recount()
-        self._batches: dict[int, list[int]] = {}  # members by PLACES
+        self._books = Books()
         self._recount: dict[tuple[str, str], list[int]] = {}  # tasks by state, bytes of those alive, bytes kept
 
     def say(self, problem: str) -> None:
@@ -172,8 +170,8 @@ class _Check:
         for name in self._met:
             self._look_for_strays(name)
         self._compare_tallies()
-        self._compare_accounts()
-        self._compare_batches()
+        for problem in self._books.problems(self._txn, self._db, self._read, exact=not self._unread):
+            self.say(problem)
         self._check_requests()
         self._check_names()
         self._check_children()
@@ -389,9 +387,7 @@ class _Check:
         size = len(record) + len(state or b"")
         counts = self._recount.setdefault((head.queue, head.type), [0] * (len(State) + 3))
         counts[now] += 1
-        self._tenants.count(spec, now)
-        if head.batch:
-            self._batches.setdefault(head.batch, [0] * len(PLACES))[PLACE[now]] += 1
+        self._books.count(spec, now)
         if now.final:
             counts[-1 if now is State.FAILED else -2] += size
         else:
@@ -546,44 +542,6 @@ class _Check:
                 self.say(f"{what}: it has tasks but no tally.")
             elif not self._unread and (counts := [*said[1].states, said[1].bytes, *said[1].kept]) != found:
                 self.say(f"{what}: the tally says {_counted(counts)}, a recount {_counted(found)}.")
-
-    def _compare_accounts(self) -> None:
-        """What the accounts of tenants say of tasks that are not over is so."""
-        stored: dict[str, Account] = {}
-        for key, value in self._txn.cursor(self._db["accounts"]) if is_counted(self._txn, self._db) else ():
-            account = self._read(f"account {key!r:.100}", account_of, value)
-            if account is not None and self._read(f"account {key!r:.100}", tenant_key, account.tenant) != key:
-                self.say(f"account {key!r:.100}: expected that of this tenant, got that of {account.tenant!r:.100}.")
-            elif account is not None and account.tenant is not None:
-                stored[account.tenant] = account
-        if is_counted(self._txn, self._db) and not self._unread:
-            for difference in self._tenants.differences(stored):
-                self.say(difference)
-
-    def _compare_batches(self) -> None:
-        """Each decodes, and counts its members: those that live exactly, and those that are over and kept at the least."""
-        last = 0
-        for key, value in self._txn.cursor(self._db["batches"]) if "batches" in self._db else ():
-            if key == LAST:
-                found = self._read("the last batch", opened, value, "the last batch")
-                last = found[0] if found else 0
-            elif len(key) == U64.size:
-                stands = self._txn.get(key + b"s", db=self._db["batches"])
-                what = f"batch {_number(key)}"
-                info = self._read(what, lambda *rows, what=what: batch_of(*(opened(row, what) for row in rows)), value, stands)
-                if info is not None and not self._unread:
-                    self._compare_batch(info, _number(key))
-        if numbers := [n for n in self._batches if n > last]:
-            self.say(f"batch {max(numbers)}: expected a number up to the last one given, {last}.")
-
-    def _compare_batch(self, info: BatchInfo, number: int) -> None:
-        found = self._batches.get(number, [0] * len(PLACES))
-        said = dict(zip(PLACES, info.counts, strict=True))
-        if info.number != number:
-            self.say(f"batch {number}: expected a record of that number, got that of {info.number!r:.100}.")
-        for place, have, count in zip(PLACES, found, info.counts, strict=True):
-            if (have != count) if place in ("waiting", "running") else have > count:
-                self.say(f"batch {number}: its counts say {said}, a recount finds {have} {place}.")
 
 
 def _number(key: bytes) -> int:

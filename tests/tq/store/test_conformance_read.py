@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tq.model import State
-from tq.store import Query, lookup, memory
+from tq.store import Query, lookup
 
 PENDING, RUNNING, SUCCEEDED, FAILED = State.PENDING, State.RUNNING, State.SUCCEEDED, State.FAILED
 ERROR = {"type": "ValueError", "message": "no"}
@@ -320,7 +320,7 @@ def test_a_walk_in_the_turn_sees_what_the_turn_wrote(mixed):
 @pytest.mark.parametrize("oldest", [False, True])
 def test_a_walk_that_is_left_alone_holds_nothing_and_goes_on_past_what_was_removed(store, monkeypatch, oldest):
     monkeypatch.setattr(lookup, "WALK", 7)
-    monkeypatch.setattr(memory, "SCAN_MOST", 7)
+    monkeypatch.setattr(shown, "SCAN_MOST", 7)
     ids = store.add(40)
     walks = [store.raw.walk(None, 1, 1 << 62, oldest=oldest) for _ in range(300)]  # LMDB has 126 places for readers
     firsts = [list(next(walk)) for walk in walks]
