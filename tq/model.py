@@ -39,20 +39,8 @@ from tq.errors import StoreDamaged, StoreTooNew
 from tq.words import MAX_DURATION_MS, MAX_NAME, PRIORITIES, brief, duration_ms, is_name, is_pattern, is_resource, priority_of, safe_text
 
 __all__ = [  # rooms above take these from here
-    ,
-    ,
+    "MAX_DURATION_MS", "MAX_NAME", "PRIORITIES", "brief", "duration_ms", "is_name", "is_pattern", "is_resource", "priority_of", "safe_text",
 ]  # fmt: skip
-    "MAX_DURATION_MS",
-    "MAX_NAME",
-    "PRIORITIES",
-    "brief",
-    "duration_ms",
-    "is_name",
-    "is_pattern",
-    "is_resource",
-    "priority_of",
-    "safe_text",
-]  # rooms above take these from here
 FORMAT = 1
 HEAD = struct.Struct(">BQQQQH")
 CRC = struct.Struct(">I")
