@@ -404,7 +404,7 @@ class HotPath(Ordering):
                 tally = self._tally_for(header)
                 number = self._tally[header.queue, header.type][0]
                 _, done, took = sums.setdefault(number, (tally, [0, 0, 0], {}))
-                special = is_named(header) or bool(header.needs) or bool(self._lanes.gates.limits) or header.order is not None
+                special = is_named(header) or bool(header.needs or self._lanes.gates.limits or header.order or header.batch)
                 keep_ms, fixed = self._lanes.line(header.queue).info.keep_ms, SEALED + len(header.packed)
                 mine = None if header.tenant is None else of_tenants.setdefault(header.tenant, [0, 0, 0])
             key = U64.pack(task_id)
@@ -427,15 +427,10 @@ class HotPath(Ordering):
             batch.left -= 1
             if not batch.left:
                 self._ended.append(U64.pack(batch.number))
-            if header.batch:
-                self._member_moved(header.batch, _RUNNING, _SUCCEEDED)
             if batch.lease_ms:
                 self._leases.drop(task_id)
             if special:
-                self._names.end(self._txn, task_id, header, self._now)
-                self._lanes.freed(header, local=not batch.lease_ms)
-                if header.order is not None:
-                    self._leave_line(header, task_id)
+                self._let_go_of(task_id, header, local=not batch.lease_ms)
             if keep_ms is not None:
                 timers.append((TIMER.pack(finished_at + keep_ms, FORGET, task_id), b""))
         for tally, (count, size, kept), ran in sums.values():
@@ -445,6 +440,15 @@ class HotPath(Ordering):
         for tenant, ended in of_tenants.items():
             self._accounts.ran(tenant, _SUCCEEDED, *ended)
         return held
+
+    def _let_go_of(self, task_id: int, header: Header, *, local: bool) -> None:
+        """A task has succeeded that held something beside its slot: a name, what it needs, its turn, a place in a batch."""
+        self._names.end(self._txn, task_id, header, self._now)
+        self._lanes.freed(header, local=local)
+        if header.order is not None:
+            self._leave_line(header, task_id)
+        if header.batch:
+            self._member_moved(header.batch, _RUNNING, _SUCCEEDED)
 
     def _count_successes(self, tally: Tally, count: int, size: int, kept: int) -> None:
         tally.states[_RUNNING] -= count

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tq.model import State
-from tq.store import Query, lookup
+from tq.store import Query, lookup, shown
 
 PENDING, RUNNING, SUCCEEDED, FAILED = State.PENDING, State.RUNNING, State.SUCCEEDED, State.FAILED
 ERROR = {"type": "ValueError", "message": "no"}
