@@ -196,10 +196,10 @@ class Intake:
         found = linked.get(key)
         if found is None:
             got = {name: _OPTIONS[name](value, f"{where}{name}: ") for name, value in links.items() if value is not None}
-            parents, more = parents_of(got, where)
-            self.waiting = self.waiting or bool(parents)
             order, goes_on = order_of(got, where)
-            if parents or more["strict"]:
+            if not got.keys() <= _ORDER:
+                parents, more = parents_of(got, where)
+                self.waiting = self.waiting or bool(parents)
                 header = behind(header, parents, more["parents_any"], more["parents_failed"], more["strict"])
             found = linked[key] = in_order(header, order, goes_on) if order is not None else header
         return found
@@ -553,5 +553,6 @@ _OPTIONS: dict[str, Callable[[Any, str], Any]] = {
 }
 _LINKS = frozenset({"after", "after_any", "after_failure", "on_parent_failure", "order", "order_on_failure"})
 """What a task waits for: each may say something else, and all the rest is of one kind."""
+_ORDER = frozenset({"order", "order_on_failure"})
 _HEADER = ("queue", "priority", "retries", "backoff", "timeout_ms", "once", "label", "meta", "correlation_id")
 _EDITS = {name: _OPTIONS[name] for name in (*_HEADER, "delay_ms", "due_at", "ttl_ms", "slots", "uses")}

@@ -58,11 +58,14 @@ class HotPath(Ordering):
         names = self._names.check(self._txn, drafts) if any(is_named(header) for header, _ in runs) else ()
         first = self._id + 1
         for header, run in runs:
-            if header.order is not None and self._line_up(header, self._id + 1, len(run)):
+            if header.order is None:
+                self._add(header, run)
+                continue
+            free = self._line_up(header, self._id + 1, len(run))
+            if free:
                 self._add(header, run[:1])
-                self._add(header, run[1:], behind=True)
-            else:
-                self._add(header, run, behind=header.order is not None)
+            if len(run) > free:
+                self._add(header, run[free:], behind=True)
         if names:
             self._names.take(self._txn, first, drafts, names)
         fresh = range(first, self._id + 1)
@@ -74,8 +77,6 @@ class HotPath(Ordering):
 
     def _add(self, header: Header, run: Sequence[Draft], *, behind: bool = False) -> None:
         """Store drafts of one kind, that of ``header``; ``behind`` others of their ordering key."""
-        if not run:
-            return
         now, seq, task_id, named = self._now, self._seq, self._id, is_named(header)
         tasks, ready, timers = self._tasks, self._gathered["ready"], self._gathered["timers"]
         packed, level, blocked = header.packed, 9 - header.priority, behind or bool(run[0].waits)
