@@ -96,7 +96,8 @@ class Oracle:
             is_known = self.owed.get(task_id)
             if "debounce_ms" in options and (is_known is None or is_known is self.named[kind, options["unique"]]):
                 self.owed[task_id] = self.named[kind, options["unique"]]
-                self.queue[task_id], self.labels[task_id] = "", set(FIRST)
+                self.queue[task_id] = ""
+                self.labels.setdefault(task_id, set(FIRST))  # one that was edited since keeps what it is called
                 continue
             self.owed[task_id] = may_be & is_known if is_known is not None else may_be
             if not self.owed[task_id]:
