@@ -118,6 +118,7 @@ cancel, retry, edit and remove take beside a filter ``expected``, what dry_run h
 are more or fewer by over a tenth or over 100 (one is always allowed). Counting comes first, so the answer may come behind later ones.
 
 cancel     {...}                                  "cancelled", "asked" (it runs, and was told to end) or "over"
+           By its id also one that failed or expired and holds up its ordering key: "cancelled", and the others go on.
 retry      {..., changes: {...}}                  "retried", "waiting", "running" or "taken" (another live task has its unique name)
            With ids also in_order: true: each waits again for those of its parents that are not over, which may stand before it among
            the ids; "over": one of them has not ended as it should, so it stays as it is

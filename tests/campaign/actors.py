@@ -295,6 +295,8 @@ class Sender(Client):
         elif machine.often(0.12) and self.oracle.owed and not options.get("unique", "").startswith("pace"):
             options[machine.some("after", "after_any", "after_failure")] = machine.chance.sample(list(self.oracle.owed)[-20:], 1)
             options["on_parent_failure"] = machine.some("cancel", "fail", "run")
+        if self.count % 7 == 0 and "key" not in options:
+            options |= {"order": f"line-{self.count % 3}", "order_on_failure": "continue"}
         return ["t" if "key" in options else machine.some(*TYPES), payload.encode(), options]
 
 

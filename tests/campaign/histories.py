@@ -31,7 +31,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tq.environment import environment_key, environment_of
 from tq.errors import UsageError
-from tq.lifecycle import Outcome, Transition, cancel, come_due, edit, parents_over, retry, run_out, settle
+from tq.lifecycle import Outcome, Transition, cancel, come_due, edit, in_line, parents_over, retry, run_out, settle, turn_came
 from tq.model import FINAL, SHELL, WAITING, Backoff, Header, Needs, Spec, State, Status, Task, needs_of
 from tq.store import (
     Account,
@@ -116,6 +116,8 @@ class Model:
 
     schedules: dict[str, Schedule] = field(default_factory=dict)
     children: set[tuple[int, int]] = field(default_factory=set)  # (parent, blocked task)
+    first: dict[tuple[str, str], int] = field(default_factory=dict)  # whose turn it is, by queue and ordering key
+    behind: set[tuple[str, str, int]] = field(default_factory=set)  # and those behind them
     resources: dict[str, int] = field(default_factory=dict)
     over: dict[Key, int] = field(default_factory=dict)  # how many took of something before the one that waits longest for it
     limits: dict[str, Limit] = field(default_factory=dict)  # quotas of what may run among them
@@ -327,6 +329,41 @@ class Model:
                 self.names[ref] = (task_id, kept.get(ref.kind, b""), 0)
         return True
 
+    def comes(self, header: Header, task_id: int) -> bool:
+        """A new task has its place in the line of its ordering key: whether that is behind others."""
+        if header.order is None:
+            return False
+        key = header.queue, header.order
+        behind = key in self.first or any(one[:2] == key for one in self.behind)
+        if behind:
+            self.behind = self.behind | {(*key, task_id)}
+        else:
+            self.first = {**self.first, key: task_id}
+        return behind
+
+    def goes(self, task_id: int) -> bool:
+        """It leaves its line: whether it stood behind others."""
+        behind = any(one[2] == task_id for one in self.behind)
+        self.first = {key: one for key, one in self.first.items() if one != task_id}
+        self.behind = {one for one in self.behind if one[2] != task_id}
+        return behind
+
+    def follow(self, task_id: int, status: Status, now: Header) -> Status:
+        """Its place follows what it becomes: what comes to a line, or back to life in it, waits at its place by age."""
+        spec, old = self.tasks[task_id]
+        was = spec.header
+        if now.order is None or (old.state not in FINAL and status.state not in FINAL and was.queue == now.queue):
+            return status
+        stays = in_line(was, old.state) and in_line(now, status.state) and was.queue == now.queue
+        if stays and (old.state not in FINAL or task_id in self.first.values()):
+            return status
+        behind = self.goes(task_id)
+        if not in_line(now, status.state):
+            return status
+        self.behind = self.behind | {(now.queue, now.order, task_id)}
+        counted = behind and old.state is State.BLOCKED
+        return status if counted else replace(status, state=State.BLOCKED, waits=status.waits + 1, seq=0, ready_at=0)
+
     def become(self, task_id: int, status: Status, spec: Spec | None = None) -> None:
         was, old = self.tasks[task_id]
         spec = spec or was
@@ -359,6 +396,7 @@ class Model:
             self.end_names(task_id, now)
         self.timers.discard((status.due_at, "due", task_id))
         self.children = {pair for pair in self.children if pair[1] != task_id}
+        self.goes(task_id)
 
     def count(self, task_id: int, event: str, ms: int) -> None:
         spec, status = self.tasks[task_id]
@@ -446,7 +484,7 @@ class StoreMachine(RuleBasedStateMachine):
         started_at = change.status.started_at
         if change.event == "released":
             model.never_began(spec.header, old.started_at)
-        model.become(change.id, change.status, change.spec)
+        model.become(change.id, model.follow(change.id, change.status, (change.spec or spec).header), change.spec)
         model.children = model.children | {(parent, change.id) for parent in change.waits}
         model.count(change.id, change.event, self.now - started_at)
         assert answer is not None
@@ -490,11 +528,12 @@ class StoreMachine(RuleBasedStateMachine):
         needs=NEED,
         tenant=TENANT,
         flow=TENANT,
+        order=st.sampled_from([None] * 5 + ["k", "k", "l"]),
     )
     def enqueue(
         self, count: int, level: int, kind: str, queue: str, due_in: int, ttl: int, retries: int, blocked: int, loose: bool, payload: bytes,
         request: int | None, once: bool, key: str | None, unique: str | None, env: str | None,
-        needs: Needs, tenant: str | None = None, flow: str | None = None,
+        needs: Needs, tenant: str | None = None, flow: str | None = None, order: str | None = None,
     ) -> None:  # fmt: skip
         living = [task_id for task_id, (_, status) in self.model.tasks.items() if status.state not in FINAL]
         parents = tuple(living[-blocked:]) if blocked else ()
@@ -505,7 +544,7 @@ class StoreMachine(RuleBasedStateMachine):
         header = Header(
             kind, queue, level, retries, backoff=Backoff("fixed", 10, jitter=False), once=once, parents=parents, key=key, unique=unique,
             extras=extras, environment=environment, parents_any=parents if loose else (), needs=needs, strict=count == 2,
-            tenant=tenant, flow=flow,
+            tenant=tenant, flow=flow, order=order, order_goes_on=order is not None and loose,
         )  # fmt: skip
         due_at, expires_at = self.now + due_in if due_in else 0, self.now + ttl if ttl else 0
         model = self.model
@@ -534,14 +573,15 @@ class StoreMachine(RuleBasedStateMachine):
             model.accepted[tenant, self.now // DAY_MS] += count
         for task_id in ids:
             model.last_id = task_id
-            pending = not due_in and not parents
+            behind = model.comes(header, task_id)
+            pending = not due_in and not parents and not behind
             model.last_seq += pending
             seq = model.last_seq if pending else 0
             if pending:
                 status = Status(State.PENDING, seq=seq, ready_at=self.now)
                 model.lines_up(task_id, header, seq)
             else:
-                status = Status(State.BLOCKED if parents else State.SCHEDULED, due_at=due_at, waits=len(parents))
+                status = Status(State.BLOCKED if parents or behind else State.SCHEDULED, due_at=due_at, waits=len(parents) + behind)
             model.children = model.children | {(parent, task_id) for parent in parents}
             model.tasks[task_id] = (Spec(task_id, header, payload, self.now, seq, due_at, expires_at), status)
             if status.state is State.SCHEDULED:
@@ -795,6 +835,7 @@ class StoreMachine(RuleBasedStateMachine):
             if answer:
                 outcome = Outcome("succeeded", self.now - 2, self.now, result, output=output)
                 self.model.end_names(task_id, self.now)
+                self.model.goes(task_id)
                 self.model.become(task_id, settle(Task(*self.model.tasks[task_id]), outcome, self.now, 0.5).status)
                 self.model.count(task_id, "succeeded", 2)
 
@@ -863,6 +904,7 @@ class StoreMachine(RuleBasedStateMachine):
             if kind == "forget":
                 assert self.raw.remove([task_id]) == [True]
                 del model.tasks[task_id]
+                model.goes(task_id)
                 continue
             task = Task(*model.tasks[task_id])
             if kind == "lease":
@@ -902,11 +944,30 @@ class StoreMachine(RuleBasedStateMachine):
         assert sorted(found) == sorted((i, self.model.tasks[i][1].output) for i in expected)
         for task_id in expected:
             del self.model.tasks[task_id]
+            self.model.goes(task_id)
+
+    @verb(2)
+    def give_turns(self) -> None:
+        """Those whose turn it is in the lines of ordering keys hear of it."""
+        raw, model = self.turn(), self.model
+        lines: dict[tuple[str, str], int] = {}
+        for queue, order, task_id in sorted(model.behind, reverse=True):
+            lines[queue, order] = task_id
+        found = raw.turns(100)
+        assert sorted(found) == sorted(task_id for key, task_id in lines.items() if key not in model.first)
+        for task_id in sorted(found):
+            order = model.tasks[task_id][0].header.order
+            model.goes(task_id)
+            model.first = {**model.first, (model.tasks[task_id][0].header.queue, str(order)): task_id}
+            change = turn_came(Task(*model.tasks[task_id]), self.now)
+            if change is not None:
+                self.apply(change)
 
     @verb(3)
     def commit(self) -> None:
         if self.before is None:
             return
+        self.give_turns()
         self.raw.commit()
         self.before, self.renew = None, ""
         alive = [timer[0] for timer in self.model.timers if self.model.holds(timer[2], frozenset(State) - FINAL, None)]
@@ -988,6 +1049,10 @@ class StoreMachine(RuleBasedStateMachine):
             if task is not None:
                 self.compare(task)
         assert self.raw.last_id() == model.last_id
+        for queue in (POOL, OUTSIDE):
+            for order in ("k", "l"):
+                line = [model.first[queue, order]] if (queue, order) in model.first else []
+                assert self.raw.ordered(queue, order, 999) == line + sorted(one[2] for one in model.behind if one[:2] == (queue, order))
         held = {(held.id, held.claim) for held in self.raw.held()}
         assert held == {(i, status.claim) for i, (_, status) in model.tasks.items() if status.state is State.RUNNING}
 

@@ -6,8 +6,8 @@ Runs in: the process of a simulation, between the turns of its daemon.
 Promises: each violation is one sentence that begins with the invariant's name: I1 what was accepted is never absent; I2 a task
 is in exactly one state, and in the index of that one; I3 one valid claim a task, stale ones change nothing; I4 local runs of a
 task never overlap; I5 attempts recorded are at least those begun; I6 claims go by priority, then sequence; I7 counts equal a
-recount; I8 limits hold; I9 a unique name has one live task; I11 when the faults stop, everything ends; I12 what was told is
-durable.
+recount; I8 limits hold; I9 a unique name has one live task; I10 of an ordering key one task at most is ready or runs; I11 when the
+faults stop, everything ends; I12 what was told is durable.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from tq.model import State, Task
 from tq.store import Query, Store
 
 WORDS = {state.word: state for state in State if state.final}
+LET_GO = (State.SCHEDULED, State.PENDING, State.RUNNING, State.RETRYING)
 BRIEF = "brief"
 """The queue whose finished tasks are soon forgotten."""
 RETRIED = "small"
@@ -96,7 +97,8 @@ class Oracle:
             is_known = self.owed.get(task_id)
             if "debounce_ms" in options and (is_known is None or is_known is self.named[kind, options["unique"]]):
                 self.owed[task_id] = self.named[kind, options["unique"]]
-                self.queue[task_id], self.labels[task_id] = "", set(FIRST)
+                self.queue[task_id] = ""
+                self.labels.setdefault(task_id, set(FIRST))  # one that was edited since keeps what it is called
                 continue
             self.owed[task_id] = may_be & is_known if is_known is not None else may_be
             if not self.owed[task_id]:
@@ -254,6 +256,10 @@ class Oracle:
         for name, count in named.items():
             if count > 1:
                 self.wrong("I9", f"expected one live task with the unique name {name}, found {count}")
+        let_go = Counter((t.spec.header.queue, t.spec.header.order) for t in tasks.values() if t.spec.header.order and t.state in LET_GO)
+        for line, count in let_go.items():
+            if count > 1:
+                self.wrong("I10", f"expected one task of the ordering key {line} that may run, found {count}")
         for state in State:
             by_index = sorted(task.id for task, _ in _found(store, Query(frozenset({state}), limit=1 << 40)))
             if by_index != (by_record := sorted(task.id for task in tasks.values() if task.state is state)):

@@ -83,6 +83,30 @@ def test_behind_a_failure_they_wait_until_somebody_does_something_about_it(d: Dr
     assert run(d) == ids[what != "retry" :] + later
 
 
+def test_many_are_cancelled_but_not_those_that_failed(d: Driver) -> None:
+    """They are given up by their ids."""
+    ids = d.add(2, order="k", retries=0)
+    end(d, take(d)[0], "failed", error={"type": "E"})
+    d.ask("cancel", where="order:k")
+    d.settle_down()
+    assert d.states(*ids) == ["failed", "cancelled"]
+    assert d.ask("cancel", ids=ids)["outcomes"] == ["cancelled", "over"]
+    assert d.ask("why", id=ids[0])["reasons"][0][0] == "over"
+
+
+def test_why_says_whom_a_task_of_a_key_waits_for_and_what_holds_that_up(d: Driver) -> None:
+    (parent,) = d.add(delay_ms=5000)
+    ids = d.add(order="k", retries=0) + d.add(2, order="k", after=[parent])
+    held = take(d)[0]
+    waits = ["in_order", {"order": "k", "queue": "default", "id": ids[0], "state": "running", "ahead": 2}]
+    assert d.ask("why", id=ids[2])["reasons"] == [waits, ["blocked", {"parents": [[parent, "scheduled"]], "waits": 1, "of": 1}]]
+    end(d, held, "failed", error={"type": "E"})
+    holds, over = d.ask("why", id=ids[0])["reasons"]
+    assert (holds, over[0]) == (["holds_up", {"order": "k", "queue": "default", "waiting": 2}], "over")
+    d.ask("remove", ids=ids[:1])
+    assert d.ask("why", id=ids[1])["reasons"] == [["blocked", {"parents": [[parent, "scheduled"]], "waits": 1, "of": 1}]]
+
+
 def test_behind_a_failure_they_go_on_if_that_was_asked_for(d: Driver) -> None:
     ids = d.add(3, order="k", order_on_failure="continue", retries=0)
     assert d.row(ids[0])["order_on_failure"] == "continue"

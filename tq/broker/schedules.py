@@ -399,7 +399,7 @@ class Schedules:
         one = self._named(arguments(request.verb, request.args, "name", name=str)["name"])
         if waits := [other.name for other in self._desk.store.schedules().values() if one.name in other.after]:
             raise Conflict(
-                f"schedule {one.name!r}: expected one that no other is after, but {brief(waits)} is. Nothing was changed. "
+                f"schedule {one.name!r}: expected one that no other is after, but {brief(', '.join(waits))} is. Nothing was changed. "
                 "`tq schedule edit NAME --clear after-schedule` ends that."
             )
         self._desk.store.drop_schedule(one.number)
