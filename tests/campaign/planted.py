@@ -19,14 +19,16 @@ from typing import Any
 
 import msgpack
 
-from tq import daemon, model, wire
+from tq import daemon, lifecycle, model, wire
 from tq.api import unix
 from tq.broker import Broker
+from tq.broker.breakers import Breakers
 from tq.broker.families import Families
 from tq.pool.jobs import Jobs
 from tq.store import files, room
+from tq.store.gates import Gate, Gates
 from tq.store.lanes import Lanes
-from tq.store.limits import FULL, Limit
+from tq.store.limits import FULL, Allowance, Limit
 from tq.store.lmdb import LmdbStore
 from tq.store.memory import MemoryStore
 from tq.store.names import Names
@@ -247,6 +249,27 @@ def waits_kept() -> None:
     LmdbStore._unblock = lambda self, task_id, parents: unblock(self, task_id, parents[:1])  # type: ignore[method-assign]
 
 
+def suits_any() -> None:
+    """Whoever waits for a task goes its way, however that ended."""
+    lifecycle.suits = lambda head, parent, state: True
+
+
+def gates_open() -> None:
+    """No limit keeps anybody waiting."""
+    Gate.room = lambda self, now: 1 << 20  # type: ignore[method-assign]
+    Allowance.room = lambda self, *args: 1 << 20  # type: ignore[method-assign]
+
+
+def gates_unwoken() -> None:
+    """A limit that has been reached opens when something else happens, and not by time."""
+    Gates.next = lambda self: None  # type: ignore[method-assign]
+
+
+def breakers_unasked() -> None:
+    """Tasks are handed out of a type whose breaker is open."""
+    Breakers._gate = lambda self, want, turn: self._desk.store.claim(want)  # type: ignore[method-assign]
+
+
 def release_put_off() -> None:
     """Those who wait for a task hear of its end only in the turn after the one that holds it."""
     release = Families.release
@@ -289,6 +312,7 @@ BUGS: dict[str, Plant] = {
     "nobody_hung_up_on": nobody_hung_up_on, "answers_hoarded": answers_hoarded,
     "release_put_off": release_put_off, "places_from_behind": places_from_behind, "waits_kept": waits_kept,
     "loan_refused": loan_refused, "standing_unwritten": standing_unwritten,
+    "suits_any": suits_any, "gates_open": gates_open, "gates_unwoken": gates_unwoken, "breakers_unasked": breakers_unasked,
     "running_uncounted": running_uncounted, "tokens_refilled": tokens_refilled,
     "requeue_before_reap": requeue_before_reap, "watchdog_asleep": watchdog_asleep,
     "switch_unnoted": switch_unnoted, "names_unsynced": names_unsynced, "lock_ignored": lock_ignored,
