@@ -23,6 +23,8 @@ from tq.model import pack, spec_of, unpack
 TYPES = ("t", "u")
 POOLED = ("a", "b", "small", "brief")
 OUTSIDE = "out"
+NAMES = ("key", "unique", "unique_policy", "throttle_ms", "debounce_ms", "debounce_most_ms")
+LIMITS = ("l", "m")
 TYPE_ROWS = [["t", None, 2, 20_000, ["exponential", 200, 2.0, 5000, True], None, None, None], ["u", "b", *[None] * 6]]
 """What a hello names: two types, one with defaults of its own."""
 
@@ -260,9 +262,33 @@ class Sender(Client):
 
     def enqueue(self) -> None:
         machine = self.machine
+        if machine.flows and machine.often(0.3):
+            self.enqueue_graph()
+            return
         tasks = [self.task() for _ in range(machine.some(1, 1, 1, 2, 3, 12))]
         self.oracle.sends(tasks)
         self.ask("enqueue", lambda body, error: self.oracle.accepted(tasks, body, error), tasks=tasks, again=False)
+
+    def enqueue_graph(self) -> None:
+        """Tasks that wait for others of their own request, by their places."""
+        machine = self.machine
+        tasks = [self.task() for _ in range(machine.between(2, 7))]
+        for at, task in enumerate(tasks):
+            for name in (*NAMES, "after", "after_any", "after_failure", "on_parent_failure"):
+                task[2].pop(name, None)
+            task[1] = f"{task[1].decode()}-of-{self.count}-{at}".encode()
+            task[2]["label"] = f"first-{self.name}"
+            for parent in machine.chance.sample(range(at), machine.between(0, min(at, 2))):
+                task[2].setdefault(machine.some("after", "after", "after_any", "after_failure"), []).append(-1 - parent)
+            task[2]["on_parent_failure"] = machine.some("cancel", "fail", "run")
+        self.oracle.sends(tasks)
+
+        def then(body: dict[str, Any] | None, error: TqError | None) -> None:
+            self.oracle.accepted(tasks, body, error)
+            if body is not None:
+                self.oracle.graphs.append(body["ids"])
+
+        self.ask("enqueue", then, tasks=tasks, again=False)
 
     def task(self) -> list[Any]:
         machine = self.machine
@@ -285,12 +311,14 @@ class Sender(Client):
         elif machine.often(0.06):
             pace = machine.some({"throttle_ms": 3000}, {"debounce_ms": 500}, {"debounce_ms": 500, "debounce_most_ms": 2000})
             options |= {"unique": f"pace-{next(iter(pace))}", "delay_ms": 0, **pace}
+        if machine.flows:
+            options |= {name: of for name in ("tenant", "flow") if (of := machine.some(None, "x", "y")) is not None}
         self.count += 1
         payload = f"{self.name}-{self.count}"
         if machine.often(0.1):
             options["key"] = payload = f"key-{machine.between(1, 6)}"
             options |= {"priority": 1, "queue": "a", "retries": 1, "timeout_ms": 5000, "once": False, "backoff": None, "label": None}
-            for name in ("unique", "unique_policy", "throttle_ms", "debounce_ms", "debounce_most_ms"):
+            for name in (*NAMES[1:], "tenant", "flow"):
                 options.pop(name, None)
         elif machine.often(0.12) and self.oracle.owed and not options.get("unique", "").startswith("pace"):
             options[machine.some("after", "after_any", "after_failure")] = machine.chance.sample(list(self.oracle.owed)[-20:], 1)
@@ -383,7 +411,9 @@ class Operator(Client):
             return
         machine.at(int(machine.chance.expovariate(1 / 18_000)) + 1, self.act)
         if self.idle:
-            getattr(self, machine.some("one", "one", "one", "many", "line", "line", "pool", "look"))()
+            getattr(
+                self, machine.some("one", "one", "one", "many", "line", "line", "pool", "look", *(["limit", "graph"] * machine.flows))
+            )()
 
     def one(self) -> None:
         """Something to single tasks."""
@@ -431,6 +461,28 @@ class Operator(Client):
             setting = machine.some({"hold_load": 4}, {"hold_memory": 2 << 30}, {"unset": ["hold_load", "hold_memory"]})
         self.ask("set_queue", name=name, **setting)
 
+    def limit(self) -> None:
+        """A limit comes, changes, or goes, whatever runs."""
+        machine = self.machine
+        if machine.often(0.2):
+            self.ask("remove_limit", name=machine.some(*LIMITS))
+            return
+        scope, of = machine.some(("queue", "a"), ("queue", OUTSIDE), ("type", "t"), ("tenant", "x"), ("tenant", None), ("flow", None))
+        how = machine.some({"rate": machine.between(1, 3)}, {"running": machine.between(1, 2)}, {"rate": 2, "running": 1})
+        how |= {"per_ms": machine.some(1000, 5000), "burst": machine.some(1, 2, 5)} if "rate" in how else {}
+        self.ask("set_limit", name=machine.some(*LIMITS), scope=scope, of=of, **how)
+
+    def graph(self) -> None:
+        """All tasks of a request are cancelled, or run again, as those of a workflow are."""
+        machine, oracle = self.machine, self.oracle
+        if not oracle.graphs:
+            return
+        ids = machine.some(*oracle.graphs[-5:])
+        verb = machine.some("cancel", "retry", "retry")
+        oracle.acts(verb, ids, None)
+        more = {"in_order": True} if verb == "retry" else {}
+        self.ask(verb, lambda body, _: oracle.acted(verb, ids, None, body), ids=ids, **more)
+
     def pool(self) -> None:
         """The workers."""
         machine = self.machine
@@ -457,6 +509,8 @@ class Operator(Client):
             self.ask(
                 "set_queue", name=name, paused=False, slots=0, **({"unset": ["hold_load", "hold_memory"]} if self.machine.holds else {})
             )
+        for name in LIMITS if self.machine.flows else ():
+            self.ask("remove_limit", name=name)
         for kind in TYPES if self.machine.breakers else ():
             self.ask("set_breaker", type=kind, rule="1000 failures")
             self.ask("reset_breaker", type=kind)

@@ -42,6 +42,7 @@ from tq.store import (
     KeyRef,
     Limit,
     Limits,
+    Loan,
     Query,
     QueueFull,
     QueueInfo,
@@ -66,7 +67,9 @@ LIMITS = Limits(keep_keys_ms=25, keep_events=3)
 TIMED = (State.SCHEDULED, State.RETRYING)
 PICK = st.integers(0, 1000)
 QUEUE = st.sampled_from([POOL, POOL, OUTSIDE])
-NAMED = [KeyRef(kind, type_, name) for kind in ("key", "unique") for type_ in "ab" for name in "xy"]
+NAMED = [KeyRef(kind, type_, name) for kind in ("key", "unique", "pace") for type_ in "ab" for name in "xy"]
+LENT = [ref for ref in NAMED if ref.kind == "pace"]
+STANDINGS = [(kind, name) for kind in ("breaker", "tenant") for name in "st"]
 NAME = st.sampled_from([None, None, None, "x", "y"])
 NEED = st.sampled_from([(), (), (), (), needs_of(1, {"g": 1}), needs_of(1, {"g": 2}), needs_of(2, {}), needs_of(2, {"g": 1, "h": 1})])
 TENANT = st.sampled_from([None, None, "x", "y"])
@@ -125,6 +128,7 @@ class Model:
     accepted: Counter[tuple[str, int]] = field(default_factory=Counter)  # by tenant and day
     tokens: dict[tuple[str, str], tuple[Fraction, int, int]] = field(default_factory=dict)  # how many; taken when last, and how many then
     began: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)  # of limits with a window: when each began
+    standings: dict[tuple[str, str], list[Any]] = field(default_factory=dict)
     shut: frozenset[str] = frozenset()
 
     def copy(self) -> Model:
@@ -310,14 +314,14 @@ class Model:
         for ref, (owner, digest, _) in list(self.names.items()):
             if owner == task_id and ref.kind == "unique":
                 del self.names[ref]
-            elif owner == task_id:
+            elif owner == task_id and ref.kind == "key":
                 self.names[ref] = (owner, digest, now + LIMITS.keep_keys_ms)
                 self.timers.add((now + LIMITS.keep_keys_ms, "key", task_id))
 
     def live_on(self, task_id: int, header: Header) -> bool:
         """Take the names of ``header``: False if another has one that the task did not have before."""
         old = names_of(self.tasks[task_id][0].header)
-        own = {ref: owner for ref, owner in self.names.items() if owner[0] == task_id}
+        own = {ref: owner for ref, owner in self.names.items() if owner[0] == task_id and ref.kind != "pace"}
         for ref in names_of(header):
             if ref not in own and ref in self.names and not (ref.kind == "key" and ref in old):
                 return False
@@ -363,6 +367,39 @@ class Model:
         self.behind = self.behind | {(now.queue, now.order, task_id)}
         counted = behind and old.state is State.BLOCKED
         return status if counted else replace(status, state=State.BLOCKED, waits=status.waits + 1, seq=0, ready_at=0)
+
+    def lend(self, loan: Loan) -> None:
+        """A name is held until an instant, whoever held it before."""
+        self.names[loan.name] = (loan.id, loan.digest, loan.until)
+        self.timers.add((loan.until, "key", loan.id))
+        self.timers = {timer for timer in self.timers if timer[1] != "key" or self.is_awaited(timer)}
+
+    def is_awaited(self, timer: tuple[int, str, int]) -> bool:
+        """Whether a timer means something: a name that ends with it, or else a task that is not over."""
+        if timer[1] == "key":
+            return any((owner, until) == (timer[2], timer[0]) for owner, _, until in self.names.values())
+        return self.holds(timer[2], frozenset(State) - FINAL, None)
+
+    def relimit(self, name: str, limit: Limit | None, now: int) -> None:
+        """A limit is that from now on (None: gone); if it takes the place of another what was taken stays taken, as far as it holds it."""
+        old = self.limits.pop(name, None)
+        taken = {counted: self.missing_of(old, counted, now) for counted in self.tokens if counted[0] == name} if old else {}
+        if limit is not None:
+            self.limits[name] = limit
+        if limit == old:
+            return
+        self.tokens = {counted: left for counted, left in self.tokens.items() if counted[0] != name}
+        self.began = {counted: instants for counted, instants in self.began.items() if counted[0] != name}
+        if limit is None or old is None or limit.scope != old.scope or not (limit.rate and old.rate):
+            return
+        for (_, of), missing in taken.items():
+            if limit.of in (None, of) and missing > 0:
+                self.tokens[name, of] = limit.burst - min(missing, Fraction(limit.burst)), now, 0
+
+    def missing_of(self, old: Limit, counted: tuple[str, str], now: int) -> Fraction:
+        """How many tokens are missing by a limit that is about to change."""
+        left, at, _ = self.tokens[counted]
+        return old.burst - min(left + Fraction((now - at) * old.rate, old.per_ms), Fraction(old.burst))
 
     def become(self, task_id: int, status: Status, spec: Spec | None = None) -> None:
         was, old = self.tasks[task_id]
@@ -466,13 +503,17 @@ class StoreMachine(RuleBasedStateMachine):
 
     def apply(self, change: Transition) -> None:
         """Carry out one transition on both sides."""
-        model, holds = self.model, self.model.holds(change.id, change.start, change.claim)
-        if holds and not self.may_come(change):
+        if self.model.holds(change.id, change.start, change.claim) and not self.may_come(change):
             with pytest.raises(QueueFull, match="is full"):
                 self.turn().apply([change])
             return
         (answer,) = self.turn().apply([change])
-        if not holds:
+        self.follow(change, answer)
+
+    def follow(self, change: Transition, answer: Task | None) -> None:
+        """The model's part of a transition, of which the store gave that answer."""
+        model = self.model
+        if not model.holds(change.id, change.start, change.claim):
             assert answer is None
             return
         spec, old = model.tasks[change.id]
@@ -592,6 +633,75 @@ class StoreMachine(RuleBasedStateMachine):
         if request is not None:
             model.requests[request] = ids
 
+    @verb(
+        4,
+        links=st.lists(
+            st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["after", "loose", "failed"])), max_size=3), min_size=1, max_size=3
+        ),
+        others=st.lists(st.tuples(st.integers(0, 3), st.booleans(), PICK), max_size=2),
+        strict=st.booleans(),
+        request=st.none() | st.integers(4, 6),
+    )
+    def graph(
+        self, links: list[list[tuple[int, str]]], others: list[tuple[int, bool, int]], strict: bool, request: int | None
+    ) -> None:  # fmt: skip
+        """Tasks that wait for others of their own request, or for one of before; some of the request's are there already, or twins."""
+        model = self.model
+        if not model.fits(POOL, len(links), 0) or request in model.requests:
+            return
+        living = [task_id for task_id, (_, status) in model.tasks.items() if status.state not in FINAL][-1:]
+        first, drafts = model.last_id + 1, []
+        for at, some in enumerate(links):
+            known = [*living, *range(first, first + at)]
+            named = {known[-1 - back]: how for back, how in some if back < len(known)}
+            loose, failed = (tuple(one for one, how in named.items() if how == word) for word in ("loose", "failed"))
+            header = Header("a", POOL, 1, 0, parents=tuple(named), parents_any=loose, parents_failed=failed, strict=strict)
+            drafts.append(Draft(header, b"", waits=header.parents))
+        places = [0] * len(drafts)
+        for at, is_twin, pick in others:
+            twin = is_twin or not model.last_id
+            places.insert(min(at, len(places)), -1 - pick % len(drafts) if twin else 1 + pick % model.last_id)
+        number = None if request is None else RequestId(b"8 bytes!", request)
+        fresh = list(range(first, first + len(drafts)))
+        new = iter(fresh)
+        expected = [next(new) if not place else fresh[-1 - place] if place < 0 else place for place in places]
+        assert list(self.turn().enqueue(drafts, number, places)) == expected
+        for task_id, draft in zip(fresh, drafts, strict=True):
+            model.last_seq += not draft.waits
+            seq = 0 if draft.waits else model.last_seq
+            status = Status(State.BLOCKED, waits=len(draft.waits)) if draft.waits else Status(State.PENDING, seq=seq, ready_at=self.now)
+            model.tasks[task_id] = (Spec(task_id, draft.header, b"", self.now, seq), status)
+            model.children = model.children | {(parent, task_id) for parent in draft.waits}
+        model.last_id += len(drafts)
+        if request is not None:
+            model.requests[request] = expected
+
+    @verb(2, picks=st.lists(PICK, max_size=4), what=st.sampled_from(["cancel", "retry", "tell"]))
+    def change(self, picks: list[int], what: str) -> None:
+        """One decision about several tasks, as when a workflow is cancelled or run again as a whole."""
+        model = self.model
+        ids = [*dict.fromkeys(1 + pick % (model.last_id + 1) for pick in picks)]  # the last one is of no task
+
+        def decide(task: Task) -> Transition | None:
+            if what == "tell":
+                ends = {parent: State.FAILED for parent, child in sorted(model.children) if child == task.id}
+                return parents_over(task, ends, self.now) if ends else None
+            return cancel(task, self.now) if what == "cancel" else retry(task, self.now)
+
+        expected = [change for i in ids if i in model.tasks and (change := decide(Task(*model.tasks[i]))) is not None]
+        came: dict[str, list[int]] = {}
+        for change in expected if what == "retry" else ():
+            header = model.tasks[change.id][0].header
+            came.setdefault(header.queue, []).append(len(model.tasks[change.id][0].payload))
+        if not all(model.fits(queue, len(sizes), sum(sizes)) for queue, sizes in came.items()):
+            with pytest.raises(QueueFull, match="is full"):
+                self.turn().change(ids, decide)
+            return
+        answers = self.turn().change(ids, decide)
+        assert [change.id for change, _ in answers] == [change.id for change in expected]
+        for change, (_, answer) in zip(expected, answers, strict=True):
+            self.follow(change, answer)
+
     @verb(2, pick=PICK)
     def cancel(self, pick: int) -> None:
         task = self.task(pick)
@@ -635,7 +745,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert change is not None
         self.apply(change)
 
-    @verb(4, pick=PICK, end=st.sampled_from([State.SUCCEEDED] * 3 + [State.FAILED]), all_of_them=st.booleans())
+    @verb(4, pick=PICK, end=st.sampled_from([State.SUCCEEDED] * 3 + [State.FAILED, State.EXPIRED]), all_of_them=st.booleans())
     def tell_a_child(self, pick: int, end: State, all_of_them: bool) -> None:
         """Of its parent's end, or of those of all that it waits for."""
         pairs = sorted(self.model.children)
@@ -686,19 +796,39 @@ class StoreMachine(RuleBasedStateMachine):
         burst=st.sampled_from([1, 2]),
         running=st.sampled_from([0, 1, 2]),
         window=st.sampled_from(["none", "sliding", "fixed"]),
-        gone=st.sampled_from([False, False, True]),
+        way=st.sampled_from(["anew", "instead", "instead", "gone"]),
     )
-    def limit(self, name: str, what: tuple[str, str | None], rate: int, burst: int, running: int, window: str, gone: bool) -> None:
-        """Another limit in the place of one of that name: first that one goes, so that tokens begin anew."""
+    def limit(self, name: str, what: tuple[str, str | None], rate: int, burst: int, running: int, window: str, way: str) -> None:
+        """A limit of that name: in the place of another, or anew, when that has gone, so that tokens begin anew; or none."""
         raw, model = self.turn(), self.model
-        if name in model.limits:
+        limit = Limit(name, *what, rate, 20, burst, running, window if rate else "none")
+        old = model.limits.get(name)
+        if old is not None and (way != "instead" or {limit.window, old.window} != {"none"}):
             raw.drop_limit(name)
-            del model.limits[name]
-            model.tokens = {counted: left for counted, left in model.tokens.items() if counted[0] != name}
-            model.began = {counted: instants for counted, instants in model.began.items() if counted[0] != name}
-        if not gone:
-            model.limits[name] = Limit(name, *what, rate, 20, burst, running, window if rate else "none")
-            raw.put_limit(model.limits[name])
+            model.relimit(name, None, self.now)
+        if way != "gone":
+            raw.put_limit(limit)
+            model.relimit(name, limit, self.now)
+
+    @verb(3, loans=st.lists(st.tuples(st.sampled_from(LENT), PICK, st.sampled_from([5, 25, 25, 60])), min_size=1, max_size=2))
+    def lend(self, loans: list[tuple[KeyRef, int, int]]) -> None:
+        """Names are held for a time, by tasks that may be over or gone."""
+        raw, model, lent = self.turn(), self.model, []
+        for name, pick, ms in loans:
+            task_id, until = 1 + pick % max(model.last_id, 1), self.now + ms
+            while (until, "key", task_id) in model.timers:  # nobody lends one task two names until one instant
+                until += 1
+            lent.append(Loan(name, task_id, b"of %d" % pick, until))
+            model.lend(lent[-1])
+        raw.hold_names(lent)
+
+    @verb(2, which=st.sampled_from(STANDINGS), row=st.sampled_from([None, [1], [True, "open", 7]]))
+    def stand(self, which: tuple[str, str], row: list[Any] | None) -> None:
+        self.turn().put_standing(*which, row)
+        if row is None:
+            self.model.standings.pop(which, None)
+        else:
+            self.model.standings[which] = row
 
     @verb(
         3,
@@ -822,6 +952,37 @@ class StoreMachine(RuleBasedStateMachine):
             if ends:
                 self.settle(0, "succeeded", None, False)
             self.claim(limit=1, **claim)
+
+    @verb(
+        3,
+        what=st.sampled_from([("queue", POOL), ("type", "a"), ("tenant", None), ("flow", "x")]),
+        rates=st.tuples(st.sampled_from([0, 1, 3]), st.sampled_from([0, 1, 2])),
+        bursts=st.tuples(st.sampled_from([1, 2]), st.sampled_from([1, 2, 3])),
+        running=st.tuples(st.sampled_from([0, 2]), st.sampled_from([0, 1, 2])),
+        ms=st.sampled_from([0, 5, 15]),
+        back=st.booleans(),
+    )
+    def squeeze(
+        self, what: tuple[str, str | None], rates: tuple[int, int], bursts: tuple[int, int], running: tuple[int, int], ms: int, back: bool
+    ) -> None:  # fmt: skip
+        """A limit that changes, or comes, while tasks run that it counts, and others wait; perhaps one of them had not begun."""
+        more: dict[str, Any] = {"due_in": 0, "ttl": 0, "retries": 1, "blocked": 0, "loose": False, "payload": b"", "request": None}
+        more |= {"once": False, "key": None, "unique": None, "env": None, "kind": "a", "queue": POOL, "needs": (), "level": 2}
+        claim: dict[str, Any] = {"queue": POOL, "kinds": None, "budget_ms": inf, "costs": {}, "lease": False, "anywhere": False}
+        self.configure(paused=False, aging_ms=0, aging_share=0, slots=0)
+        for name in "lm":
+            self.limit(name, what, 0, 1, 0, "gone")
+        if rates[0] or running[0]:
+            self.limit("l", what, rates[0], bursts[0], running[0], "instead")
+        self.enqueue(count=3, tenant="x", flow="x", **more)
+        self.claim(limit=2, **claim)
+        self.commit()
+        self.now += ms
+        self.limit("l", what, rates[1], bursts[1], running[1], "instead")
+        if back:
+            self.settle(0, "released", None, False)
+        self.claim(limit=2, **claim)
+        self.limit("l", what, 0, 1, 0, "gone")
 
     @verb(3, picks=st.lists(PICK, min_size=1, max_size=4), output=st.booleans(), result=st.sampled_from([None, b"\x01"]))
     def succeed(self, picks: list[int], output: bool, result: bytes | None) -> None:
@@ -970,7 +1131,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.give_turns()
         self.raw.commit()
         self.before, self.renew = None, ""
-        alive = [timer[0] for timer in self.model.timers if self.model.holds(timer[2], frozenset(State) - FINAL, None)]
+        alive = [timer[0] for timer in self.model.timers if self.model.is_awaited(timer)]
         instants = [*alive, *(last for _, last in self.model.leases.values() if last != inf)]
         instants += [one.due_at for one in self.model.schedules.values() if one.due_at]
         if instants:
@@ -1094,6 +1255,9 @@ class StoreMachine(RuleBasedStateMachine):
         owners = [model.names.get(name) for name in NAMED]
         assert self.raw.holders(NAMED) == [None if owner is None else Holder(*owner[:2]) for owner in owners]
         assert self.raw.events(None, 10) == model.events[::-1]
+        for kind in ("breaker", "tenant"):
+            assert self.raw.standings(kind) == {name: row for (of, name), row in model.standings.items() if of == kind}
+        assert self.raw.limits() == model.limits
         found = {name: (one.number, one.due_at, one.missed) for name, one in self.raw.schedules().items()}
         assert found == {name: (one.number, one.due_at, one.missed) for name, one in model.schedules.items()}
         assert self.raw.events(model.events[-1].number if model.events else 1, 1) == model.events[-2:-1]

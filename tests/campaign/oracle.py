@@ -7,7 +7,7 @@ Promises: each violation is one sentence that begins with the invariant's name: 
 is in exactly one state, and in the index of that one; I3 one valid claim a task, stale ones change nothing; I4 local runs of a
 task never overlap; I5 attempts recorded are at least those begun; I6 claims go by priority, then sequence; I7 counts equal a
 recount; I8 limits hold; I9 a unique name has one live task; I10 of an ordering key one task at most is ready or runs; I11 when the
-faults stop, everything ends; I12 what was told is durable.
+faults stop, everything ends; I12 what was told is durable; I13 nothing begins before what it waits for, nor is let go twice.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
+from tests.campaign.order import Order
 from tests.campaign.simulated import Found, Machine
 from tq.broker import Turn
 from tq.errors import TqError
@@ -71,6 +72,8 @@ class Oracle:
         self.emptied = False
         self.extra = 0  # tasks that came into RETRIED by other ways than being sent
         self.reached: set[State] = set()
+        self.graphs: list[list[int]] = []  # tasks of requests in which some wait for others
+        self.order = Order(self.wrong, self.lives, self._may_live_again)
 
     def wrong(self, invariant: str, text: str) -> None:
         raise Found(f"{invariant}: {text}")

@@ -19,14 +19,19 @@ from typing import Any
 
 import msgpack
 
-from tq import daemon, model, wire
+from tq import daemon, lifecycle, model, wire
 from tq.api import unix
 from tq.broker import Broker
+from tq.broker.breakers import Breakers
 from tq.broker.families import Families
 from tq.pool.jobs import Jobs
 from tq.store import files, room
+from tq.store.gates import Gate, Gates
+from tq.store.lanes import Lanes
+from tq.store.limits import FULL, Allowance, Limit
 from tq.store.lmdb import LmdbStore
 from tq.store.memory import MemoryStore
+from tq.store.names import Names
 
 Plant = Callable[[], None]
 
@@ -193,6 +198,78 @@ def ends_unprovided() -> None:
     Broker._made_room = lambda *args: False  # type: ignore[method-assign]
 
 
+def loan_refused() -> None:
+    """A name that somebody holds is not lent to another, though it should be."""
+    lend = Names.lend
+
+    def shy(self: Any, txn: Any, loans: Any) -> None:
+        holders = self.holders(txn, [one.name for one in loans])
+        lend(self, txn, [one for one, holder in zip(loans, holders, strict=True) if holder is None])
+
+    Names.lend = shy  # type: ignore[method-assign]
+
+
+def standing_unwritten() -> None:
+    """Where a breaker stands is known until the daemon ends."""
+
+    def mirrored(self: Any, kind: str, name: str, row: Any) -> None:
+        if row is None:
+            self._standings.pop((kind, name), None)
+        else:
+            self._standings[kind, name] = row
+
+    LmdbStore.put_standing = mirrored  # type: ignore[method-assign]
+
+
+def running_uncounted() -> None:
+    """A limit that is set while tasks run does not count these."""
+    limit = Lanes.limit
+    Lanes.limit = lambda self, gates, running: limit(self, gates, ())  # type: ignore[method-assign]
+
+
+def tokens_refilled() -> None:
+    """A limit that changes begins with all of its tokens."""
+    Limit.carried = lambda self, bucket, old, now: FULL  # type: ignore[method-assign]
+
+
+def places_from_behind() -> None:
+    """A task of a request that is another of the same is taken for one counted from the end."""
+
+    def filled(fresh: Any, places: Any) -> list[int]:
+        new = iter(fresh)
+        return [place or next(new) if place >= 0 else fresh[place] for place in places]
+
+    for name in ("hot", "memory"):
+        vars(import_module(f"tq.store.{name}"))["places_filled"] = filled
+
+
+def waits_kept() -> None:
+    """A task that waits no more is still among those that wait for its other parents."""
+    unblock = LmdbStore._unblock
+    LmdbStore._unblock = lambda self, task_id, parents: unblock(self, task_id, parents[:1])  # type: ignore[method-assign]
+
+
+def suits_any() -> None:
+    """Whoever waits for a task goes its way, however that ended."""
+    lifecycle.suits = lambda head, parent, state: True
+
+
+def gates_open() -> None:
+    """No limit keeps anybody waiting."""
+    Gate.room = lambda self, now: 1 << 20  # type: ignore[method-assign]
+    Allowance.room = lambda self, *args: 1 << 20  # type: ignore[method-assign]
+
+
+def gates_unwoken() -> None:
+    """A limit that has been reached opens when something else happens, and not by time."""
+    Gates.next = lambda self: None  # type: ignore[method-assign]
+
+
+def breakers_unasked() -> None:
+    """Tasks are handed out of a type whose breaker is open."""
+    Breakers._gate = lambda self, want, turn: self._desk.store.claim(want)  # type: ignore[method-assign]
+
+
 def release_put_off() -> None:
     """Those who wait for a task hear of its end only in the turn after the one that holds it."""
     release = Families.release
@@ -233,7 +310,10 @@ BUGS: dict[str, Plant] = {
     "shape_unchecked": shape_unchecked, "decoder_without_limits": decoder_without_limits, "text_uncleaned": text_uncleaned,
     "checksum_unread": checksum_unread,
     "nobody_hung_up_on": nobody_hung_up_on, "answers_hoarded": answers_hoarded,
-    "release_put_off": release_put_off,
+    "release_put_off": release_put_off, "places_from_behind": places_from_behind, "waits_kept": waits_kept,
+    "loan_refused": loan_refused, "standing_unwritten": standing_unwritten,
+    "suits_any": suits_any, "gates_open": gates_open, "gates_unwoken": gates_unwoken, "breakers_unasked": breakers_unasked,
+    "running_uncounted": running_uncounted, "tokens_refilled": tokens_refilled,
     "requeue_before_reap": requeue_before_reap, "watchdog_asleep": watchdog_asleep,
     "switch_unnoted": switch_unnoted, "names_unsynced": names_unsynced, "lock_ignored": lock_ignored,
     "room_unasked": room_unasked, "ends_unprovided": ends_unprovided,

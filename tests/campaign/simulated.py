@@ -59,6 +59,7 @@ class Machine:
         self.calm = False  # no faults any more
         self.holds = seed % 4 == 0  # queues have rules by which they are held
         self.breakers = seed % 4 == 2  # types have breakers
+        self.flows = seed % 8 in (1, 7)  # there are limits, tenants and flow keys, and requests of tasks that wait for each other
         self.sources: dict[int, Any] = {}
         self.processes: dict[int, Process] = {}
         self.listener: Listener | None = None

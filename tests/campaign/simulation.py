@@ -279,6 +279,7 @@ class World:
     def boot(self) -> None:
         """One daemon's life."""
         self.boots += 1
+        self.oracle.order.forget()
         self.machine.note("boot")
         daemon = self.daemon = tq.daemon.Daemon(self.settings)
         turn = daemon._turn
@@ -345,6 +346,9 @@ class World:
             before = None if any(self.daemon._broker._breakers.shut) else before
         if self.watch.bugs:
             oracle.wrong("I11", f"expected a turn without a bug, found {self.watch.bugs[0]}")
+        if machine.flows:
+            oracle.order.turned(store, done, self.daemon._broker.desk.now)
+            before = None if store.limits() else before
         oracle.turned(store, done, before)
         if self.turns % LOOK_EVERY == 0:
             oracle.look(store, [task_id for task_id in oracle.owed if task_id not in oracle.final and task_id not in oracle.gone])
@@ -382,14 +386,27 @@ class World:
             or daemon is None
             or daemon._draining
             or daemon._door is None
-            or not self.store.ready()
             or daemon._pool._suspects.types
             or any(daemon._broker._breakers.shut)
         ):
             return
         idle = [child.name for child in daemon._pool.workers if child.state == "ready" and not child.jobs and not child.only_checks]
-        if idle:
+        if idle and self.store.limits():
+            self.look_at_limits(ms)
+        elif idle and self.store.ready():
             raise Found(f"I11: expected a daemon that hands out what is ready, found it asleep for {ms / 1000:g} s beside {idle}")
+
+    def look_at_limits(self, ms: float) -> None:
+        """While a worker idles: nothing waits that limits let go, or let go before the daemon wakes."""
+        store = self.store
+        if found := [one.id for one in store.peek(3)]:
+            raise Found(f"I11: expected a daemon that hands out what limits let go, found it asleep for {ms / 1000:g} s before {found}")
+        queues = {name: info for name, info in store.queues().items() if not (info.paused or info.slots or info.external)}
+        ids = [task_id for name, line in pending(store).items() if name in queues or name not in store.queues() for task_id in line]
+        headers = [header for header in store.headers(ids) if header is not None]
+        now = self.daemon._broker.desk.now  # which stands still while the clock, put back, has not caught up
+        if self.machine.wall() >= now and (text := self.oracle.order.overslept(store, headers, now, ms - 1000)):
+            raise Found(f"I11: expected a daemon that wakes when limits open, found it asleep for {ms / 1000:g} s in spite of {text}")
 
     # -- all of it -------------------------------------------------------------------------------------------------
 
@@ -503,6 +520,8 @@ def cycle(seed: int, report: Report) -> Iterable[str]:
         cuts=world.cuts,
         tasks=len(world.oracle.owed),
         minutes=world.lived_ms // 60_000,
+        limited=world.oracle.order.claims,
+        children=world.oracle.order.children,
     )
     report.add(**{f"with_{state.word}": 1 for state in sorted(world.oracle.reached)})
     return [] if found is None else [found]
@@ -522,5 +541,6 @@ def run(seed: int, cycles: int, bug: str | None = None) -> Report:
 
 SUITE = Suite(
     "simulation", "seeds", per_change=300, deep=5000, run=run,
-    sees=("answer_before_commit", "claim_before_commit", "index_skipped", "token_ignored"), tested=60,
+    sees=("answer_before_commit", "claim_before_commit", "index_skipped", "token_ignored", "release_put_off", "suits_any", "gates_open",
+          "gates_unwoken", "breakers_unasked"), tested=60,
 )  # fmt: skip

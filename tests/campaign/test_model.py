@@ -21,3 +21,19 @@ def test_the_stores_are_the_model_through_every_history() -> None:
 @pytest.mark.parametrize(("bug", "cycles"), [("index_skipped", 50), ("token_ignored", 400)])
 def test_a_planted_bug_is_caught(bug: str, cycles: int) -> None:
     assert apart(SUITE, 200, cycles, bug).violations
+
+
+@pytest.mark.parametrize(
+    ("bug", "seed"),
+    [
+        ("loan_refused", 200),
+        ("standing_unwritten", 201),
+        ("running_uncounted", 200),
+        ("tokens_refilled", 200),
+        ("places_from_behind", 200),
+        ("waits_kept", 201),
+    ],
+)
+def test_a_planted_bug_of_flow_control_is_caught(bug: str, seed: int) -> None:
+    """In few histories: most of the time goes into the start of the process."""
+    assert apart(SUITE, seed, 12, bug).violations

@@ -7,7 +7,15 @@ import pytest
 from tests.campaign.__main__ import SUITES, suite
 from tests.campaign.planted import BUGS
 
-LOSING = ("answer_before_commit", "sync_off", "token_ignored", "index_skipped", "claim_before_commit", "requeue_before_reap")
+LOSING = (
+    "answer_before_commit",
+    "sync_off",
+    "token_ignored",
+    "index_skipped",
+    "claim_before_commit",
+    "requeue_before_reap",
+    "release_put_off",
+)
 
 
 @pytest.mark.parametrize("bug", LOSING)

@@ -23,6 +23,8 @@ def test_a_daemon_keeps_its_promises_through_its_simulated_lives(half: int) -> N
     assert report.counts["tasks"] > 50 * report.cycles
     assert report.counts["held_turns"] > 10 * report.cycles  # in a fourth of the lives
     assert report.counts["shut_turns"] > 5 * report.cycles  # the same of breakers
+    assert report.counts["limited"] > 5 * report.cycles  # hand-outs that a limit counts, in another fourth
+    assert report.counts["children"] > 5 * report.cycles
     every = {state.word: report.counts.get(f"with_{state.word}", 0) for state in State}
     assert min(every.values()) > report.cycles / 2, every
 
@@ -32,7 +34,7 @@ def test_lives_in_which_something_was_wrong_once_are_sound(seed: int) -> None:
     assert apart(SUITE, seed, 1).violations == []
 
 
-@pytest.mark.parametrize("seed", [4, 5])  # one on each store
+@pytest.mark.parametrize("seed", [4, 17])  # one on each store, the second with limits
 def test_a_seed_repeats_itself_to_the_last_event(seed: int) -> None:
     told = []
     for hash_seed in ("1", "2"):
@@ -52,3 +54,10 @@ def test_a_seed_repeats_itself_to_the_last_event(seed: int) -> None:
 )
 def test_a_planted_bug_is_caught_in_one_of_five_lives(bug: str, seed: int) -> None:
     assert apart(SUITE, seed, 5, bug).violations
+
+
+@pytest.mark.parametrize(
+    ("bug", "seed"), [("suits_any", 1), ("release_put_off", 9), ("gates_open", 1), ("gates_unwoken", 9), ("breakers_unasked", 6)]
+)
+def test_a_planted_bug_of_flow_control_is_caught_in_a_life(bug: str, seed: int) -> None:
+    assert apart(SUITE, seed, 1, bug).violations

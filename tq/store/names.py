@@ -96,10 +96,13 @@ class Names:
 
     def lend(self, txn: Any, loans: Sequence[Loan]) -> None:
         """These names are held until an instant, whoever held them before."""
-        for name, task_id, digest, until in loans:
+        keys = []
+        for name, *_ in loans:
             key = name_key(name)
             if key is None:
                 raise UsageError(f"{name.kind}: expected a name and a type of 1 to {MAX_NAME} bytes. Nothing was changed.")
+            keys.append(key)
+        for key, (_, task_id, digest, until) in zip(keys, loans, strict=True):
             before = self._owner(txn, key)
             if before is not None and before[1]:
                 txn.delete(TIMER.pack(before[1], KEY, before[0]), db=self._dbs["timers"])

@@ -131,9 +131,10 @@ class Recorded:
 
     def hold_names(self, loans: Sequence[Loan]) -> None:
         mem, _ = self._turn()
-        for name, task_id, digest, until in loans:
+        for name, *_ in loans:
             if not (is_name(name.type) and is_name(name.name)):
                 raise UsageError(f"{name.kind}: expected a name and a type of 1 to {MAX_NAME} bytes. Nothing was changed.")
+        for name, task_id, digest, until in loans:
             before = mem.names.get(name)
             if before is not None and before.until:
                 mem.timers.remove((before.until, "key", before.id))

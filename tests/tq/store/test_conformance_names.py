@@ -332,5 +332,6 @@ def test_a_lost_turn_lends_nothing(store):
 
 def test_a_name_that_no_store_takes_is_not_lent(store):
     (task,) = store.add()
-    with pytest.raises(UsageError, match="expected a name"), store.turn() as raw:
-        raw.hold_names([Loan(KeyRef("pace", "t", ""), task, b"", store.now + 1000)])
+    with store.turn() as raw, pytest.raises(UsageError, match="expected a name"):
+        raw.hold_names([Loan(KeyRef("pace", "t", name), task, b"", store.now + 1000) for name in ("k", "")])
+    assert store.raw.holders([KeyRef("pace", "t", "k")]) == [None]
