@@ -63,7 +63,8 @@ dead       {where, states, queue, type, tenant}   -> {groups: [{group, type, err
            queues}, ...]}   what failed for good, by what went wrong; group: its name for ``find`` and the verbs below, nil: the rest
 peek       {limit, queue}                         -> {tasks: [...]}                    the next to run, in order; each says ``why``:
            "priority", "aged" (it waited longer than its queue's aging) or "share" (its queue's turn came first)
-why        {id}                                   -> {task, reasons: [[word, details], ...]}   the most telling first; none: it is next
+why        {id}                                   -> {task, reasons: [[word, details], ...], children: [ids]}
+           The most telling reason first; none: it is next. children: of the blocked tasks that wait for it, by id, at most 20
            not_due {due_at}  retry_not_due {due_at, failures, retries, attempt, error}  blocked {parents: [[id, state], ...], waits,
            of}  running {worker, since, attempt, ends_at, progress}  handed_out {worker, since}  suspended {}
            cancel_asked {who}  over {at, why, who, attempts, failures, retries, crashes, interrupts, error, exit_code}

@@ -79,14 +79,15 @@ class Flows:
 
     def _find(self, args: Body) -> Body:
         where = str(args.get("where") or "")
-        above = re.search(r"id>(\d+)", where)
-        low = int(above[1]) if above else 0
-        firsts = "place:1/*" in where
-        found = [one for one in sorted(self.tasks, reverse=True) if one > low and (not firsts or self._is_first(one))]
+        above, parent = re.search(r"id>(\d+)", where), re.search(r"parent:(\d+)", where)
+        found = sorted(self.tasks, reverse=True)
+        found = [one for one in found if above is None or one > int(above[1])]
+        found = [one for one in found if parent is None or int(parent[1]) in self.tasks[one]["parents"]]
+        found = [one for one in found if "place:1/*" not in where or self._is_first(one)]
         return {"tasks": [self._whole(one, len(found)) for one in found[: args["limit"]]], "next": None}
 
     def _is_first(self, number: int) -> bool:
-        return str(self.tasks[number]["meta"]["workflow.place"]).startswith("1/")
+        return str((self.tasks[number]["meta"] or {}).get("workflow.place")).startswith("1/")
 
     def _rows(self, args: Body) -> Body:
         return {"rows": [row_of(self.tasks.get(one)) for one in args["ids"]]}
