@@ -144,13 +144,14 @@ def facts(task: Task, now: int, glyphs: Glyphs, zone: tzinfo | None = UTC) -> li
     policy = f"{kind} from {duration(base)}{f' x{factor:g}' if factor != 1 else ''} to {duration(most)}{', jitter' if jitter else ''}"
     ready, started = int(task.get("ready_at") or 0) or int(task.get("created_at") or 0), runs[0].started_at if runs else 0
     deadline = int(task.get("created_at") or 0) + int(task.get("deadline_ms") or 0) if task.get("deadline_ms") else 0
+    over = int(task.get("finished_at") or 0) if state in FINAL else 0
     rows: list[tuple[str, str]] = [
         ("queue", f"{task.get('queue')}   priority {task.get('priority')}"),
         ("type", str(task.get("type"))),
         ("label", str(task.get("label") or "")),
         ("tries", f"{tries(task)}   failures {task.get('failures') or 0}"),
         ("backoff", policy if task.get("retries") and kind else ""),
-        ("times", f"waited {duration(max(0, (started or now) - ready))}   ran {duration(ran) if runs else NOTHING}"),
+        ("times", f"waited {duration(max(0, (started or over or now) - ready))}   ran {duration(ran) if runs else NOTHING}"),
         ("worker", str(task.get("worker") or "")),
         ("exit", "" if task.get("exit_code") is None else str(task["exit_code"])),
         ("timeout", duration(task["timeout_ms"]) if task.get("timeout_ms") else ""),

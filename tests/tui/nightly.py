@@ -47,7 +47,15 @@ def nightly(first: int = 101, parts: int = 10) -> list[Body]:
         found.append(step(ids[at], names[at], f"{at + 1}/{count}", state, (first,), begun=70, took=5 + at, error=error))
     load = ids[parts + 1]
     found.append(
-        step(load, "load", f"{parts + 2}/{count}", "cancelled", tuple(ids[1 : parts + 1]), error={"type": "ParentFailed", "message": "103"})
+        step(
+            load,
+            "load",
+            f"{parts + 2}/{count}",
+            "cancelled",
+            tuple(ids[1 : parts + 1]),
+            error={"type": "ParentFailed", "message": "103"},
+            finished_at=START_MS - 62_000,
+        )
     )
     found.append(step(load + 1, "notify", f"{parts + 3}/{count}", "pending", (load,), parents_any=[load]))
     found.append(step(load + 2, "page", f"{parts + 4}/{count}", "cancelled", (load,), parents_failed=[load], error=LEFT_OUT))

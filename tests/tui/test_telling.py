@@ -80,6 +80,12 @@ def test_reasons_are_told_in_words_and_unknown_ones_as_they_are() -> None:
     assert "newer_word" in lines[2]
 
 
+def test_what_was_cancelled_before_it_ran_waits_no_longer() -> None:
+    one = task(7, "cancelled", created_at=START_MS - 60_000, finished_at=START_MS - 40_000)
+    told = {"".join(text for text, _ in line) for at in (0, 9_000) for line in facts(one, START_MS + at, UNICODE)}
+    assert [line for line in told if "waited" in line] == ["times      waited 20.0s   ran —"]
+
+
 def test_kin_is_told_with_how_it_stands_and_what_else_ends_the_wait() -> None:
     child = task(9, "blocked", parents=[1, 2, 3, 4], parents_any=[2], parents_failed=[3])
     rows = {
