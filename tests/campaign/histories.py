@@ -33,6 +33,7 @@ from tq.errors import UsageError
 from tq.lifecycle import Outcome, Transition, cancel, come_due, edit, parents_over, retry, run_out, settle
 from tq.model import FINAL, SHELL, WAITING, Backoff, Header, Needs, Spec, State, Status, Task, environment_key, environment_of, needs_of
 from tq.store import (
+    Account,
     Draft,
     Event,
     Failure,
@@ -43,14 +44,18 @@ from tq.store import (
     Query,
     QueueFull,
     QueueInfo,
+    QuotaReached,
     RequestId,
     Resource,
     Schedule,
     Store,
     Success,
+    Tenant,
     Want,
 )
+from tq.store.limits import QUOTA
 from tq.store.room import DISK_RESERVE
+from tq.store.tenants import DAY_MS
 
 POOL, OUTSIDE = "pool", "outside"
 ENDS = ("succeeded", "failed", "timed_out", "lapsed", "crashed", "interrupted", "released", "snoozed", "stopped")
@@ -101,7 +106,9 @@ class Model:
     children: set[tuple[int, int]] = field(default_factory=set)  # (parent, blocked task)
     resources: dict[str, int] = field(default_factory=dict)
     over: dict[Key, int] = field(default_factory=dict)  # how many took of something before the one that waits longest for it
-    limits: dict[str, Limit] = field(default_factory=dict)
+    limits: dict[str, Limit] = field(default_factory=dict)  # quotas of what may run among them
+    tenants: dict[str, Tenant] = field(default_factory=dict)
+    accepted: Counter[tuple[str, int]] = field(default_factory=Counter)  # by tenant and day
     tokens: dict[tuple[str, str], tuple[Fraction, int, int]] = field(default_factory=dict)  # how many; taken when last, and how many then
     shut: frozenset[str] = frozenset()
 
@@ -124,6 +131,17 @@ class Model:
         names = {"queue": header.queue, "type": header.type, "tenant": header.tenant, "flow": header.flow}
         found = [(limit.name, names[limit.scope]) for limit in self.limits.values() if limit.of in (None, names[limit.scope])]
         return [(name, of) for name, of in found if of is not None]
+
+    def may_have(self, name: str | None, count: int, size: int, now: int) -> bool:
+        """Whether the quotas of a tenant let in so many tasks of so many bytes."""
+        tenant = self.tenants.get(name or "")
+        if name is None or tenant is None:
+            return True
+        live = [(spec, status) for spec, status in self.tasks.values() if spec.header.tenant == name and status.state not in FINAL]
+        waiting = sum(status.state is not State.RUNNING for _, status in live)
+        quotas = [(tenant.queued, waiting + count), (tenant.bytes, sum(len(spec.payload) for spec, _ in live) + size)]
+        quotas.append((tenant.per_day, self.accepted[name, now // DAY_MS] + count))
+        return all(not most or found <= most for most, found in quotas)
 
     def left_of(self, counted: tuple[str, str], now: int) -> Fraction:
         """How many tokens there are, and parts of one."""
@@ -342,7 +360,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.model = Model()
         self.before: Model | None = None  # the model at the begin of the open turn
         self.renew = ""  # what the next begin does to leases: nothing; "all" after a restart; "maybe" after an abort
-        self.now = 1000
+        self.now = DAY_MS - 200  # a day ends in the midst of it
         self.latest = 0  # the now of the last turn since the start
 
     def teardown(self) -> None:
@@ -447,6 +465,10 @@ class StoreMachine(RuleBasedStateMachine):
         number = None if request is None else RequestId(b"8 bytes!", request, again)
         drafts = [Draft(header, payload, due_at, expires_at, b"digest of " + payload, parents)] * count
         names = names_of(header)
+        if not again and not model.may_have(tenant, count, count * len(payload), self.now):
+            with pytest.raises(QuotaReached, match="has reached its quota"):
+                self.turn().enqueue(drafts, number)
+            return
         if not again and not model.fits(queue, count, count * len(payload)):
             with pytest.raises(QueueFull, match="is full"):
                 self.turn().enqueue(drafts, number)
@@ -460,6 +482,8 @@ class StoreMachine(RuleBasedStateMachine):
             assert ids == model.requests[request]
             return
         assert ids == list(range(model.last_id + 1, model.last_id + 1 + count))
+        if tenant is not None:
+            model.accepted[tenant, self.now // DAY_MS] += count
         for task_id in ids:
             model.last_id = task_id
             pending = not due_in and not parents
@@ -584,6 +608,28 @@ class StoreMachine(RuleBasedStateMachine):
         if not gone:
             model.limits[name] = Limit(name, *what, rate=rate, per_ms=20, burst=burst, running=running)
             raw.put_limit(model.limits[name])
+
+    @verb(
+        3,
+        name=st.sampled_from("xy"),
+        queued=st.sampled_from([0, 0, 3, 9]),
+        running=st.sampled_from([0, 1, 2]),
+        per_day=st.sampled_from([0, 0, 12]),
+        size=st.sampled_from([0, 0, 20]),
+        gone=st.booleans(),
+    )
+    def quotas(self, name: str, queued: int, running: int, per_day: int, size: int, gone: bool) -> None:
+        """What is set for a tenant; how many may run is a limit of its own."""
+        model, limit = self.model, QUOTA + name
+        model.limits.pop(limit, None)
+        if gone:
+            self.turn().drop_tenant(name)
+            model.tenants.pop(name, None)
+            return
+        model.tenants[name] = Tenant(name, 1, queued, running, per_day, size)
+        self.turn().put_tenant(model.tenants[name])
+        if running:
+            model.limits[limit] = Limit(limit, "tenant", name, running=running)
 
     @verb(2, queues=st.sampled_from([frozenset(), frozenset(), frozenset({POOL}), frozenset({POOL, OUTSIDE, "none"})]))
     def shut(self, queues: frozenset[str]) -> None:
@@ -899,7 +945,8 @@ class StoreMachine(RuleBasedStateMachine):
             assert [(one.id, one.why) for one in found] == model.order(queue, self.latest)
             assert self.raw.would_start(queue) == bool(model.free(model.line(queue), now=self.latest, held=False))
         assert self.raw.ready() == bool(model.free(model.line(POOL), now=self.latest))
-        assert self.raw.limits() == model.limits
+        assert self.raw.limits() == {name: limit for name, limit in model.limits.items() if not limit.is_quota}
+        assert self.raw.tenants() == model.tenants
 
     @invariant()
     def what_is_in_use_is_what_tasks_that_run_have(self) -> None:
@@ -959,6 +1006,17 @@ class StoreMachine(RuleBasedStateMachine):
             for word in ("succeeded", "failed", "retried", "runs", "run_ms"):
                 assert getattr(tally, word) == self.model.totals[*key, word]
         assert not states
+
+    @invariant()
+    def accounts_equal_a_recount(self) -> None:
+        found, live = {one.tenant: one for one in self.raw.accounts("", 9)}, list(State)[: State.SUCCEEDED]
+        for name in ("x", "y"):
+            mine = [(spec, status.state) for spec, status in self.model.tasks.values() if spec.header.tenant == name]
+            account = found.pop(name, Account(name))
+            assert account.states[: State.SUCCEEDED] == [sum(state is one for _, state in mine) for one in live]
+            assert account.bytes == sum(len(spec.payload) for spec, state in mine if state in live)
+            assert account.today(self.latest) == self.model.accepted[name, self.latest // DAY_MS]
+        assert not found
 
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 4 * DISK_RESERVE else None

@@ -116,5 +116,5 @@ def test_what_holds_a_task_back_is_told_with_how_long_yet() -> None:
     ]  # fmt: skip
     assert ["".join(text for text, _ in line)[11:] for line in why_lines(reasons, START_MS)] == [
         "limit slow of type email is reached, but in 3.0s", "the breaker of type email is open: 5 in a row, but in 9.0s",
-        "tenant acme runs 5, and its quota is 5", "it is over",
+        "tenant acme runs 5 tasks of at most 5", "it is over",
     ]  # fmt: skip

@@ -40,6 +40,7 @@ from tq.broker.resources import Resources
 from tq.broker.rules import Rule, Rules
 from tq.broker.schedules import Schedules
 from tq.broker.sending import Sending
+from tq.broker.tenants import Tenants
 from tq.broker.viewing import Viewing
 from tq.errors import Refused, StoreDamaged, StoreError, TqError
 from tq.intake import Defaults, Intake
@@ -107,7 +108,7 @@ class Broker:
         self._families = Families(desk)
         self._consumers, self._control, self._reading = Consumers(desk), Control(desk, self._families), Reading(desk)
         sending, self._lines, self._schedules = Sending(desk, self._families), Lines(desk), Schedules(desk)
-        self._resources, limited = Resources(desk), Limited(desk)
+        self._resources, limited, tenants = Resources(desk), Limited(desk), Tenants(desk)
         self._breakers = Breakers(desk, self.note)
         lines, schedules = self._lines, self._schedules
         self._reads: dict[str, Verb] = self._reading.reads | self._control.reads | lines.reads | schedules.reads
@@ -116,9 +117,9 @@ class Broker:
         self._reads |= (
             self._resources.reads | Reasons(desk, self._breakers).reads | Plan(desk).reads | self._rules.reads | self._attention.reads
         )
-        self._reads |= limited.reads | self._breakers.reads | Viewing(desk).reads | Filters(desk).reads
+        self._reads |= limited.reads | tenants.reads | self._breakers.reads | Viewing(desk).reads | Filters(desk).reads
         self._writes: dict[str, Verb] = sending.writes | self._consumers.writes | self._control.writes | lines.writes | schedules.writes
-        self._writes |= limited.writes | self._resources.writes | self._attention.writes | self._breakers.writes
+        self._writes |= limited.writes | tenants.writes | self._resources.writes | self._attention.writes | self._breakers.writes
         self.verbs = frozenset(self._reads) | frozenset(self._writes)
 
     @property
@@ -155,7 +156,7 @@ class Broker:
                 waiting[name] = min(waiting[name], max(info.slots - taken.get(name, 0), 0))
         count = sum(waiting.values())
         heaviest = self._store.heaviest(types) if count else 0
-        if not heaviest or (heaviest == 1 and not self._store.resources() and not self._store.limits()):
+        if not heaviest or (heaviest == 1 and not self._store.resources() and not self._store.is_limited()):
             return count if heaviest else 0
         ahead = [task.spec.header.slots for task in self._store.get([one.id for one in self._store.peek(AHEAD_MOST)]) if task is not None]
         return sum(ahead) if len(ahead) < AHEAD_MOST else max(count, sum(ahead))

@@ -28,9 +28,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from tq.errors import Refused
 from tq.lifecycle import Transition
 from tq.model import Header, State, Task
+from tq.store.full import Limits as Limits
+from tq.store.full import NoRoom as NoRoom
+from tq.store.full import QueueFull as QueueFull
+from tq.store.full import admit as admit
+from tq.store.full import arriving as arriving
+from tq.store.full import bounds as bounds
 from tq.store.limits import Limit as Limit
 from tq.store.limits import Used as Used
 from tq.store.queues import QueueInfo as QueueInfo
@@ -38,6 +43,9 @@ from tq.store.queues import checked as checked
 from tq.store.queues import queue_of as queue_of
 from tq.store.schedule import Schedule as Schedule
 from tq.store.tally import Tally as Tally
+from tq.store.tenants import Account as Account
+from tq.store.tenants import QuotaReached as QuotaReached
+from tq.store.tenants import Tenant as Tenant
 
 SCAN_MOST = 500
 """Tasks that one operation may touch; a verb that may touch more writes a chore."""
@@ -304,63 +312,6 @@ class Space(NamedTuple):
     most: int
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much a queue may hold, and how long what is over is kept; ages in ms, counts in tasks."""
-
-    queue_tasks: int = 20_000_000
-    queue_bytes: int = 16 << 30
-    keep_ms: int = 7 * 86_400_000
-    keep_failed_ms: int = 30 * 86_400_000
-    keep: int = 100_000
-    keep_bytes: int = 4 << 30
-    keep_requests_ms: int = 600_000
-    keep_keys_ms: int = 86_400_000
-    keep_events: int = 10_000
-
-
-def bounds(queue: QueueInfo | None, limits: Limits) -> tuple[int, int]:
-    """How many unfinished tasks and bytes of their payloads a queue may hold."""
-    tasks, size = (None, None) if queue is None else (queue.max_tasks, queue.max_bytes)
-    return limits.queue_tasks if tasks is None else tasks, limits.queue_bytes if size is None else size
-
-
-class QueueFull(Refused):
-    """A queue would pass its limit."""
-
-
-def admit(queue: str, load: Sequence[int], came: tuple[int, int], most: tuple[int, int]) -> None:
-    """QueueFull if with what ``came`` a queue would have more than ``most`` unfinished tasks or bytes; ``load`` is what it has."""
-    for unit, have, more, limit in zip(("tasks", "bytes of payload"), load, came, most, strict=True):
-        if have + more <= limit or (unit == "tasks" and not more):  # a task that only grows takes no other place
-            continue
-        text = f"queue {queue!r} is full: expected at most {limit} {unit}, it has {have} and {more} came. Nothing was stored; "
-        if more > limit:  # that would not fit into an empty one
-            raise QueueFull(f"{text}send less at once, or let it take more: `tq queue set`.", queue=queue, too_much=True)
-        raise QueueFull(f"{text}try again later.", queue=queue, retry_after=1.0)
-
-
-def arriving(changes: Iterable[tuple[Task | None, Transition]]) -> dict[str, tuple[int, int]]:
-    """By queue, the tasks and bytes of payload that transitions of these tasks bring: what is retried by hand, moves to another
-    queue, or grows. Whatever ends a run brings nothing: the task had its place all the time."""
-    found: dict[str, tuple[int, int]] = {}
-    for task, change in changes:
-        if task is None or task.state not in change.start or change.status.state.final or change.claim not in (None, task.status.claim):
-            continue
-        spec = change.spec or task.spec
-        queue, size = spec.header.queue, len(spec.payload)
-        stays = not task.state.final and queue == task.spec.header.queue
-        came = (0, size - len(task.spec.payload)) if stays else (1, size)
-        if came > (0, 0):
-            tasks, more = found.get(queue, (0, 0))
-            found[queue] = tasks + came[0], more + came[1]
-    return found
-
-
-class NoRoom(Refused):
-    """A write found the disk or the map full: the turn can only be aborted."""
-
-
 def places_filled(fresh: Sequence[int], places: Sequence[int]) -> list[int]:
     """The ids that ``Store.enqueue`` gives for ``places`` when its drafts got the ids ``fresh``."""
     new = iter(fresh)
@@ -399,6 +350,7 @@ class Store(Protocol):
     # writes, inside a turn
     def enqueue(self, drafts: Sequence[Draft], request: RequestId | None = None, places: Sequence[int] | None = None) -> Sequence[int]:
         """Store the drafts and give their ids: ``last_id()`` + 1 and on, in order. QueueFull: a queue's limit would be passed.
+        QuotaReached: that of a tenant would.
 
         ``places`` is for requests some of whose tasks exist already, and says what to give (and to remember of the request) for
         each of its tasks: 0 the id of the next draft, above 0 that id, below 0 (-1 - n) the id of the draft at n.
@@ -491,6 +443,12 @@ class Store(Protocol):
         """It counts from now on, and what runs counts with it. In the place of one of its name and scope what was begun stays begun."""
 
     def drop_limit(self, name: str) -> None: ...
+    def put_tenant(self, tenant: Tenant) -> None:
+        """Its weight and quotas from now on; what is there stays, be it more than they allow."""
+
+    def drop_tenant(self, name: str) -> None:
+        """Forget what was put for it; its tasks stay."""
+
     def put_chore(self, chore: Chore) -> Chore:
         """Write a chore, or where it stands; one with id 0 gets its id."""
 
@@ -561,12 +519,22 @@ class Store(Protocol):
         """What was put of a kind, by name."""
 
     def limits(self) -> dict[str, Limit]: ...
+    def is_limited(self) -> bool:
+        """Whether there is any limit, or any quota of how many tasks of a tenant may run."""
+
+    def tenants(self) -> dict[str, Tenant]: ...
+    def account(self, name: str | None) -> Account | None:
+        """What there is of a tenant (None: nothing is known of it), or, with None, of all together. To be read in the turn."""
+
+    def accounts(self, after: str, most: int) -> list[Account]:
+        """By name, behind ``after``: of those that have tasks, or had some lately, and of those for which something was put."""
+
     def limited(self, limit: Limit, most: int) -> list[Used]:
         """How far a limit is used, of each of its scope of which some run or are ready; ``most`` at the most, those first that have
         reached it."""
 
     def reached(self, header: Header) -> list[tuple[Limit, Used]]:
-        """The limits that keep a task of this header from beginning now, and how far each is used."""
+        """The limits, and the quota of its tenant, that keep a task of this header from beginning now, and how far each is used."""
 
     def in_use(self, workers: int = 0) -> InUse:
         """``workers``: how many slots the pool's workers have, if they may be kept for a task, too."""

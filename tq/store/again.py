@@ -43,7 +43,7 @@ class Again(HotPath):
     def retry_later(self, failures: Sequence[Failure]) -> list[bool]:
         held: list[bool] = []
         running, states, timers = self._running, self._gathered["states"], self._gathered["timers"]
-        sums: dict[tuple[str, str], tuple[Header, dict[int, int]]] = {}  # by queue and type: how many ran how long
+        sums: dict[tuple[str, str, str | None], tuple[Header, dict[int, int]]] = {}  # by queue, type and tenant: how many ran how long
         for task_id, claim, started_at, finished_at, output, details, due_at in failures:
             run = running.get(task_id)
             if run is None or run[0] != claim:
@@ -62,7 +62,7 @@ class Again(HotPath):
                 self._leases.drop(task_id)
             if header.needs or self._lanes.gates.limits:
                 self._lanes.freed(header, local=not batch.lease_ms)
-            kind = (header.queue, header.type)
+            kind = (header.queue, header.type, header.tenant)
             if kind not in sums:
                 sums[kind] = (header, {})
             took, ms = sums[kind][1], finished_at - started_at
@@ -73,6 +73,8 @@ class Again(HotPath):
             tally.states[State.RETRYING] += count
             tally.retried += count
             self._lanes.ended(self._lanes.line(header.queue), count)
+            if header.tenant is not None:
+                self._accounts.ran(header.tenant, State.RETRYING, count, 0, sum([max(ms, 0) * runs for ms, runs in took.items()]))
             for ms, runs in took.items():
                 tally.ran(ms, runs)
         return held
@@ -133,3 +135,5 @@ class Again(HotPath):
         tally = self._tally_for(header)
         tally.states[state] -= 1
         tally.states[State.PENDING] += 1
+        if header.tenant is not None:
+            self._accounts.moved(header.tenant, state, State.PENDING)

@@ -21,16 +21,26 @@ import lmdb
 from tq.errors import ConfigError, NotAllowed, StoreDamaged, StoreError, StoreLocked, StoreTooNew, TqError
 from tq.store.pages import cut_short
 
-FORMAT = b"5"
+FORMAT = b"6"
 """The format of the whole store; a record has a version of its own. A store of format 1 knew no schedules, one of format 2 no task
 that waits for others and no environment beside its task, one of format 3 no resources, one of format 4 no standings and no limits,
-and nothing else is new."""
+one of format 5 no tenants, and nothing else is new."""
 NAMES = (
     "meta", "tasks", "states", "ready", "lanes", "running", "timers",
     "history", "tallies", "requests", "types", "queues", "chores", "names", "events", "schedules", "children",
-    "environments", "resources", "standings", "limits", "tokens",
+    "environments", "resources", "standings", "limits", "tokens", "tenants", "accounts",
 )  # fmt: skip
-NEW = {"schedules": 2, "children": 3, "environments": 3, "resources": 4, "standings": 5, "limits": 5, "tokens": 5}
+NEW = {
+    "schedules": 2,
+    "children": 3,
+    "environments": 3,
+    "resources": 4,
+    "standings": 5,
+    "limits": 5,
+    "tokens": 5,
+    "tenants": 6,
+    "accounts": 6,
+}
 """Databases that stores of an older format do not have until a daemon opens them."""
 MAP_SIZE = 64 << 30
 COPIED = b"copied"

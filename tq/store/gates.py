@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
-from tq.store.limits import FULL, Bucket, Counted, Limit
+from tq.store.limits import FULL, Bucket, Counted, Limit, Rules
 
 
 class Gate:
@@ -49,7 +49,7 @@ class Gates:
     """Every gate of one store. What opens or closes is returned: the lanes have to know."""
 
     def __init__(self) -> None:
-        self.limits: dict[str, Limit] = {}
+        self.limits = {}
         self.now = 0
         self.shut: dict[tuple[str, str], int] = {}
         """How many limits close ("queue", name) or ("type", name)."""
@@ -57,6 +57,15 @@ class Gates:
         self._touched: dict[Counted, Gate] = {}
         self._opening: list[tuple[int, Counted]] = []
         self._waking: list[tuple[int, Counted]] = []
+
+    @property
+    def limits(self) -> dict[str, Limit]:
+        """Those of tenants' quotas among them."""
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: dict[str, Limit]) -> None:
+        self._limits, self._rules = limits, Rules(limits)
 
     def __len__(self) -> int:
         return len(self._all)
@@ -93,8 +102,7 @@ class Gates:
 
     def of(self, lane: Sequence[Any]) -> tuple[Gate, ...]:
         """Those through which the tasks of a lane go."""
-        found = [(limit, limit.counts(lane)) for limit in self.limits.values()]
-        return tuple([self._see(limit, of) for limit, of in found if of is not None])
+        return tuple([self._see(limit, of) for limit, of in self._rules.of(lane)])
 
     def bucket(self, counted: Counted) -> Bucket:
         gate = self._all.get(counted)

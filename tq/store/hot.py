@@ -54,6 +54,8 @@ class HotPath(Children):
             if (known := self.sent(request)) is not None:
                 return known
         runs = kinds(drafts)
+        if self._accounts.tenants:
+            self._accounts.admit(runs, self._now)
         self._room.check(runs, self._lanes.lines, self._txn, self._now)
         names = self._names.check(self._txn, drafts) if any(is_named(header) for header, _ in runs) else ()
         first = self._id + 1
@@ -111,6 +113,9 @@ class HotPath(Children):
         load[0] += len(run)
         load[1] += size
         self._id, self._seq = task_id, seq
+        if header.tenant is not None:
+            state = State.BLOCKED if blocked else State.SCHEDULED
+            self._accounts.came(header.tenant, state, waits, len(run) - waits, size, now)
 
     def _lane(self, header: Header) -> Lane:
         lane = self._lanes.by_key.get(header.lane)
@@ -258,6 +263,8 @@ class HotPath(Children):
         if tally is not None:
             tally.states[_PENDING] -= count
             tally.states[_RUNNING] += count
+            if lane.key[2] is not None:
+                self._accounts.runs(lane.key[2], count)
         return count
 
     def _set_aside(self, task_id: int, lane: Lane, error: Exception) -> None:
@@ -277,6 +284,8 @@ class HotPath(Children):
         tally.failed += 1
         self._keep(tally, State.FAILED, 1, len(record))
         self._room.weigh(tally.queue, -1, 0)
+        if lane.key[2] is not None:
+            self._accounts.moved(lane.key[2], _PENDING, State.FAILED)
 
     def _keep(self, tally: Tally, state: State, count: int, size: int) -> None:
         """So many tasks and bytes more (or fewer) are in the history in ``state``."""
@@ -291,6 +300,8 @@ class HotPath(Children):
         held: list[bool] = []
         running, states, history, timers = self._running, self._gathered["states"], self._gathered["history"], self._gathered["timers"]
         sums: dict[int, tuple[Tally, list[int], dict[int, int]]] = {}  # by tally: [tasks, payload bytes, bytes kept], how many ran how long
+        of_tenants: dict[str, list[int]] = {}  # [tasks, payload bytes, how long they ran]
+        mine: list[int] | None = None
         header: Header | None = None
         number, done, took = 0, [0, 0, 0], dict[int, int]()
         special, keep_ms, fixed = False, None, 0
@@ -309,6 +320,7 @@ class HotPath(Children):
                 _, done, took = sums.setdefault(number, (tally, [0, 0, 0], {}))
                 special = is_named(header) or bool(header.needs) or bool(self._lanes.gates.limits)
                 keep_ms, fixed = self._lanes.line(header.queue).info.keep_ms, SEALED + len(header.packed)
+                mine = None if header.tenant is None else of_tenants.setdefault(header.tenant, [0, 0, 0])
             key = U64.pack(task_id)
             if past is None:
                 record = first_success(task_id, claim, seq, batch.worker, started_at, finished_at, output, result)
@@ -322,6 +334,10 @@ class HotPath(Children):
             done[2] += kept
             ms = finished_at - started_at
             took[ms] = took.get(ms, 0) + 1
+            if mine is not None:
+                mine[0] += 1
+                mine[1] += size
+                mine[2] += max(ms, 0)
             batch.left -= 1
             if not batch.left:
                 self._ended.append(U64.pack(batch.number))
@@ -336,6 +352,8 @@ class HotPath(Children):
             self._count_successes(tally, count, size, kept)
             for ms, runs in ran.items():
                 tally.ran(ms, runs)
+        for tenant, ended in of_tenants.items():
+            self._accounts.ran(tenant, _SUCCEEDED, *ended)
         return held
 
     def _count_successes(self, tally: Tally, count: int, size: int, kept: int) -> None:

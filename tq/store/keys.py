@@ -21,8 +21,10 @@ Promises: keys are big-endian, so their order is the index.
     requests  minute u32 | nonce | number u64     first id u64 | how many u64, or LISTED and each id u64; and CRC of key and all
     types, queues, chores, events, schedules      rows (tq.store) and CRC, by name or number
     resources name                                [name, amount] and CRC
-    standings kind | NUL | name                   [kind, name, row] and CRC: what a room of the broker keeps, a breaker or a tenant
+    standings kind | NUL | name                   [kind, name, row] and CRC: what a room of the broker keeps, as of a breaker
     limits    name                                a Limit's row and CRC
+    tenants   name, packed                        a Tenant's row and CRC
+    accounts  name, packed, or nil                an Account's row and CRC; of those that are forgotten, all together
     tokens    [limit, of which of its scope]      those two, when its bucket is full again, and the last that were taken; and CRC
     meta      "format", "engine"; "copied" if it is a backup that no daemon has run on
 
@@ -127,6 +129,11 @@ def lane_key(row: Sequence[Any]) -> tuple[str, str, str | None, str | None, Need
 def tokens_key(counted: Sequence[str]) -> bytes:
     """The key of the tokens of those that a limit counts together: its name, and of which of its scope."""
     return pack(list(counted[:2]))
+
+
+def tenant_key(name: str | None) -> bytes:
+    """The key of what is kept of a tenant; None: of those that are forgotten."""
+    return pack(name)
 
 
 def name_key(ref: KeyRef) -> bytes | None:

@@ -24,6 +24,8 @@ SCOPES = ("queue", "type", "tenant", "flow")
 """What a limit may be of; by its place in a lane's key ``(queue, type, tenant, flow, needs)``."""
 Counted = tuple[str, str]
 """Those that are counted together: the limit's name, and of which of its scope."""
+QUOTA = "\0"
+"""What the name of a limit begins with that is a tenant's quota of what may run; no other's does."""
 MERGE_MS = 10
 """A wake-up may come so much later if no token is lost by it: a fast limit needs no turn for each token."""
 
@@ -57,6 +59,11 @@ class Limit:
 
     def row(self) -> list[Any]:
         return [getattr(self, name) for name in self.__slots__]
+
+    @property
+    def is_quota(self) -> bool:
+        """Whether it is part of what was set for a tenant, and not a rule of its own."""
+        return self.name.startswith(QUOTA)
 
     def counts(self, lane: Sequence[Any]) -> str | None:
         """With which others it counts the tasks of a lane; None: it has nothing to do with them."""
@@ -112,6 +119,21 @@ def _up(value: int, by: int) -> int:
     return -(-value // by)
 
 
+class Rules:
+    """All limits of a store. However many tenants have a quota, a lane is held against its own alone."""
+
+    def __init__(self, limits: Mapping[str, Limit]) -> None:
+        self._quotas = {limit.of: limit for limit in limits.values() if limit.is_quota}
+        self._others = [limit for limit in limits.values() if not limit.is_quota]
+
+    def of(self, lane: Sequence[Any]) -> list[tuple[Limit, str]]:
+        """Those that count the tasks of a lane, and with which others."""
+        found = [(limit, of) for limit in self._others if (of := limit.counts(lane)) is not None]
+        if lane[2] is not None and (quota := self._quotas.get(lane[2])) is not None:
+            found.append((quota, lane[2]))
+        return found
+
+
 class Allowance:
     """What limits still allow while a claim, or a look ahead, takes tasks at one instant; nothing of it is stored.
 
@@ -122,14 +144,14 @@ class Allowance:
         self, limits: Mapping[str, Limit], running: Callable[[Counted], int], bucket: Callable[[Counted], Bucket], now: int
     ) -> None:
         self._limits = limits
+        self._rules = Rules(limits)
         self._running = running
         self._bucket = bucket
         self._now = now
         self._taken: dict[Counted, int] = {}
 
     def _of(self, lane: Sequence[Any]) -> list[tuple[Limit, Counted]]:
-        found = [(limit, limit.counts(lane)) for limit in self._limits.values()]
-        return [(limit, (limit.name, of)) for limit, of in found if of is not None]
+        return [(limit, (limit.name, of)) for limit, of in self._rules.of(lane)]
 
     def room(self, lane: Sequence[Any]) -> float:
         """How many more of a lane may go."""

@@ -79,6 +79,7 @@ class LmdbStore(Loading):
         self._now = 0
         self._unsound: set[bytes] = set()  # entries of the history that the log has named
         self._env.reader_check()
+        self._count_tenants()
         self._clear()
         self._load()
 
@@ -103,6 +104,7 @@ class LmdbStore(Loading):
             for number, tally in self._dirty.items():
                 txn.put(U32.pack(number), sealed(tally.row()), db=db["tallies"])
             self._dirty.clear()
+            self._accounts.store(txn, db)
             txn.put(COUNTED, counters_record(self._id, self._seq, self._batch, self._chore), db=db["tallies"])
             if len(self._empty) > EMPTY_LANES_KEPT:
                 self._drop_lanes()
@@ -339,6 +341,7 @@ class LmdbStore(Loading):
         return new
 
     def _count(self, was: Spec, now: Spec, old: Status, new: Status, event: str) -> None:
+        self._accounts.changed(was, now, old, new, event)
         for spec, status, change in ((was, old, -1), (now, new, 1)):
             tally = self._tally_for(spec.header)
             tally.states[status.state] += change
@@ -440,6 +443,8 @@ class LmdbStore(Loading):
             tally.states[task.state] -= 1
             tally.bytes -= size
             self._room.weigh(header.queue, -1, -size)
+            if header.tenant is not None:
+                self._accounts.removed(header.tenant, task.state, size)
             waited.append(U64.pack(task_id))
             commands += [waited[-1]] if header.type == SHELL else []
         let_go(self._txn, self._db, commands, self._freeing)

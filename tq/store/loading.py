@@ -3,7 +3,7 @@
 For: a start, and what follows an aborted turn.
 Not for: what the mirrors are for (hot.py, lanes.py, lookup.py), keeping them right while turns go on.
 Runs in: the daemon, inside the LMDB store.
-Promises: costs O(lanes + running + types), never O(tasks); a task that ran and cannot be read stops none that can.
+Promises: costs O(lanes + tenants + running + types), never O(tasks); a task that ran and cannot be read stops none that can.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import lmdb
 
 from tq.errors import StoreDamaged
 from tq.model import State, spec_of, status_row
-from tq.store import Chore, Resource, Schedule, Tally, TypeInfo, queue_of
+from tq.store import Chore, Resource, Schedule, Tally, Tenant, TypeInfo, queue_of
+from tq.store.accounts import Accounts, count_once
 from tq.store.again import Again
 from tq.store.files import COPIED, unreadable
 from tq.store.keys import COUNTED, MALFORMED, PAIR, READY, RUNG, TIMER, U32, U64, Batch, Run, counters_of, lane_key, opened
@@ -25,6 +26,7 @@ from tq.store.lanes import Lane, Lanes
 from tq.store.leases import Leases
 from tq.store.limits import Limit
 from tq.store.needs import hold
+from tq.store.tenants import quota_of
 
 _log = logging.getLogger("tq.store")
 GATHERED = ("ready", "states", "history", "timers", "requests", "children", "environments")
@@ -53,6 +55,7 @@ class Loading(Again):
         self._tally_of: dict[int, Tally] = {}
         self._types: dict[str, TypeInfo] = {}
         self._standings: dict[tuple[str, str], Sequence[Any]] = {}
+        self._accounts = Accounts()
         self._chores: dict[int, Chore] = {}
         self._schedules: dict[int, Schedule] = {}
         self._first_slot = None
@@ -63,7 +66,7 @@ class Loading(Again):
         self._next_timer: int | None = None
 
     def _load(self) -> None:
-        """Fill the mirrors from what is committed: O(lanes + running + types), never O(tasks). StoreDamaged; StoreError."""
+        """Fill the mirrors from what is committed: O(lanes + tenants + running + types), never O(tasks). StoreDamaged; StoreError."""
         try:
             self._fill()
         except lmdb.Error as e:
@@ -86,6 +89,10 @@ class Loading(Again):
             for _, value in txn.cursor(self._db["standings"]):
                 kind, name, row = opened(value, "a standing")
                 self._standings[kind, name] = row
+            for _, value in txn.cursor(self._db["tenants"]):
+                tenant = Tenant(*opened(value, "a tenant"))
+                self._accounts.tenants[tenant.name] = tenant
+            self._accounts.load(value for _, value in txn.cursor(self._db["accounts"]))
             self._load_limits(txn)
             for _, value in txn.cursor(self._db["types"]):
                 info = TypeInfo(*opened(value, "a type"))
@@ -115,12 +122,20 @@ class Loading(Again):
             self._load_parents(txn)
             self._read_next_timer(txn)
 
+    def _count_tenants(self) -> None:
+        """Count the tasks of a store that was made before tenants had accounts: its first start takes O(tasks)."""
+        try:
+            with self._env.begin(write=True) as txn:
+                count_once(txn, self._db)
+        except lmdb.Error as e:
+            raise unreadable(self._path, e) from e
+
     def _load_limits(self, txn: Any) -> None:
         gates = self._lanes.gates
         gates.now = self._now
-        for _, value in txn.cursor(self._db["limits"]):
-            limit = Limit(*opened(value, "a limit"))
-            gates.limits[limit.name] = limit
+        limits = [Limit(*opened(value, "a limit")) for _, value in txn.cursor(self._db["limits"])]
+        limits += [quota for tenant in self._accounts.tenants.values() if (quota := quota_of(tenant)) is not None]
+        gates.limits = {limit.name: limit for limit in limits}
         for _, value in txn.cursor(self._db["tokens"]):
             name, of, *bucket = opened(value, "tokens")
             if name in gates.limits:
@@ -144,6 +159,8 @@ class Loading(Again):
             self._lanes.line(spec.header.queue).running += spec.header.slots
             hold(self._lanes.used, spec.header.needs, local=not lease_ms)
             self._lanes.runs(spec.header)
+            if spec.header.tenant is not None:
+                self._accounts.runs(spec.header.tenant)
             seq = past[2] if past else spec.seq
             self._running[task_id] = (claim, batch, seq, len(spec.payload), past, spec.header, bool(spec.expires_at))
             if lease_ms:

@@ -22,6 +22,7 @@ from tq.lifecycle import Outcome, Transition, come_due, settle
 from tq.model import MAX_HEADER, Header, Spec, State, Status, Task, is_name, pack, unpack
 from tq.store import (
     SCAN_MOST,
+    Account,
     Claimed,
     Draft,
     Failure,
@@ -47,6 +48,7 @@ from tq.store.limits import FULL
 from tq.store.recorded import Recorded
 from tq.store.sharing import Ahead, Commands, Stock, in_order, joined, order
 from tq.store.snapshot import Contents, Owner, contents_of, copied, write
+from tq.store.tenants import admit_of
 
 TIMED = frozenset({State.SCHEDULED, State.RETRYING})
 RAN = frozenset({"succeeded", "failed", "timed_out"})
@@ -147,6 +149,8 @@ class MemoryStore(Recorded, Ahead, Stock, Commands):
             self._move(spec, Status(State.BLOCKED, due_at=due_at, waits=len(draft.waits)) if draft.waits else _first_status(spec))
             mem.children |= {(parent, spec.id) for parent in draft.waits}
             mem.keep(draft.header)
+            if (tenant := draft.header.tenant) is not None:
+                mem.accounts.setdefault(tenant, Account(tenant)).accept(1, now)
             mem.names |= dict.fromkeys(_names_of(draft.header), Owner(spec.id, draft.digest))
             ids.append(spec.id)
         if places is not None:
@@ -165,11 +169,19 @@ class MemoryStore(Recorded, Ahead, Stock, Commands):
                 raise PayloadError(f"expected at most {MAX_HEADER} bytes of names and options, got {packed}. Put data in the payload.")
             tasks[draft.header.queue] += 1
             size[draft.header.queue] += len(draft.payload)
+        self._admit_of(drafts)
         self._admit({queue: (tasks[queue], size[queue]) for queue in tasks})
         names = [name for draft in drafts for name in _names_of(draft.header)]
         for name in names:
             if not (is_name(name.type) and is_name(name.name)) or name in self._contents.names or names.count(name) > 1:
                 raise UsageError(f"{name.kind} {name.name!r} of type {name.type!r}: expected a name that is free. Nothing was stored.")
+
+    def _admit_of(self, drafts: Sequence[Draft]) -> None:
+        """Raise QuotaReached unless each tenant may have all of its drafts."""
+        mem, now = self._turn()
+        for name, tenant in mem.tenants.items():
+            if sizes := [len(draft.payload) for draft in drafts if draft.header.tenant == name]:
+                admit_of(tenant, mem.account(name), len(sizes), sum(sizes), now)
 
     def _admit(self, more: dict[str, tuple[int, int]]) -> None:
         """Raise QueueFull unless so many tasks and bytes of payload more fit into each of these queues."""
@@ -281,6 +293,7 @@ class MemoryStore(Recorded, Ahead, Stock, Commands):
             )  # fmt: skip
             self._end_names(end.id)
             self._move(mem.specs[end.id], new)
+            self._end(mem.specs[end.id], old, new)
             self._count(end.id, "succeeded", new)
         return answers
 
@@ -356,6 +369,7 @@ class MemoryStore(Recorded, Ahead, Stock, Commands):
         if spec.expires_at != mem.specs[change.id].expires_at:
             _without(mem.timers, (mem.specs[change.id].expires_at, "expire", change.id))
         self._move(spec, new)
+        self._end(spec, old, new)
         if change.parents or (old.waits and not new.waits):
             mem.children -= {(parent, change.id) for parent in (change.parents or spec.header.parents)}
         mem.children |= {(parent, change.id) for parent in change.waits}
@@ -393,6 +407,11 @@ class MemoryStore(Recorded, Ahead, Stock, Commands):
                 mem.names[ref] = Owner(was.id, digests.get(ref.kind, b""))
         return True
 
+    def _end(self, spec: Spec, old: Status, new: Status) -> None:
+        """The account of a tenant: of what is over it has only how it ended."""
+        if spec.header.tenant is not None and new.state.final and not old.state.final:
+            self._contents.accounts[spec.header.tenant].states[new.state] += 1
+
     def _count(self, task_id: int, event: str, status: Status) -> None:
         """Add an end, and the run that came before it, to the totals."""
         header = self._contents.specs[task_id].header
@@ -405,6 +424,8 @@ class MemoryStore(Recorded, Ahead, Stock, Commands):
             # a task that will run again is not finished: its run stands in its attempts
             ended = status if status.state.final else status.attempts[-1]
             tally.ran(ended.finished_at - ended.started_at)
+            if header.tenant is not None:
+                self._contents.accounts[header.tenant].ran(ended.finished_at - ended.started_at)
 
     def due(self, limit: int) -> list[tuple[str, int]]:
         mem, now = self._turn()

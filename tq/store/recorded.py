@@ -15,8 +15,9 @@ from typing import Any
 
 from tq.errors import UsageError
 from tq.model import MAX_NAME, is_name
-from tq.store import Chore, Event, Limit, Limits, Loan, Resource, Schedule, TypeInfo
+from tq.store import Chore, Event, Limit, Limits, Loan, Resource, Schedule, Tenant, TypeInfo
 from tq.store.snapshot import Contents, Owner
+from tq.store.tenants import with_quota
 
 
 class Recorded:
@@ -59,6 +60,16 @@ class Recorded:
     def drop_limit(self, name: str) -> None:
         mem, now = self._turn()
         mem.limit({other: limit for other, limit in mem.limits.items() if other != name}, now)
+
+    def put_tenant(self, tenant: Tenant) -> None:
+        mem, now = self._turn()
+        mem.tenants[tenant.name] = tenant
+        mem.limit(with_quota(mem.limits, tenant.name, tenant), now)
+
+    def drop_tenant(self, name: str) -> None:
+        mem, now = self._turn()
+        mem.tenants.pop(name, None)
+        mem.limit(with_quota(mem.limits, name, None), now)
 
     def put_chore(self, chore: Chore) -> Chore:
         mem, _ = self._turn()

@@ -14,11 +14,12 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from tq.store import SCAN_MOST, Chore, Event, Loan, QueueInfo, Resource, Schedule, TypeInfo, checked
-from tq.store.keys import SLOT, TIMER, U64, opened, sealed, standing_key, tokens_key
+from tq.store import SCAN_MOST, Chore, Event, Loan, QueueInfo, Resource, Schedule, Tenant, TypeInfo, checked
+from tq.store.keys import SLOT, TIMER, U64, opened, sealed, standing_key, tenant_key, tokens_key
 from tq.store.limits import Bucket, Counted, Limit
 from tq.store.lookup import Lookup
 from tq.store.room import guarded
+from tq.store.tenants import with_quota
 
 NEVER = 1 << 63
 
@@ -63,6 +64,23 @@ class Registry(Lookup):
     def drop_limit(self, name: str) -> None:
         self._relimit({other: limit for other, limit in self._lanes.gates.limits.items() if other != name})
         self._txn.delete(name.encode(), db=self._db["limits"])
+
+    def put_tenant(self, tenant: Tenant) -> None:
+        self._accounts.tenants[tenant.name] = tenant
+        self._requota(tenant.name)
+        self._txn.put(tenant_key(tenant.name), sealed(tenant.row()), db=self._db["tenants"])
+
+    def drop_tenant(self, name: str) -> None:
+        self._accounts.tenants.pop(name, None)
+        self._requota(name)
+        self._txn.delete(tenant_key(name), db=self._db["tenants"])
+
+    def _requota(self, name: str) -> None:
+        """What was set for a tenant is another now."""
+        before = self._lanes.gates.limits
+        limits = with_quota(before, name, self._accounts.tenants.get(name))
+        if limits != before:
+            self._relimit(limits)
 
     def _relimit(self, limits: dict[str, Limit]) -> None:
         """These are the limits from now on. Every lane is looked at."""

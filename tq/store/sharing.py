@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any
 
 from tq.model import Header, Needs, State, environment_key, input_of, pack, slots_in, unpack
-from tq.store import InUse, Limit, Peeked, Query, QueueInfo, Used, Want
+from tq.store import Account, InUse, Limit, Peeked, Query, QueueInfo, Tenant, Used, Want
 from tq.store.limits import Allowance
 from tq.store.needs import WORKERS, Head, Key, Supply, is_free
 from tq.store.snapshot import Contents, Turn
@@ -244,7 +244,25 @@ class Stock:
         return {name: row for (of, name), row in self._contents.standings.items() if of == kind}
 
     def limits(self) -> dict[str, Limit]:
-        return dict(self._contents.limits)
+        return {name: limit for name, limit in self._contents.limits.items() if not limit.is_quota}
+
+    def is_limited(self) -> bool:
+        return bool(self._contents.limits)
+
+    def tenants(self) -> dict[str, Tenant]:
+        return dict(self._contents.tenants)
+
+    def account(self, name: str | None) -> Account | None:
+        if name is not None:
+            return self._contents.account(name)
+        total = Account(None)
+        for one in self._contents.accounts:
+            total.add(self._contents.account(one) or Account(one))
+        return total
+
+    def accounts(self, after: str, most: int) -> list[Account]:
+        names = sorted(name for name in self._contents.accounts.keys() | self._contents.tenants.keys() if name > after)
+        return [self._contents.account(name) or Account(name) for name in names[:most]]
 
     def limited(self, limit: Limit, most: int) -> list[Used]:
         mem, allowance = self._contents, self._contents.allowance(self._latest)

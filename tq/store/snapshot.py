@@ -13,6 +13,7 @@ import os
 from bisect import insort
 from collections import Counter
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 
 from tq.errors import StoreError, StoreTooNew
 from tq.model import Header, Spec, State, Status, environment_key, input_of, pack, seal, spec_of, status_of, unpack, unseal
-from tq.store import Chore, Event, Held, KeyRef, Limit, QueueInfo, Schedule, Tally, TypeInfo, queue_of
+from tq.store import Account, Chore, Event, Held, KeyRef, Limit, QueueInfo, Schedule, Tally, Tenant, TypeInfo, queue_of
 from tq.store.limits import FULL, Allowance, Bucket, Counted
 from tq.store.needs import Key, hold, is_free
 
@@ -79,6 +80,8 @@ class Contents:
     standings: dict[tuple[str, str], Sequence[Any]] = field(default_factory=dict)  # by kind and name
     limits: dict[str, Limit] = field(default_factory=dict)
     tokens: dict[Counted, Bucket] = field(default_factory=dict)
+    tenants: dict[str, Tenant] = field(default_factory=dict)
+    accounts: dict[str, Account] = field(default_factory=dict)  # without what follows from the tasks that are not over
     over: dict[Key, int] = field(default_factory=dict)  # see needs.py; not in a snapshot
     needy: bool = False  # whether any task that was ready ever needed something: else nobody need look; not in a snapshot
     given: int = 0  # slots of workers that were given tasks in this turn; not in a snapshot
@@ -92,6 +95,7 @@ class Contents:
             names=dict(self.names), events=list(self.events), schedules=dict(self.schedules), children=set(self.children),
             environments=dict(self.environments), freed=list(self.freed), resources=dict(self.resources),
             standings=dict(self.standings), over=dict(self.over), limits=dict(self.limits), tokens=dict(self.tokens),
+            tenants=dict(self.tenants), accounts=deepcopy(self.accounts),
         )  # fmt: skip
 
     def queue(self, name: str) -> QueueInfo:
@@ -138,6 +142,16 @@ class Contents:
         """With whom the limits count a task."""
         found = [(name, limit.counts(header.lane)) for name, limit in self.limits.items()]
         return [(name, of) for name, of in found if of is not None]
+
+    def account(self, name: str) -> Account | None:
+        """What there is of a tenant, counted anew."""
+        live = [(spec, self.statuses[one].state) for one, spec in self.specs.items() if spec.header.tenant == name]
+        found = deepcopy(self.accounts.get(name))
+        for spec, state in live:
+            if found is not None and not state.final:
+                found.states[state] += 1
+                found.bytes += len(spec.payload)
+        return found
 
     def put_back(self, now: int) -> None:
         """The clock may have been put back: no tokens are missing for longer than they can be."""
@@ -195,6 +209,7 @@ class Contents:
         standings = [[kind, name, row] for (kind, name), row in self.standings.items()]
         later = [sorted(self.children), self.environments, self.resources, standings]
         later += [[one.row() for one in self.limits.values()], [[*counted, *bucket] for counted, bucket in self.tokens.items()]]
+        later += [[one.row() for one in self.tenants.values()], [one.row() for one in self.accounts.values()]]
         return seal(pack([FORMAT, counters, tasks, held, self.timers, requests, names, events, *named, *later]))
 
 
@@ -226,6 +241,8 @@ def contents_of(record: bytes, what: str) -> Contents:
     found.standings = {(kind, name): row for kind, name, row in (later[4] if len(later) > 4 else ())}
     found.limits = {row[0]: Limit(*row) for row in (later[5] if len(later) > 5 else ())}
     found.tokens = {(row[0], row[1]): (row[2], row[3], row[4]) for row in (later[6] if len(later) > 6 else ())}
+    found.tenants = {row[0]: Tenant(*row) for row in (later[7] if len(later) > 7 else ())}
+    found.accounts = {row[0]: Account(*row) for row in (later[8] if len(later) > 8 else ())}
     found.tallies = {(row[0], row[1]): Tally(*row) for row in tallies}
     return found
 

@@ -4,7 +4,7 @@ For: ``tq verify``, and the tests that kill things.
 Not for: mending anything (restore a backup), deciding.
 Runs in: a process of its own, also beside a running daemon: it reads one snapshot, which the daemon's writes pass by.
 Promises: changes nothing; says each problem in a sentence, the first ``MOST`` of them; a damaged record is a problem,
-never an exception; memory grows with what is running and with the number of lanes, not with the number of tasks
+never an exception; memory grows with what is running and with the number of lanes and tenants, not with the number of tasks
 (a bit a task aside).
 
 While no daemon holds the directory the pages of the file are checked first, byte by byte, by lmdb's own verifier:
@@ -22,7 +22,8 @@ import lmdb.verify as pages
 
 from tq.errors import StoreDamaged, StoreLocked, TqError
 from tq.model import ENVIRONMENT_KEY, Spec, State, Status, environment_key, is_environment, spec_of, status_of, unseal
-from tq.store import RELEASE, Chore, Event, KeyRef, Resource, Schedule, Tally, TypeInfo, queue_of
+from tq.store import RELEASE, Account, Chore, Event, KeyRef, Resource, Schedule, Tally, Tenant, TypeInfo, queue_of
+from tq.store.accounts import Recount, account_of, is_counted, untouched
 from tq.store.files import Dbs, Lock, open_store
 from tq.store.keys import (
     COUNTED,
@@ -46,10 +47,10 @@ from tq.store.keys import (
     opened,
     ref_of,
     standing_key,
+    tenant_key,
     tokens_key,
 )
 from tq.store.limits import Limit
-from tq.store.lookup import untouched
 from tq.store.retention import remembered
 
 MOST = 100
@@ -139,6 +140,7 @@ class _Check:
         self._uses = 0  # entries in environments that commands account for
         self._waits = 0  # entries in children that blocked tasks account for
         self._released: set[int] = set()  # parents that are over, of which their children are still to hear
+        self._tenants = Recount()
         self._recount: dict[tuple[str, str], list[int]] = {}  # tasks by state, bytes of those alive, bytes kept
 
     def say(self, problem: str) -> None:
@@ -162,6 +164,7 @@ class _Check:
         for name in self._met:
             self._look_for_strays(name)
         self._compare_tallies()
+        self._compare_accounts()
         self._check_requests()
         self._check_names()
         self._check_children()
@@ -196,6 +199,7 @@ class _Check:
             ("resources", Resource, lambda one: one.name.encode()),
             ("standings", lambda kind, name, _row: (kind, name), lambda one: standing_key(*one)),
             ("limits", Limit, lambda one: one.name.encode()),
+            ("tenants", Tenant, lambda one: tenant_key(one.name)),
             ("tokens", lambda *row: row, tokens_key),
         )
         slots: set[bytes] = set()
@@ -374,6 +378,7 @@ class _Check:
         size = len(record) + len(state or b"")
         counts = self._recount.setdefault((head.queue, head.type), [0] * (len(State) + 3))
         counts[now] += 1
+        self._tenants.count(spec, now)
         if now.final:
             counts[-1 if now is State.FAILED else -2] += size
         else:
@@ -524,6 +529,19 @@ class _Check:
                 self.say(f"{what}: it has tasks but no tally.")
             elif not self._unread and (counts := [*said[1].states, said[1].bytes, *said[1].kept]) != found:
                 self.say(f"{what}: the tally says {_counted(counts)}, a recount {_counted(found)}.")
+
+    def _compare_accounts(self) -> None:
+        """What the accounts of tenants say of tasks that are not over is so."""
+        stored: dict[str, Account] = {}
+        for key, value in self._txn.cursor(self._db["accounts"]) if is_counted(self._txn, self._db) else ():
+            account = self._read(f"account {key!r:.100}", account_of, value)
+            if account is not None and self._read(f"account {key!r:.100}", tenant_key, account.tenant) != key:
+                self.say(f"account {key!r:.100}: expected that of this tenant, got that of {account.tenant!r:.100}.")
+            elif account is not None and account.tenant is not None:
+                stored[account.tenant] = account
+        if is_counted(self._txn, self._db) and not self._unread:
+            for difference in self._tenants.differences(stored):
+                self.say(difference)
 
 
 def _number(key: bytes) -> int:

@@ -30,6 +30,7 @@ from tq.store import (
     Store,
     Success,
     Tally,
+    Tenant,
     TypeInfo,
     Want,
 )
@@ -203,6 +204,14 @@ class Driver:
         with self.turn() as raw:
             raw.drop_limit(name)
 
+    def put_tenant(self, name: str, **more: int) -> None:
+        with self.turn() as raw:
+            raw.put_tenant(Tenant(name, **more))
+
+    def drop_tenant(self, name: str) -> None:
+        with self.turn() as raw:
+            raw.drop_tenant(name)
+
     def put_types(self, *types: TypeInfo) -> None:
         with self.turn() as raw:
             raw.put_types(types)
@@ -271,6 +280,10 @@ class Driver:
             ended = [task for task in mine if task.state.final]
             sizes = [(task.state is State.FAILED, len(task.spec.record()) + len(task.status.record(task.id))) for task in ended]
             assert tally.kept == [sum(size for failed, size in sizes if failed is which) for which in (False, True)]
+        for account in self.raw.accounts("", 1000):
+            mine = [task for task in tasks if task.spec.header.tenant == account.tenant and not task.state.final]
+            assert account.states[: State.SUCCEEDED] == [sum(task.state is state for task in mine) for state in State if not state.final]
+            assert account.bytes == sum(len(task.spec.payload) for task in mine)
         running = {(task.id, task.status.claim, task.status.worker) for task in tasks if task.state is State.RUNNING}
         assert {(held.id, held.claim, held.worker) for held in self.held()} == running
         pending = {task.id for task in tasks if task.state is State.PENDING}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tests.tq.store.conftest import Driver
 from tq.lifecycle import Outcome, cancel, settle
 from tq.model import State, needs_of
-from tq.store import Query, Success, Want
+from tq.store import Query, QuotaReached, Success, Want
 
 QUEUES = "abc"
 PENDING = Query(frozenset({State.PENDING}), limit=1000)
@@ -44,6 +44,7 @@ limits = st.tuples(
     st.sampled_from([("queue", "a"), ("type", "x"), ("tenant", None), ("flow", None), ("flow", "x1")]),
     st.sampled_from([0, 0, 1, 3]), st.sampled_from([1, 2]), st.sampled_from([0, 1, 2]),
 )  # fmt: skip
+tenants = st.tuples(st.just("tenant"), st.sampled_from("xy"), st.sampled_from([0, 1, 2]), st.sampled_from([0, 1, 9, 30]))
 times = st.tuples(st.just("time"), st.sampled_from([1, 25]))
 steps = st.lists(
     st.one_of(
@@ -60,6 +61,7 @@ steps = st.lists(
         resources,
         limits,
         limits,
+        tenants,
         times,
         times,
         st.just(("restart",)),
@@ -86,7 +88,9 @@ def step(store: Driver, verb: str, *args: Any) -> object:
     if verb == "add":
         queue, level, kind, count, needs = args
         flow = f"{kind}{count % 2}" if level < 2 else None
-        return store.add(count, kind=kind, queue=queue, priority=level, tenant=kind * (level % 2) or None, needs=needs, flow=flow)
+        with suppress(QuotaReached):
+            return store.add(count, kind=kind, queue=queue, priority=level, tenant=kind * (level % 2) or None, needs=needs, flow=flow)
+        return "refused"
     if verb == "claim":
         limit, named, types, lost, pool = args
         want = Want("w", limit, float("inf"), queues=named, types=types, lease_ms=0 if pool else 1 << 40)
@@ -123,6 +127,12 @@ def step(store: Driver, verb: str, *args: Any) -> object:
             store.put_limit(name, scope, of, rate=rate, per_ms=20, burst=burst, running=running)
         else:
             store.drop_limit(name)
+    elif verb == "tenant":
+        name, running, queued = args
+        if running or queued:
+            store.put_tenant(name, running=running, queued=queued)
+        else:
+            store.drop_tenant(name)
     elif verb == "time":
         store.now += args[0]
     else:
@@ -139,6 +149,11 @@ def limits_of(store: Driver) -> list[object]:
     return [*used, *((spec.id, sorted(store.raw.reached(spec.header), key=lambda pair: pair[0].name)) for spec in tasks)]
 
 
+def accounts_of(store: Driver) -> list[object]:
+    """What there is of each tenant, and of all of them."""
+    return [store.raw.account(None), store.raw.account("x"), store.raw.accounts("", 99)]
+
+
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps)
 def test_all_stores_give_the_same_tasks_the_same_turns(history):
@@ -150,6 +165,7 @@ def test_all_stores_give_the_same_tasks_the_same_turns(history):
             assert memory.raw.in_use() == lmdb.raw.in_use()
             assert memory.raw.in_use(2) == lmdb.raw.in_use(2)
             assert limits_of(memory) == limits_of(lmdb)
+            assert accounts_of(memory) == accounts_of(lmdb)
             assert memory.raw.heaviest("x") == lmdb.raw.heaviest("x")
             for queue in QUEUES:
                 assert memory.reasons(queue=queue) == lmdb.reasons(queue=queue)
