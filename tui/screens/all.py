@@ -17,6 +17,7 @@ from tui.screens.schedules import SchedulesScreen
 from tui.screens.screen import MonitorScreen
 from tui.screens.task import TaskPage
 from tui.screens.tasks import TasksScreen
+from tui.screens.tenants import TenantsPage
 from tui.screens.workers import WorkersScreen
 from tui.screens.workflow import WorkflowPage
 from tui.screens.workflows import WorkflowsScreen
@@ -25,5 +26,5 @@ SCREENS: tuple[type[MonitorScreen], ...] = (
     OverviewScreen, QueuesScreen, TasksScreen, WorkersScreen, SchedulesScreen, DeadScreen, EventsScreen, ConfigScreen,
     WorkflowsScreen,
 )  # fmt: skip
-PAGES: tuple[type[MonitorScreen], ...] = (TaskPage, WorkflowPage)
+PAGES: tuple[type[MonitorScreen], ...] = (TaskPage, WorkflowPage, TenantsPage)
 """What a screen opens over itself; their actions are in the registry, too."""
