@@ -135,7 +135,7 @@ class WorkflowsScreen(WorkflowActs, ListScreen):
         try:
             await self._heads()
             left = LOOK_MOST
-            for graph in [*self._unread(), *self._seen()]:
+            for graph in [*sorted(self._unread(), key=lambda graph: graph.count), *self._seen()]:  # nobody waits for a large one
                 asked = min(graph.count, left)
                 if asked > 0:
                     await states(monitor.feed, graph, asked)
