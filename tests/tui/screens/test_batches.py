@@ -122,3 +122,11 @@ async def test_while_nothing_changes_it_is_asked_for_once_in_ten_seconds(where: 
         before = len(monitor.daemon.asked_for("batches"))
         await monitor.shows(30)
         assert len(monitor.daemon.asked_for("batches")) - before <= 3
+
+
+async def test_a_filter_that_this_monitor_does_not_know_is_said_and_ends_nothing(where: Path) -> None:
+    async with at_batches(where, batch(7)) as monitor:
+        monitor.app.open_place("filter", "nonsense:7")
+        text = await monitor.shows(0.5)
+        assert "expected the name of a field" in text
+        assert monitor.app.is_running
