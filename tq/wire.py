@@ -68,7 +68,8 @@ dead       {where, states, queue, type, tenant}   -> {groups: [{group, type, err
 peek       {limit, queue, tenant}                 -> {tasks: [...]}                    the next to run, in order; each says ``why``:
            "priority", "aged" (it waited longer than its queue's aging) or "share" (its queue's turn came first); of a tenant those
            among the next 500; types whose breakers are open are left out
-why        {id}                                   -> {task, reasons: [[word, details], ...]}   the most telling first; none: it is next
+why        {id}                                   -> {task, reasons: [[word, details], ...], children: [ids]}
+           The most telling reason first; none: it is next. children: of the blocked tasks that wait for it, by id, at most 20
            not_due {due_at}  retry_not_due {due_at, failures, retries, attempt, error}  blocked {parents: [[id, state], ...], waits,
            of}  in_order {order, queue, id, state, ahead: how many stand before it, or_more}
            running {worker, since, attempt, ends_at, progress}  handed_out {worker, since}  suspended {}

@@ -485,7 +485,12 @@ class MonitorApp(App[int], inherit_bindings=False):
             self._show_item(kind, name)
 
     def _show_item(self, kind: str, name: str) -> None:
-        if self.front is not None and not self.front.show_item(kind, name):
+        try:
+            found = self.front is None or self.front.show_item(kind, name)
+        except (TqError, ValueError) as error:  # a filter, say, that this version does not know
+            self.say(str(error), "$bad")
+            return
+        if not found:
             self.say(f"{kind} {name} is not listed here.".replace("  ", " "))
 
     def last_screen(self) -> None:

@@ -162,6 +162,6 @@ def head_of(row: Row) -> Graph | None:
     """The workflow of a whole task; None: it is of none, or its notes say what cannot be."""
     try:
         first, count, name = workflows.place_of(row)
-    except NoSuchTask:
+    except (NoSuchTask, KeyError):
         return None
     return Graph(first, count, name, int(row["created_at"])) if count <= MOST else None

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 
 from tq.client.start import start_if_needed
 from tui.actions import Action, Context
+from tui.screens.batches import BatchesPage
 from tui.screens.help import HelpScreen
 from tui.screens.palette import open_palette
 from tui.screens.prompt import Prompt
+from tui.screens.tenants import TenantsPage
 from tui.widgets.jump import Jump, panes_of
 
 if TYPE_CHECKING:
@@ -63,6 +65,16 @@ def _set(context: Context) -> None:
     if name != "theme" or not value.strip():
         raise ValueError(f"set: expected theme and its name, got {context.words!r}")
     context.app.set_theme(value.strip())
+
+
+def _tenants(context: Context) -> None:
+    if not isinstance(context.screen, TenantsPage):
+        context.app.push_screen(TenantsPage())
+
+
+def _batches(context: Context) -> None:
+    if not isinstance(context.screen, BatchesPage):
+        context.app.push_screen(BatchesPage())
 
 
 def _settings(context: Context) -> Sequence[str]:
@@ -169,6 +181,14 @@ SHELL = (
     Action(
         id="view", title="View", help="Open a view of the tasks that was saved: its filter, state and order.",
         run=lambda context: context.app.open_place("view", _named(context)), words=("view",), takes="NAME", choices=_views, footer=0,
+    ),
+    Action(
+        id="tenants", title="Tenants", help="Show what each tenant has, its quotas, and how much of them is used.", run=_tenants,
+        words=("tenants",), footer=0, group="Screens",
+    ),
+    Action(
+        id="batches", title="Batches", help="Show the batches: how many members of each stand where, and their callbacks.", run=_batches,
+        words=("batches",), footer=0, group="Screens",
     ),
     Action(
         id="unsave", title="Forget a view", help="Forget a view of the tasks that was saved.", run=_unsave, words=("unsave",),

@@ -144,19 +144,19 @@ def facts(task: Task, now: int, glyphs: Glyphs, zone: tzinfo | None = UTC) -> li
     policy = f"{kind} from {duration(base)}{f' x{factor:g}' if factor != 1 else ''} to {duration(most)}{', jitter' if jitter else ''}"
     ready, started = int(task.get("ready_at") or 0) or int(task.get("created_at") or 0), runs[0].started_at if runs else 0
     deadline = int(task.get("created_at") or 0) + int(task.get("deadline_ms") or 0) if task.get("deadline_ms") else 0
+    over = int(task.get("finished_at") or 0) if state in FINAL else 0
     rows: list[tuple[str, str]] = [
         ("queue", f"{task.get('queue')}   priority {task.get('priority')}"),
         ("type", str(task.get("type"))),
         ("label", str(task.get("label") or "")),
         ("tries", f"{tries(task)}   failures {task.get('failures') or 0}"),
         ("backoff", policy if task.get("retries") and kind else ""),
-        ("times", f"waited {duration(max(0, (started or now) - ready))}   ran {duration(ran) if runs else NOTHING}"),
+        ("times", f"waited {duration(max(0, (started or over or now) - ready))}   ran {duration(ran) if runs else NOTHING}"),
         ("worker", str(task.get("worker") or "")),
         ("exit", "" if task.get("exit_code") is None else str(task["exit_code"])),
         ("timeout", duration(task["timeout_ms"]) if task.get("timeout_ms") else ""),
         ("deadline", f"{clock(deadline, zone)} (in {duration(deadline - now)})" if deadline and state not in FINAL else ""),
         ("expires", f"{clock(int(task['expires_at']), zone)}" if task.get("expires_at") and state not in FINAL else ""),
-        ("parents", ", ".join(map(str, [*(task.get("parents") or ()), *(task.get("parents_any") or ())][:8]))),
         ("key", str(task.get("key") or "")),
         ("unique", str(task.get("unique") or "")),
         ("flow", str(task.get("flow") or "")),
@@ -170,6 +170,49 @@ def facts(task: Task, now: int, glyphs: Glyphs, zone: tzinfo | None = UTC) -> li
     word += ", cancel asked" if task.get("cancel_asked") and state not in FINAL else ""
     found: list[Line] = [[("state      ", "dim"), (word, state)]]
     return found + [[(f"{name:10} ", "dim"), (cut(value, 400), "text")] for name, value in rows if value]
+
+
+@dataclass(frozen=True, slots=True)
+class Kin:
+    """A task that another comes after, or that comes after it; "" stands for what is not known. ``how``: what else ends the wait."""
+
+    id: int
+    before: bool
+    state: str = ""
+    name: str = ""
+    how: str = ""
+
+
+KIN_MOST = 12
+"""Of parents, and of children, so many are told."""
+
+
+def kin_of(task: Task, children: Iterable[int], rows: Mapping[int, Sequence[Any] | None]) -> list[Kin]:
+    """Whom a task comes after, and who comes after it; ``rows`` as the verb has them."""
+    any_, failure = task.get("parents_any") or (), task.get("parents_failed") or ()
+    pairs = [(one, True) for one in list(task.get("parents") or ())[:KIN_MOST]] + [(one, False) for one in list(children)[:KIN_MOST]]
+    found = []
+    for one, before in pairs:
+        row = rows.get(one)
+        how = "" if not before else "however it ends" if one in any_ else "if it fails" if one in failure else ""
+        found.append(Kin(one, before, str(row[1]), cut(str(row[13] or row[2]), 60), how) if row else Kin(one, before, how=how))
+    return found
+
+
+def kin_lines(kin: Sequence[Kin], parents: int, glyphs: Glyphs) -> list[Line]:
+    """A line for each; ``parents``: how many the task comes after in all."""
+    found: list[Line] = []
+    for before, label in ((True, "after"), (False, "before")):
+        some = [one for one in kin if one.before is before]
+        for at, one in enumerate(some):
+            how = f"  ({one.how})" if one.how else ""
+            state = (f"{glyphs.word(one.state)}  ", one.state) if one.state else ("gone  ", "dim")
+            found.append([(f"{label if not at else '':10} ", "dim"), (f"{one.id}  ", "key"), state, (f"{one.name}{how}", "text")])
+        if before and parents > len(some):
+            found.append([(" " * 11, "dim"), (f"and {parents - len(some):,} more", "dim")])
+        elif not before and len(some) == KIN_MOST:
+            found.append([(" " * 11, "dim"), ("and perhaps more", "dim")])
+    return found
 
 
 def gist(task: Task, now: int, width: int, glyphs: Glyphs, zone: tzinfo | None = UTC) -> list[Line]:
@@ -205,6 +248,7 @@ _REASONS = {
     "queue_external": "queue {queue} is left to consumers outside the pool",
     "queue_slots_taken": "running tasks take {running} of the {slots} slots of queue {queue}",
     "limit_reached": "limit {limit} of {scope} {of} is reached", "quota_reached": "tenant {tenant} runs {running} tasks of at most {quota}",
+    "breaker": "the breaker of type {type} is {state}: {why}", "service_down": "a service that it calls is down: {error}",
     "resource_taken": "resource {resource}: {in_use} of {total} are in use, it needs {amount}",
     "resource_short": "resource {resource}: there is {total}, it needs {amount}", "kept": "what is free is kept for task {id}",
     "no_worker_knows_type": "no worker has ever named the type {type}", "no_worker_has_type": "no worker has the type {type} any more",
@@ -224,9 +268,11 @@ def why_lines(reasons: Iterable[Sequence[Any]], now: int) -> list[Line]:
         if word == "blocked":
             parents = known.get("parents") or ()
             text = f"it waits for {', '.join(f'{one[0]} ({one[1]})' for one in parents[:6])}"
+        elif word == "over" and not known.get("why"):
+            text = "it is over"
         else:
             text = _REASONS.get(str(word), str(word)).format_map(_Known(known))
-        due = known.get("due_at")
+        due = known.get("due_at") or known.get("opens_at") or known.get("until")
         if isinstance(due, int) and due > now:
             text += f", but in {duration(due - now)}"
         since = known.get("since")

@@ -186,6 +186,17 @@ def test_why_names_exactly_those_that_are_waited_for(d: Driver) -> None:
     assert (word, details["error"]["type"]) == ("over", "ParentFailed")
 
 
+def test_why_names_the_first_of_those_that_wait_for_a_task_as_long_as_they_do(d: Driver) -> None:
+    parent, other = d.add(2)
+    children = d.add(25, after=[parent])
+    assert d.ask("why", id=parent)["children"] == children[:20]
+    assert d.ask("why", id=other)["children"] == []
+    runs = _runs(d, parent)
+    assert d.ask("why", id=parent)["children"] == children[:20]
+    _end(d, runs[parent])
+    assert d.ask("why", id=parent)["children"] == []
+
+
 def test_names_of_a_child_are_free_when_it_is_cancelled(d: Driver) -> None:
     (parent,) = d.add()
     (child,) = d.add(after=[parent], unique="u", key="k")

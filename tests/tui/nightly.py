@@ -47,7 +47,15 @@ def nightly(first: int = 101, parts: int = 10) -> list[Body]:
         found.append(step(ids[at], names[at], f"{at + 1}/{count}", state, (first,), begun=70, took=5 + at, error=error))
     load = ids[parts + 1]
     found.append(
-        step(load, "load", f"{parts + 2}/{count}", "cancelled", tuple(ids[1 : parts + 1]), error={"type": "ParentFailed", "message": "103"})
+        step(
+            load,
+            "load",
+            f"{parts + 2}/{count}",
+            "cancelled",
+            tuple(ids[1 : parts + 1]),
+            error={"type": "ParentFailed", "message": "103"},
+            finished_at=START_MS - 62_000,
+        )
     )
     found.append(step(load + 1, "notify", f"{parts + 3}/{count}", "pending", (load,), parents_any=[load]))
     found.append(step(load + 2, "page", f"{parts + 4}/{count}", "cancelled", (load,), parents_failed=[load], error=LEFT_OUT))
@@ -79,14 +87,15 @@ class Flows:
 
     def _find(self, args: Body) -> Body:
         where = str(args.get("where") or "")
-        above = re.search(r"id>(\d+)", where)
-        low = int(above[1]) if above else 0
-        firsts = "place:1/*" in where
-        found = [one for one in sorted(self.tasks, reverse=True) if one > low and (not firsts or self._is_first(one))]
+        above, parent = re.search(r"id>(\d+)", where), re.search(r"parent:(\d+)", where)
+        found = sorted(self.tasks, reverse=True)
+        found = [one for one in found if above is None or one > int(above[1])]
+        found = [one for one in found if parent is None or int(parent[1]) in self.tasks[one]["parents"]]
+        found = [one for one in found if "place:1/*" not in where or self._is_first(one)]
         return {"tasks": [self._whole(one, len(found)) for one in found[: args["limit"]]], "next": None}
 
     def _is_first(self, number: int) -> bool:
-        return str(self.tasks[number]["meta"]["workflow.place"]).startswith("1/")
+        return str((self.tasks[number]["meta"] or {}).get("workflow.place")).startswith("1/")
 
     def _rows(self, args: Body) -> Body:
         return {"rows": [row_of(self.tasks.get(one)) for one in args["ids"]]}

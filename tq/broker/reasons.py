@@ -4,7 +4,8 @@ For: ``why``: what holds it, since when and by whom, until when, how many are be
 Not for: words (the command line has them), changing anything.
 Runs in: the daemon, inside the broker's turn.
 Promises: what is said is so in the turn in which it is said; an estimate says that it is one, and is left out where nothing
-was measured; it looks at no more than PEEKED tasks of a line, NOTED events and PARENTS_TOLD parents.
+was measured; it looks at no more than PEEKED tasks of a line, NOTED events, PARENTS_TOLD parents and
+CHILDREN_TOLD children.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ PEEKED = 500
 NOTED = 500
 """Of so many events, the newest, it looks for who cancelled a task."""
 PARENTS_TOLD = 10
+CHILDREN_TOLD = 20
 ERROR_MOST = 200
 """Characters of an error's type and message."""
 Reason = list[Any]
@@ -53,7 +55,8 @@ class Reasons:
             raise NoSuchTask(
                 f"expected the id of a task, got {task_id}: there is none, or it was removed. `tq list` shows those there are."
             )
-        return {"task": self._desk.row(task), "reasons": self._reasons(task)}
+        children = self._desk.store.children(task_id, CHILDREN_TOLD)
+        return {"task": self._desk.row(task), "reasons": self._reasons(task), "children": children}
 
     def _reasons(self, task: Task) -> list[Reason]:
         if task.state.final:

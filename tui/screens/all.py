@@ -8,6 +8,7 @@ Promises: a screen that is not here is nowhere: no digit, no name, no key.
 
 from __future__ import annotations
 
+from tui.screens.batches import BatchesPage
 from tui.screens.config import ConfigScreen
 from tui.screens.dead import DeadScreen
 from tui.screens.events import EventsScreen
@@ -17,6 +18,7 @@ from tui.screens.schedules import SchedulesScreen
 from tui.screens.screen import MonitorScreen
 from tui.screens.task import TaskPage
 from tui.screens.tasks import TasksScreen
+from tui.screens.tenants import TenantsPage
 from tui.screens.workers import WorkersScreen
 from tui.screens.workflow import WorkflowPage
 from tui.screens.workflows import WorkflowsScreen
@@ -25,5 +27,5 @@ SCREENS: tuple[type[MonitorScreen], ...] = (
     OverviewScreen, QueuesScreen, TasksScreen, WorkersScreen, SchedulesScreen, DeadScreen, EventsScreen, ConfigScreen,
     WorkflowsScreen,
 )  # fmt: skip
-PAGES: tuple[type[MonitorScreen], ...] = (TaskPage, WorkflowPage)
+PAGES: tuple[type[MonitorScreen], ...] = (TaskPage, WorkflowPage, TenantsPage, BatchesPage)
 """What a screen opens over itself; their actions are in the registry, too."""

@@ -263,6 +263,11 @@ ACTIONS = (
         run=lambda context: context.screen.breaker(), screen="queues", weight=2, writes=True, applies=_one, words=("breaker",), footer=22,
         group="Queues",
     ),
+    Action(
+        id="queues.tenants", title="Tenants", help="What each tenant has, its quotas, and how much of them is used.", keys="a",
+        run=lambda context: context.app.carry_out(context.app.registry["tenants"]), screen="queues", applies=_listed, footer=24,
+        group="Queues",
+    ),
     *sort_actions("queues", "Queues"),
     Action(
         id="queues.go", title="Go to a queue", help="Put the cursor on the queue of this name.",

@@ -24,10 +24,12 @@ from tui.documents import Line as Text
 from tui.documents import absolute, cut
 from tui.feed import Phase
 from tui.formats import clip, clock, counted, size
+from tui.graphs import head_of
 from tui.screens import acting
 from tui.screens.acting import Meant
 from tui.screens.screen import MonitorScreen, entitle
-from tui.telling import FINAL, course, errors_of, facts, name_of, progress_text, tries, why_lines
+from tui.screens.task_kin import choose_kin, kin_of_task, states_of
+from tui.telling import FINAL, Kin, course, errors_of, facts, kin_lines, name_of, progress_text, tries, why_lines
 from tui.widgets.bars import Line, Piece
 from tui.widgets.choosing import Choice, Choose
 from tui.widgets.panes import JsonPane, LogPane, TextPane, TracebackPane
@@ -57,6 +59,10 @@ def _there(context: Context) -> bool:
     return bool(context.screen is not None and context.screen.title_id == "task" and context.screen.told is not None)
 
 
+def _of_list(context: Context) -> bool:
+    return bool(context.screen is not None and context.screen.title_id == "task" and context.screen.listed)
+
+
 def _do(name: str, *given: Any, words: bool = False) -> Any:
     """Calls a method of the page: with what is given, or with what stands behind the word."""
     return lambda context: getattr(context.screen, name)(*([context.words] if words else given))
@@ -75,8 +81,10 @@ class TaskPage(MonitorScreen):
 
     title_id, name_long, name_short = "task", "Task", "Task"
     ACTIONS = (
-        _task("next", "Next", "The next task of the list.", _do("walk", 1), keys="J", words=("next",), footer=8),
-        _task("before", "Before", "The task before it in the list.", _do("walk", -1), keys="K", words=("before",), footer=9),
+        _task("next", "Next", "The next task of the list.", _do("walk", 1), keys="J", words=("next",), footer=8,
+              applies=_of_list),
+        _task("before", "Before", "The task before it in the list.", _do("walk", -1), keys="K", words=("before",),
+              footer=9, applies=_of_list),
         _task("retry", "Retry", "Run it again, if it is over, counting from zero.", _do("act", acting.RETRY), keys="r",
               words=("retry",), applies=lambda c: _there(c) and c.screen.over, writes=True, weight=1, twin=_twin("retry"), footer=10),
         _task("cancel", "Cancel", "Cancel it if it waits; ask it to end if it runs.", _do("act", acting.CANCEL), keys="c",
@@ -89,6 +97,10 @@ class TaskPage(MonitorScreen):
               words=("priority",), takes="[0-9]", applies=lambda c: _there(c) and not c.screen.over, writes=True, footer=18),
         _task("move", "Move", "Move it into another queue, if it waits.", _do("move", words=True), keys="m", words=("move",),
               takes="[QUEUE]", applies=lambda c: _there(c) and not c.screen.over, writes=True, footer=20),
+        _task("kin", "After and before", "Choose one of the tasks that it comes after, or that come after it, and show that.",
+              _do("go_to_kin"), keys="a", short="After", words=("after",), applies=lambda c: _there(c) and bool(c.screen._kin), footer=21),
+        _task("workflow", "Workflow", "The workflow that it is of, as a tree of its steps.", _do("open_workflow"), keys="W",
+              words=("workflow-of",), applies=lambda c: _there(c) and head_of(c.screen.told) is not None, footer=21),
         _task("copy", "Copy", "Copy the id of the task.", _do("copy", "id"), keys="y", applies=_there, words=("copy",), footer=22),
         _task("copy_menu", "Copy more", "Choose what to copy: its traceback, payload, all of it.", _do("copy_menu"), keys="Y",
               applies=_there, words=("yank",), footer=0),
@@ -110,6 +122,7 @@ class TaskPage(MonitorScreen):
         self._listing = listing
         self._missing = ""
         self._reasons: Sequence[Text] = ()
+        self._kin: Sequence[Kin] = ()
         self._row: Any = None
         self._front = "course"
         self._filled: set[str] = set()
@@ -121,6 +134,11 @@ class TaskPage(MonitorScreen):
     @property
     def place(self) -> str:
         return "tasks"
+
+    @property
+    def listed(self) -> bool:
+        """Whether it was opened from a list, in which there are others."""
+        return self._listing is not None
 
     def body(self) -> ComposeResult:
         glyphs = self.monitor.glyphs
@@ -189,7 +207,7 @@ class TaskPage(MonitorScreen):
 
     def show(self, id_: int) -> None:
         """Another task on this page, at the same pane."""
-        self.id_, self.told, self._row, self._missing, self._reasons = id_, None, None, "", ()
+        self.id_, self.told, self._row, self._missing, self._reasons, self._kin = id_, None, None, "", (), ()
         self._stop_log()
         self._filled.clear()
         self._stale, self._renewed = True, -RENEW_S
@@ -217,11 +235,21 @@ class TaskPage(MonitorScreen):
             elif row != self._row or self.told is None:
                 (task,) = (await call("get", {"ids": [id_], "how": True}))["tasks"]
                 reasons: Sequence[Text] = ()
-                if task is not None and task["state"] != "running":
+                kin: Sequence[Kin] = ()
+                if task is not None:
                     with suppress(TqError):
-                        reasons = why_lines((await call("why", {"id": id_}))["reasons"], self.monitor.clock.now_ms())
+                        why = await call("why", {"id": id_})
+                        if task["state"] != "running":
+                            reasons = why_lines(why["reasons"], self.monitor.clock.now_ms())
+                        kin = await kin_of_task(self.monitor.feed, task, why.get("children") or ())
                 if id_ == self.id_:
-                    self._take(row, task, reasons)
+                    self._take(row, task, reasons, kin)
+            elif self._kin and self.told["state"] == "blocked":
+                fresh = await states_of(self.monitor.feed, self.told, self._kin)
+                if id_ == self.id_ and fresh != self._kin:
+                    self._kin = fresh
+                    self._filled.discard("facts")
+                    self._fill()
         except TqError as error:
             self._missing = cut(error.message, 300) if self.told is None else ""
         finally:
@@ -231,9 +259,9 @@ class TaskPage(MonitorScreen):
             if self.is_mounted:
                 self.lines()
 
-    def _take(self, row: Any, task: dict[str, Any] | None, reasons: Sequence[Text]) -> None:
+    def _take(self, row: Any, task: dict[str, Any] | None, reasons: Sequence[Text], kin: Sequence[Kin]) -> None:
         before = self.told
-        self._row, self.told, self._reasons, self._missing = row, task, reasons, ""
+        self._row, self.told, self._reasons, self._kin, self._missing = row, task, reasons, kin, ""
         kept = {"log"} if before is not None and task is not None and before["attempt"] == task["attempt"] else set()
         for name in ("payload", "result"):
             if before is not None and task is not None and before.get(name) == task.get(name):
@@ -291,8 +319,10 @@ class TaskPage(MonitorScreen):
 
     def _show_facts(self) -> None:
         pane, task = self.query_one("#facts", TextPane), self.told or {}
-        pane.show_lines([*facts(task, self.monitor.clock.now_ms(), self.monitor.glyphs, self.monitor.zone), *self._reasons], stay=True)
-        entitle(pane, "Facts")
+        monitor = self.monitor
+        kin = kin_lines(self._kin, len(task.get("parents") or ()), monitor.glyphs)
+        pane.show_lines([*facts(task, monitor.clock.now_ms(), monitor.glyphs, monitor.zone), *kin, *self._reasons], stay=True)
+        entitle(pane, "Facts", "a opens one of those after and before" if kin else "")
 
     def _show_trace(self) -> None:
         pane = self.query_one("#trace", TracebackPane)
@@ -450,6 +480,18 @@ class TaskPage(MonitorScreen):
         """The list's cursor is at this task now."""
         if isinstance(id_, int) and id_ != self.id_:
             self.show(id_)
+
+    async def go_to_kin(self) -> None:
+        """Choose one of those that it comes after, or that come after it, and show that here."""
+        if (chosen := await choose_kin(self.monitor, self._kin)) is not None:
+            self.show(chosen)
+
+    def open_workflow(self) -> None:
+        """The workflow that it is of, as a tree."""
+        from tui.screens.workflow import WorkflowPage  # which opens pages of tasks
+
+        if (graph := head_of(self.told or {})) is not None:
+            self.monitor.push_screen(WorkflowPage(graph))
 
     def copy(self, what: str) -> None:
         panes = {"error": "trace", "payload": "payload", "json": "raw"}

@@ -53,18 +53,26 @@ def counts_of(counts: Mapping[str, int], glyphs: Glyphs) -> tuple[Run, ...]:
     return tuple(found)
 
 
-def bar(graph: Graph, glyphs: Glyphs, width: int = BAR) -> tuple[Run, ...]:
-    """How far it is: what went well, what did not, what runs, and the rest; whatever there is has a cell at least."""
-    counts, found, left = graph.counts, [], width
+def bar_of(counts: Mapping[str, int], total: int, glyphs: Glyphs, width: int = BAR) -> tuple[Run, ...]:
+    """How far so many are: what went well, what did not, what runs, and the rest; whatever there is has a cell at least."""
+    found: list[Run] = []
+    left = width
     parts = {
-        "succeeded": counts["succeeded"] + counts[LEFT_OUT], "failed": counts["failed"] + counts["expired"],
-        "cancelled": counts["cancelled"], "running": counts["running"],
+        "succeeded": counts["succeeded"], "failed": counts["failed"] + counts["expired"], "cancelled": counts["cancelled"],
+        "running": counts["running"],
     }  # fmt: skip
     for style, number in parts.items():
-        cells = min(max(1, number * width // graph.count), left) if number else 0
+        cells = min(max(1, number * width // max(total, 1)), left) if number else 0
         left -= cells
         found.append((glyphs.full * cells, style))
     return (*[one for one in found if one[0]], (glyphs.empty * left, "dim"))
+
+
+def bar(graph: Graph, glyphs: Glyphs, width: int = BAR) -> tuple[Run, ...]:
+    """The same of a workflow; what was not needed went well."""
+    counts = graph.counts
+    counts["succeeded"] += counts[LEFT_OUT]
+    return bar_of(counts, graph.count, glyphs, width)
 
 
 def row_of(graph: Graph, glyphs: Glyphs) -> Body:

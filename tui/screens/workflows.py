@@ -56,6 +56,10 @@ ACTIONS = (
         run=lambda context: context.screen.open(), screen="workflows", by="enter", words=("open",), applies=has_row, footer=8, group=GROUP,
     ),
     *acts_of("workflows", GROUP),
+    Action(
+        id="workflows.batches", title="Batches", help="The batches: how many members of each stand where, and their callbacks.", keys="b",
+        run=lambda context: context.app.carry_out(context.app.registry["batches"]), screen="workflows", footer=24, group=GROUP,
+    ),
     *sort_actions("workflows", GROUP),
     Action(
         id="workflows.go", title="Go to a workflow", help="Open the workflow of this id, or the one that the task of this id is of.",
@@ -135,7 +139,7 @@ class WorkflowsScreen(WorkflowActs, ListScreen):
         try:
             await self._heads()
             left = LOOK_MOST
-            for graph in [*self._unread(), *self._seen()]:
+            for graph in [*sorted(self._unread(), key=lambda graph: graph.count), *self._seen()]:  # nobody waits for a large one
                 asked = min(graph.count, left)
                 if asked > 0:
                     await states(monitor.feed, graph, asked)
