@@ -281,6 +281,7 @@ def session(one: House) -> list[list[Any]]:
         ("set_limit", {"name": "win", "scope": "queue", "of": "q", "rate": 100, "per_ms": 60_000, "window": "sliding"}),
         ("set_limit", {"name": "aimd", "scope": "type", "of": "add", "adaptive": "running", "low": 1, "high": 5, "latency_ms": 50,
         "failures": 5, "factor": 50}),
+        ("set_limit", {"name": "here", "scope": "type", "of": "add", "each": "worker", "running": 3, "rate": 99}), ("limits", {}),
         ("enqueue", {"tasks": [["add", b"", {"flow": "k", "tenant": "t"}]]}), ("remove_limit", {"name": "each"}),
         ("workers", {}), ("scale_workers", {"min": 0, "max": 0}), ("drain_worker", {"id": "w1"}), ("restart_workers", {"id": None}),
         ("suspend", {"ids": [999]}), ("resume", {"ids": [999]}), ("status", {}), ("set_log", {"level": "warning"}), ("check_app", {}),

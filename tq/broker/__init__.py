@@ -114,9 +114,8 @@ class Broker:
         self._reads: dict[str, Verb] = self._reading.reads | self._control.reads | lines.reads | schedules.reads
         self._rules = Rules(desk)
         self._attention = Attention(desk, self._rules, self._breakers)
-        self._reads |= (
-            self._resources.reads | Reasons(desk, self._breakers).reads | Plan(desk).reads | self._rules.reads | self._attention.reads
-        )
+        reasons = Reasons(desk, self._breakers, self._limited.each_worker)
+        self._reads |= self._resources.reads | reasons.reads | Plan(desk).reads | self._rules.reads | self._attention.reads
         self._reads |= self._limited.reads | self._breakers.reads | Viewing(desk).reads | Filters(desk).reads
         self._writes: dict[str, Verb] = sending.writes | self._consumers.writes | self._control.writes | lines.writes | schedules.writes
         self._writes |= self._limited.writes | self._resources.writes | self._attention.writes | self._breakers.writes
@@ -350,6 +349,7 @@ class Broker:
         due = store.next_due()
         chores = store.chores()
         schedules = self._schedules
+        opened = self._limited.each_worker.look()
         own = self._wall >= self._again_at  # else its own work could not be committed a moment ago
         stirred, self._stirred = self._stirred, False
         changes = own and (
@@ -360,6 +360,7 @@ class Broker:
             or now >= self._retain_at
             or bool(wants and store.ready())
             or self._breakers.look()
+            or opened
         )
         alerts = self._rules.look() if own and self._rules.rules else []
         changes = changes or bool(settles or self._notes or alerts) or any(r.verb in self._writes and r.verb != ASKED for r in self._inbox)
@@ -487,7 +488,8 @@ class Broker:
     @property
     def next_due(self) -> float | None:
         """The instant (ms) at which a turn is needed if nothing arrives; None: never."""
-        own = min((at for at in (self._store.next_due(), self._rules.next_due, self._breakers.next_due) if at is not None), default=None)
+        dues = self._store.next_due(), self._rules.next_due, self._breakers.next_due, self._limited.each_worker.next_due
+        own = min((at for at in dues if at is not None), default=None)
         if self.owed or self._again_at > self._wall:  # what could not be done a moment ago, timer or claim
             own = self._again_at
         return min((at for at in (self._waiting.next_due, self._views.next_due, own) if at is not None), default=None)

@@ -17,6 +17,7 @@ from tq import lifecycle
 from tq.arguments import arguments, task_ids
 from tq.broker.breakers import Breakers
 from tq.broker.desk import Desk, Hold, Sight, Turn, Verb
+from tq.broker.each_worker import EachWorker
 from tq.broker.resources import USERS_TOLD, users_of
 from tq.errors import NoSuchTask, StoreDamaged
 from tq.model import MAX_CRASHES, MAX_INTERRUPTS, SHELL, Header, State, Task
@@ -39,9 +40,10 @@ _CUT_SHORT = ("WorkerDied", "LeaseLapsed", "Interrupted")
 
 
 class Reasons:
-    def __init__(self, desk: Desk, breakers: Breakers) -> None:
+    def __init__(self, desk: Desk, breakers: Breakers, each_worker: EachWorker) -> None:
         self._desk = desk
         self._breakers = breakers
+        self._each_worker = each_worker
         self.reads: dict[str, Verb] = {"why": self._why}
 
     def _why(self, request: Request, turn: Turn) -> dict[str, Any]:
@@ -165,6 +167,8 @@ class Reasons:
         else:
             reasons += self._workers(head.type, sight)
         reasons += [["limit_reached", _limit(*one)] for one in store.reached(head)]
+        if sight is not None and not info.external:
+            reasons += [["limit_reached", _limit(*one)] for one in self._each_worker.reached(head, sight.knowing)]
         stuck = bool(reasons)
         reasons += self._resources(head, used)
         if info.slots and running + head.slots > info.slots:
@@ -262,7 +266,15 @@ def _paused(info: QueueInfo) -> Reason:
 def _limit(limit: Limit, used: Used) -> dict[str, Any]:
     """A limit that holds a task, and when it lets the next go."""
     rule = {"rate": limit.rate, "per_ms": limit.per_ms, "window": limit.window, "most": limit.running}
-    return {"limit": limit.name, "scope": limit.scope, "of": used.of, **rule, "running": used.running, "opens_at": used.opens_at}
+    rule |= {"each": limit.each}
+    return {
+        "limit": limit.name,
+        "scope": limit.scope,
+        "of": used.of if limit.each == "none" else limit.of,
+        **rule,
+        "running": used.running,
+        "opens_at": used.opens_at,
+    }
 
 
 def _expires(task: Task) -> list[Reason]:
