@@ -238,6 +238,7 @@ class Broker:
         """The same of limits."""
         with self._between_turns(now):
             self._limited.declare(declared, former, source)
+        self._limited.learn()
         self._stirred = True
 
     def watch_rules(self, rules: Sequence[Rule], source: str, now: int) -> None:

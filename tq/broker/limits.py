@@ -53,7 +53,7 @@ class Limited:
             raise UsageError(f"set_limit: expected at most {LIMITS_MOST} limits, got another. Remove one: `tq limit remove`.")
         if limit != old:
             self._put(limit, old, request)
-            turn.later.append(self._learn)
+            turn.later.append(self.learn)
         turn.stirred = True
         return {"new": old is None, **self._again(limit.name)}
 
@@ -69,7 +69,8 @@ class Limited:
         self._desk.store.drop_limit(limit.name)
         self._desk.note(request, "remove_limit", f"limit {limit.name}", dict(zip(Limit.__slots__[1:], limit.row()[1:], strict=True)), None)
 
-    def _learn(self) -> None:
+    def learn(self) -> None:
+        """Limits have changed; after a commit."""
         self._adaptive.learn()
         self.each_worker.learn()
 
@@ -93,14 +94,13 @@ class Limited:
             if fresh != there:
                 self._put(fresh, there, request)
         self._declared, self._declared_in = declared.keys(), source
-        self._learn()
 
     def _remove(self, request: Request, turn: Turn) -> dict[str, Any]:
         name, there = arguments(request.verb, request.args, "name", name=str)["name"], self._desk.store.limits()
         if name not in there:
             raise unknown("limit", there, name)
         self._drop(there[name], request)
-        turn.later.append(self._learn)
+        turn.later.append(self.learn)
         turn.stirred = True
         return self._again(name)
 
