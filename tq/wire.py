@@ -189,14 +189,18 @@ enter_breaker    {name, rule, epoch, good}        -> {go: bool, state, epoch, pa
 report_breaker   {name, epoch, good, bad, pass, text}    -> {state, epoch}    so many calls that began at this epoch have succeeded, and
            after them so many failed; of a probe: neither, if nobody knows. text: what went wrong, at most 200 characters are kept
 limits     {}                                     -> {limits: [{name, scope, of, rate, per_ms, burst, running, window, adaptive, low, high,
-           latency_ms, failures, factor, used: [{of, running, tokens: number or nil, reached: bool, opens_at}, ...]}, ...]}
+           latency_ms, failures, factor, each, used: [{of, running, tokens: number or nil, reached: bool, opens_at}, ...]}, ...]}
            used: by whom, if some run or wait, at most 20; file: the settings file, if it says some
-set_limit  {name, scope, of, rate, per_ms, burst, running, window, adaptive, low, high, latency_ms, failures, factor}  -> {new: bool}
+set_limit  {name, scope, of, rate, per_ms, burst, running, window, adaptive, low, high, latency_ms, failures, factor,
+           each}  -> {new: bool}
            what is absent stays; what runs goes on, and counts. declared: true if the settings file sets it again at the next start
            scope: queue, type, tenant or flow; of: which one, of the last two nil: each by itself. At most rate: 0..1,000,000 begin in
            each per_ms (1000), beside up to burst at once after a rest (what a second brings, 1 at least); running: at most so many
            run at a time; 0: any number. A hand-out that is given back before it began counts for nothing, a retry counts again.
-            window: "none", or "sliding": in any stretch of per_ms, or "fixed": in each from a multiple of it (UTC) on; without burst
+           window: "none", or "sliding": in any stretch of per_ms, or "fixed": in each from a multiple of it (UTC) on; without burst
+           adaptive: "none", or "rate" or "running": that is then low at first, and goes between low and high with the outcomes of its
+           tasks: see tq.aimd. It shrinks to factor/100 (90) if over failures % (10) failed or one in ten took over latency_ms (0: any)
+           each: "none", or "worker", of a queue or type: so many on each worker, a process of the pool or a consumer's connection
 remove_limit  {name}                              -> {}                what it held goes on; declared as above
 tenants    {name} or {after, limit}               -> {tenants: [{name, weight, set: bool, quotas: {queued, running, per_day, bytes: number
            or nil}, states: {word: number}, waiting, bytes, today, mean_ms: or nil}, ...], total: the same of all, next: name or nil}

@@ -283,6 +283,7 @@ def session(one: House) -> list[list[Any]]:
         ("set_limit", {"name": "win", "scope": "queue", "of": "q", "rate": 100, "per_ms": 60_000, "window": "sliding"}),
         ("set_limit", {"name": "aimd", "scope": "type", "of": "add", "adaptive": "running", "low": 1, "high": 5, "latency_ms": 50,
         "failures": 5, "factor": 50}),
+        ("set_limit", {"name": "here", "scope": "type", "of": "add", "each": "worker", "running": 3, "rate": 99}), ("limits", {}),
         ("enqueue", {"tasks": [["add", b"", {"flow": "k", "tenant": "t"}]]}), ("remove_limit", {"name": "each"}),
         ("set_tenant", {"name": "t", "weight": 2, "queued": 1000, "running": 9, "per_day": 9000, "bytes": 1 << 30}),
         ("tenants", {"name": "t"}), ("tenants", {"after": "a", "limit": 5}),

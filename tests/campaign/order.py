@@ -50,7 +50,7 @@ class Order:
                     self._give_back(steady, task.spec.header, now)
             elif event == "unblocked":
                 for task in rows:
-                    self._let_go(task.id)
+                    self._let_go(task if isinstance(task, int) else task.id)
         for task_id, header in claimed:
             if header.parents:
                 self._stands_behind(store, task_id, header)

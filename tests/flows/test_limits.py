@@ -22,7 +22,7 @@ def limits(client: Client) -> dict[str, Any]:
     return {row["name"]: row for row in client.limits()}
 
 
-def test_a_window_lets_no_more_go_over_a_restart(daemon: Any, app: Path, client: Client, tq: Tq, until: Until) -> None:
+def test_a_window_lets_no_more_go_over_a_restart(daemon: Any, app: str, client: Client, tq: Tq, until: Until) -> None:
     one = daemon(app=app, workers=2)
     assert tq("limit", "set", "few", "--type", "noop", "--rate", "3/h", "--window", "sliding").returncode == 0
     ids = client.enqueue_many([("noop", None)] * 9)
@@ -60,10 +60,23 @@ def test_a_settings_file_says_which_limits_there_are(daemon: Any, client: Client
     assert rows == {"limits.each.each": "flow", "limits.each.running": "1"}
 
 
-def test_a_limit_follows_the_work(daemon: Any, app: Path, client: Client, tq: Tq, until: Until) -> None:
+def test_a_limit_follows_the_work(daemon: Any, app: str, client: Client, tq: Tq, until: Until) -> None:
     daemon(app=app, workers=2)
     assert tq("limit", "set", "slow", "--type", "noop", "--running", "1..20", "--adaptive").returncode == 0
     client.enqueue_many([("noop", None)] * 200)
     until(lambda: limits(client)["slow"]["running"] > 3, what="all goes well: it grows")
     assert "(1..20)" in tq("limit", "list").stdout
     assert "limit_adapted" in tq("events").stdout
+
+
+def test_each_worker_has_its_share(daemon: Any, app: str, client: Client, tq: Tq, until: Until) -> None:
+    daemon(app=app, workers=2)
+    assert tq("limit", "set", "here", "--type", "noop", "--each", "worker", "--rate", "3/h", "--window", "sliding").returncode == 0
+    until(lambda: len(client.workers()) == 2 and all(row["state"] == "idle" for row in client.workers()), what="both workers are there")
+    ids = client.enqueue_many([("noop", None)] * 9)
+    client.wait([client.enqueue("nap", {"seconds": 0.0}).id], 30)
+    until(lambda: client.stats()["completed"] == 7, what="three on each worker, and what has no limit")
+    assert {one["of"]: one["reached"] for one in limits(client)["here"]["used"]} == {"w1": True, "w2": True}
+    assert "limit here (3/h sliding, on each worker) of type noop is reached until " in tq("why", str(ids[-1])).stdout
+    assert tq("limit", "remove", "here").returncode == 0
+    client.wait(list(ids), 30)

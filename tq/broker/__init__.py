@@ -116,8 +116,9 @@ class Broker:
         self._reading = Reading(desk, self._batches)
         self._rules = Rules(desk)
         self._attention = Attention(desk, self._rules, self._breakers)
+        reasons = Reasons(desk, self._breakers, self._limited.each_worker)
         reading = (
-            self._reading, self._control, self._lines, self._schedules, self._resources, Reasons(desk, self._breakers), Plan(desk),
+            self._reading, self._control, self._lines, self._schedules, self._resources, reasons, Plan(desk),
             self._rules, self._attention, self._batches, self._limited, tenants, self._breakers, Viewing(desk), Filters(desk),
         )  # fmt: skip
         writing = (
@@ -245,6 +246,7 @@ class Broker:
         """The same of limits."""
         with self._between_turns(now):
             self._limited.declare(declared, former, source)
+        self._limited.learn()
         self._stirred = True
 
     def watch_rules(self, rules: Sequence[Rule], source: str, now: int) -> None:
@@ -356,6 +358,7 @@ class Broker:
         due = store.next_due()
         chores = store.chores()
         schedules = self._schedules
+        opened = self._limited.each_worker.look()
         own = self._wall >= self._again_at  # else its own work could not be committed a moment ago
         stirred, self._stirred = self._stirred, False
         changes = own and (
@@ -367,6 +370,7 @@ class Broker:
             or bool(wants and store.ready())
             or self._breakers.look()
             or self._batches.owes()
+            or opened
         )
         alerts = self._rules.look() if own and self._rules.rules else []
         changes = changes or bool(settles or self._notes or alerts) or any(r.verb in self._writes and r.verb != ASKED for r in self._inbox)
@@ -503,7 +507,8 @@ class Broker:
     @property
     def next_due(self) -> float | None:
         """The instant (ms) at which a turn is needed if nothing arrives; None: never."""
-        rooms = self._store.next_due(), self._rules.next_due, self._breakers.next_due, self._batches.next_due
+        limited = self._limited.each_worker.next_due
+        rooms = self._store.next_due(), self._rules.next_due, self._breakers.next_due, self._batches.next_due, limited
         own = min((at for at in rooms if at is not None), default=None)
         if self.owed or self._again_at > self._wall:  # what could not be done a moment ago, timer or claim
             own = self._again_at

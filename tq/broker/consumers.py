@@ -70,9 +70,10 @@ class Consumers:
         return [*got, *self._claimed(others, turn)]
 
     def _claimed(self, want: Want, turn: Turn) -> list[Claimed]:
-        """What the store gives, of types whose breakers let it."""
-        gate = self._desk.gate
-        return self._desk.store.claim(want) if gate is None else gate(want, turn)
+        """What the store gives, of types whose breakers let it, and limits of its worker."""
+        gate, each = self._desk.gate, self._desk.each_worker
+        claim = self._desk.store.claim if gate is None else lambda part: gate(part, turn)
+        return claim(want) if each is None else each(want, claim, turn)
 
     def _take(self, want: Want, turn: Turn) -> tuple[list[Handed], bool]:
         """Claim for a consumer, no more than its answer holds; what was read beyond that goes back uncharged.

@@ -50,12 +50,14 @@ def _wire(table: Mapping[str, Any]) -> dict[str, Any]:
             hint = f"Did you mean {close[0]!r}?" if close else f"The settings of a limit are: {', '.join(KEYS)}."
             raise UsageError(f"expected a setting of a limit, got {key!r}. {hint}")
     whose = [key for key in _WHOSE if key in table]
+    each = {"each": "worker"} if table.get("each") == "worker" else {}
+    whose = [key for key in whose if not (each and key == "each")]
     if len(whose) != 1:
         raise UsageError(f"expected one of {', '.join(_WHOSE)}, got {' and '.join(whose) or 'none'}.")
     (key,) = whose
     if key == "each" and table[key] not in ("tenant", "flow"):
-        raise UsageError(f"each: expected tenant or flow, got {brief(table[key])}.")
-    rule = {"scope": table[key]} if key == "each" else {"scope": key, "of": table[key]}
+        raise UsageError(f"each: expected tenant, flow or worker, got {brief(table[key])}.")
+    rule = {**each, "scope": table[key]} if key == "each" else {**each, "scope": key, "of": table[key]}
     for key, (word, read) in _NUMBERS.items():
         if key in table:
             rule[word] = _read(key, read, table[key])

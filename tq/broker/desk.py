@@ -157,6 +157,10 @@ class Desk:
         """Who looks at rows before they are settled: breakers and adaptive limits, while there are any."""
         self.holding: Callable[[], dict[str, list[dict[str, Any]]]] = lambda: {"limits": [], "breakers": []}
         """The limits that hold back something, and the breakers that are not closed, as they travel to clients: the broker's to say."""
+        self.left_seen: Callable[[int, Turn], None] | None = None
+        """Hears of each task that may have left its worker by anything but its end; None: nobody wants to."""
+        self.each_worker: Callable[[Want, Callable[[Want], list[Claimed]], Turn], list[Claimed]] | None = None
+        """Claims for one worker, by a function that claims, what limits of each worker let it have; None: there are none."""
         self.gate: Callable[[Want, Turn], list[Claimed]] | None = None
         """Claims instead of the store what may be handed out now; None: all may. The breakers' to say."""
         self.hold: Callable[[str, int], bool] = lambda _verb, _task_id: False
@@ -242,6 +246,8 @@ class Desk:
         for change, now in done:
             if now is not None:
                 turn.steps.append((change.event, [now]))
+                if self.left_seen is not None and now.state is not State.RUNNING:
+                    self.left_seen(now.id, turn)
                 if now.state.final:
                     turn.ended.append((now.id, now.state.word, now.status.exit_code))
                     if self.store.awaited((now.id,)):

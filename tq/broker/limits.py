@@ -9,7 +9,7 @@ whom, and from what is an event.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from math import inf
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from tq.arguments import arguments, between, unknown
 from tq.broker.adaptive import Adaptive, adapting, at_level, level_of, usual_burst
 from tq.broker.desk import Desk, Turn, Verb
+from tq.broker.each_worker import EachWorker
 from tq.errors import UsageError
 from tq.model import MAX_DURATION_MS, brief, is_pattern
 from tq.store import Limit, Used
@@ -31,13 +32,14 @@ _NUMBERS = {
     "rate": (0, 1_000_000), "per_ms": (1, MAX_DURATION_MS), "burst": (1, 10_000_000), "running": (0, 1_000_000), "low": (1, 1_000_000),
     "high": (1, 1_000_000), "latency_ms": (0, MAX_DURATION_MS), "failures": (0, 100), "factor": (1, 99),
 }  # fmt: skip
-_WORDS = ("scope", "of", "window", "adaptive")
+_WORDS = ("scope", "of", "window", "adaptive", "each")
 
 
 class Limited:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._adaptive = Adaptive(desk)
+        self.each_worker = EachWorker(desk)
         self._declared: Collection[str] = ()
         self._declared_in = ""
         self.writes: dict[str, Verb] = {"set_limit": self._set, "remove_limit": self._remove}
@@ -51,7 +53,7 @@ class Limited:
             raise UsageError(f"set_limit: expected at most {LIMITS_MOST} limits, got another. Remove one: `tq limit remove`.")
         if limit != old:
             self._put(limit, old, request)
-            turn.later.append(self._adaptive.learn)
+            turn.later.append(self.learn)
         turn.stirred = True
         return {"new": old is None, **self._again(limit.name)}
 
@@ -66,6 +68,11 @@ class Limited:
     def _drop(self, limit: Limit, request: Request) -> None:
         self._desk.store.drop_limit(limit.name)
         self._desk.note(request, "remove_limit", f"limit {limit.name}", dict(zip(Limit.__slots__[1:], limit.row()[1:], strict=True)), None)
+
+    def learn(self) -> None:
+        """Limits have changed; after a commit."""
+        self._adaptive.learn()
+        self.each_worker.learn()
 
     def _again(self, name: str) -> dict[str, Any]:
         """Whether the settings file will set it anew."""
@@ -87,26 +94,29 @@ class Limited:
             if fresh != there:
                 self._put(fresh, there, request)
         self._declared, self._declared_in = declared.keys(), source
-        self._adaptive.learn()
 
     def _remove(self, request: Request, turn: Turn) -> dict[str, Any]:
         name, there = arguments(request.verb, request.args, "name", name=str)["name"], self._desk.store.limits()
         if name not in there:
             raise unknown("limit", there, name)
         self._drop(there[name], request)
-        turn.later.append(self._adaptive.learn)
+        turn.later.append(self.learn)
         turn.stirred = True
         return self._again(name)
 
     def _limits(self, request: Request, turn: Turn) -> dict[str, Any]:
         """Each with how far it is used."""
         arguments(request.verb, request.args)
-        store = self._desk.store
         rows = [
-            {**dict(zip(Limit.__slots__, limit.row(), strict=True)), "used": [_used(one) for one in store.limited(limit, USED_TOLD)]}
-            for _, limit in sorted(store.limits().items())
+            {**dict(zip(Limit.__slots__, limit.row(), strict=True)), "used": [_used(one) for one in self._used(limit)]}
+            for _, limit in sorted(self._desk.store.limits().items())
         ]
         return {"limits": rows, **({"file": self._declared_in} if self._declared else {})}
+
+    def _used(self, limit: Limit) -> Sequence[Used]:
+        if limit.each == "none":
+            return self._desk.store.limited(limit, USED_TOLD)
+        return sorted(self.each_worker.used(limit), key=lambda one: (not one.reached, one.of))[:USED_TOLD]
 
 
 def reaching(desk: Desk) -> list[dict[str, Any]]:
@@ -135,14 +145,21 @@ def limit_of(verb: str, given: dict[str, Any], there: Mapping[str, Limit]) -> Li
         if key in args:
             between(args[key], low, high, key)
     old = there.get(name)
-    if "scope" not in args and "of" not in args and old is not None:
+    if not args.keys() & {"scope", "of", "each"} and old is not None:
+        args |= {"scope": old.scope, "of": old.of, "each": old.each}
+    elif not args.keys() & {"scope", "of"} and old is not None:
         args |= {"scope": old.scope, "of": old.of}
     scope, of = args.get("scope"), args.get("of")
     if scope not in SCOPES:
         raise UsageError(f"{verb}: scope: expected one of {', '.join(SCOPES)} for a new limit, got {brief(scope)}.")
     if of is None and scope in ("queue", "type"):
         raise UsageError(f"{verb}: of: expected the name of a {scope}, got none. Only tenants and flow keys can be meant each by itself.")
-    limit = replace(_ruled(verb, args, old or Limit(name, scope)), scope=scope, of=of)
+    each = args.get("each", "none")
+    if each not in ("none", "worker") or (each == "worker" and scope not in ("queue", "type")):
+        raise UsageError(f"{verb}: each: expected none, or worker with a queue or a type, got {brief(each)} with a {scope}.")
+    limit = replace(_ruled(verb, args, old or Limit(name, scope)), scope=scope, of=of, each=each)
+    if limit.adaptive != "none" and each != "none":
+        raise UsageError(f"{verb}: adaptive: expected a limit that counts all workers together, got one of each.")
     if limit.adaptive != "none" and of is None:
         raise UsageError(f"{verb}: adaptive: expected a limit of one {scope}, got one that counts each by itself.")
     return limit

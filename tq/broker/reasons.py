@@ -18,6 +18,7 @@ from tq import lifecycle
 from tq.arguments import arguments, task_ids
 from tq.broker.breakers import Breakers
 from tq.broker.desk import Desk, Hold, Sight, Turn, Verb
+from tq.broker.each_worker import EachWorker
 from tq.broker.resources import USERS_TOLD, users_of
 from tq.errors import NoSuchTask, StoreDamaged
 from tq.model import MAX_CRASHES, MAX_INTERRUPTS, SHELL, Header, State, Task
@@ -41,9 +42,10 @@ _CUT_SHORT = ("WorkerDied", "LeaseLapsed", "Interrupted")
 
 
 class Reasons:
-    def __init__(self, desk: Desk, breakers: Breakers) -> None:
+    def __init__(self, desk: Desk, breakers: Breakers, each_worker: EachWorker) -> None:
         self._desk = desk
         self._breakers = breakers
+        self._each_worker = each_worker
         self.reads: dict[str, Verb] = {"why": self._why}
 
     def _why(self, request: Request, turn: Turn) -> dict[str, Any]:
@@ -193,6 +195,8 @@ class Reasons:
         else:
             reasons += self._workers(head.type, sight)
         reasons += [_limit(*one) for one in store.reached(head)]
+        if sight is not None and not info.external:
+            reasons += [_limit(*one) for one in self._each_worker.reached(head, sight.knowing)]
         stuck = bool(reasons)
         reasons += self._resources(head, used)
         if info.slots and running + head.slots > info.slots:
@@ -291,10 +295,11 @@ def _limit(limit: Limit, used: Used) -> Reason:
     """A limit that holds a task, and when it lets the next go; or its tenant's quota."""
     if limit.is_quota:
         return ["quota_reached", {"tenant": used.of, "quota": limit.running, "running": used.running}]
-    rule = {"rate": limit.rate, "per_ms": limit.per_ms, "window": limit.window, "most": limit.running}
+    rule = {"rate": limit.rate, "per_ms": limit.per_ms, "window": limit.window, "most": limit.running, "each": limit.each}
+    of = used.of if limit.each == "none" else limit.of
     return [
         "limit_reached",
-        {"limit": limit.name, "scope": limit.scope, "of": used.of, **rule, "running": used.running, "opens_at": used.opens_at},
+        {"limit": limit.name, "scope": limit.scope, "of": of, **rule, "running": used.running, "opens_at": used.opens_at},
     ]
 
 

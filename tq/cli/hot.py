@@ -64,9 +64,11 @@ def print_ids(ids: Sequence[int]) -> None:
         raise TqError(f"the output cannot be written: {error.strerror}. But {stored} stored: do not send it again.") from None
 
 
-def report(error: TqError) -> int:
-    """Say what went wrong; the exit code."""
-    say(f"tq: {error.message}")
+def report(error: TqError, name: str, values: dict[str, Any]) -> int:
+    """Say what went wrong with a command, in the words of its options; the exit code."""
+    from tq.cli.saying import in_options
+
+    say(f"tq: {in_options(error.message, name, values)}")
     return error.exit_code
 
 
@@ -75,7 +77,7 @@ def run(verb: str, call: Call, values: dict[str, Any]) -> int:
     try:
         return VERBS[verb](call, values)
     except TqError as error:
-        return report(error)
+        return report(error, verb, values)
 
 
 def sent(call: Call, task: list[Any], values: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,11 @@ LIMIT_SET = (
     Option("--queue -q", "Of this queue."),
     Option("--type -t", "Of this type."),
     Option("--tenant", "Of this tenant."),
-    Option("--each", "tenant or flow: of each tenant, or each flow key (`tq add --flow K`), by itself.", key="each_of"),
+    Option(
+        "--each",
+        "tenant or flow: of each tenant, or each flow key (`tq add --flow K`), by itself; worker: on each, of --type or --queue.",
+        key="each_of",
+    ),
     Option("--rate", "At most so many begin: 500/s, 100/m, 1000/h, 5/10s; 0: any number."),
     Option("--burst", "So many at once after a rest (default: what --rate brings in a second, 1 at least)."),
     Option("--window", "sliding: no more than --rate in any such time; fixed: in each minute, hour, ... of UTC; none: a token bucket."),

@@ -27,11 +27,16 @@ def limit_set(client: Client, values: dict[str, Any]) -> int:
     rule: dict[str, Any] = {"name": a_name("NAME", values["name"])}
     scopes = [(scope, a_name(f"--{scope}", values[scope])) for scope in _SCOPES if values[scope] is not None]
     if values["each_of"] is not None:
-        if values["each_of"] not in ("tenant", "flow"):
-            refuse("--each", f"expected tenant or flow, got {values['each_of']!r}")
-        scopes.append((values["each_of"], ""))
+        if values["each_of"] not in ("tenant", "flow", "worker"):
+            refuse("--each", f"expected tenant, flow or worker, got {values['each_of']!r}")
+        if values["each_of"] == "worker":
+            rule["each"] = "worker"
+        else:
+            scopes.append((values["each_of"], ""))
     if len(scopes) > 1:
         raise UsageError("expected one of --queue, --type, --tenant and --each, got several. Make a limit for each.")
+    if "each" in rule and [scope for scope, _ in scopes] not in (["queue"], ["type"]):
+        raise UsageError("--each worker: expected --type or --queue beside it: of which tasks each worker may have so many.")
     for scope, of in scopes:
         rule |= {"scope": scope, **({"of": of} if of else {})}
     rule |= _numbers(values)
@@ -115,8 +120,9 @@ def limit_list(client: Client, values: dict[str, Any]) -> int:
         whom = (
             f"{row['scope']} {clean(row['of'])}" if row["of"] is not None else f"each {'flow key' if row['scope'] == 'flow' else 'tenant'}"
         )
+        whom += ", each worker" if row["each"] == "worker" else ""
         held = [one for one in row["used"] if one["reached"]]
-        names = ", ".join(clean(one["of"]) for one in held) if row["of"] is None else "yes" if held else ""
+        names = ", ".join(clean(one["of"]) for one in held) if row["of"] is None or row["each"] == "worker" else "yes" if held else ""
         running = sum(one["running"] for one in row["used"])
         burst = row["burst"] if row["rate"] and row["window"] == "none" else "-"
         cells.append((clean(row["name"]), whom, _bounded(row, "rate"), burst, _bounded(row, "running"), running, names or "-"))

@@ -56,7 +56,7 @@ def perform(name: str, values: dict[str, Any]) -> int:
             code = verb_of(name)(client, values)
         sys.stdout.flush()
     except TqError as error:
-        return report(error)
+        return report(error, name, values)
     except KeyboardInterrupt:
         return 130
     return code

@@ -160,6 +160,7 @@ def _words(row: dict[str, Any], word: str, details: dict[str, Any]) -> tuple[str
     if word == "limit_reached":
         rules = [rate_words(details)] if details["rate"] else []
         rules += [f"{details['most']} at a time"] if details["most"] else []
+        rules += ["on each worker"] if details.get("each") == "worker" else []
         known |= {"rule": ", ".join(rules), "scope": {"flow": "flow key"}.get(details["scope"], known["scope"])}
         known["until"] = f" until {known['opens_at']}" if details["opens_at"] else f": {details['running']} of its tasks run"
     elif word == "resource_taken":

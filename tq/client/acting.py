@@ -73,7 +73,7 @@ class LimitSettings(TypedDict, total=False):
     ``rate`` tasks begin in ``per_ms`` (1000), beside a ``burst`` after a rest; at most ``running`` run at a time; 0: any number.
     ``window``: "sliding" or "fixed" (without burst), or "none". ``adaptive``: "rate" or "running", which then is between ``low`` and
     ``high``: more while tasks go well, ``factor`` hundredths of it (90) when more than ``failures`` in a hundred (10) fail, or over one in
-    ten takes longer than ``latency_ms`` (0: any time)."""
+    ten takes longer than ``latency_ms`` (0: any time). ``each``: "worker", of a queue or type: so many on each worker; or "none"."""
 
     scope: str
     of: str
@@ -88,6 +88,7 @@ class LimitSettings(TypedDict, total=False):
     latency_ms: int
     failures: int
     factor: int
+    each: str
 
 
 class QueueSettings(TypedDict, total=False):

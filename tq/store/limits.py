@@ -56,7 +56,7 @@ class Limit:
     ("sliding") or each in its turn ("fixed").
 
     One that is ``adaptive`` ("rate" or "running") has that number between ``low`` and ``high``, by the outcomes of its tasks; the
-    rest says which are good: see ``tq.aimd.Rule``. Stores only keep it.
+    rest says which are good: see ``tq.aimd.Rule``. Stores only keep it. And so one that counts ``each`` "worker" by itself.
     """
 
     name: str
@@ -73,6 +73,7 @@ class Limit:
     latency_ms: int = 0
     failures: int = 0
     factor: int = 0
+    each: str = "none"
 
     def row(self) -> list[Any]:
         return [getattr(self, name) for name in self.__slots__]
@@ -84,13 +85,15 @@ class Limit:
 
     def counts(self, lane: Sequence[Any]) -> str | None:
         """With which others it counts the tasks of a lane; None: it has nothing to do with them."""
+        if self.each != "none":
+            return None
         name = lane[SCOPES.index(self.scope)]
         return name if isinstance(name, str) and self.of in (None, name) else None
 
     def is_tuned(self, old: Limit) -> bool:
         """Whether it is ``old`` but for numbers: it counts the same tasks together, in the same way, and those are one group."""
-        alike = (self.scope, self.of, bool(self.rate), self.per_ms, self.window) == (
-            old.scope, old.of, bool(old.rate), old.per_ms, old.window,
+        alike = (self.scope, self.of, self.each, bool(self.rate), self.per_ms, self.window) == (
+            old.scope, old.of, old.each, bool(old.rate), old.per_ms, old.window,
         )  # fmt: skip
         return alike and self.of is not None
 

@@ -13,7 +13,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 def limit(name: str, **changes: Any) -> dict[str, Any]:
     row = {"name": name, "scope": "type", "of": "email", "rate": 100, "per_ms": 60_000, "burst": 1, "running": 0, "used": []}
-    follows = {"adaptive": "none", "low": 0, "high": 0, "latency_ms": 0, "failures": 0, "factor": 0}
+    follows = {"adaptive": "none", "low": 0, "high": 0, "latency_ms": 0, "failures": 0, "factor": 0, "each": "none"}
     return {**row, "window": "none", **follows, **changes}
 
 
@@ -27,6 +27,7 @@ def limit(name: str, **changes: Any) -> dict[str, Any]:
         (["--rate", "0"], {"rate": 0}),
         (["--rate", "9/m", "--window", "fixed"], {"rate": 9, "per_ms": 60_000, "window": "fixed"}),
         (["--window", "none"], {"window": "none"}),
+        (["--type", "t", "--each", "worker", "--running", "2"], {"scope": "type", "of": "t", "each": "worker", "running": 2}),
         (["--running", "1..50", "--adaptive"], {"adaptive": "running", "low": 1, "high": 50}),
         (["--rate", "1/m..5/m", "--adaptive", "--burst", "3"], {"adaptive": "rate", "low": 1, "high": 5, "per_ms": 60_000, "burst": 3}),
         (["--latency", "2s", "--failures", "5%", "--factor", "0.5"], {"latency_ms": 2000, "failures": 5, "factor": 50}),
@@ -43,7 +44,9 @@ def test_a_limit_is_set_and_a_new_one_is_said(fake: Any, run: Run, words: list[s
     [
         (["--queue", "q"], "expected --rate 500/s, --running 10 or both"),
         (["--queue", "q", "--type", "t", "--running", "1"], "expected one of --queue"),
-        (["--each", "type", "--running", "1"], "--each: expected tenant or flow"),
+        (["--each", "type", "--running", "1"], "--each: expected tenant, flow or worker"),
+        (["--each", "worker", "--running", "1"], "--each worker: expected --type or --queue beside it"),
+        (["--each", "worker", "--tenant", "a", "--running", "1"], "--each worker: expected --type or --queue beside it"),
         (["--type", "t", "--rate", "5"], "--rate: expected so many in a time"),
         (["--type", "t", "--rate", "5/s", "--window", "round"], "--window: expected sliding, fixed or none, got 'round'"),
         (["--type", "t", "--running", "1..5"], "--running: expected one number, or a range such as 1..5 beside --adaptive"),
@@ -66,12 +69,15 @@ def test_limits_are_listed_with_whom_they_hold(fake: Any, run: Run) -> None:
     used = [{"of": key, "running": 1, "tokens": None, "reached": True, "opens_at": 0} for key in ("a", "b\x1b")]
     free = {"of": "email", "running": 2, "tokens": 3, "reached": False, "opens_at": 0}
     rows = [limit("each", scope="flow", of=None, rate=0, running=1, used=used), limit("mail", used=[free])]
+    shares = [{"of": name, "running": 2, "tokens": None, "reached": name == "w1", "opens_at": 0} for name in ("w1", "w2")]
+    rows.append(limit("here", rate=0, running=2, each="worker", used=shares))
     rows += [limit("win", window="sliding"), limit("aimd", rate=0, running=7, adaptive="running", low=1, high=50)]
     fake.verbs["limits"] = lambda _: {"limits": rows}
     code, out, _ = run("limit", "list")
     assert code == 0
     assert "\x1b" not in out
-    each, mail, win, aimd = [line.split() for line in out.splitlines()[-4:]]
+    each, mail, here, win, aimd = [line.split() for line in out.splitlines()[-5:]]
+    assert here == ["here", "type", "email,", "each", "worker", "-", "-", "2", "4", "w1"]
     assert aimd[5:7] == ["7", "(1..50)"]
     assert each[:7] == ["each", "each", "flow", "key", "-", "-", "1"]
     assert mail == ["mail", "type", "email", "100/m", "1", "-", "2", "-"]

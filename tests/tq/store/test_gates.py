@@ -38,6 +38,25 @@ def test_lanes_that_may_not_go_stand_in_no_heap(tmp_path: Path) -> None:
     store.close()
 
 
+def test_windows_of_many_entries_are_sound_and_read_again(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path / "store")
+    store.begin(1)
+    store.put_limit(Limit("win", "type", "t", rate=100, per_ms=60_000, window="sliding"))
+    store.commit()
+    for batch in range(50):
+        assert len(work(store, 1000 + batch * 500, range(1))) == 1
+    store.begin(26_000)
+    (used,) = store.limited(Limit("win", "type", "t", rate=100, per_ms=60_000, window="sliding"), 9)
+    store.commit()
+    store.close()
+    assert (used.tokens, list(verify(tmp_path))) == (50, [])
+    store = LmdbStore(tmp_path / "store")
+    store.begin(26_001)
+    assert [one.tokens for one in store.limited(Limit("win", "type", "t", rate=100, per_ms=60_000, window="sliding"), 9)] == [50]
+    store.commit()
+    store.close()
+
+
 def test_keys_that_come_and_go_leave_no_gates_and_no_tokens_behind(tmp_path: Path) -> None:
     store = LmdbStore(tmp_path / "store")
     store.begin(1)
