@@ -17,7 +17,7 @@ READ_WRITE, READ_ONLY = "read-write", "read-only"
 
 READING = frozenset({
     "hello", "get", "find", "view", "page", "place", "rows", "news", "complete", "explain", "dead", "peek", "why", "wait", "chores", "log",
-    "stats", "history", "attention", "queues", "types", "resources", "limits", "breakers",
+    "stats", "history", "attention", "queues", "types", "resources", "limits", "tenants", "breakers",
     "events", "schedules", "alerts", "plan", "next_slots", "workers", "status", "config", "watch",
 })  # fmt: skip
 """Verbs that change nothing."""
@@ -25,7 +25,7 @@ READING = frozenset({
 WRITING = frozenset({
     "enqueue", "cancel", "retry", "edit", "remove", "suspend", "resume", "input", "mute", "set_queue", "set_resource", "remove_resource",
     "enter_breaker", "report_breaker", "set_breaker", "remove_breaker", "reset_breaker", "trip_breaker",
-    "set_limit", "remove_limit",
+    "set_limit", "remove_limit", "set_tenant", "remove_tenant",
     "set_schedule", "remove_schedule", "run_schedule", "scale_workers", "drain_worker", "restart_workers", "set_log", "configure",
     "check_app", "compact", "stop", "claim", "extend", "settle", "release",
 })  # fmt: skip

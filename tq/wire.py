@@ -61,8 +61,9 @@ find       {where, states, queue, type, group, tenant, label, limit, before}  ->
            where: a filter as ``tq.query`` describes it, ``error:timeout age>1h``; a task matches all that is given.
 dead       {where, states, queue, type, tenant}   -> {groups: [{group, type, error, message, count, first_at, last_at, last_id,
            queues}, ...]}   what failed for good, by what went wrong; group: its name for ``find`` and the verbs below, nil: the rest
-peek       {limit, queue}                         -> {tasks: [...]}                    the next to run, in order; each says ``why``:
-           "priority", "aged" (it waited longer than its queue's aging) or "share" (its queue's turn came first)
+peek       {limit, queue, tenant}                 -> {tasks: [...]}                    the next to run, in order; each says ``why``:
+           "priority", "aged" (it waited longer than its queue's aging) or "share" (its queue's turn came first); of a tenant those
+           among the next 500
 why        {id}                                   -> {task, reasons: [[word, details], ...]}   the most telling first; none: it is next
            not_due {due_at}  retry_not_due {due_at, failures, retries, attempt, error}  blocked {parents: [[id, state], ...], waits,
            of}  running {worker, since, attempt, ends_at, progress}  handed_out {worker, since}  suspended {}
@@ -73,6 +74,7 @@ why        {id}                                   -> {task, reasons: [[word, det
            queue_external {queue, running}  queue_slots_taken {queue, running, slots, needs}
            breaker {type, state, until, why, probes, rule: as in ``breakers``}  service_down {error}: its last attempt was turned away so
            limit_reached {limit, scope, of, rate, per_ms, most, running, opens_at (ms; 0: when one of those that run ends)}
+           quota_reached {tenant, quota, running} (how many may run, and how many do)
            resource_taken {resource, amount, in_use, total, tasks: [ids], of}  resource_short {resource, amount, total}
            kept {resource, queue, id} (for which task; resource "": slots of the workers, nil: of the queue)
            no_worker_knows_type {type}  no_worker_has_type {type, workers}  type_suspected {type, crashes, try_at}  no_workers {}
@@ -183,6 +185,16 @@ set_limit  {name, scope, of, rate, per_ms, burst, running}  -> {new: bool}     w
            each per_ms (1000), beside up to burst at once after a rest (what a second brings, 1 at least); running: at most so many
            run at a time; 0: any number. A hand-out that is given back before it began counts for nothing, a retry counts again.
 remove_limit  {name}                              -> {}                what it held goes on
+tenants    {name} or {after, limit}               -> {tenants: [{name, weight, set: bool, quotas: {queued, running, per_day, bytes: number
+           or nil}, states: {word: number}, waiting, bytes, today, mean_ms: or nil}, ...], total: the same of all, next: name or nil}
+           by name, those behind after, at most 500: whoever has tasks, or had some lately, and for whom something is set (set). states: of
+           those that are not over how many stand there, of final ones how many ended so; bytes: of payloads of those that are not over;
+           today: how many were accepted since midnight (UTC)
+set_tenant {name, weight, queued, running, per_day, bytes}  -> {new: bool}     what is absent stays. weight: 1..1,000,000; the quotas, 0 is
+           none: queued bounds those that wait, per_day those accepted in a day (UTC), bytes their payloads until they are over. An
+           enqueue that would pass one is ``refused`` whole, with details.tenant, quota, most and have; what was accepted is never
+           refused again. Of running no more are handed out
+remove_tenant  {name}                             -> {}                what was set for it; its tasks stay
 events     {limit, before: number}                -> {events: [{number, at, who, what, target, before, after}, ...]}   newest first
            or {limit, after: number}, those above it: oldest first.
            what people and the daemon did; before and after hold what changed. The end of a chore is one: what "chore_done",

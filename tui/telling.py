@@ -203,7 +203,7 @@ _REASONS = {
     "draining": "the daemon is draining", "queue_paused": "queue {queue} is paused", "queue_held": "queue {queue} is held: {why}",
     "queue_external": "queue {queue} is left to consumers outside the pool",
     "queue_slots_taken": "running tasks take {running} of the {slots} slots of queue {queue}",
-    "limit_reached": "limit {limit} of {scope} {of} is reached",
+    "limit_reached": "limit {limit} of {scope} {of} is reached", "quota_reached": "tenant {tenant} runs {running} tasks of at most {quota}",
     "resource_taken": "resource {resource}: {in_use} of {total} are in use, it needs {amount}",
     "resource_short": "resource {resource}: there is {total}, it needs {amount}", "kept": "what is free is kept for task {id}",
     "no_worker_knows_type": "no worker has ever named the type {type}", "no_worker_has_type": "no worker has the type {type} any more",

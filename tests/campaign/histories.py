@@ -44,6 +44,7 @@ from tq.store import (
     Query,
     QueueFull,
     QueueInfo,
+    QuotaReached,
     RequestId,
     Resource,
     Schedule,
@@ -52,8 +53,10 @@ from tq.store import (
     Tenant,
     Want,
 )
+from tq.store.limits import QUOTA
 from tq.store.room import DISK_RESERVE
 from tq.store.shares import PASS
+from tq.store.tenants import DAY_MS
 
 POOL, OUTSIDE = "pool", "outside"
 ENDS = ("succeeded", "failed", "timed_out", "lapsed", "crashed", "interrupted", "released", "snoozed", "stopped")
@@ -106,7 +109,6 @@ class Model:
     queues: dict[str, QueueInfo] = field(default_factory=lambda: {POOL: QueueInfo(POOL), OUTSIDE: QueueInfo(OUTSIDE, external=True)})
     had: dict[tuple[str, str | None], Had] = field(default_factory=dict)  # by queue and tenant
     at: dict[str, tuple[int, int]] = field(default_factory=dict)  # by queue: the latest start of a tenant's task, and the clock
-    weights: dict[str | None, int] = field(default_factory=dict)
     names: dict[KeyRef, tuple[int, bytes, int]] = field(default_factory=dict)  # id, digest, until (0: while it lives)
     events: list[Event] = field(default_factory=list)
 
@@ -114,7 +116,9 @@ class Model:
     children: set[tuple[int, int]] = field(default_factory=set)  # (parent, blocked task)
     resources: dict[str, int] = field(default_factory=dict)
     over: dict[Key, int] = field(default_factory=dict)  # how many took of something before the one that waits longest for it
-    limits: dict[str, Limit] = field(default_factory=dict)
+    limits: dict[str, Limit] = field(default_factory=dict)  # quotas of what may run among them
+    tenants: dict[str, Tenant] = field(default_factory=dict)
+    accepted: Counter[tuple[str, int]] = field(default_factory=Counter)  # by tenant and day
     tokens: dict[tuple[str, str], tuple[Fraction, int, int]] = field(default_factory=dict)  # how many; taken when last, and how many then
     shut: frozenset[str] = frozenset()
 
@@ -137,6 +141,17 @@ class Model:
         names = {"queue": header.queue, "type": header.type, "tenant": header.tenant, "flow": header.flow}
         found = [(limit.name, names[limit.scope]) for limit in self.limits.values() if limit.of in (None, names[limit.scope])]
         return [(name, of) for name, of in found if of is not None]
+
+    def may_have(self, name: str | None, count: int, size: int, now: int) -> bool:
+        """Whether the quotas of a tenant let in so many tasks of so many bytes."""
+        tenant = self.tenants.get(name or "")
+        if name is None or tenant is None:
+            return True
+        live = [(spec, status) for spec, status in self.tasks.values() if spec.header.tenant == name and status.state not in FINAL]
+        waiting = sum(status.state is not State.RUNNING for _, status in live)
+        quotas = [(tenant.queued, waiting + count), (tenant.bytes, sum(len(spec.payload) for spec, _ in live) + size)]
+        quotas.append((tenant.per_day, self.accepted[name, now // DAY_MS] + count))
+        return all(not most or found <= most for most, found in quotas)
 
     def left_of(self, counted: tuple[str, str], now: int) -> Fraction:
         """How many tokens there are, and parts of one."""
@@ -234,8 +249,8 @@ class Model:
         if why != "aged" and self.tasks[everybody[0]][0].header.priority > self.tasks[first][0].header.priority:
             why = "share"
         start, there = max(had.passed, at), {self.tasks[i][0].header.tenant for i in self.line(queue) if i not in taken}
-        self.at[queue] = start, max(clock + PASS // sum(self.weights.get(one, 1) for one in there), start)
-        self.had[queue, tenant] = Had(start + PASS // self.weights.get(tenant, 1), had.since, passed_over)
+        self.at[queue] = start, max(clock + PASS // sum(self.weight(one) for one in there), start)
+        self.had[queue, tenant] = Had(start + PASS // self.weight(tenant), had.since, passed_over)
         line.remove(first)
         taken.append(first)
         for key in (*self.tasks[first][0].header.uses, (queue,)):
@@ -256,13 +271,16 @@ class Model:
             found.append(one)
         return found
 
+    def weight(self, tenant: str | None) -> int:
+        return self.tenants[tenant].weight if tenant in self.tenants else 1
+
     def lines_up(self, task_id: int, header: Header, seq: int) -> None:
         """A task is pending, but not there yet: if it is its tenant's only one, that one joins the others."""
         there = [one for one in self.line(header.queue) if one != task_id and self.tasks[one][0].header.tenant == header.tenant]
         if not there:
             whose, (at, clock) = (header.queue, header.tenant), self.at.get(header.queue, (0, 0))
             passed = max(self.had[whose].passed if whose in self.had else 0, clock)
-            self.had[whose] = Had(min(passed, at + PASS // self.weights.get(header.tenant, 1)), seq)
+            self.had[whose] = Had(min(passed, at + PASS // self.weight(header.tenant)), seq)
 
     def starts(self) -> None:
         """A process begins: what tenants have had is not remembered."""
@@ -382,7 +400,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.model = Model()
         self.before: Model | None = None  # the model at the begin of the open turn
         self.renew = ""  # what the next begin does to leases: nothing; "all" after a restart; "maybe" after an abort
-        self.now = 1000
+        self.now = DAY_MS - 200  # a day ends in the midst of it
         self.latest = 0  # the now of the last turn since the start
 
     def teardown(self) -> None:
@@ -487,6 +505,10 @@ class StoreMachine(RuleBasedStateMachine):
         number = None if request is None else RequestId(b"8 bytes!", request, again)
         drafts = [Draft(header, payload, due_at, expires_at, b"digest of " + payload, parents)] * count
         names = names_of(header)
+        if not again and not model.may_have(tenant, count, count * len(payload), self.now):
+            with pytest.raises(QuotaReached, match="has reached its quota"):
+                self.turn().enqueue(drafts, number)
+            return
         if not again and not model.fits(queue, count, count * len(payload)):
             with pytest.raises(QueueFull, match="is full"):
                 self.turn().enqueue(drafts, number)
@@ -500,6 +522,8 @@ class StoreMachine(RuleBasedStateMachine):
             assert ids == model.requests[request]
             return
         assert ids == list(range(model.last_id + 1, model.last_id + 1 + count))
+        if tenant is not None:
+            model.accepted[tenant, self.now // DAY_MS] += count
         for task_id in ids:
             model.last_id = task_id
             pending = not due_in and not parents
@@ -626,13 +650,28 @@ class StoreMachine(RuleBasedStateMachine):
             model.limits[name] = Limit(name, *what, rate=rate, per_ms=20, burst=burst, running=running)
             raw.put_limit(model.limits[name])
 
-    @verb(2, name=st.sampled_from("xy"), parts=st.sampled_from([1, 2, 4]))
-    def weigh(self, name: str, parts: int) -> None:
-        if parts == 1:
+    @verb(
+        3,
+        name=st.sampled_from("xy"),
+        queued=st.sampled_from([0, 0, 3, 9]),
+        running=st.sampled_from([0, 1, 2]),
+        per_day=st.sampled_from([0, 0, 12]),
+        size=st.sampled_from([0, 0, 20]),
+        parts=st.sampled_from([1, 1, 2, 4]),
+        gone=st.booleans(),
+    )
+    def quotas(self, name: str, parts: int, queued: int, running: int, per_day: int, size: int, gone: bool) -> None:
+        """What is set for a tenant, ``parts`` its weight; how many may run is a limit of its own."""
+        model, limit = self.model, QUOTA + name
+        model.limits.pop(limit, None)
+        if gone:
             self.turn().drop_tenant(name)
-        else:
-            self.turn().put_tenant(Tenant(name, weight=parts))
-        self.model.weights[name] = parts
+            model.tenants.pop(name, None)
+            return
+        model.tenants[name] = Tenant(name, parts, queued, running, per_day, size)
+        self.turn().put_tenant(model.tenants[name])
+        if running:
+            model.limits[limit] = Limit(limit, "tenant", name, running=running)
 
     @verb(2, queues=st.sampled_from([frozenset(), frozenset(), frozenset({POOL}), frozenset({POOL, OUTSIDE, "none"})]))
     def shut(self, queues: frozenset[str]) -> None:
@@ -949,7 +988,8 @@ class StoreMachine(RuleBasedStateMachine):
             assert [(one.id, one.why) for one in found] == model.order(queue, self.latest)
             assert self.raw.would_start(queue) == bool(model.free(model.line(queue), now=self.latest, held=False))
         assert self.raw.ready() == bool(model.free(model.line(POOL), now=self.latest))
-        assert self.raw.limits() == model.limits
+        assert self.raw.limits() == {name: limit for name, limit in model.limits.items() if not limit.is_quota}
+        assert self.raw.tenants() == model.tenants
 
     @invariant()
     def what_is_in_use_is_what_tasks_that_run_have(self) -> None:
@@ -1018,6 +1058,7 @@ class StoreMachine(RuleBasedStateMachine):
             account = found.pop(name, Account(name))
             assert account.states[: State.SUCCEEDED] == [sum(state is one for _, state in mine) for one in live]
             assert account.bytes == sum(len(spec.payload) for spec, state in mine if state in live)
+            assert account.today(self.latest) == self.model.accepted[name, self.latest // DAY_MS]
         assert not found
 
 

@@ -388,6 +388,8 @@ def lines_of(ids: dict[str, list[int]], texts: Sequence[str], rng: random.Random
         ["limit", "set", told_name(word).replace(" ", "") or "x", "--type", word, "--running", "1"], ["limit", "set", name, "--rate", word],
         ["limit", "set", word, "--tenant", word, "--rate", "1/s"], ["limit", "list"], ["limit", "list", "--json"],
         ["add", "--flow", word, "--", "true"], ["limit", "remove", name], ["limit", "remove", word],
+        ["tenant", "set", word, "--queued", "1000000"], ["tenant", "set", word, "--bytes", word], ["tenant", "list"],
+        ["tenant", "list", "--json"], ["tenant", "show", word], ["tenant", "remove", word], ["peek", "--tenant", word],
         ["worker", "list"], ["worker", "scale", "0"], ["worker", "scale", word], ["worker", "drain", name], ["worker", "restart"],
         ["worker", "restart", name],
     ]  # fmt: skip

@@ -40,6 +40,7 @@ from tq.broker.resources import Resources
 from tq.broker.rules import Rule, Rules
 from tq.broker.schedules import Schedules
 from tq.broker.sending import Sending
+from tq.broker.tenants import Tenants
 from tq.broker.viewing import Viewing
 from tq.errors import Refused, StoreDamaged, StoreError, TqError
 from tq.intake import Defaults, Intake
@@ -107,7 +108,7 @@ class Broker:
         self._families = Families(desk)
         self._consumers, self._control, self._reading = Consumers(desk), Control(desk, self._families), Reading(desk)
         sending, self._lines, self._schedules = Sending(desk, self._families), Lines(desk), Schedules(desk)
-        self._resources, limited = Resources(desk), Limited(desk)
+        self._resources, limited, tenants = Resources(desk), Limited(desk), Tenants(desk)
         self._breakers = Breakers(desk, self.note)
         lines, schedules = self._lines, self._schedules
         self._reads: dict[str, Verb] = self._reading.reads | self._control.reads | lines.reads | schedules.reads
@@ -116,9 +117,9 @@ class Broker:
         self._reads |= (
             self._resources.reads | Reasons(desk, self._breakers).reads | Plan(desk).reads | self._rules.reads | self._attention.reads
         )
-        self._reads |= limited.reads | self._breakers.reads | Viewing(desk).reads | Filters(desk).reads
+        self._reads |= limited.reads | tenants.reads | self._breakers.reads | Viewing(desk).reads | Filters(desk).reads
         self._writes: dict[str, Verb] = sending.writes | self._consumers.writes | self._control.writes | lines.writes | schedules.writes
-        self._writes |= limited.writes | self._resources.writes | self._attention.writes | self._breakers.writes
+        self._writes |= limited.writes | tenants.writes | self._resources.writes | self._attention.writes | self._breakers.writes
         self.verbs = frozenset(self._reads) | frozenset(self._writes)
 
     @property

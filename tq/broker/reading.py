@@ -106,11 +106,15 @@ class Reading:
 
     def _peek(self, request: Request, turn: Turn) -> None:
         """The order is that of this turn; the tasks, which may be large, are read one by one."""
-        args = arguments(request.verb, request.args, limit=int, queue=str)
-        limit = between(args.get("limit", 10), 1, SCAN_MOST, "limit")
+        args = arguments(request.verb, request.args, limit=int, queue=str, tenant=str)
+        limit, tenant = between(args.get("limit", 10), 1, SCAN_MOST, "limit"), args.get("tenant")
         desk = self._desk
         desk.lists.check()
-        why = {one.id: one.why for one in desk.store.peek(limit, args.get("queue"))}
+        ahead = desk.store.peek(limit if tenant is None else SCAN_MOST, args.get("queue"))
+        if tenant is not None:
+            headers = desk.store.headers([one.id for one in ahead])
+            ahead = [one for one, header in zip(ahead, headers, strict=True) if header is not None and header.tenant == tenant][:limit]
+        why = {one.id: one.why for one in ahead}
         turn.later.append(lambda: desk.lists.add(request, self._waiting(why), filter_of({}), Next(why, desk.row)))
 
     def _waiting(self, ids: Iterable[int]) -> Iterator[tuple[Task, bytes] | None]:

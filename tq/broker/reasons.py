@@ -164,7 +164,7 @@ class Reasons:
             reasons.append(["queue_external", {"queue": head.queue, "running": running}])
         else:
             reasons += self._workers(head.type, sight)
-        reasons += [["limit_reached", _limit(*one)] for one in store.reached(head)]
+        reasons += [_limit(*one) for one in store.reached(head)]
         stuck = bool(reasons)
         reasons += self._resources(head, used)
         if info.slots and running + head.slots > info.slots:
@@ -259,10 +259,15 @@ def _paused(info: QueueInfo) -> Reason:
     return ["queue_paused", {"queue": info.name, "who": info.paused_by or None, "since": info.paused_at}]
 
 
-def _limit(limit: Limit, used: Used) -> dict[str, Any]:
-    """A limit that holds a task, and when it lets the next go."""
+def _limit(limit: Limit, used: Used) -> Reason:
+    """A limit that holds a task, and when it lets the next go; or its tenant's quota."""
+    if limit.is_quota:
+        return ["quota_reached", {"tenant": used.of, "quota": limit.running, "running": used.running}]
     rule = {"rate": limit.rate, "per_ms": limit.per_ms, "most": limit.running}
-    return {"limit": limit.name, "scope": limit.scope, "of": used.of, **rule, "running": used.running, "opens_at": used.opens_at}
+    return [
+        "limit_reached",
+        {"limit": limit.name, "scope": limit.scope, "of": used.of, **rule, "running": used.running, "opens_at": used.opens_at},
+    ]
 
 
 def _expires(task: Task) -> list[Reason]:

@@ -35,6 +35,7 @@ GROUPS = {
     "resource": "Named resources that running tasks share.",
     "schedule": "Tasks and commands that are sent again and again.",
     "service": "The daemon as a service of systemd.",
+    "tenant": "Whose tasks there are: weights, quotas and totals.",
     "worker": "Worker processes.",
     "workflow": "Named graphs of tasks.",
 }

@@ -216,6 +216,8 @@ def _values(key: str, name: str, data_dir: str | None, typed: str) -> tuple[str,
         return "words", _plain([(f"type:{row['type']}" if row["type"] else row["name"], row["state"]) for row in rows])
     if key.startswith("name of limit "):
         return "words", _plain(_known("limit", data_dir))
+    if argument == "tenant" or key.startswith("name of tenant "):
+        return "words", _plain(_known("tenant", data_dir))
     if key.startswith("id of worker "):
         rows = _ask(data_dir, "workers", {})["workers"]
         return "words", _plain([(row["id"], f"{row['state']}, pid {row['pid']}") for row in rows])

@@ -10,6 +10,7 @@ Python client would send for the same value.
 from __future__ import annotations
 
 from tq.cli.table import Command, Option
+from tq.cli.tenant_table import TENANTS
 from tq.errors import NoSuchTask, UsageError
 
 TYPE_CHECKING = False
@@ -194,7 +195,7 @@ COMMANDS: dict[str, Command] = {
             LIMIT, JSON,
         ),
     ),
-    "peek": Command("The next tasks to run, in order, and why each goes first.", options=(QUEUE, LIMIT, JSON)),
+    "peek": Command("The next tasks to run, in order, and why each goes first.", options=(QUEUE, TENANT, LIMIT, JSON)),
     "why": Command("Why a task is where it is, in one sentence, and what would help.", "id", "one", (JSON,)),
     "alerts": Command("The alert rules of the settings file, and which are raised.", options=(JSON,)),
     "plan": Command("What schedules and due tasks will do, in the order of time.", options=(
@@ -325,6 +326,7 @@ COMMANDS: dict[str, Command] = {
         Option("--running", "At most so many run at a time; 0: any number."),
     )),
     "limit remove": Command("Forget a limit; those that it held go on.", "name", "one"),
+    **TENANTS,
     "suspend": Command("Stop running commands where they stand; their time limits stand still, too.", "ids", "any", (WHERE, QUEUE, *MANY)),
     "resume": Command("Let suspended commands go on.", "ids", "any", (WHERE, QUEUE, *MANY)),
     "schedule add": Command(

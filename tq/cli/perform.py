@@ -29,7 +29,7 @@ ROOMS = {
     "run": "tasks", "enqueue": "many", "add": "many", "show": "tasks", "list": "tasks", "peek": "tasks", "log": "log", "send": "send",
     "daemon": "daemon", "queue": "queues", "worker": "workers", "service": "service", "completion": "complete", "man": "man",
     "schedule": "schedules", "schedule import": "crontabs", "resource": "resources", "workflow": "workflows", "breaker": "breakers",
-    "limit": "limits",
+    "limit": "limits", "tenant": "tenants",
     "verify": "instance", "backup": "instance", "restore": "instance", "compact": "instance", "doctor": "instance",
     "config": "instance", "demo": "instance", "bench": "instance", "monitor": "monitor", "top": "monitor",
 }  # fmt: skip

@@ -291,8 +291,10 @@ def pages_by(client: Client, which: dict[str, Any], order: str, most: int) -> It
 def peek(client: Client, values: dict[str, Any]) -> int:
     limit = 10 if values["limit"] is None else whole("--limit", values["limit"])
     name = None if values["queue"] is None else a_name("--queue", values["queue"])
-    rows = client.call("peek", {"limit": limit} | ({"queue": name} if name else {}))["tasks"]
-    held = [] if rows else [row for row in client.queues() if name in (None, row["name"]) and _held(row)]
+    tenant = None if values["tenant"] is None else a_name("--tenant", values["tenant"])
+    asked = {"limit": limit, **({"queue": name} if name else {}), **({"tenant": tenant} if tenant else {})}
+    rows = client.call("peek", asked)["tasks"]
+    held = [] if rows or tenant else [row for row in client.queues() if name in (None, row["name"]) and _held(row)]
     for row in held:
         hot.say(f"queue {clean(row['name'])} {_held(row)}: {row['states']['pending']} wait")
     if rows or not held:

@@ -48,6 +48,9 @@ WHY = {
     "limit_reached": (
         "limit {limit} ({rule}) of {scope} {of} is reached{until}", "`tq limit set {limit}` changes it, `tq limit list` shows all.",
     ),
+    "quota_reached": (
+        "tenant {tenant} runs {running} tasks, and its quota is {quota}", "`tq tenant set {tenant} --running N` changes it.",
+    ),
     "gathers": ("a call takes up to {batch} of type {type}, and {waiting} wait; it begins at {begins_at}, or when there are enough", ""),
     "resource_taken": (
         "it waits for {amount} of resource {resource}: {in_use} of {total} are in use{users}", "`tq resource set {resource} N` gives more.",

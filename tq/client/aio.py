@@ -70,6 +70,7 @@ from tq.client.core import (
 from tq.client.graphs import AsyncGraphVerbs
 from tq.client.link import not_running, socket_path
 from tq.client.schedules import AsyncScheduleVerbs
+from tq.client.tenants import AsyncTenantVerbs
 from tq.client.views import AsyncViewVerbs
 from tq.errors import DaemonError, DaemonNotRunning, NoSuchTask, Refused, TqError
 from tq.model import duration_ms
@@ -82,7 +83,7 @@ T = TypeVar("T")
 _Sent = tuple[int, asyncio.Future[tuple[int, Any]]]
 
 
-class AsyncClient(AsyncScheduleVerbs, AsyncViewVerbs, AsyncGraphVerbs):
+class AsyncClient(AsyncScheduleVerbs, AsyncViewVerbs, AsyncGraphVerbs, AsyncTenantVerbs):
     """As ``tq.client.Client``, awaited; see there for what each verb gives and raises. Use it in an ``async with``."""
 
     def __init__(
@@ -316,8 +317,8 @@ class AsyncClient(AsyncScheduleVerbs, AsyncViewVerbs, AsyncGraphVerbs):
         rows = (await self.call("find", {**which_args(filters), "limit": limit, "before": before}, READ_WITHIN))["tasks"]
         return [cast(Body, decoded(row)) for row in rows]
 
-    async def peek(self, limit: int = 10, queue: str | None = None) -> Rows:
-        return [cast(Body, decoded(row)) for row in (await self.call("peek", {"limit": limit, "queue": queue}))["tasks"]]
+    async def peek(self, limit: int = 10, queue: str | None = None, tenant: str | None = None) -> Rows:
+        return [cast(Body, decoded(row)) for row in (await self.call("peek", {"limit": limit, "queue": queue, "tenant": tenant}))["tasks"]]
 
     async def wait(self, ids: Ids, timeout: Duration | None = None, any_one: bool = False) -> Found:
         wanted = ids_of(ids)

@@ -69,6 +69,7 @@ from tq.client.graphs import GraphVerbs
 from tq.client.handle import Handle
 from tq.client.link import Link, socket_path
 from tq.client.schedules import ScheduleVerbs
+from tq.client.tenants import TenantVerbs
 from tq.client.views import ViewVerbs
 from tq.errors import DaemonError, DaemonNotRunning, NoSuchTask, Refused, TqError
 from tq.model import duration_ms
@@ -82,7 +83,7 @@ Found = list[Body | None]
 """Rows of tasks; None stands where there is no such task."""
 
 
-class Client(ScheduleVerbs, ViewVerbs, GraphVerbs):
+class Client(ScheduleVerbs, ViewVerbs, GraphVerbs, TenantVerbs):
     """A client of one daemon, by its data directory; see ``connect``. Close it, or use it in a ``with``.
 
     Methods raise DaemonNotRunning if nobody answers, DaemonError after ``timeout`` seconds without an answer, and
@@ -288,9 +289,9 @@ class Client(ScheduleVerbs, ViewVerbs, GraphVerbs):
         rows = self.call("find", {**which_args(filters), "limit": limit, "before": before}, READ_WITHIN)["tasks"]
         return [cast(Body, decoded(row)) for row in rows]
 
-    def peek(self, limit: int = 10, queue: str | None = None) -> Rows:
+    def peek(self, limit: int = 10, queue: str | None = None, tenant: str | None = None) -> Rows:
         """The next tasks to run, in order."""
-        return [cast(Body, decoded(row)) for row in self.call("peek", {"limit": limit, "queue": queue})["tasks"]]
+        return [cast(Body, decoded(row)) for row in self.call("peek", {"limit": limit, "queue": queue, "tenant": tenant})["tasks"]]
 
     def wait(self, ids: Ids, timeout: Duration | None = None, any_one: bool = False) -> Found:
         """The tasks once all (``any_one``: one) of them are over. TaskTimeout if ``timeout`` passes first; None: no limit."""

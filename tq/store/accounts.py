@@ -18,7 +18,7 @@ from tq.model import Header, Spec, State, Status, spec_of, status_of
 from tq.store import Account, Draft, Tenant
 from tq.store.files import Dbs
 from tq.store.keys import U64, opened, sealed, tenant_key
-from tq.store.tenants import admit_of
+from tq.store.tenants import DAY_MS, admit_of
 
 IDLE_KEPT = 10_000
 """Tenants of whom there is no task, and for whom nothing was set, that are still known."""
@@ -80,11 +80,15 @@ class Accounts:
 
     def came(self, name: str, state: State, waits: int, ready: int, size: int, now: int) -> None:
         """Tasks were accepted: so many ``waits`` in ``state``, the others are ``ready``."""
+        day, count = now // DAY_MS, waits + ready
         for account in self._touch(name):
-            account.states[state] += waits
+            if waits:
+                account.states[state] += waits
             account.states[_PENDING] += ready
             account.bytes += size
-            account.accept(waits + ready, now)
+            if account.day < day:  # a clock that was put back begins no day anew
+                account.day, account.accepted = day, 0
+            account.accepted += count
 
     def runs(self, name: str, count: int = 1) -> None:
         """So many were handed out; nothing of it is stored."""
@@ -98,10 +102,8 @@ class Accounts:
             account.states[old] -= count
             account.states[new] += count
 
-    def ran(self, name: str, state: State, size: int, took: Mapping[int, int]) -> None:
-        """Runs are over: their tasks, whose payloads are of ``size`` and go if they are over, stand in ``state``; by time, how many
-        runs took it."""
-        runs, ms = sum(took.values()), sum([max(ms, 0) * count for ms, count in took.items()])
+    def ran(self, name: str, state: State, runs: int, size: int, ms: int) -> None:
+        """So many runs are over that took ``ms`` together, and their tasks stand in ``state``; payloads of ``size`` are over with them."""
         for account in self._touch(name):
             account.states[_RUNNING] -= runs
             account.states[state] += runs
@@ -132,24 +134,23 @@ class Accounts:
 
     # -- what is stored --------------------------------------------------------------------------------------------
 
-    def changes(self) -> Iterator[tuple[bytes, bytes | None]]:
-        """What is to be written; None: to be forgotten."""
+    def store(self, txn: Any, db: Dbs) -> None:
+        """Write what has changed, in one sorted run."""
         if len(self._all) > self._many:
-            yield from self._forget()
-        for name, account in self._dirty.items():
-            yield tenant_key(name), sealed(account.row())
-        self._dirty.clear()
+            self._forget(txn, db)
+        if self._dirty:
+            rows = sorted([(tenant_key(name), sealed(account.row())) for name, account in self._dirty.items()])
+            txn.cursor(db["accounts"]).putmulti(rows)
+            self._dirty.clear()
 
-    def _forget(self) -> Iterator[tuple[bytes, bytes | None]]:
+    def _forget(self, txn: Any, db: Dbs) -> None:
         """Forget those of whom nothing is left, the ones that came first before the others."""
-        idle = [account for name, account in self._all.items() if name not in self.tenants and not account.live]
-        for account in idle[: -IDLE_KEPT or None] if len(idle) > IDLE_KEPT else ():
-            name = str(account.tenant)
-            del self._all[name]
+        idle = [name for name, account in self._all.items() if name not in self.tenants and not account.live]
+        for name in idle[: max(len(idle) - IDLE_KEPT, 0)]:
+            self._gone.add(self._all.pop(name))
             self._dirty.pop(name, None)
-            self._gone.add(account)
-            yield tenant_key(name), None
-        yield tenant_key(None), sealed(self._gone.row())
+            txn.delete(tenant_key(name), db=db["accounts"])
+        txn.put(tenant_key(None), sealed(self._gone.row()), db=db["accounts"])
         self._many = max(2 * IDLE_KEPT, 2 * len(self._all))
 
 

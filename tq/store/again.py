@@ -74,7 +74,7 @@ class Again(HotPath):
             tally.retried += count
             self._lanes.ended(self._lanes.line(header.queue), count)
             if header.tenant is not None:
-                self._accounts.ran(header.tenant, State.RETRYING, 0, took)
+                self._accounts.ran(header.tenant, State.RETRYING, count, 0, sum([max(ms, 0) * runs for ms, runs in took.items()]))
             for ms, runs in took.items():
                 tally.ran(ms, runs)
         return held

@@ -299,8 +299,9 @@ class HotPath(Children):
     def succeed(self, results: Sequence[SuccessRow]) -> list[bool]:
         held: list[bool] = []
         running, states, history, timers = self._running, self._gathered["states"], self._gathered["history"], self._gathered["timers"]
-        # by tally and tenant: [tasks, payload bytes, bytes kept], and how many ran how long
-        sums: dict[tuple[int, str | None], tuple[Tally, list[int], dict[int, int]]] = {}
+        sums: dict[int, tuple[Tally, list[int], dict[int, int]]] = {}  # by tally: [tasks, payload bytes, bytes kept], how many ran how long
+        of_tenants: dict[str, list[int]] = {}  # [tasks, payload bytes, how long they ran]
+        mine: list[int] | None = None
         header: Header | None = None
         number, done, took = 0, [0, 0, 0], dict[int, int]()
         special, keep_ms, fixed = False, None, 0
@@ -316,9 +317,10 @@ class HotPath(Children):
                 header = head
                 tally = self._tally_for(header)
                 number = self._tally[header.queue, header.type][0]
-                _, done, took = sums.setdefault((number, header.tenant), (tally, [0, 0, 0], {}))
+                _, done, took = sums.setdefault(number, (tally, [0, 0, 0], {}))
                 special = is_named(header) or bool(header.needs) or bool(self._lanes.gates.limits)
                 keep_ms, fixed = self._lanes.line(header.queue).info.keep_ms, SEALED + len(header.packed)
+                mine = None if header.tenant is None else of_tenants.setdefault(header.tenant, [0, 0, 0])
             key = U64.pack(task_id)
             if past is None:
                 record = first_success(task_id, claim, seq, batch.worker, started_at, finished_at, output, result)
@@ -332,6 +334,10 @@ class HotPath(Children):
             done[2] += kept
             ms = finished_at - started_at
             took[ms] = took.get(ms, 0) + 1
+            if mine is not None:
+                mine[0] += 1
+                mine[1] += size
+                mine[2] += max(ms, 0)
             batch.left -= 1
             if not batch.left:
                 self._ended.append(U64.pack(batch.number))
@@ -342,12 +348,12 @@ class HotPath(Children):
                 self._lanes.freed(header, local=not batch.lease_ms)
             if keep_ms is not None:
                 timers.append((TIMER.pack(finished_at + keep_ms, FORGET, task_id), b""))
-        for (_, tenant), (tally, (count, size, kept), ran) in sums.items():
+        for tally, (count, size, kept), ran in sums.values():
             self._count_successes(tally, count, size, kept)
-            if tenant is not None:
-                self._accounts.ran(tenant, _SUCCEEDED, size, ran)
             for ms, runs in ran.items():
                 tally.ran(ms, runs)
+        for tenant, ended in of_tenants.items():
+            self._accounts.ran(tenant, _SUCCEEDED, *ended)
         return held
 
     def _count_successes(self, tally: Tally, count: int, size: int, kept: int) -> None:

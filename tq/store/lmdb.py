@@ -104,8 +104,7 @@ class LmdbStore(Loading):
             for number, tally in self._dirty.items():
                 txn.put(U32.pack(number), sealed(tally.row()), db=db["tallies"])
             self._dirty.clear()
-            for key, record in self._accounts.changes():
-                self._store_account(key, record)
+            self._accounts.store(txn, db)
             txn.put(COUNTED, counters_record(self._id, self._seq, self._batch, self._chore), db=db["tallies"])
             if len(self._empty) > EMPTY_LANES_KEPT:
                 self._drop_lanes()

@@ -99,12 +99,6 @@ class Registry(Lookup):
         else:
             self._txn.put(key, sealed([*counted, *bucket]), db=self._db["tokens"])
 
-    def _store_account(self, key: bytes, record: bytes | None) -> None:
-        if record is None:
-            self._txn.delete(key, db=self._db["accounts"])
-        else:
-            self._txn.put(key, record, db=self._db["accounts"])
-
     def put_chore(self, chore: Chore) -> Chore:
         if not chore.id:
             self._chore += 1

@@ -17,6 +17,7 @@ from tq.model import WAITING, State
 from tq.store.limits import QUOTA, Limit
 
 DAY_MS = 86_400_000
+_STATES = len(State)
 _PENDING, _RUNNING, _SUCCEEDED = State.PENDING, State.RUNNING, State.SUCCEEDED
 
 
@@ -61,7 +62,7 @@ class Account:
     """
 
     tenant: str | None
-    states: list[int] = field(default_factory=lambda: [0] * len(State))
+    states: list[int] = field(default_factory=lambda: [0] * _STATES)
     bytes: int = 0
     runs: int = 0
     run_ms: int = 0

@@ -113,6 +113,8 @@ def test_ids_queues_types_and_workers_are_those_of_the_daemon(offer: Offer, fake
     fake.verbs["resources"] = lambda _: {"resources": [{"name": "gpu", "amount": 2}, {"name": "licence", "amount": 1}]}
     assert offer("resource", "remove", "") == offer("resource", "set", "") == ["words", "gpu", "licence"]
     assert offer("add", "--use", "g") == ["words", "gpu"]
+    fake.verbs["tenants"] = lambda _: {"tenants": [{"name": "acme"}, {"name": "evil; reboot"}, {"name": "beta"}]}
+    assert offer("tenant", "show", "") == offer("list", "--tenant", "") == ["words", "acme", "beta"]
     assert offer("schedule", "history", "") == ["words", "night", "day"]
     assert offer("schedule", "add", "") == ["words"]  # a new name
     assert offer("retry", "") == ["words", "12", "7"]

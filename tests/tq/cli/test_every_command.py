@@ -27,6 +27,7 @@ NEEDED = {
     "queue set": ["--weight=2"],
     "resource set": ["2"],
     "limit set": ["--rate=5/s"],
+    "tenant set": ["--queued=5"],
     "schedule add": ["--every=9s"],
 }
 
@@ -64,7 +65,7 @@ _PACES = "debounce debounce_most throttle grace wait_for_room "
 _DURATIONS = _PACES + "span missed_after delay ttl retry_delay max_delay timeout aging keep older_than newer_than every spread"
 _NAMES = "queue type label tenant key unique correlation_id group prefix flow"
 BAD: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(_NUMBERS.split(), NO_NUMBER),
+    **dict.fromkeys([*_NUMBERS.split(), "queued", "per_day"], NO_NUMBER),
     **dict.fromkeys(_DURATIONS.split(), NO_DURATION),
     "hold_every": NO_DURATION,
     "history": (*NO_DURATION, "0", "31d"),
@@ -80,7 +81,7 @@ BAD: dict[str, tuple[str, ...]] = {
     "only": ("", "22-6", "24:00-25:00", "09:00-09:00", "\udcff"),
     **dict.fromkeys(("after", "after_any", "after_failure"), ("", "x", "0", "1,", "1.5", "1,@newest", "٣", "9" * 30, "\udcff")),
     "priority": ("", "urgent", "10", "-1", "1.5"),
-    **dict.fromkeys(("max_bytes", "max_memory", "max_stdin", "hold_memory"), ("", "1X", "-1", "1.5G")),
+    **dict.fromkeys(("max_bytes", "max_memory", "max_stdin", "hold_memory", "bytes"), ("", "1X", "-1", "1.5G")),
     "cpu_time": NO_DURATION,
     "rate": ("", "5", "5/", "/s", "x/s", "0/s", "5/x", "-1/s", "5/s/s", "\udcff"),
     "each_of": ("", "queue", "\udcff"),
@@ -164,6 +165,9 @@ def test_what_is_no_id_is_refused_before_it_is_sent(fake: Any, run: Run, name: s
         "breaker trip NONE",
         "limit set NONE --queue=q --running=1",
         "limit remove NONE",
+        "tenant set NONE --queued=1",
+        "tenant remove NONE",
+        "tenant show NONE",
         "queue pause \udcff",
         "queue purge NONE",
         "worker drain NONE",

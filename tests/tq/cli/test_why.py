@@ -74,6 +74,8 @@ REASONS: list[tuple[str, str, dict[str, Any], str]] = [
      "opens_at": AT}, "limit mail (100/m, 9 at a time) of type email is reached until 2023-11-14T22:13:20.000Z."),
     ("limit_reached", "pending", {"limit": "few", "scope": "flow", "of": EVIL, "rate": 0, "per_ms": 1000, "most": 1, "running": 1,
      "opens_at": 0}, "limit few (1 at a time) of flow key \\x1b]0;owned\\x07\\u202e is reached: 1 of its tasks run."),
+    ("quota_reached", "pending", {"tenant": EVIL, "quota": 2, "running": 2},
+     "tenant \\x1b]0;owned\\x07\\u202e runs 2 tasks, and its quota is 2."),
     ("resource_taken", "pending", {"resource": "gpu", "amount": 1, "in_use": 2, "total": 2, "tasks": [7, 9], "of": 2},
      "it waits for 1 of resource gpu: 2 of 2 are in use by tasks 7, 9"),
     ("resource_taken", "pending", {"resource": "g\x1b", "amount": 1, "in_use": 9, "total": 9, "tasks": [7], "of": 9},
