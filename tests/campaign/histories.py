@@ -662,14 +662,14 @@ class StoreMachine(RuleBasedStateMachine):
     )
     def quotas(self, name: str, parts: int, queued: int, running: int, per_day: int, size: int, gone: bool) -> None:
         """What is set for a tenant, ``parts`` its weight; how many may run is a limit of its own."""
-        model, limit = self.model, QUOTA + name
+        raw, model, limit = self.turn(), self.model, QUOTA + name
         model.limits.pop(limit, None)
         if gone:
-            self.turn().drop_tenant(name)
+            raw.drop_tenant(name)
             model.tenants.pop(name, None)
             return
         model.tenants[name] = Tenant(name, parts, queued, running, per_day, size)
-        self.turn().put_tenant(model.tenants[name])
+        raw.put_tenant(model.tenants[name])
         if running:
             model.limits[limit] = Limit(limit, "tenant", name, running=running)
 
