@@ -92,7 +92,7 @@ def test_a_place_counts_the_turns_of_tenants(d: Driver) -> None:
     d.ask("set_tenant", name="much", weight=4)
     assert why(d, little)["place"] == {"queue": "default", "ahead": 1}
     assert why(d, much[10])["place"] == {"queue": "default", "ahead": 11}
-    assert [(row["id"], row["why"]) for row in d.ask("peek", limit=3)["rows"]] == [
+    assert [(row["id"], row["why"]) for row in d.ask("peek", limit=3)["tasks"]] == [
         (much[0], "priority"), (little, "share"), (much[1], "priority"),
     ]  # fmt: skip
 
