@@ -66,8 +66,8 @@ find       {where, states, queue, type, group, tenant, label, limit, before}  ->
 dead       {where, states, queue, type, tenant}   -> {groups: [{group, type, error, message, count, first_at, last_at, last_id,
            queues}, ...]}   what failed for good, by what went wrong; group: its name for ``find`` and the verbs below, nil: the rest
 peek       {limit, queue, tenant}                 -> {tasks: [...]}                    the next to run, in order; each says ``why``:
-           "priority", "aged" (it waited longer than its queue's aging) or "share" (its queue's turn came first); of a tenant those
-           among the next 500; types whose breakers are open are left out
+           "priority", "aged" (it waited longer than its queue's aging) or "share" (the turn of its queue or its tenant came
+           first); of a tenant those among the next 500; types whose breakers are open are left out
 why        {id}                                   -> {task, reasons: [[word, details], ...], children: [ids]}
            The most telling reason first; none: it is next. children: of the blocked tasks that wait for it, by id, at most 20
            not_due {due_at}  retry_not_due {due_at, failures, retries, attempt, error}  blocked {parents: [[id, state], ...], waits,

@@ -113,7 +113,6 @@ class Model:
     queues: dict[str, QueueInfo] = field(default_factory=lambda: {POOL: QueueInfo(POOL), OUTSIDE: QueueInfo(OUTSIDE, external=True)})
     had: dict[tuple[str, str | None], Had] = field(default_factory=dict)  # by queue and tenant
     at: dict[str, tuple[int, int]] = field(default_factory=dict)  # by queue: the latest start of a tenant's task, and the clock
-    weights: dict[str | None, int] = field(default_factory=dict)
     names: dict[KeyRef, tuple[int, bytes, int]] = field(default_factory=dict)  # id, digest, until (0: while it lives)
     events: list[Event] = field(default_factory=list)
 
@@ -266,8 +265,8 @@ class Model:
         if why != "aged" and self.tasks[everybody[0]][0].header.priority > self.tasks[first][0].header.priority:
             why = "share"
         start, there = max(had.passed, at), {self.tasks[i][0].header.tenant for i in self.line(queue) if i not in taken}
-        self.at[queue] = start, max(clock + PASS // sum(self.weights.get(one, 1) for one in there), start)
-        self.had[queue, tenant] = Had(start + PASS // self.weights.get(tenant, 1), had.since, passed_over)
+        self.at[queue] = start, max(clock + PASS // sum(self.weight(one) for one in there), start)
+        self.had[queue, tenant] = Had(start + PASS // self.weight(tenant), had.since, passed_over)
         line.remove(first)
         taken.append(first)
         for key in (*self.tasks[first][0].header.uses, (queue,)):
@@ -288,13 +287,16 @@ class Model:
             found.append(one)
         return found
 
+    def weight(self, tenant: str | None) -> int:
+        return self.tenants[tenant].weight if tenant in self.tenants else 1
+
     def lines_up(self, task_id: int, header: Header, seq: int) -> None:
         """A task is pending, but not there yet: if it is its tenant's only one, that one joins the others."""
         there = [one for one in self.line(header.queue) if one != task_id and self.tasks[one][0].header.tenant == header.tenant]
         if not there:
             whose, (at, clock) = (header.queue, header.tenant), self.at.get(header.queue, (0, 0))
             passed = max(self.had[whose].passed if whose in self.had else 0, clock)
-            self.had[whose] = Had(min(passed, at + PASS // self.weights.get(header.tenant, 1)), seq)
+            self.had[whose] = Had(min(passed, at + PASS // self.weight(header.tenant)), seq)
 
     def starts(self) -> None:
         """A process begins: what tenants have had is not remembered."""
@@ -837,20 +839,20 @@ class StoreMachine(RuleBasedStateMachine):
         running=st.sampled_from([0, 1, 2]),
         per_day=st.sampled_from([0, 0, 12]),
         size=st.sampled_from([0, 0, 20]),
-        parts=st.sampled_from([1, 2, 4]),
+        parts=st.sampled_from([1, 1, 2, 4]),
         gone=st.booleans(),
     )
-    def quotas(self, name: str, queued: int, running: int, per_day: int, size: int, parts: int, gone: bool) -> None:
-        """What is set for a tenant; how many may run is a limit of its own."""
-        model, limit = self.model, QUOTA + name
+    def quotas(self, name: str, parts: int, queued: int, running: int, per_day: int, size: int, gone: bool) -> None:
+        """What is set for a tenant, ``parts`` its weight; how many may run is a limit of its own."""
+        raw, model, limit = self.turn(), self.model, QUOTA + name
         model.limits.pop(limit, None)
         model.weights[name] = 1 if gone else parts
         if gone:
-            self.turn().drop_tenant(name)
+            raw.drop_tenant(name)
             model.tenants.pop(name, None)
             return
         model.tenants[name] = Tenant(name, parts, queued, running, per_day, size)
-        self.turn().put_tenant(model.tenants[name])
+        raw.put_tenant(model.tenants[name])
         if running:
             model.limits[limit] = Limit(limit, "tenant", name, running=running)
 

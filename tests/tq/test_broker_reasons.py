@@ -87,6 +87,16 @@ def test_an_external_queue_says_how_many_tasks_its_consumers_hold(d: Driver) -> 
     assert why(d, first)["running"]["ends_at"] == START + 300_000
 
 
+def test_a_place_counts_the_turns_of_tenants(d: Driver) -> None:
+    much, (little,) = d.add(50, tenant="much"), d.add(1, tenant="little", priority=0)
+    d.ask("set_tenant", name="much", weight=4)
+    assert why(d, little)["place"] == {"queue": "default", "ahead": 1}
+    assert why(d, much[10])["place"] == {"queue": "default", "ahead": 11}
+    assert [(row["id"], row["why"]) for row in d.ask("peek", limit=3)["tasks"]] == [
+        (much[0], "priority"), (little, "share"), (much[1], "priority"),
+    ]  # fmt: skip
+
+
 def test_a_type_that_no_worker_ever_had_or_none_has_any_more_says_so(d: Driver) -> None:
     (task,) = d.add(kind="odd", allow_unknown=True)
     sees(d, knowing=0)

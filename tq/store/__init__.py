@@ -170,7 +170,7 @@ class Claimed(NamedTuple):
 
 class Peeked(NamedTuple):
     """A task that a claim would take, and why it goes first: "priority", "aged" (it waited longer than its queue's
-    ``aging_ms``) or "share" (its queue's turn came before that of a queue with a higher level)."""
+    ``aging_ms``) or "share" (its queue's or tenant's turn came before that of one with a higher level)."""
 
     id: int
     why: str

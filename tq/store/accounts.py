@@ -9,8 +9,8 @@ gone are forgotten one day, and what was counted of them stays in the total.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from heapq import nsmallest
 from typing import Any
 
 from tq.errors import StoreDamaged
@@ -19,7 +19,7 @@ from tq.store import Account, Tenant
 from tq.store.files import Dbs
 from tq.store.keys import U64, opened, sealed, tenant_key
 from tq.store.room import Run
-from tq.store.tenants import DAY_MS, admit_of
+from tq.store.tenants import DAY_MS, admit_of, together
 
 IDLE_KEPT = 10_000
 """Tenants of whom there is no task, and for whom nothing was set, that are still known."""
@@ -37,6 +37,7 @@ class Accounts:
         self.total = Account(None)
         self._all: dict[str, Account] = {}
         self._gone = Account(None)
+        self._names: list[str] | None = None  # in order; None: not known
         self._dirty: dict[str, Account] = {}
         self._many = 2 * IDLE_KEPT
 
@@ -44,11 +45,11 @@ class Accounts:
         """What is stored; which of the tasks run is still to be said, with ``runs``."""
         for row in rows:
             account = account_of(row)
-            self.total.add(account)
             if account.tenant is None:
                 self._gone = account
             else:
                 self._all[account.tenant] = account
+        self.total = together([*self._all.values(), self._gone])
         self._many = max(self._many, 2 * len(self._all))
 
     def one(self, name: str) -> Account | None:
@@ -56,7 +57,11 @@ class Accounts:
 
     def some(self, after: str, most: int) -> list[Account]:
         """By name, those behind ``after``; also of those of whom there never was a task, if something was set for them."""
-        names = nsmallest(most, {name for known in (self._all, self.tenants) for name in known if name > after})
+        if self._names is None:
+            self._names = sorted(self._all)
+        start = bisect_right(self._names, after)
+        others = [name for name in self.tenants if name > after and name not in self._all]
+        names = sorted([*self._names[start : start + most], *others])[:most]
         return [self._all.get(name) or Account(name) for name in names]
 
     def admit(self, runs: Sequence[Run], now: int) -> None:
@@ -76,6 +81,7 @@ class Accounts:
         account = self._all.get(name)
         if account is None:
             account = self._all[name] = Account(name)
+            self._names = None
         self._dirty[name] = account
         return account, self.total
 
@@ -147,9 +153,10 @@ class Accounts:
         """Forget those of whom nothing is left, the ones that came first before the others."""
         idle = [name for name, account in self._all.items() if name not in self.tenants and not account.live]
         for name in idle[: max(len(idle) - IDLE_KEPT, 0)]:
-            self._gone.add(self._all.pop(name))
+            self._gone = together([self._gone, self._all.pop(name)])
             self._dirty.pop(name, None)
             txn.delete(tenant_key(name), db=db["accounts"])
+        self._names = None
         txn.put(tenant_key(None), sealed(self._gone.row()), db=db["accounts"])
         self._many = max(2 * IDLE_KEPT, 2 * len(self._all))
 

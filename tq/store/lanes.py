@@ -289,8 +289,12 @@ class Lanes:
 
     def _whose(self, line: Line, types: frozenset[str] | None, supply: Supply | None) -> tuple[Share, int | None] | None:
         """The tenant whose turn it is, of those that have a task that may go; and how many it may take (None: any number)."""
+        if supply is None and len(line.rings) == 1 and types is None and not self.gates.shut:
+            (ring,) = line.rings.values()
+            if (share := self._first(ring)) is not None:
+                return share, None if len(ring.entries) == 1 else before(share.passed, line.at, share.weight, ring.second())
         shares: list[tuple[int, int, str, Share]] = []
-        seconds = [inf]
+        others: list[int] = []
         queue, left = line.info.name, line.left
         rings = [line.rings] if supply is None or supply.allows(queue, left) else []
         for needs, group in line.needy.items() if supply is not None else ():
@@ -301,31 +305,35 @@ class Lanes:
                     share = self.by_number[top[2]].share
                     shares.append((share.passed, share.since, share.name, share))
         for some in rings:
-            for ring in self._open(some, types):
-                passed, since, name, stand = ring.entries[0]
-                assert stand.share is not None
-                shares.append((passed, since, name, stand.share))
+            for ring, share in self._open(some, types):
+                shares.append((share.passed, share.since, share.name, share))
                 if len(ring.entries) > 1:
-                    seconds.append(ring.second())
+                    others.append(ring.second())
         if not shares:
             return None
         first = min(shares)[3]
-        other = min(seconds + [one[0] for one in shares if one[3] is not first])
-        return first, None if other == inf else before(first.passed, line.at, first.weight, other)
+        others += [one[0] for one in shares if one[3] is not first]
+        return first, before(first.passed, line.at, first.weight, min(others)) if others else None
 
-    def _open(self, rings: dict[str, Ring], types: frozenset[str] | None) -> Iterator[Ring]:
-        """Those of these types in which a tenant stands, first one that has a task that may go."""
+    def _open(self, rings: dict[str, Ring], types: frozenset[str] | None) -> Iterator[tuple[Ring, Share]]:
+        """Those of these types in which a tenant stands, and the first that has a task that may go."""
         shut = self.gates.shut
         for name in list(rings):
             if (types is None or name in types) and not (shut and ("type", name) in shut):
-                ring = rings[name]
-                while (stand := ring.surface()) is not None:
-                    if any(self._top(heap, level) is not None for level, heap in stand.levels.items()):
-                        yield ring
-                        break
-                    ring.leave()
-                else:
+                share = self._first(rings[name])
+                if share is None:
                     del rings[name]
+                else:
+                    yield rings[name], share
+
+    def _first(self, ring: Ring) -> Share | None:
+        """The first tenant in a ring that has a task that may go."""
+        while (stand := ring.surface()) is not None:
+            for level, heap in stand.levels.items():
+                if self._top(heap, level) is not None:
+                    return stand.share
+            ring.leave()
+        return None
 
     def some(self, line: Line, needs: Needs, types: frozenset[str] | None) -> bool:
         """Whether a task with these needs would go, if there is enough of them."""

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush, heapreplace
-from math import inf
 
 from tq.model import Needs
 
@@ -48,9 +47,9 @@ def joins(passed: int, clock: int, at: int, weight: int) -> int:
     return min(max(passed, clock), at + PASS // weight)
 
 
-def before(passed: int, at: int, weight: int, other: float) -> int:
+def before(passed: int, at: int, weight: int, other: int) -> int:
     """How many tasks a tenant may be given in one go before another, whose pass is ``other``, has to be asked."""
-    return max(1, int((other - max(passed, at)) // (PASS // weight)))
+    return max(1, (other - max(passed, at)) // (PASS // weight))
 
 
 class Stand:
@@ -151,6 +150,7 @@ class Ring:
             stand.entered = False
         self.entries.clear()
 
-    def second(self) -> float:
-        """The pass behind the first one's, or less."""
-        return min([entry[0] for entry in self.entries[1:3]], default=inf)
+    def second(self) -> int:
+        """Where there are several: the pass behind the first one's, or less."""
+        entries = self.entries
+        return entries[1][0] if len(entries) == 2 else min(entries[1][0], entries[2][0])

@@ -22,6 +22,7 @@ from tq.store.limits import Allowance
 from tq.store.needs import WORKERS, Head, Key, Supply, is_free
 from tq.store.shares import began, ticked
 from tq.store.snapshot import Contents, Had, Turn
+from tq.store.tenants import together
 
 Rung = tuple[int, Needs]
 """Tasks of one level of a queue that need the same."""
@@ -310,10 +311,8 @@ class Stock:
     def account(self, name: str | None) -> Account | None:
         if name is not None:
             return self._contents.account(name)
-        total = Account(None)
-        for one in self._contents.accounts:
-            total.add(self._contents.account(one) or Account(one))
-        return total
+        known = [self._contents.account(one) or Account(one) for one in self._contents.accounts]
+        return together([*known, Account(None)])
 
     def accounts(self, after: str, most: int) -> list[Account]:
         names = sorted(name for name in self._contents.accounts.keys() | self._contents.tenants.keys() if name > after)

@@ -8,7 +8,7 @@ Promises: pure; settings that are new stand at the end of the row, so that a row
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,22 +93,20 @@ class Account:
         self.runs += 1
         self.run_ms += max(ms, 0)
 
-    def add(self, other: Account) -> None:
-        """What there is of another is counted here, too."""
-        self.states = [a + b for a, b in zip(self.states, other.states, strict=True)]
-        self.bytes += other.bytes
-        self.runs += other.runs
-        self.run_ms += other.run_ms
-        if other.day >= self.day:
-            self.accepted = other.accepted + (self.accepted if other.day == self.day else 0)
-            self.day = other.day
-
     def row(self) -> list[Any]:
         """As it is stored: what runs counts as pending, since a start finds out by itself what runs."""
         states = list(self.states)
         states[_PENDING] += states[_RUNNING]
         states[_RUNNING] = 0
         return [self.tenant, states, self.bytes, self.runs, self.run_ms, self.day, self.accepted]
+
+
+def together(accounts: Sequence[Account]) -> Account:
+    """What there is of all of these, of whom there is one at least; ``accepted`` on the last of their days."""
+    day = max(one.day for one in accounts)
+    states = [sum(counts) for counts in zip(*[one.states for one in accounts], strict=True)]
+    size, runs, ms = (sum([getattr(one, name) for one in accounts]) for name in ("bytes", "runs", "run_ms"))
+    return Account(None, states, size, runs, ms, day, sum([one.accepted for one in accounts if one.day == day]))
 
 
 class QuotaReached(Refused):

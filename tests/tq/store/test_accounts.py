@@ -13,8 +13,9 @@ from tests.tq.store.conftest import Driver
 from tq.model import State
 from tq.store import Tenant, accounts
 from tq.store.accounts import COUNTED_SINCE
-from tq.store.files import open_store
+from tq.store.files import backup, open_store
 from tq.store.keys import opened, sealed, tenant_key
+from tq.store.restoring import restore
 from tq.store.verify import verify
 
 
@@ -96,3 +97,22 @@ def test_tenants_that_are_gone_are_forgotten_and_stay_in_the_total(store: Driver
         assert [one.tenant for one in store.raw.accounts("", 99)] == names
         store.reopen()
     assert store.raw.tenants() == {"t0": Tenant("t0", 2)}
+
+
+def test_a_backup_has_the_tenants_and_their_counts(store: Driver, tmp_path: Path) -> None:
+    store.put_tenant("a", weight=2, running=1, per_day=5)
+    store.add(3, tenant="a", payload=b"123")
+    store.succeed(store.claim(1)[0], ran=7)
+    store.claim(1)
+    told = store.raw.accounts("", 9)
+    store.raw.close()
+    backup(tmp_path, tmp_path / "copy")
+    (tmp_path / "fresh").mkdir()
+    restore(tmp_path / "copy", tmp_path / "fresh", "now")
+    assert verify(tmp_path / "fresh") == []
+    restored = Driver("lmdb", tmp_path / "fresh" / "store")
+    assert restored.raw.tenants() == {"a": Tenant("a", 2, running=1, per_day=5)}
+    assert restored.raw.accounts("", 9) == told
+    assert restored.claim(1) == []
+    restored.raw.close()
+    store.reopen()
