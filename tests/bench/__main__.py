@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 
-from tests.bench import flow, graphs, life, monitor, outputs, scale, shells, speed, steady
+from tests.bench import fairness, flow, graphs, life, monitor, outputs, scale, shells, speed, steady
 from tests.bench.bars import TINY, Bar, Bench, Size
 from tq.bench import machine
 
@@ -24,6 +24,7 @@ BENCHES: dict[str, Bench] = {
     "sleepers": steady.sleepers, "kills": steady.kills, "outputs": outputs.outputs,
     "follow": outputs.follow, "starts": shells.starts, "trues": shells.trues, "retries": life.retries, "million": life.million,
     "monitor": monitor.monitor, "flood": monitor.flooded, "graph": graphs.graph, "flow": flow.flow,
+    "tenants": fairness.tenants,
 }  # fmt: skip
 
 

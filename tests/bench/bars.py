@@ -71,12 +71,15 @@ class Size:
     waiting: int = 100_000
     limited_s: float = 20.0
     lanes: int = 100_000
+    hot: int = 100_000
+    small: int = 1000
 
 
 TINY = Size(
     tasks=400, drained=400, rounds=1, seconds=0.05, clients=2, pickups=5, processes=2, queued=2000, few=1000, turns=2,
     load_s=0.3, idle_s=0.3, flood_s=0.6, burns=20, naps=8, sleepers=20, killed=2000, kill_every_s=0.3, output_mib=8, lines=5, trues=5,
     waiting=700, limited_s=0.3, lanes=300,
+    hot=50, small=20,
 )  # fmt: skip
 
 Bench = Callable[[Size], Iterator[Bar]]

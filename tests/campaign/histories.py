@@ -23,7 +23,7 @@ from fractions import Fraction
 from importlib import import_module
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import strategies as st
@@ -55,6 +55,7 @@ from tq.store import (
 )
 from tq.store.limits import QUOTA
 from tq.store.room import DISK_RESERVE
+from tq.store.shares import PASS
 from tq.store.tenants import DAY_MS
 
 POOL, OUTSIDE = "pool", "outside"
@@ -85,6 +86,14 @@ def verb(weight: int, **arguments: st.SearchStrategy[Any]) -> Callable[[Any], An
     return note
 
 
+class Had(NamedTuple):
+    """What a tenant has had of a queue: its pass, since when it has work (a sequence), and how many went before one that has aged."""
+
+    passed: int
+    since: int
+    passed_over: int = 0
+
+
 @dataclass
 class Model:
     """What a store should hold. Its values are never changed in place."""
@@ -98,7 +107,8 @@ class Model:
     requests: dict[int, list[int]] = field(default_factory=dict)
     totals: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # by queue, type and what is counted
     queues: dict[str, QueueInfo] = field(default_factory=lambda: {POOL: QueueInfo(POOL), OUTSIDE: QueueInfo(OUTSIDE, external=True)})
-    passed_over: dict[str, int] = field(default_factory=lambda: {POOL: 0, OUTSIDE: 0})
+    had: dict[tuple[str, str | None], Had] = field(default_factory=dict)  # by queue and tenant
+    at: dict[str, tuple[int, int]] = field(default_factory=dict)  # by queue: the latest start of a tenant's task, and the clock
     names: dict[KeyRef, tuple[int, bytes, int]] = field(default_factory=dict)  # id, digest, until (0: while it lives)
     events: list[Event] = field(default_factory=list)
 
@@ -221,17 +231,26 @@ class Model:
     def next(self, line: list[int], queue: str, now: int, taken: list[int]) -> tuple[int, str] | None:
         """Which of a line goes first, and why; it goes from the line to those that are taken. None: none of them may go."""
         info, waits = self.queues[queue], self.waits(line, now, taken)
-        may_go = [i for i in self.free(line, taken, now=now) if not self.is_kept(i, waits)]
-        if not may_go:
+        everybody = [i for i in self.free(line, taken, now=now) if not self.is_kept(i, waits)]
+        if not everybody:
             return None
-        first = may_go[0]
+        tenants = {self.tasks[i][0].header.tenant for i in everybody}
+        tenant = min(tenants, key=lambda one: (self.had[queue, one].passed, self.had[queue, one].since, one or ""))
+        may_go = [i for i in everybody if self.tasks[i][0].header.tenant == tenant]
+        first, had, (at, clock) = may_go[0], self.had[queue, tenant], self.at.get(queue, (0, 0))
+        passed_over = had.passed_over
         lower = [i for i in may_go if self.tasks[i][0].header.priority < self.tasks[first][0].header.priority]
         oldest = min(lower, key=lambda i: self.tasks[i][1].seq, default=0)
         why = "priority"
         if oldest and info.aging_ms and info.aging_share and now - self.tasks[oldest][1].ready_at > info.aging_ms:
-            self.passed_over[queue] += 1
-            if self.passed_over[queue] >= info.aging_share:
-                self.passed_over[queue], first, why = 0, oldest, "aged"
+            passed_over += 1
+            if passed_over >= info.aging_share:
+                passed_over, first, why = 0, oldest, "aged"
+        if why != "aged" and self.tasks[everybody[0]][0].header.priority > self.tasks[first][0].header.priority:
+            why = "share"
+        start, there = max(had.passed, at), {self.tasks[i][0].header.tenant for i in self.line(queue) if i not in taken}
+        self.at[queue] = start, max(clock + PASS // sum(self.weight(one) for one in there), start)
+        self.had[queue, tenant] = Had(start + PASS // self.weight(tenant), had.since, passed_over)
         line.remove(first)
         taken.append(first)
         for key in (*self.tasks[first][0].header.uses, (queue,)):
@@ -251,6 +270,25 @@ class Model:
         while (one := model.next(line, queue, now, taken)) is not None:
             found.append(one)
         return found
+
+    def weight(self, tenant: str | None) -> int:
+        return self.tenants[tenant].weight if tenant in self.tenants else 1
+
+    def lines_up(self, task_id: int, header: Header, seq: int) -> None:
+        """A task is pending, but not there yet: if it is its tenant's only one, that one joins the others."""
+        there = [one for one in self.line(header.queue) if one != task_id and self.tasks[one][0].header.tenant == header.tenant]
+        if not there:
+            whose, (at, clock) = (header.queue, header.tenant), self.at.get(header.queue, (0, 0))
+            passed = max(self.had[whose].passed if whose in self.had else 0, clock)
+            self.had[whose] = Had(min(passed, at + PASS // self.weight(header.tenant)), seq)
+
+    def starts(self) -> None:
+        """A process begins: what tenants have had is not remembered."""
+        self.had, self.at = {}, {}
+        for spec, status in self.tasks.values():
+            whose = spec.header.queue, spec.header.tenant
+            if status.state is State.PENDING and (whose not in self.had or status.seq < self.had[whose].since):
+                self.had[whose] = Had(0, status.seq)
 
     def holds(self, task_id: int, start: frozenset[State], claim: int | None) -> bool:
         if task_id not in self.tasks:
@@ -287,6 +325,8 @@ class Model:
         if status.state is State.PENDING and not status.seq:
             self.last_seq += 1
             status = replace(status, seq=self.last_seq)
+        if status.state is State.PENDING:
+            self.lines_up(task_id, spec.header, status.seq)
         if old.state in TIMED:
             self.timers.discard((old.due_at, "due", task_id))
         if status.state in TIMED:
@@ -491,6 +531,7 @@ class StoreMachine(RuleBasedStateMachine):
             seq = model.last_seq if pending else 0
             if pending:
                 status = Status(State.PENDING, seq=seq, ready_at=self.now)
+                model.lines_up(task_id, header, seq)
             else:
                 status = Status(State.BLOCKED if parents else State.SCHEDULED, due_at=due_at, waits=len(parents))
             model.children = model.children | {(parent, task_id) for parent in parents}
@@ -616,17 +657,18 @@ class StoreMachine(RuleBasedStateMachine):
         running=st.sampled_from([0, 1, 2]),
         per_day=st.sampled_from([0, 0, 12]),
         size=st.sampled_from([0, 0, 20]),
+        parts=st.sampled_from([1, 1, 2, 4]),
         gone=st.booleans(),
     )
-    def quotas(self, name: str, queued: int, running: int, per_day: int, size: int, gone: bool) -> None:
-        """What is set for a tenant; how many may run is a limit of its own."""
+    def quotas(self, name: str, parts: int, queued: int, running: int, per_day: int, size: int, gone: bool) -> None:
+        """What is set for a tenant, ``parts`` its weight; how many may run is a limit of its own."""
         raw, model, limit = self.turn(), self.model, QUOTA + name
         model.limits.pop(limit, None)
         if gone:
             raw.drop_tenant(name)
             model.tenants.pop(name, None)
             return
-        model.tenants[name] = Tenant(name, 1, queued, running, per_day, size)
+        model.tenants[name] = Tenant(name, parts, queued, running, per_day, size)
         raw.put_tenant(model.tenants[name])
         if running:
             model.limits[limit] = Limit(limit, "tenant", name, running=running)
@@ -691,13 +733,13 @@ class StoreMachine(RuleBasedStateMachine):
         spent = 0.0
         line = model.line(queue, kinds)
         while len(expected) < limit:
-            before = dict(model.passed_over), dict(model.over)
+            before = dict(model.had), dict(model.at), dict(model.over)
             found = model.next(line, queue, self.now, expected)
             if found is None:
                 break
             cost = costs.get(model.tasks[found[0]][0].header.type, inf)
             if len(expected) > 1 and spent + cost > budget_ms:
-                (model.passed_over, model.over), _ = before, expected.pop()
+                (model.had, model.at, model.over), _ = before, expected.pop()
                 break
             spent += cost
         assert [one.id for one in claimed] == expected
@@ -881,7 +923,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.lose()
         self.raw = type(self).make(self.folder / "store")
         self.model.shut = frozenset()
-        self.model.passed_over, self.model.over = dict.fromkeys(self.model.passed_over, 0), {}
+        self.model.over = {}
+        self.model.starts()
         self.renew, self.latest = "all", 0
 
     def lose(self) -> None:

@@ -40,6 +40,7 @@ class Place(NamedTuple):
     level: int
     seq: int
     type: str
+    tenant: str | None
 
 
 Pending = Mapping[str, Mapping[int, Place]]
@@ -300,7 +301,8 @@ class Oracle:
                 kinds = want.types
                 left = [line[one] for one in still if line[one] == after[queue][one] and (kinds is None or line[one].type in kinds)]
                 for place in taken:
-                    passed = [other for other in left if (other.level == place.level or not aged) and other < place]
+                    mine = [other for other in left if other.tenant == place.tenant]
+                    passed = [other for other in mine if (other.level == place.level or not aged) and other[:2] < place[:2]]
                     if passed:
                         self.wrong("I6", f"expected {min(passed)} of queue {queue!r} to be claimed before {place}")
 
@@ -323,5 +325,5 @@ def pending(store: Store) -> Pending:
     found: dict[str, dict[int, Place]] = defaultdict(dict)
     for task, _ in _found(store, Query(frozenset({State.PENDING}), limit=1 << 40)):
         head = task.spec.header
-        found[head.queue][task.id] = Place(9 - head.priority, task.status.seq, head.type)
+        found[head.queue][task.id] = Place(9 - head.priority, task.status.seq, head.type, head.tenant)
     return found

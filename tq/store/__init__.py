@@ -13,8 +13,9 @@ Promises, and the conformance suite tests each of them on every store:
 4. A store never decides: no clock, no policy, no randomness. Ids and sequence numbers are its own.
 5. Ids and sequences rise by commit; an id is never given twice, even if the turn after it was lost.
 6. Who is claimed first: queues share by weight, those that run as many tasks as they have slots left out; within a
-   queue the highest level, then the lowest sequence. But while a head below the highest level has waited longer than
-   the queue's ``aging_ms``, one claim in ``aging_share`` of that queue is the longest-waiting such head's. Claiming
+   queue its tenants that have a task that may go share by weight (shares.py; those without a tenant are one); within a tenant
+   the highest level, then the lowest sequence. But while a head below the tenant's highest level has waited longer than
+   the queue's ``aging_ms``, one claim in ``aging_share`` of that tenant is the longest-waiting such head's. Claiming
    never reads past a task it may not take. A task that needs more slots or resources than are free is passed over; but once
    it has waited longer than ``aging_ms``, and longest of those that need one of these things, only ``aging_share`` - 1 others
    take of that before it: then what becomes free of it is kept for this task. One whose queue, type, tenant or flow key has reached
@@ -235,7 +236,7 @@ class TypeInfo:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Which tasks a list shows, newest first (pending ones by queue, level and sequence; ``peek`` knows what has aged). None: any.
+    """Which tasks a list shows, newest first (pending ones by queue, level and sequence; ``peek`` knows how tenants share). None: any.
 
     ``before`` is the cursor of the page before, as it was given; ``limit`` the most tasks of one page. ``oldest`` gives the
     oldest first instead, pending ones among them: for work that has to keep their order. ``ids`` are the smallest and the

@@ -21,7 +21,7 @@ from tq.store import Claimed, Draft, RequestId, SuccessRow, Tally, Want, places_
 from tq.store.children import Children
 from tq.store.environments import keep
 from tq.store.keys import DUE, ENDED, EXPIRE, FORGET, HISTORY, PAIR, READY, REQUEST, RUNG, SEALED, TIMER, U32, U64, Batch, lane_row, sealed
-from tq.store.lanes import Head, Lane, Pick
+from tq.store.lines import Head, Lane, Pick
 from tq.store.names import is_named
 from tq.store.records import first_success, success_again
 from tq.store.retention import remember

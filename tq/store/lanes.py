@@ -1,10 +1,11 @@
 """Lanes: which ready task is next, without ever reading past one that may not be taken.
 
-For: the in-memory heads of the lanes, by queue, type and level; which lines may be claimed from; choosing the next for a claim.
-Not for: the ready entries themselves (hot.py keeps them); counting.
+For: the in-memory heads of the lanes, by queue, tenant, type and level; which lines may be claimed from; choosing the next for a claim.
+Not for: the ready entries themselves (hot.py keeps them); counting; the arithmetic of shares (shares.py).
 Runs in: the daemon, inside the LMDB store; a cache, rebuilt at start and after an aborted turn.
-Promises: ``best`` costs O(log lanes), whatever is paused; stale heap entries are dropped when they surface, and a heap
-that is more stale than not is built anew, so it never holds more than twice the heads there are.
+Promises: ``best`` costs O(log lanes), whatever is paused, and nothing for tenants where all of a queue's work is one tenant's;
+stale heap entries are dropped when they surface, and a heap that is more stale than not is built anew, so it never holds more than
+twice the heads there are.
 
 A lane is the set of ready tasks that stop and go together: same queue, type, tenant, flow key and needs (what they hold while
 they run: see needs.py). One whose tenant or flow key has reached a limit is parked: it stands in no heap until that opens (gates.py);
@@ -12,7 +13,8 @@ limits of queues and types close those as a whole. Its tasks of one level are a 
 scheduling (Waldspurger, 1995): each line has a pass that grows by 1/weight a task, and the smallest goes first. A line that comes back (it
 had no work, was paused or held, ran as many tasks as it has slots, or had none that might go) joins those it is
 claimed with: at the smallest pass of theirs, or its own if that is larger, but never more than one task behind. So it has saved
-up no turns, and what it took before it left still counts.
+up no turns, and what it took before it left still counts. Within a line its tenants share (shares.py), and levels and aging hold among
+the tasks of one tenant: a low task that has waited too long gets its tenant's turns, and takes none from others.
 """
 
 from __future__ import annotations
@@ -20,89 +22,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from heapq import heapify, heappop, heappush
 from math import inf
-from typing import NamedTuple
 
-from tq.model import Header, Needs, slots_in
+from tq.model import Header, Needs
 from tq.store import QueueInfo, Want
 from tq.store import needs as supplies
 from tq.store.gates import Gate, Gates
+from tq.store.lines import Group, Head, Lane, LaneKey, Line, Pick, Top, Turn, joined
 from tq.store.needs import Supply, is_free
-
-Head = tuple[int, int]
-"""The first task of a rung: its sequence, and since when it is ready (ms)."""
-Heap = list[tuple[int, int]]
-"""(sequence, lane number) of the heads of one type at one level; entries may be stale."""
-Heaps = dict[str, dict[int, Heap]]
-"""By type and level."""
-LaneKey = tuple[str, str, str | None, str | None, Needs]
-
-
-class Lane:
-    """One lane: its number in the store and the head of each rung that has tasks, by level (9 - priority)."""
-
-    __slots__ = ("gates", "heads", "key", "line", "needs", "number", "parked", "slots")
-
-    def __init__(self, number: int, key: LaneKey, line: Line) -> None:
-        self.number = number
-        self.needs = key[4]
-        self.slots = slots_in(self.needs)
-        self.key = key
-        self.line = line
-        self.heads: dict[int, Head] = {}
-        self.gates: tuple[Gate, ...] = ()
-        self.parked = False  # a limit of its tenant or flow key is reached: it stands in no heap
-
-
-class Group:
-    """The lanes of a line that need the same: how many have work, and their heads."""
-
-    __slots__ = ("heaps", "lanes")
-
-    def __init__(self) -> None:
-        self.heaps: Heaps = {}
-        self.lanes = 0
-
-
-class Line:
-    """A queue as the claim sees it: its pass, how many slots its tasks take, and a heap of heads for each type and level."""
-
-    __slots__ = ("back", "heaps", "info", "lanes", "needy", "passed", "passed_over", "running")
-
-    def __init__(self, info: QueueInfo) -> None:
-        self.info = info
-        self.passed = 0.0
-        self.passed_over = 0  # claims that went before a head that had aged, since the last such head's own
-        self.back = True  # it has not been claimed from since it came back
-        self.lanes = 0  # those with work
-        self.running = 0
-        self.heaps: Heaps = {}  # of tasks without needs
-        self.needy: dict[Needs, Group] = {}  # of the others; those with work
-
-    @property
-    def full(self) -> bool:
-        """It runs as many tasks as it has slots."""
-        return 0 < self.info.slots <= self.running
-
-    @property
-    def left(self) -> float:
-        """How many slots it has left."""
-        return self.info.slots - self.running if self.info.slots else inf
-
-
-Top = tuple[int, int, int, Heap]
-"""A head: level, sequence, lane number, and the heap it stands in."""
-
-
-class Pick(NamedTuple):
-    """The rung to take from: only before sequence ``until`` (None: all), and ``most`` tasks (None: any number)."""
-
-    lane: Lane
-    level: int
-    until: int | None
-    most: int | None
-    aged: bool
-    waits: bool
-    """A head of a lower level has aged."""
+from tq.store.shares import Heap, Ring, Share, Stand, Stands, before, began, joins, ticked
 
 
 class Lanes:
@@ -127,8 +54,11 @@ class Lanes:
         self._over_before: dict[supplies.Key, int] = {}
         self.shut: frozenset[str] = frozenset()
         """Queues that are held for now: nothing is given out of them."""
+        self.weights: dict[str, int] = {}
+        """Of tenants, where that is not 1."""
         self._busy: dict[str, Line] = {}  # lines with work
-        self._before: dict[str, tuple[float, int, bool]] = {}  # the turns of lines at the begin of this turn, where they changed
+        self._before: dict[str, Turn] = {}  # the turns of lines at the begin of this turn, where they changed
+        self._noted: list[Share] = []  # the same of shares: see Share.was
 
     def line(self, name: str) -> Line:
         line = self.lines.get(name)
@@ -137,7 +67,12 @@ class Lanes:
         return line
 
     def add(self, number: int, key: LaneKey) -> Lane:
-        lane = Lane(number, key, self.line(key[0]))
+        line, tenant = self.line(key[0]), key[2]
+        share = line.shares.get(tenant)
+        if share is None:
+            share = line.shares[tenant] = Share(tenant, self.weights.get(tenant or "", 1))
+        share.lanes += 1
+        lane = Lane(number, key, line, share)
         self.by_key[key] = self.by_number[number] = lane
         self.last = max(self.last, number)
         if self.gates.limits:
@@ -145,26 +80,32 @@ class Lanes:
         return lane
 
     def drop(self, lane: Lane) -> None:
-        """Forget an empty lane."""
+        """Forget an empty lane, and with its last one what its tenant has had."""
         for gate in lane.gates:
             gate.lanes.pop(lane.number, None)
+        lane.share.lanes -= 1
+        if not lane.share.lanes:
+            del lane.line.shares[lane.share.tenant]
         del self.by_key[lane.key], self.by_number[lane.number]
 
     # -- heads -----------------------------------------------------------------------------------------------------
 
     def set_head(self, lane: Lane, level: int, head: Head | None) -> None:
         """The first ready task of ``lane`` at ``level`` is now ``head``."""
-        heads, line = lane.heads, lane.line
+        heads, line, share = lane.heads, lane.line, lane.share
         if head == heads.get(level):
             return
         if head is None:
             del heads[level]
             if not heads:
                 line.lanes -= 1
+                share.busy -= 1
                 if lane.needs:
                     self._no_more_needy(lane)
                 if lane.gates:
                     self.gates.rests(lane.gates)
+                if not share.busy:
+                    self._rests(line, share)
             if not line.lanes:
                 del self._busy[line.info.name]
             return
@@ -173,6 +114,9 @@ class Lanes:
                 self._busy[line.info.name] = line
                 self._comes_back(line)
             line.lanes += 1
+            if not share.busy:
+                self._works(line, share, head[0])
+            share.busy += 1
             if lane.needs:
                 self.needy += 1
                 line.needy.setdefault(lane.needs, Group()).lanes += 1
@@ -182,12 +126,72 @@ class Lanes:
         if not lane.parked:
             self._push(lane, level, head)
 
+    def _works(self, line: Line, share: Share, seq: int) -> None:
+        """A tenant that had no work has some."""
+        self._note_share(share)
+        share.since, share.passed_over = seq, 0
+        share.passed = joins(share.passed, line.clock, line.at, share.weight)
+        line.total += share.weight
+        working = line.working
+        working[share.tenant] = share
+        if len(working) == 1:
+            line.alone = share
+        elif len(working) == 2:
+            self._enter_all(line)
+
+    def _rests(self, line: Line, share: Share) -> None:
+        """It has none any more."""
+        share.rests()
+        line.total -= share.weight
+        working = line.working
+        del working[share.tenant]
+        if len(working) < 2:
+            self._leave_all(line)
+            line.alone = next(iter(working.values()), None)
+
+    def _enter_all(self, line: Line) -> None:
+        """Several tenants have work: from now on they stand in rings."""
+        line.alone = None
+        for share in line.working.values():
+            for needs, name, stand in share.stands():
+                if not stand.entered and (not needs or needs in line.needy):
+                    self._enter(line, needs, name, stand)
+
+    def _leave_all(self, line: Line) -> None:
+        for share in line.working.values():
+            for _, _, stand in share.stands():
+                stand.entered = False
+        line.rings = {}
+        for group in line.needy.values():
+            group.rings = {}
+
+    def _enter(self, line: Line, needs: Needs, name: str, stand: Stand) -> None:
+        rings = line.needy[needs].rings if needs else line.rings
+        ring = rings.get(name)
+        if ring is None:
+            ring = rings[name] = Ring()
+        ring.enter(stand, len(line.working))
+
     def _push(self, lane: Lane, level: int, head: Head) -> None:
+        share, needs, name = lane.share, lane.needs, lane.key[1]
+        stands = share.needy.setdefault(needs, {}) if needs else share.plain
+        stand = stands.get(name)
+        if stand is None:
+            stand = stands[name] = Stand(share)
+        self._into(stand, level, head[0], lane.number, share.busy)
         line = lane.line
-        heaps = line.needy[lane.needs].heaps if lane.needs else line.heaps
-        heap = heaps.setdefault(lane.key[1], {}).setdefault(level, [])
-        heappush(heap, (head[0], lane.number))
-        if len(heap) > 2 * line.lanes + 16:
+        if not stand.entered and line.alone is None:
+            self._enter(line, needs, name, stand)
+        if needs:
+            group = line.needy[needs]
+            self._into(group.heads.setdefault(name, Stand(None)), level, head[0], lane.number, group.lanes)
+
+    def _into(self, stand: Stand, level: int, seq: int, number: int, most: int) -> None:
+        heap = stand.levels.get(level)
+        if heap is None:
+            heap = stand.levels[level] = []
+        heappush(heap, (seq, number))
+        if len(heap) > 2 * most + 16:
             self._tidy(heap, level)
 
     def _no_more_needy(self, lane: Lane) -> None:
@@ -196,6 +200,9 @@ class Lanes:
         group.lanes -= 1
         if not group.lanes:
             del lane.line.needy[lane.needs]
+            lane.share.needy.pop(lane.needs, None)
+            for ring in group.rings.values():
+                ring.end()
 
     def _top(self, heap: Heap, level: int) -> tuple[int, int] | None:
         """The first entry of a heap that still is its lane's head; stale ones are dropped."""
@@ -215,50 +222,125 @@ class Lanes:
         }
         heapify(heap)
 
-    def tops(self, heaps: Heaps, types: frozenset[str] | None) -> list[Top]:
+    def tops(self, stands: Stands, types: frozenset[str] | None) -> list[Top]:
         """The head of each heap, among ``types`` whose limits are not reached; heaps that have none are forgotten."""
         tops: list[Top] = []
         spent: list[tuple[str, int]] = []
         shut = self.gates.shut
-        for name, levels in heaps.items():
+        for name, stand in stands.items():
             if (types is None or name in types) and not (shut and ("type", name) in shut):
-                for level, heap in levels.items():
+                for level, heap in stand.levels.items():
                     top = self._top(heap, level)
                     if top is None:
                         spent.append((name, level))
                     else:
                         tops.append((level, top[0], top[1], heap))
         for name, level in spent:
-            del heaps[name][level]
-            if not heaps[name]:
-                del heaps[name]
+            del stands[name].levels[level]
+            if not stands[name].levels:
+                del stands[name]
         return tops
 
     def best(self, line: Line, types: frozenset[str] | None, now: int, supply: Supply | None = None) -> Pick | None:
         """The rung of ``line`` whose head goes first, among ``types`` and those that ``supply`` has enough for; None if there is none."""
         if self.is_shut(line):
             return None
-        if supply is None:
-            tops = self.tops(line.heaps, types)
-        else:
-            queue, left = line.info.name, line.left
-            tops = self.tops(line.heaps, types) if supply.allows(queue, left) else []
-            for needs, group in line.needy.items():
-                tops += [top for top in self.tops(group.heaps, types) if supply.allows(queue, left, needs, top[1])]
+        share, most = line.alone, None
+        if share is None:
+            found = self._whose(line, types, supply)
+            if found is None:
+                return None
+            share, most = found
+        tops = self.tops(share.plain, types) if supply is None else self._tops_for(line, share, types, supply)
         if not tops:
             return None
         if len(tops) > 1:
             tops.sort()
         level, seq, number, heap = tops[0]
-        most = None
+        waits = False
         if tops[-1][0] != level and (aged := self._aged(line, tops, now)) is not None:
-            most = line.info.aging_share - 1 - line.passed_over
-            if most <= 0:
-                return Pick(self.by_number[aged[2]], aged[0], None, 1, aged=True, waits=True)
+            left = line.info.aging_share - 1 - share.passed_over
+            if left <= 0:
+                return Pick(self.by_number[aged[2]], aged[0], None, 1, aged=True, waits=True, total=line.total)
+            most, waits = left if most is None else min(most, left), True
         until = self._second(heap, level, (seq, number)) if len(heap) > 1 else None
         if len(tops) > 1 and tops[1][0] == level and (until is None or tops[1][1] < until):
             until = tops[1][1]
-        return Pick(self.by_number[number], level, until, most, aged=False, waits=most is not None)
+        return Pick(self.by_number[number], level, until, most, aged=False, waits=waits, total=line.total)
+
+    def _tops_for(self, line: Line, share: Share, types: frozenset[str] | None, supply: Supply) -> list[Top]:
+        """The heads of a tenant for whose tasks there is enough of everything."""
+        queue, left = line.info.name, line.left
+        tops = self.tops(share.plain, types) if supply.allows(queue, left) else []
+        for needs, group in line.needy.items():
+            if supply.allows(queue, left, needs):
+                tops += self.tops(share.needy.get(needs, {}), types)
+            else:
+                tops += [top for top in self._kept_for(group, types, supply, (queue, left, needs)) if self.by_number[top[2]].share is share]
+        return tops
+
+    def _kept_for(
+        self, group: Group, types: frozenset[str] | None, supply: Supply, whose: tuple[str, float, Needs]
+    ) -> list[Top]:  # fmt: skip
+        """The heads for which something is kept from all others that need the same."""
+        queue, left, needs = whose
+        return [top for top in self.tops(group.heads, types) if supply.allows(queue, left, needs, top[1])]
+
+    def _whose(self, line: Line, types: frozenset[str] | None, supply: Supply | None) -> tuple[Share, int | None] | None:
+        """The tenant whose turn it is, of those that have a task that may go; and how many it may take (None: any number)."""
+        if supply is None and len(line.rings) == 1 and types is None and not self.gates.shut:
+            (ring,) = line.rings.values()
+            if (share := self._first(ring)) is not None:
+                return share, None if len(ring.entries) == 1 else before(share.passed, line.at, share.weight, ring.second())
+        shares: list[tuple[int, int, str, Share]] = []
+        others: list[int] = []
+        queue, left = line.info.name, line.left
+        rings = [line.rings] if supply is None or supply.allows(queue, left) else []
+        for needs, group in line.needy.items() if supply is not None else ():
+            if supply is not None and supply.allows(queue, left, needs):
+                rings.append(group.rings)
+            elif supply is not None:
+                for top in self._kept_for(group, types, supply, (queue, left, needs)):
+                    share = self.by_number[top[2]].share
+                    shares.append((share.passed, share.since, share.name, share))
+        for some in rings:
+            for ring, share in self._open(some, types):
+                shares.append((share.passed, share.since, share.name, share))
+                if len(ring.entries) > 1:
+                    others.append(ring.second())
+        if not shares:
+            return None
+        first = min(shares)[3]
+        others += [one[0] for one in shares if one[3] is not first]
+        return first, before(first.passed, line.at, first.weight, min(others)) if others else None
+
+    def _open(self, rings: dict[str, Ring], types: frozenset[str] | None) -> Iterator[tuple[Ring, Share]]:
+        """Those of these types in which a tenant stands, and the first that has a task that may go."""
+        shut = self.gates.shut
+        for name in list(rings):
+            if (types is None or name in types) and not (shut and ("type", name) in shut):
+                share = self._first(rings[name])
+                if share is None:
+                    del rings[name]
+                else:
+                    yield rings[name], share
+
+    def _first(self, ring: Ring) -> Share | None:
+        """The first tenant in a ring that has a task that may go."""
+        while (stand := ring.surface()) is not None:
+            for level, heap in stand.levels.items():
+                if self._top(heap, level) is not None:
+                    return stand.share
+            ring.leave()
+        return None
+
+    def some(self, line: Line, needs: Needs, types: frozenset[str] | None) -> bool:
+        """Whether a task with these needs would go, if there is enough of them."""
+        if needs:
+            return bool(self.tops(line.needy[needs].heads, types))
+        if line.alone is not None:
+            return bool(self.tops(line.alone.plain, types))
+        return next(self._open(line.rings, types), None) is not None
 
     def _aged(self, line: Line, tops: Sequence[Top], now: int) -> Top | None:
         """The longest-waiting head below the best level, if it has waited longer than the queue allows."""
@@ -339,7 +421,7 @@ class Lanes:
         """Whether each of its tasks needs more than is free, or has reached a limit."""
         if self.gates.limits:
             return self.is_shut(line) or not (
-                self.tops(line.heaps, None) or any(self.is_free(line, one) and self.tops(line.needy[one].heaps, None) for one in line.needy)
+                self.some(line, (), None) or any(self.is_free(line, needs) and self.some(line, needs, None) for needs in line.needy)
             )
         if not line.needy or sum(group.lanes for group in line.needy.values()) < line.lanes:
             return False
@@ -365,7 +447,7 @@ class Lanes:
         """The heads of lanes of these lines that need something."""
         for line in lines:
             for needs, group in line.needy.items() if not self.is_shut(line) else ():
-                for level, seq, number, _ in self.tops(group.heaps, types):
+                for level, seq, number, _ in self.tops(group.heads, types):
                     yield line.info, needs, seq, self.by_number[number].heads[level][1]
 
     def join(self, lines: Sequence[Line]) -> None:
@@ -386,13 +468,32 @@ class Lanes:
             self._changed(self.gates.began(pick.lane.gates, count))
         self._note(line)
         line.passed += count / line.info.weight
+        share = pick.lane.share
+        self._note_share(share)
+        if count:
+            share.passed, line.at = began(share.passed, line.at, count, share.weight)
+            line.clock = ticked(line.clock, line.at, count, pick.total)
         if pick.waits:
-            line.passed_over = 0 if pick.aged else line.passed_over + count
+            share.passed_over = 0 if pick.aged else share.passed_over + count
 
     def ready(self) -> bool:
         """Whether the pool could take something."""
         lines = self._with_work()
         return any(not (line.info.paused or line.info.external or line.full or self.lacks(line)) for line in lines)
+
+    # -- tenants ---------------------------------------------------------------------------------------------------
+
+    def weigh(self, tenant: str, weight: int) -> None:
+        """This is a tenant's weight from now on."""
+        if weight == 1:
+            self.weights.pop(tenant, None)
+        else:
+            self.weights[tenant] = weight
+        for line in self.lines.values():
+            share = line.shares.get(tenant)
+            if share is not None:
+                line.total += weight - share.weight if share.busy else 0
+                share.weight = weight
 
     # -- limits ----------------------------------------------------------------------------------------------------
 
@@ -444,15 +545,37 @@ class Lanes:
 
     def _note(self, line: Line) -> None:
         if line.info.name not in self._before:
-            self._before[line.info.name] = (line.passed, line.passed_over, line.back)
+            self._before[line.info.name] = (line.passed, line.back, line.at, line.clock)
+
+    def _note_share(self, share: Share) -> None:
+        if share.was is None:
+            share.was = (share.passed, share.since, share.passed_over)
+            self._noted.append(share)
 
     def begin(self, now: int) -> None:
         """A turn begins: from here on ``follow`` goes back to."""
         if self.gates.limits:
             self._changed(self.gates.begin(now))
         self._before.clear()
+        for share in self._noted:
+            share.was = None
+        self._noted.clear()
         self._over_before = dict(self.over) if self.over else {}
         self.given = 0
+
+    def loaded(self) -> None:
+        """Every lane is there, in whatever order they came: who has had work for longest among tenants is known now."""
+        for lane in self.by_number.values():
+            for seq, _ in lane.heads.values():
+                lane.share.since = min(lane.share.since, seq)
+        self._close_ranks()
+
+    def _close_ranks(self) -> None:
+        """Tenants have other places than those at which they were entered."""
+        for line in self._busy.values():
+            if line.alone is None:
+                self._leave_all(line)
+                self._enter_all(line)
 
     def follow(self, old: Lanes) -> None:
         """Take over whose turn it was at the begin of ``old``'s turn, which is lost, and what is held."""
@@ -460,12 +583,11 @@ class Lanes:
         for name, line in self.lines.items():
             if name in old.lines:
                 was = old.lines[name]
-                line.passed, line.passed_over, line.back = old._before.get(name, (was.passed, was.passed_over, was.back))
+                turn = old._before.get(name, (was.passed, was.back, was.at, was.clock))
+                line.passed, line.back, line.at, line.clock = turn
+                for tenant, share in line.shares.items():
+                    if (known := was.shares.get(tenant)) is not None:
+                        share.passed, share.since, share.passed_over = known.was or known.state
+        self._close_ranks()
         self._before.clear()
         self.over = dict(old._over_before)
-
-
-def joined(lines: Sequence[Line]) -> list[float]:
-    """The passes with which these lines share, those that came back in their places; nothing changes."""
-    least = min([line.passed for line in lines if not line.back] or [line.passed for line in lines], default=0.0)
-    return [min(max(line.passed, least), least + 1 / line.info.weight) if line.back else line.passed for line in lines]

@@ -22,9 +22,10 @@ from tq.store.accounts import Accounts, count_once
 from tq.store.again import Again
 from tq.store.files import COPIED, unreadable
 from tq.store.keys import COUNTED, MALFORMED, PAIR, READY, RUNG, TIMER, U32, U64, Batch, Run, counters_of, lane_key, opened
-from tq.store.lanes import Lane, Lanes
+from tq.store.lanes import Lanes
 from tq.store.leases import Leases
 from tq.store.limits import Limit
+from tq.store.lines import Lane
 from tq.store.needs import hold
 from tq.store.tenants import quota_of
 
@@ -92,6 +93,7 @@ class Loading(Again):
             for _, value in txn.cursor(self._db["tenants"]):
                 tenant = Tenant(*opened(value, "a tenant"))
                 self._accounts.tenants[tenant.name] = tenant
+                self._lanes.weigh(tenant.name, tenant.weight)
             self._accounts.load(value for _, value in txn.cursor(self._db["accounts"]))
             self._load_limits(txn)
             for _, value in txn.cursor(self._db["types"]):
@@ -115,6 +117,7 @@ class Loading(Again):
             ready = txn.cursor(self._db["ready"])
             for key, value in txn.cursor(self._db["lanes"]):
                 self._find_heads(ready, self._lanes.add(U32.unpack(key)[0], lane_key(opened(value, "a lane"))))
+            self._lanes.loaded()
             for key, value in txn.cursor(self._db["running"]):
                 self._load_batch(txn, U64.unpack(key)[0], opened(value, "a running record"))
             newest = txn.cursor(self._db["events"])

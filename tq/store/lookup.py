@@ -45,9 +45,10 @@ from tq.store.accounts import Accounts, untouched
 from tq.store.environments import environment, inputs_of
 from tq.store.files import Dbs, unreadable
 from tq.store.keys import DUE, MALFORMED, PAIR, PAST, READY, TIMER, U64, Run
-from tq.store.lanes import Lanes, joined
+from tq.store.lanes import Lanes
 from tq.store.leases import Leases
 from tq.store.limits import Allowance, Limit, Used
+from tq.store.lines import joined
 from tq.store.names import Names
 from tq.store.needs import WORKERS, Supply
 from tq.store.order import Order, claimable, listed
@@ -371,12 +372,8 @@ class Lookup:
         for line in lanes.reach(None):
             if lanes.is_shut(line):
                 continue
-            some = 1 if any(lanes.tops(line.heaps, frozenset(types))) and line.left >= 1 else 0
-            found = [
-                slots_in(needs)
-                for needs, group in line.needy.items()
-                if lanes.is_free(line, needs) and lanes.tops(group.heaps, frozenset(types))
-            ]
+            some = 1 if line.left >= 1 and lanes.some(line, (), frozenset(types)) else 0
+            found = [slots_in(needs) for needs in line.needy if lanes.is_free(line, needs) and lanes.some(line, needs, frozenset(types))]
             slots = max(slots, some, *found)
         return slots
 

@@ -213,6 +213,8 @@ class MemoryStore(Recorded, Ahead, Stock, Commands):
         if new.state is State.PENDING:
             if not any(mem.ready.get(header.queue, {}).values()):
                 self._comes_back(header.queue)
+            if not mem.waiting[header.queue, header.tenant]:
+                mem.has_work(header.queue, header.tenant, new.seq)
             mem.line_up(spec, new)
         elif new.state in TIMED:
             _into(mem.timers, (new.due_at, "due", spec.id))
@@ -231,6 +233,7 @@ class MemoryStore(Recorded, Ahead, Stock, Commands):
             tally.bytes -= len(was.payload)
         if old.state is State.PENDING:
             _without(mem.ready[queue][was.header.priority], (old.seq, task_id))
+            mem.waiting[queue, was.header.tenant] -= 1
         elif old.state in TIMED:
             _without(mem.timers, (old.due_at, "due", task_id))
         elif old.state is State.RUNNING and new.state is not State.RUNNING:
@@ -249,13 +252,14 @@ class MemoryStore(Recorded, Ahead, Stock, Commands):
         queues = self._open(want.queues)
         mem.turns |= joined(mem, queues)
         over = mem.over
-        for task_id, _, queue, turn, taken_over in order(mem, queues, want.types, now, reach=self._within(want.queues), want=want):
-            added = want.costs.get(mem.specs[task_id].header.type, float("inf"))
+        for one in order(mem, queues, want.types, now, reach=self._within(want.queues), want=want):
+            header = mem.specs[one.id].header
+            added = want.costs.get(header.type, float("inf"))
             if len(taken) >= want.limit or (taken and cost + added > want.budget_ms):
                 break
             cost += added
-            taken.append(task_id)
-            mem.turns[queue], over = turn, taken_over
+            taken.append(one.id)
+            mem.turns[header.queue], mem.had[header.queue, header.tenant], over = one.turn, one.had, one.over
         mem.over = over
         mem.given += min(len(taken), want.at_once or 0)
         claimed = []

@@ -3,7 +3,7 @@
 For: ``peek``, and lists of pending tasks.
 Not for: claiming (hot.py), which by the same rules takes runs and not one task at a time.
 Runs in: the daemon, on the thread of its loop.
-Promises: changes nothing; costs O(rungs) once and O(log rungs) a task; holds no transaction between two reads, and passes
+Promises: changes nothing; costs O(lanes) once and O(log lanes) a task; holds no transaction between two reads, and passes
 over what was claimed since the last.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, heapreplace
 from math import inf
 from typing import Any
 
@@ -19,55 +19,103 @@ from tq.model import Needs, slots_in
 from tq.store import QueueInfo
 from tq.store.files import Dbs
 from tq.store.keys import PAIR, READY, RUNG
-from tq.store.lanes import Lane, Line
 from tq.store.limits import Allowance
+from tq.store.lines import Lane, Line
 from tq.store.needs import Head, Supply
+from tq.store.shares import began
 
 Entry = tuple[int, int, int]
 """The next of a rung: its sequence, its lane's number, and since when it is ready."""
 
 
 Rung = tuple[int, Needs]
-"""Tasks of one level of a queue, and where it matters of the same needs."""
+"""Tasks of one level, and where it matters of the same needs."""
 
 
 @dataclass(slots=True)
-class Turns:
-    """A queue whose turn it may be: its pass, how many it may still give, and for each rung the next of its lanes as a heap."""
+class Part:
+    """A tenant of a queue whose turn it may be: its pass, since when it has had work, and for each rung the next of its lanes as a heap."""
 
-    info: QueueInfo
-    passed: float
-    left: float = inf
-    aging_ms: int = 0
+    passed: int = 0
+    since: int = 0
+    name: str = ""
+    weight: int = 1
     passed_over: int = 0
     rungs: dict[Rung, list[Entry]] = field(default_factory=dict)
 
-    @property
-    def name(self) -> str:
-        return self.info.name
+    def __lt__(self, other: Part) -> bool:
+        return False  # of two entries that are equal but for this one is stale
 
-    def next_rung(self, rungs: Collection[Rung], now: int) -> tuple[Rung, bool]:
+    def next_rung(self, rungs: Collection[Rung], info: QueueInfo, now: int) -> tuple[Rung, bool]:
         """Of these the one whose next task goes first, and whether because it has aged."""
         best = min(rungs, key=lambda rung: (rung[0], self.rungs[rung][0]))
-        lower = [rung for rung in rungs if rung[0] != best[0]] if len(rungs) > 1 and self.aging_ms else ()
-        if lower and self.info.aging_share:
+        lower = [rung for rung in rungs if rung[0] != best[0]] if len(rungs) > 1 and info.aging_ms and info.aging_share else ()
+        if lower:
             oldest = min(lower, key=lambda rung: self.rungs[rung][0])
-            if now - self.rungs[oldest][0][2] > self.aging_ms:
-                if self.passed_over >= self.info.aging_share - 1:
+            if now - self.rungs[oldest][0][2] > info.aging_ms:
+                if self.passed_over >= info.aging_share - 1:
                     self.passed_over = 0
                     return oldest, True
                 self.passed_over += 1
         return best, False
 
 
+@dataclass(slots=True)
+class Turns:
+    """A queue whose turn it may be: its pass, how many it may still give, and its tenants; ``shared`` False: all as if they were one.
+
+    ``rings`` and ``tops`` are heaps of tenants for each kind of needs, by whose turn it is and by level; of rungs that need something
+    ``needy`` has the next of all tenants. Entries in them may be stale.
+    """
+
+    info: QueueInfo
+    passed: float
+    left: float = inf
+    shared: bool = False
+    at: int = 0
+    parts: dict[str | None, Part] = field(default_factory=dict)
+    rings: dict[Needs, list[tuple[int, int, str, Part]]] = field(default_factory=dict)
+    tops: dict[Needs, list[tuple[int, Part]]] = field(default_factory=dict)
+    needy: dict[Rung, list[Entry]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.info.name
+
+    def add(self, lane: Lane, level: int, needs: Needs) -> None:
+        share, (seq, ready_at) = lane.share, lane.heads[level]
+        tenant = share.tenant if self.shared else None
+        part = self.parts.get(tenant)
+        if part is None and self.shared:
+            part = self.parts[tenant] = Part(share.passed, share.since, share.name, share.weight, share.passed_over)
+        elif part is None:
+            part = self.parts[tenant] = Part()
+        part.rungs.setdefault((level, needs), []).append((seq, lane.number, ready_at))
+        if needs:
+            self.needy.setdefault((level, needs), []).append((seq, lane.number, ready_at))
+
+    def arrange(self) -> None:
+        """Every lane was added."""
+        for part in self.parts.values():
+            for heap in part.rungs.values():
+                heapify(heap)
+            for level, needs in part.rungs:
+                self.tops.setdefault(needs, []).append((level, part))
+            for needs in {needs for _, needs in part.rungs}:
+                self.rings.setdefault(needs, []).append((part.passed, part.since, part.name, part))
+        heaps: list[list[Any]] = [*self.rings.values(), *self.tops.values(), *self.needy.values()]
+        for heap in heaps:
+            heapify(heap)
+
+
 def listed(lines: Iterable[Line]) -> list[Turns]:
-    """The turns of these lines as a list shows them: every task by level and sequence, whatever has aged or how many run."""
-    return [Turns(line.info, line.passed) for line in lines]
+    """The turns of these lines as a list shows them: every task by level and sequence, whoever's it is, has aged or how many run."""
+    return [Turns(QueueInfo(line.info.name, weight=line.info.weight, aging_ms=0), line.passed) for line in lines]
 
 
 def claimable(lines: Sequence[Line], passes: Sequence[float]) -> list[Turns]:
     """The turns of these open lines as claims would give them."""
-    return [Turns(line.info, passed, line.left, line.info.aging_ms, line.passed_over) for line, passed in zip(lines, passes, strict=True)]
+    return [Turns(line.info, passed, line.left, True, line.at) for line, passed in zip(lines, passes, strict=True)]
 
 
 class Order:
@@ -85,91 +133,149 @@ class Order:
         self._now = now
         self._supply = supply
         self._allowance = allowance
-        self._keys = {} if allowance is None else {lane.number: lane.key for lane in lanes}
-        by_name = {line.info.name: Turns(line.info, line.passed) for line in others} | {one.name: one for one in turns}
+        self._lanes: dict[int, Lane] = {}
+        self._taken: set[int] = set()  # sequences of those that needed something
+        by_name = {line.info.name: Turns(line.info, line.passed, shared=True) for line in others} | {one.name: one for one in turns}
         for lane in lanes:
             one = by_name.get(lane.line.info.name)
-            left_out = one is None or (allowance is not None and lane.parked)
-            for level, (seq, ready_at) in lane.heads.items() if not left_out else ():
-                rung = (level, lane.needs if supply is not None else ())
-                by_name[lane.line.info.name].rungs.setdefault(rung, []).append((seq, lane.number, ready_at))
+            if one is None or (allowance is not None and lane.parked):
+                continue
+            self._lanes[lane.number] = lane
+            for level in lane.heads:
+                one.add(lane, level, lane.needs if supply is not None else ())
         self._all = list(by_name.values())
-        self._turns = [one for one in turns if one.rungs]
         for one in self._all:
-            for heap in one.rungs.values():
-                heapify(heap)
+            one.arrange()
+        self._turns = [one for one in turns if one.parts]
 
     def take(self, txn: Any, count: int) -> list[int]:
         """The next ``count`` ids, fewer at the end."""
-        return [task_id for task_id, _ in self.explain(txn, count)]
+        return [task_id for task_id, _ in self._go_on(txn, count, told=False)]
 
     def explain(self, txn: Any, count: int) -> list[tuple[int, str]]:
         """The same, each with the reason why it goes first: see ``Peeked``."""
+        return self._go_on(txn, count, told=True)
+
+    def _go_on(self, txn: Any, count: int, *, told: bool) -> list[tuple[int, str]]:
         cursor = txn.cursor(self._dbs["ready"])
-        supply = self._supply
         found: list[tuple[int, str]] = []
         while self._turns and len(found) < count:
-            if self._allowance is not None:
-                for one in self._all:
-                    self._refresh(cursor, one)
-            if supply is not None:
-                supply.look(self._waiting(), self._now)
+            if self._supply is not None:
+                self._supply.look(self._waiting(cursor), self._now)
             turn = min(self._turns, key=lambda one: (one.passed, one.name)) if len(self._turns) > 1 else self._turns[0]
-            self._refresh(cursor, turn)
-            rungs = self._may_go(turn)
-            if not rungs:
+            part = self._whose(cursor, turn)
+            rungs = self._may_go(cursor, turn, part) if part is not None else []
+            if part is None or not rungs:
                 self._turns.remove(turn)
                 continue
-            rung, aged = turn.next_rung(rungs, self._now)
-            higher = any(level < rung[0] for other in self._turns if other is not turn for level, _ in self._may_go(other))
-            seq, number, _ = turn.rungs[rung][0]
-            if self._allowance is not None:
-                self._allowance.take(self._keys[number])
-            task_id = self._take_one(cursor, turn, rung)
-            found.append((task_id, "aged" if aged else "share" if higher else "priority"))
-            turn.passed += 1 / turn.info.weight
-            turn.left -= slots_in(rung[1])
-            if supply is not None:
-                supply.take(turn.name, rung[1], seq, 1)
-            if turn.left <= 0 or not turn.rungs:
+            rung, aged = part.next_rung(rungs, turn.info, self._now)
+            higher = told and any(self._highest(cursor, one) < rung[0] for one in self._turns)
+            found.append((self._take_one(cursor, turn, part, rung), "aged" if aged else "share" if higher else "priority"))
+            if turn.left <= 0:
                 self._turns.remove(turn)
         return found
 
-    def _may_go(self, turn: Turns) -> Collection[Rung]:
-        """The rungs of a queue for which there is enough of everything."""
+    def _classes(self, cursor: Any, turn: Turns) -> Iterator[tuple[Needs, list[tuple[Rung, Part]] | None]]:
+        """The needs of which a task may go; with them the only ones that may, where what they need is kept from the others."""
         supply = self._supply
-        if supply is None:
-            return turn.rungs
-        heads = [(rung, heap[0][0] if rung[1] else 0) for rung, heap in turn.rungs.items()]
-        return [rung for rung, seq in heads if supply.allows(turn.name, turn.left, rung[1], seq)]
+        for needs in list(turn.rings):
+            if supply is None or supply.allows(turn.name, turn.left, needs):
+                yield needs, None
+            else:
+                kept = []
+                for rung in [rung for rung in turn.needy if rung[1] == needs]:
+                    heap = turn.needy[rung]
+                    if self._settle(cursor, heap, rung[0]) and supply.allows(turn.name, turn.left, needs, heap[0][0]):
+                        kept.append((rung, turn.parts[self._lanes[heap[0][1]].share.tenant]))
+                yield needs, kept
 
-    def _waiting(self) -> Iterator[Head]:
+    def _whose(self, cursor: Any, turn: Turns) -> Part | None:
+        """The tenant whose turn it is."""
+        if len(turn.parts) == 1:
+            return next(iter(turn.parts.values()))
+        first: list[tuple[int, int, str, Part]] = []
+        for needs, kept in self._classes(cursor, turn):
+            if kept is not None:
+                first += [(part.passed, part.since, part.name, part) for _, part in kept]
+                continue
+            ring = turn.rings[needs]
+            while ring:
+                part = ring[0][3]
+                if ring[0][0] != part.passed:
+                    heapreplace(ring, (part.passed, part.since, part.name, part))
+                elif not self._there(cursor, part, needs):
+                    heappop(ring)
+                else:
+                    first.append(ring[0])
+                    break
+            else:
+                del turn.rings[needs]
+        return min(first)[3] if first else None
+
+    def _may_go(self, cursor: Any, turn: Turns, part: Part) -> list[Rung]:
+        """The rungs of a tenant for which there is enough of everything."""
+        found: list[Rung] = []
+        for needs, kept in self._classes(cursor, turn):
+            if kept is None:
+                found += self._there(cursor, part, needs, every=bool(turn.info.aging_ms) or self._supply is not None)
+            else:
+                found += [rung for rung, one in kept if one is part and self._settle(cursor, part.rungs[rung], rung[0])]
+        return found
+
+    def _highest(self, cursor: Any, turn: Turns) -> float:
+        """The level of the highest task of a queue that may go."""
+        highest = inf
+        for needs, kept in self._classes(cursor, turn):
+            if kept is not None:
+                highest = min([highest] + [rung[0] for rung, _ in kept])
+                continue
+            tops = turn.tops.get(needs, [])
+            while tops and not self._is_there(cursor, tops[0][1], (tops[0][0], needs)):
+                heappop(tops)
+            highest = min([highest] + [level for level, _ in tops[:1]])
+        return highest
+
+    def _waiting(self, cursor: Any) -> Iterator[Head]:
         """The next of each rung whose tasks need something."""
         for turn in self._all:
-            for (_, needs), heap in turn.rungs.items():
-                if needs:
-                    yield turn.info, needs, heap[0][0], heap[0][2]
+            for rung in list(turn.needy):
+                if self._settle(cursor, turn.needy[rung], rung[0]):
+                    seq, _, ready_at = turn.needy[rung][0]
+                    yield turn.info, rung[1], seq, ready_at
+                else:
+                    del turn.needy[rung]
 
-    def _refresh(self, cursor: Any, turn: Turns) -> None:
-        """Make the first of each rung that may be chosen one that is still there."""
-        while turn.rungs and not self._is_there(cursor, turn, min(turn.rungs)):
-            pass
-        for rung in sorted(turn.rungs)[1:] if turn.aging_ms or self._allowance is not None else ():
-            self._is_there(cursor, turn, rung)
+    def _there(self, cursor: Any, part: Part, needs: Needs, *, every: bool = False) -> list[Rung]:
+        """The highest rung of a tenant with these needs that has a next task, or all of them; those that have none are gone."""
+        found: list[Rung] = []
+        for rung in sorted(part.rungs):
+            if rung[1] == needs and self._is_there(cursor, part, rung):
+                found.append(rung)
+                if not every:
+                    break
+        return found
 
-    def _is_there(self, cursor: Any, turn: Turns, rung: Rung) -> bool:
-        """Whether the rung has a next task; if not, it is gone from the turn."""
-        heap = turn.rungs[rung]
+    def _is_there(self, cursor: Any, part: Part, rung: Rung) -> bool:
+        """Whether a rung has a next task; if not, it is gone."""
+        heap = part.rungs.get(rung)
+        if heap is None:
+            return False
+        if self._settle(cursor, heap, rung[0]):
+            return True
+        del part.rungs[rung]
+        return False
+
+    def _settle(self, cursor: Any, heap: list[Entry], level: int) -> bool:
+        """Make the first of a heap one that is still there, and may go as far as limits go; False: none is."""
         while heap:
             seq, number, _ = heap[0]
-            if self._allowance is not None and self._allowance.room(self._keys[number]) < 1:
+            if self._allowance is not None and self._allowance.room(self._lanes[number].key) < 1:
                 heappop(heap)
-                continue
-            if cursor.set_key(READY.pack(number, rung[0], seq)):
+            elif seq not in self._taken and cursor.set_key(READY.pack(number, level, seq)):
                 return True
-            heappop(heap)
-            self._push(cursor, heap, number, rung[0], cursor.set_range(READY.pack(number, rung[0], seq)))
-        del turn.rungs[rung]
+            else:
+                heappop(heap)
+                self._push(cursor, heap, number, level, cursor.set_range(READY.pack(number, level, seq + 1)))
         return False
 
     def _push(self, cursor: Any, heap: list[Entry], number: int, level: int, there: bool) -> None:
@@ -177,12 +283,22 @@ class Order:
         if there and cursor.key()[: RUNG.size] == RUNG.pack(number, level):
             heappush(heap, (READY.unpack(cursor.key())[2], number, PAIR.unpack(cursor.value()[:16])[1]))
 
-    def _take_one(self, cursor: Any, turn: Turns, rung: Rung) -> int:
-        heap = turn.rungs[rung]
+    def _take_one(self, cursor: Any, turn: Turns, part: Part, rung: Rung) -> int:
+        """The next of a rung goes; everything that follows from that."""
+        heap, (level, needs) = part.rungs[rung], rung
         seq, number, _ = heappop(heap)
-        cursor.set_key(READY.pack(number, rung[0], seq))
+        cursor.set_key(READY.pack(number, level, seq))
         task_id = PAIR.unpack(cursor.value()[:16])[0]
-        self._push(cursor, heap, number, rung[0], cursor.next())
+        self._push(cursor, heap, number, level, cursor.next())
         if not heap:
-            del turn.rungs[rung]
+            del part.rungs[rung]
+        if self._allowance is not None:
+            self._allowance.take(self._lanes[number].key)
+        if self._supply is not None:
+            self._supply.take(turn.name, needs, seq, 1)
+        if needs:
+            self._taken.add(seq)
+        turn.passed += 1 / turn.info.weight
+        turn.left -= slots_in(needs)
+        part.passed, turn.at = began(part.passed, turn.at, 1, part.weight)
         return int(task_id)

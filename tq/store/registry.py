@@ -67,11 +67,13 @@ class Registry(Lookup):
 
     def put_tenant(self, tenant: Tenant) -> None:
         self._accounts.tenants[tenant.name] = tenant
+        self._lanes.weigh(tenant.name, tenant.weight)
         self._requota(tenant.name)
         self._txn.put(tenant_key(tenant.name), sealed(tenant.row()), db=self._db["tenants"])
 
     def drop_tenant(self, name: str) -> None:
         self._accounts.tenants.pop(name, None)
+        self._lanes.weigh(name, 1)
         self._requota(name)
         self._txn.delete(tenant_key(name), db=self._db["tenants"])
 

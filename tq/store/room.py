@@ -24,7 +24,7 @@ from tq.errors import PayloadError, Refused, StoreError
 from tq.model import MAX_HEADER, Header
 from tq.store import Draft, Limits, NoRoom, Space, admit, bounds
 from tq.store.files import Dbs
-from tq.store.lanes import Line
+from tq.store.lines import Line
 from tq.store.names import is_named
 
 _log = logging.getLogger("tq.store")

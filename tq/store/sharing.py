@@ -9,39 +9,42 @@ Promises: one task at a time, each chosen anew by the rules of lanes.py; it cost
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from tq.model import Header, Needs, State, environment_key, input_of, pack, slots_in, unpack
 from tq.store import Account, InUse, Limit, Peeked, Query, QueueInfo, Tenant, Used, Want
 from tq.store.limits import Allowance
 from tq.store.needs import WORKERS, Head, Key, Supply, is_free
-from tq.store.snapshot import Contents, Turn
+from tq.store.shares import began, ticked
+from tq.store.snapshot import Contents, Had, Turn
 from tq.store.tenants import together
 
 Rung = tuple[int, Needs]
 """Tasks of one level of a queue that need the same."""
 
 
-@dataclass(slots=True)
-class Going:
-    """A queue while claims take from it, or would: its turn, what it may still give, the next of each rung and those behind."""
+Heads = dict[Rung, tuple[int, int]]
+"""(sequence, id) of the next of each."""
 
-    info: QueueInfo
-    turn: Turn
-    left: float
-    heads: dict[Rung, tuple[int, int]]
+
+@dataclass(slots=True)
+class Part:
+    """A tenant of a queue while claims take from it, or would: what it has had, the next of each rung and those behind."""
+
+    tenant: str | None
+    had: Had
+    heads: Heads
     behind: dict[Rung, Iterator[tuple[int, int]]]
 
-    def may_go(self, supply: Supply | None) -> dict[Rung, tuple[int, int]]:
+    def may_go(self, info: QueueInfo, left: float, supply: Supply | None) -> Heads:
         """The next of each rung for which there is enough of everything; None: whatever there is."""
         if supply is None:
             return self.heads
-        return {
-            rung: head for rung, head in self.heads.items() if supply.allows(self.info.name, self.left, rung[1], head[0] if rung[1] else 0)
-        }
+        return {rung: head for rung, head in self.heads.items() if supply.allows(info.name, left, rung[1], head[0] if rung[1] else 0)}
 
     def leave_out(self, mem: Contents, allowance: Allowance) -> None:
         """Those that have reached a limit, which opens no more while these claims go on."""
@@ -51,19 +54,55 @@ class Going:
             for first in islice(allowed, 1):
                 self.heads[rung], self.behind[rung] = first, allowed
 
-    def choose(self, mem: Contents, heads: dict[Rung, tuple[int, int]], now: int) -> tuple[Rung, bool]:
-        """The rung of the next task, and whether because it has aged."""
-        info = self.info
+    def choose(self, mem: Contents, info: QueueInfo, heads: Heads, now: int) -> tuple[Rung, int, bool]:
+        """The rung of the next task, how many then went before one that has aged, and whether this one has."""
         best = min(heads, key=lambda rung: (-rung[0], heads[rung]))
         lower = [rung for rung in heads if rung[0] != best[0]]
-        passed_over, aged = self.turn.passed_over, False
+        passed_over = self.had.passed_over
         if lower and info.aging_ms and info.aging_share:
             oldest = min(lower, key=lambda rung: heads[rung])
             if now - mem.statuses[heads[oldest][1]].ready_at > info.aging_ms:
-                aged = passed_over >= info.aging_share - 1
-                best, passed_over = (oldest, 0) if aged else (best, passed_over + 1)
-        self.turn = Turn(self.turn.passed + 1 / info.weight, passed_over, back=False)
-        return best, aged
+                return (oldest, 0, True) if passed_over >= info.aging_share - 1 else (best, passed_over + 1, False)
+        return best, passed_over, False
+
+    def take(self, rung: Rung) -> tuple[int, int]:
+        head = self.heads.pop(rung)
+        following = next(self.behind[rung], None)
+        if following is not None:
+            self.heads[rung] = following
+        return head
+
+
+@dataclass(slots=True)
+class Going:
+    """A queue while claims take from it, or would: its turn, what it may still give, and its tenants."""
+
+    info: QueueInfo
+    turn: Turn
+    left: float
+    parts: list[Part]
+    waiting: Counter[str | None]
+    """How many tasks each tenant with work has there, whatever their type."""
+
+    def next(self, supply: Supply | None) -> Part | None:
+        """The tenant whose turn it is, of those that have a task that may go."""
+        some = [part for part in self.parts if part.may_go(self.info, self.left, supply)]
+        return min(some, key=lambda part: (part.had.passed, part.had.since, part.tenant or ""), default=None)
+
+    def highest(self, supply: Supply | None) -> int:
+        """The level of the highest task that may go."""
+        return max((level for part in self.parts for level, _ in part.may_go(self.info, self.left, supply)), default=-1)
+
+
+class Step(NamedTuple):
+    """A task in its turn: why it goes first; then this is the turn of its queue, what its tenant has had, and how many took of what
+    others wait for."""
+
+    id: int
+    why: str
+    turn: Turn
+    had: Had
+    over: dict[Key, int]
 
 
 def joined(mem: Contents, queues: Sequence[str]) -> dict[str, Turn]:
@@ -86,9 +125,8 @@ def order(
     *,
     reach: Sequence[str] = (),
     want: Want | None = None,
-) -> Iterator[tuple[int, str, str, Turn, dict[Key, int]]]:
-    """The ready tasks of these open queues as promise 6 orders them: id, why it goes first, its queue, whose turn is then this, and how
-    many took of what others wait for. ``reach``: the queues for whose tasks something may be kept.
+) -> Iterator[Step]:
+    """The ready tasks of these open queues as promise 6 orders them. ``reach``: the queues for whose tasks something may be kept.
 
     ``most`` of each queue, whatever they need; None: as many as there are slots and resources for.
     """
@@ -97,28 +135,29 @@ def order(
     over, allowance = mem.over, mem.allowance(now) if most is None else None
     for name, turn in joined(mem, queues).items():
         left = mem.slots_left(name) if most is None else most
-        going[name] = Going(mem.queue(name), turn, left, {}, {})
-        for rung, tasks in _rungs(mem, name, types).items():
-            going[name].heads[rung], *behind = tasks
-            going[name].behind[rung] = iter(behind)
+        waiting = Counter({tenant: count for (queue, tenant), count in mem.waiting.items() if queue == name and count})
+        going[name] = Going(mem.queue(name), turn, left, _parts(mem, name, types), waiting)
     taken: set[int] = set()
     while going:
         if allowance is not None:
-            for one in going.values():
-                one.leave_out(mem, allowance)
+            for part in [part for one in going.values() for part in one.parts]:
+                part.leave_out(mem, allowance)
         if supply is not None:
             supply.look(_waiting(mem, reach, types, taken, allowance), now)
         name = min(going, key=lambda queue: (going[queue].turn.passed, queue))
         one = going[name]
-        if not (heads := one.may_go(supply)):
+        chosen = one.next(supply)
+        if chosen is None:
             del going[name]
             continue
-        rung, aged = one.choose(mem, heads, now)
-        seq, task_id = one.heads.pop(rung)
-        share = any(level > rung[0] for other in going.values() if other is not one for level, _ in other.may_go(supply))
-        following = next(one.behind[rung], None)
-        if following is not None:
-            one.heads[rung] = following
+        rung, passed_over, aged = chosen.choose(mem, one.info, chosen.may_go(one.info, one.left, supply), now)
+        share = any(other.highest(supply) > rung[0] for other in going.values())
+        seq, task_id = chosen.take(rung)
+        passed, at = began(chosen.had.passed, one.turn.at, 1, mem.weight(chosen.tenant))
+        chosen.had = replace(chosen.had, passed=passed, passed_over=passed_over)
+        clock = ticked(one.turn.clock, at, 1, sum(mem.weight(tenant) for tenant, count in one.waiting.items() if count))
+        one.waiting[chosen.tenant] -= 1
+        one.turn = Turn(one.turn.passed + 1 / one.info.weight, False, at, clock)
         slots = slots_in(rung[1])
         one.left -= slots if most is None else 1
         taken.add(task_id)
@@ -127,9 +166,22 @@ def order(
         if supply is not None:
             supply.take(name, rung[1], seq, 1)
             over = supply.over
-        if not one.heads or one.left <= 0:
+        if one.left <= 0:
             del going[name]
-        yield task_id, "aged" if aged else "share" if share else "priority", name, one.turn, over
+        yield Step(task_id, "aged" if aged else "share" if share else "priority", one.turn, chosen.had, over)
+
+
+def _parts(mem: Contents, queue: str, types: frozenset[str] | None) -> list[Part]:
+    """The tenants of a queue that have ready tasks of these types."""
+    found: dict[str | None, Part] = {}
+    for rung, tasks in _rungs(mem, queue, types).items():
+        of: dict[str | None, list[tuple[int, int]]] = {}
+        for one in tasks:
+            of.setdefault(mem.specs[one[1]].header.tenant, []).append(one)
+        for tenant, (first, *behind) in of.items():
+            part = found.setdefault(tenant, Part(tenant, mem.had[queue, tenant], {}, {}))
+            part.heads[rung], part.behind[rung] = first, iter(behind)
+    return list(found.values())
 
 
 def _rungs(mem: Contents, queue: str, types: frozenset[str] | None) -> dict[Rung, list[tuple[int, int]]]:
@@ -209,12 +261,12 @@ class Ahead:
     def peek(self, limit: int, queue: str | None = None) -> list[Peeked]:
         named = None if queue is None else frozenset({queue})
         ahead = order(self._contents, self._open(named), None, self._latest, reach=self._within(named))
-        return [Peeked(task_id, why) for task_id, why, *_ in islice(ahead, limit)]
+        return [Peeked(one.id, one.why) for one in islice(ahead, limit)]
 
     def line(self, queue: str, limit: int) -> list[int]:
         mem = self._contents
         some = [queue] if any(mem.ready.get(queue, {}).values()) else []
-        return [task_id for task_id, *_ in order(mem, some, None, self._latest, limit)] if limit else []
+        return [one.id for one in order(mem, some, None, self._latest, limit)] if limit else []
 
     def oldest(self, queue: str | None, type: str | None) -> int:  # noqa: A002
         mem = self._contents

@@ -24,6 +24,7 @@ from tq.model import Header, Spec, State, Status, environment_key, input_of, pac
 from tq.store import Account, Chore, Event, Held, KeyRef, Limit, QueueInfo, Schedule, Tally, Tenant, TypeInfo, queue_of
 from tq.store.limits import FULL, Allowance, Bucket, Counted
 from tq.store.needs import Key, hold, is_free
+from tq.store.shares import joins
 
 FORMAT = 1
 """The format of a snapshot; the records in it have versions of their own."""
@@ -48,8 +49,18 @@ class Turn:
     """Whose turn it is, as seen by one queue: see ``tq.store.lanes``."""
 
     passed: float = 0.0
-    passed_over: int = 0
     back: bool = True
+    at: int = 0
+    clock: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Had:
+    """What a tenant has had of a queue: see ``tq.store.shares``."""
+
+    passed: int = 0
+    since: int = 0
+    passed_over: int = 0
 
 
 @dataclass(slots=True)
@@ -65,6 +76,8 @@ class Contents:
     timers: list[Timer] = field(default_factory=list)  # sorted
     ready: dict[str, Line] = field(default_factory=dict)  # by queue
     turns: dict[str, Turn] = field(default_factory=dict)  # by queue
+    had: dict[tuple[str, str | None], Had] = field(default_factory=dict)  # by queue and tenant
+    waiting: Counter[tuple[str, str | None]] = field(default_factory=Counter)  # how many tasks are ready
     queues: dict[str, QueueInfo] = field(default_factory=dict)
     types: dict[str, TypeInfo] = field(default_factory=dict)
     chores: dict[int, Chore] = field(default_factory=dict)
@@ -90,7 +103,8 @@ class Contents:
         return replace(
             self, specs=dict(self.specs), statuses=dict(self.statuses), held=dict(self.held), timers=list(self.timers),
             ready={name: {level: list(rung) for level, rung in line.items()} for name, line in self.ready.items()},
-            turns=dict(self.turns), queues=dict(self.queues), types=dict(self.types), chores=dict(self.chores),
+            turns=dict(self.turns), had=dict(self.had), waiting=Counter(self.waiting),
+            queues=dict(self.queues), types=dict(self.types), chores=dict(self.chores),
             requests=dict(self.requests), tallies={key: copied(tally) for key, tally in self.tallies.items()},
             names=dict(self.names), events=list(self.events), schedules=dict(self.schedules), children=set(self.children),
             environments=dict(self.environments), freed=list(self.freed), resources=dict(self.resources),
@@ -185,8 +199,17 @@ class Contents:
     def line_up(self, spec: Spec, status: Status) -> None:
         """A task is pending: put it in its place."""
         self.needy = self.needy or bool(spec.header.needs)
+        self.waiting[spec.header.queue, spec.header.tenant] += 1
         line = self.ready.setdefault(spec.header.queue, {})
         insort(line.setdefault(spec.header.priority, []), (status.seq, spec.id))
+
+    def weight(self, tenant: str | None) -> int:
+        return self.tenants[tenant].weight if tenant in self.tenants else 1
+
+    def has_work(self, queue: str, tenant: str | None, seq: int) -> None:
+        """A tenant that had no work in a queue has some, this first."""
+        had, turn = self.had.get((queue, tenant), Had()), self.turns[queue]
+        self.had[queue, tenant] = Had(joins(had.passed, turn.clock, turn.at, self.weight(tenant)), seq)
 
     def set_schedule(self, number: int, schedule: Schedule | None) -> None:
         """Put a schedule in the place of the one with its number, or nothing; its timer with it."""
@@ -227,6 +250,10 @@ def contents_of(record: bytes, what: str) -> Contents:
         if found.statuses[task_id].state is State.PENDING:
             found.line_up(found.specs[task_id], found.statuses[task_id])
     found.turns = {name: Turn() for name in found.ready}
+    for spec in found.specs.values():
+        if (status := found.statuses[spec.id]).state is State.PENDING:
+            whose = spec.header.queue, spec.header.tenant
+            found.had[whose] = Had(since=min(found.had.get(whose, Had(since=status.seq)).since, status.seq))
     found.held = {row[0]: (Held(*row[:5]), row[5]) for row in held}
     found.requests = {(nonce, number): (at, ids) for nonce, number, at, ids in requests}
     found.names = {KeyRef(*row[:3]): Owner(*row[3:]) for row in names}

@@ -42,9 +42,9 @@ def live(store, name: str | None = "a") -> dict[str, int]:
 def test_an_account_follows_its_tasks_through_every_state_and_a_restart(store):
     store.add(3, payload=b"12345", tenant="a")
     store.add(tenant="a", due_in=50)
+    first, second, third = store.claim(3)
     store.add(tenant="b")
     store.add(tenant=None)
-    first, second, third = store.claim(3)
     assert live(store) == {"scheduled": 1, "running": 3}
     store.succeed(first, ran=40)
     store.settle(second, "failed", error={"type": "E", "message": "m"}, started_at=store.now - 20, finished_at=store.now)

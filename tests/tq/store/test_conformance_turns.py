@@ -71,7 +71,7 @@ def test_without_aging_a_level_goes_strictly_before_those_below(store, settings)
 
 def test_the_longest_waiting_is_chosen_among_all_lower_levels(store):
     store.put_queue("default", aging_share=2)
-    a, b, c = store.add(priority=2)[0], store.add(priority=0)[0], store.add(priority=1, tenant="x")[0]
+    a, b, c = store.add(priority=2)[0], store.add(priority=0)[0], store.add(priority=1, flow="x")[0]
     store.now += AGED
     new = store.add(9, priority=5)
     assert [one.id for one in store.claim(7)] == [new[0], a, new[1], b, new[2], c, new[3]]

@@ -31,7 +31,7 @@ def test_lanes_that_may_not_go_stand_in_no_heap(tmp_path: Path) -> None:
     assert len(got) == 2000
     store.begin(3)
     assert store.claim(Want("w", 1, ANY)) == []
-    assert [levels for line in store._lanes.lines.values() for levels in line.heaps.values()] == []
+    assert [stand for share in store._lanes.line("default").shares.values() for _, _, stand in share.stands() if stand.levels] == []
     store.succeed([Success(*got[7], 2, 3, False, None)])
     assert [one.header.flow for one in store.claim(Want("w", 9, ANY))] == ["k7"]
     store.commit()

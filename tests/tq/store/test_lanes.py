@@ -8,26 +8,28 @@ from pathlib import Path
 import pytest
 
 from tq.lifecycle import cancel
-from tq.model import Header
+from tq.model import Header, Needs
 from tq.store import Draft, QueueInfo, Want
-from tq.store.lanes import Lane, Lanes
+from tq.store.lanes import Lanes
+from tq.store.lines import Lane
 from tq.store.lmdb import EMPTY_LANES_KEPT, LmdbStore
 from tq.store.verify import verify
 
 
-def lane(lanes: Lanes, kind: str = "t", tenant: str | None = None, queue: str = "q") -> Lane:
-    return lanes.add(lanes.last + 1, (queue, kind, tenant, None, ()))
+def lane(lanes: Lanes, kind: str = "t", flow: str | None = None, queue: str = "q", tenant: str | None = None, needs: Needs = ()) -> Lane:
+    return lanes.add(lanes.last + 1, (queue, kind, tenant, flow, needs))
 
 
 def entries(lanes: Lanes) -> int:
-    return sum(len(heap) for line in lanes.lines.values() for levels in line.heaps.values() for heap in levels.values())
+    shares = [share for line in lanes.lines.values() for share in line.shares.values()]
+    return sum(len(heap) for share in shares for _, _, stand in share.stands() for heap in stand.levels.values())
 
 
 def test_heads_that_move_behind_one_that_does_not_take_no_room():
     """Strict priority: a low task that is never chosen must not make the queue remember every high one there was."""
     lanes = Lanes()
     lanes.configure(QueueInfo("q", aging_share=0))
-    low, high, other = lane(lanes), lane(lanes, tenant="a"), lane(lanes, tenant="b")
+    low, high, other = lane(lanes), lane(lanes, flow="a"), lane(lanes, flow="b")
     lanes.set_head(low, 9, (1, 0))
     for seq in range(2, 20_000, 2):
         lanes.set_head(high, 8, (seq, 0))
@@ -41,7 +43,7 @@ def test_heads_that_move_behind_one_that_does_not_take_no_room():
 
 def test_a_head_that_comes_back_stands_there_once():
     lanes = Lanes()
-    one, two = lane(lanes), lane(lanes, tenant="x")
+    one, two = lane(lanes), lane(lanes, flow="x")
     lanes.set_head(two, 8, (500, 0))
     for _ in range(100):
         lanes.set_head(one, 8, (5, 0))
@@ -71,7 +73,8 @@ def test_a_line_whose_types_come_and_go_forgets_them():
         assert lanes.best(line, None, 0).lane is one
         lanes.set_head(one, 8, None)
         assert lanes.best(line, None, 0) is None
-    assert line.heaps == {}
+    assert line.alone is None
+    assert [share for share in line.shares.values() if share.plain] == []
 
 
 def test_a_choice_among_ten_thousand_lanes_costs_as_much_as_among_ten():
@@ -79,7 +82,7 @@ def test_a_choice_among_ten_thousand_lanes_costs_as_much_as_among_ten():
     for count in (10, 10_000):
         lanes = Lanes()
         for number in range(count):
-            lanes.set_head(lane(lanes, tenant=str(number)), number % 3, (number + 1, 0))
+            lanes.set_head(lane(lanes, flow=str(number)), number % 3, (number + 1, 0))
         line, best = lanes.line("q"), 1.0
         for seq in range(count + 1, count + 201):
             began = time.perf_counter()
@@ -95,7 +98,7 @@ def test_lanes_that_are_empty_are_forgotten_before_they_are_many(tmp_path: Path,
     store = LmdbStore(tmp_path / "store")
     for now in (1, 2):
         store.begin(now)
-        ids = list(store.enqueue([Draft(Header("t", tenant=f"{now} {n}"), b"") for n in range(EMPTY_LANES_KEPT + 1)]))
+        ids = list(store.enqueue([Draft(Header("t", flow=f"{now} {n}"), b"") for n in range(EMPTY_LANES_KEPT + 1)]))
         (kept,) = store.enqueue([Draft(Header("t", priority=0), b"")])
         if by_claim:
             assert [one.id for one in store.claim(Want("w", len(ids), float("inf")))] == ids

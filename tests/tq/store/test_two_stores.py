@@ -26,7 +26,8 @@ PENDING = Query(frozenset({State.PENDING}), limit=1000)
 
 NEEDS = [needs_of(1, {}), needs_of(1, {}), needs_of(1, {"g": 1}), needs_of(1, {"g": 2}), needs_of(2, {}), needs_of(2, {"g": 1, "h": 1})]
 adds = st.tuples(
-    st.just("add"), st.sampled_from(QUEUES), st.integers(0, 3), st.sampled_from("xy"), st.integers(1, 4), st.sampled_from(NEEDS)
+    st.just("add"), st.sampled_from(QUEUES), st.integers(0, 3), st.sampled_from("xy"), st.integers(1, 4), st.sampled_from(NEEDS),
+    st.sampled_from([None, None, "x", "y"]),
 )  # fmt: skip
 claims = st.tuples(
     st.just("claim"), st.sampled_from([1, 2, 3, 9]), st.sampled_from([None, None, frozenset("a"), frozenset("ab"), frozenset("c")]),
@@ -44,7 +45,9 @@ limits = st.tuples(
     st.sampled_from([("queue", "a"), ("type", "x"), ("tenant", None), ("flow", None), ("flow", "x1")]),
     st.sampled_from([0, 0, 1, 3]), st.sampled_from([1, 2]), st.sampled_from([0, 1, 2]),
 )  # fmt: skip
-tenants = st.tuples(st.just("tenant"), st.sampled_from("xy"), st.sampled_from([0, 1, 2]), st.sampled_from([0, 1, 9, 30]))
+tenants = st.tuples(
+    st.just("tenant"), st.sampled_from("xy"), st.sampled_from([0, 0, 1, 2]), st.sampled_from([0, 0, 9, 30]), st.sampled_from([1, 2, 4])
+)  # fmt: skip
 times = st.tuples(st.just("time"), st.sampled_from([1, 25]))
 steps = st.lists(
     st.one_of(
@@ -86,10 +89,10 @@ def both() -> Iterator[tuple[Driver, Driver]]:
 def step(store: Driver, verb: str, *args: Any) -> object:
     """Carry out one step; what can be seen of it."""
     if verb == "add":
-        queue, level, kind, count, needs = args
+        queue, level, kind, count, needs, tenant = args
         flow = f"{kind}{count % 2}" if level < 2 else None
         with suppress(QuotaReached):
-            return store.add(count, kind=kind, queue=queue, priority=level, tenant=kind * (level % 2) or None, needs=needs, flow=flow)
+            return store.add(count, kind=kind, queue=queue, priority=level, tenant=tenant, needs=needs, flow=flow)
         return "refused"
     if verb == "claim":
         limit, named, types, lost, pool = args
@@ -128,9 +131,9 @@ def step(store: Driver, verb: str, *args: Any) -> object:
         else:
             store.drop_limit(name)
     elif verb == "tenant":
-        name, running, queued = args
-        if running or queued:
-            store.put_tenant(name, running=running, queued=queued)
+        name, running, queued, weight = args
+        if running or queued or weight > 1:
+            store.put_tenant(name, running=running, queued=queued, weight=weight)
         else:
             store.drop_tenant(name)
     elif verb == "time":
