@@ -18,7 +18,7 @@ from typing import Any
 from tq.errors import StoreDamaged, StoreError
 from tq.model import FORMAT, HEAD, Header, State, Status, environment_key, header_of, input_of, seal, status_row, unseal
 from tq.store import Claimed, Draft, RequestId, SuccessRow, Tally, Want, places_filled, release
-from tq.store.batches import join
+from tq.store.batches import RUNS, WAITS, WON, Moves, join
 from tq.store.children import Children
 from tq.store.environments import keep
 from tq.store.keys import (
@@ -272,7 +272,9 @@ class HotPath(Children):
             running[task_id] = (claim, batch, seq, len(body) - HEAD.size - length, past, header, expires_at > 0)
             taken.append(Claimed(task_id, claim, attempt, crashes, header, record, failures))
             if header.batch:
-                self._member_moved(header.batch, _PENDING, _RUNNING)
+                made = self._moves_of(header.batch)
+                made[WAITS] -= 1
+                made[RUNS] += 1
             if lease_ms:
                 self._leases.hold(task_id, self._now + lease_ms)
             count += 1
@@ -325,6 +327,7 @@ class HotPath(Children):
         running, states, history, timers = self._running, self._gathered["states"], self._gathered["history"], self._gathered["timers"]
         sums: dict[int, tuple[Tally, list[int], dict[int, int]]] = {}  # by tally: [tasks, payload bytes, bytes kept], how many ran how long
         header: Header | None = None
+        made: Moves | None = None
         number, done, took = 0, [0, 0, 0], dict[int, int]()
         special, keep_ms, fixed = False, None, 0
         for task_id, claim, started_at, finished_at, output, result in results:
@@ -341,6 +344,9 @@ class HotPath(Children):
                 number = self._tally[header.queue, header.type][0]
                 _, done, took = sums.setdefault(number, (tally, [0, 0, 0], {}))
                 special = is_named(header) or bool(header.needs) or bool(self._lanes.gates.limits)
+                made = self._moves_of(header.batch) if header.batch else None
+                if made is not None:
+                    self._touched.add(header.batch)
                 keep_ms, fixed = self._lanes.line(header.queue).info.keep_ms, SEALED + len(header.packed)
             key = U64.pack(task_id)
             if past is None:
@@ -358,8 +364,9 @@ class HotPath(Children):
             batch.left -= 1
             if not batch.left:
                 self._ended.append(U64.pack(batch.number))
-            if header.batch:
-                self._member_moved(header.batch, _RUNNING, _SUCCEEDED)
+            if made is not None:
+                made[RUNS] -= 1
+                made[WON] += 1
             if batch.lease_ms:
                 self._leases.drop(task_id)
             if special:
