@@ -184,7 +184,7 @@ set_limit  {name, scope, of, rate, per_ms, burst, running}  -> {new: bool}     w
            each per_ms (1000), beside up to burst at once after a rest (what a second brings, 1 at least); running: at most so many
            run at a time; 0: any number. A hand-out that is given back before it began counts for nothing, a retry counts again.
 remove_limit  {name}                              -> {}                what it held goes on
-create_batch  {name, on_failure, on_complete, on_success: [type, payload, options], meta, auto: bool}  -> {id}
+create_batch  {name, on_failure, on_complete, on_success: [type, payload, options], meta, auto: bool, again}  -> {id}
            Tasks join it by their option ``batch``, as long as it is open or one of its members is not over, then it is ``batch_over``.
            The callbacks are tasks, each stored once at most in the transaction of the end that it is for: on_failure when the first
            member has failed for good, on_complete when it is closed and all are over, on_success when they have succeeded, too. They
