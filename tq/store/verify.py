@@ -23,7 +23,6 @@ import lmdb.verify as pages
 from tq.errors import StoreDamaged, StoreLocked, TqError
 from tq.model import ENVIRONMENT_KEY, Spec, State, Status, environment_key, is_environment, spec_of, status_of, unseal
 from tq.store import RELEASE, Chore, Event, KeyRef, Resource, Schedule, Tally, TypeInfo, queue_of
-from tq.store.batches import PLACE, PLACES, BatchInfo, batch_of
 from tq.store.files import Dbs, Lock, open_store
 from tq.store.keys import (
     COUNTED,
@@ -51,7 +50,7 @@ from tq.store.keys import (
 )
 from tq.store.limits import Limit
 from tq.store.lookup import untouched
-from tq.store.members import LAST
+from tq.store.members import Recount
 from tq.store.retention import remembered
 
 MOST = 100
@@ -141,7 +140,7 @@ class _Check:
         self._uses = 0  # entries in environments that commands account for
         self._waits = 0  # entries in children that blocked tasks account for
         self._released: set[int] = set()  # parents that are over, of which their children are still to hear
-        self._batches: dict[int, list[int]] = {}  # members by PLACES
+        self._batches = Recount()
         self._recount: dict[tuple[str, str], list[int]] = {}  # tasks by state, bytes of those alive, bytes kept
 
     def say(self, problem: str) -> None:
@@ -165,7 +164,8 @@ class _Check:
         for name in self._met:
             self._look_for_strays(name)
         self._compare_tallies()
-        self._compare_batches()
+        for problem in self._batches.problems(self._txn, self._db, sure=not self._unread):
+            self.say(problem)
         self._check_requests()
         self._check_names()
         self._check_children()
@@ -379,7 +379,7 @@ class _Check:
         counts = self._recount.setdefault((head.queue, head.type), [0] * (len(State) + 3))
         counts[now] += 1
         if head.batch:
-            self._batches.setdefault(head.batch, [0] * len(PLACES))[PLACE[now]] += 1
+            self._batches.count(head.batch, now)
         if now.final:
             counts[-1 if now is State.FAILED else -2] += size
         else:
@@ -530,31 +530,6 @@ class _Check:
                 self.say(f"{what}: it has tasks but no tally.")
             elif not self._unread and (counts := [*said[1].states, said[1].bytes, *said[1].kept]) != found:
                 self.say(f"{what}: the tally says {_counted(counts)}, a recount {_counted(found)}.")
-
-    def _compare_batches(self) -> None:
-        """Each decodes, and counts its members: those that live exactly, and those that are over and kept at the least."""
-        last = 0
-        for key, value in self._txn.cursor(self._db["batches"]) if "batches" in self._db else ():
-            if key == LAST:
-                found = self._read("the last batch", opened, value, "the last batch")
-                last = found[0] if found else 0
-            elif len(key) == U64.size:
-                stands = self._txn.get(key + b"s", db=self._db["batches"])
-                what = f"batch {_number(key)}"
-                info = self._read(what, lambda *rows, what=what: batch_of(*(opened(row, what) for row in rows)), value, stands)
-                if info is not None and not self._unread:
-                    self._compare_batch(info, _number(key))
-        if numbers := [n for n in self._batches if n > last]:
-            self.say(f"batch {max(numbers)}: expected a number up to the last one given, {last}.")
-
-    def _compare_batch(self, info: BatchInfo, number: int) -> None:
-        found = self._batches.get(number, [0] * len(PLACES))
-        said = dict(zip(PLACES, info.counts, strict=True))
-        if info.number != number:
-            self.say(f"batch {number}: expected a record of that number, got that of {info.number!r:.100}.")
-        for place, have, count in zip(PLACES, found, info.counts, strict=True):
-            if (have != count) if place in ("waiting", "running") else have > count:
-                self.say(f"batch {number}: its counts say {said}, a recount finds {have} {place}.")
 
 
 def _number(key: bytes) -> int:
