@@ -26,7 +26,7 @@ LAST = b"last"
 """The key of the last number given."""
 
 
-class Recount:
+class Headcount:
     """Members counted one by one, and held against what batches say: for `tq verify`."""
 
     def __init__(self) -> None:

@@ -50,7 +50,7 @@ from tq.store.keys import (
 )
 from tq.store.limits import Limit
 from tq.store.lookup import untouched
-from tq.store.members import Recount
+from tq.store.members import Headcount
 from tq.store.retention import remembered
 
 MOST = 100
@@ -140,7 +140,7 @@ class _Check:
         self._uses = 0  # entries in environments that commands account for
         self._waits = 0  # entries in children that blocked tasks account for
         self._released: set[int] = set()  # parents that are over, of which their children are still to hear
-        self._batches = Recount()
+        self._batches = Headcount()
         self._recount: dict[tuple[str, str], list[int]] = {}  # tasks by state, bytes of those alive, bytes kept
 
     def say(self, problem: str) -> None:
