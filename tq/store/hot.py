@@ -21,25 +21,7 @@ from tq.store import Claimed, Draft, RequestId, SuccessRow, Tally, Want, places_
 from tq.store.batches import RUNS, WAITS, WON, Moves, join
 from tq.store.children import Children
 from tq.store.environments import keep
-from tq.store.keys import (
-    DUE,
-    ENDED,
-    EXPIRE,
-    FORGET,
-    HISTORY,
-    MALFORMED,
-    PAIR,
-    READY,
-    REQUEST,
-    RUNG,
-    SEALED,
-    TIMER,
-    U32,
-    U64,
-    Batch,
-    lane_row,
-    sealed,
-)
+from tq.store.keys import DUE, ENDED, EXPIRE, FORGET, HISTORY, PAIR, READY, REQUEST, RUNG, SEALED, TIMER, U32, U64, Batch, lane_row, sealed
 from tq.store.lanes import Head, Lane, Pick
 from tq.store.names import is_named
 from tq.store.records import first_success, success_again
@@ -304,14 +286,6 @@ class HotPath(Children):
         tally.failed += 1
         self._keep(tally, State.FAILED, 1, len(record))
         self._room.weigh(tally.queue, -1, 0)
-
-    def _batch_of(self, task_id: int) -> int:
-        """The batch of a task that cannot be read whole, if that much can be; 0: nobody knows, and `tq verify` tells of the batch."""
-        try:
-            body = unseal(self._txn.get(U64.pack(task_id), db=self._db["tasks"]) or b"", "task", task_id)
-            return header_of(body[HEAD.size : HEAD.size + HEAD.unpack_from(body)[5]]).batch
-        except (StoreDamaged, *MALFORMED):
-            return 0
 
     def _keep(self, tally: Tally, state: State, count: int, size: int) -> None:
         """So many tasks and bytes more (or fewer) are in the history in ``state``."""

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from tq.errors import TqError
-from tq.model import State
+from tq.errors import StoreDamaged, TqError
+from tq.model import HEAD, State, header_of, unseal
 from tq.store.batches import PLACE, PLACES, BatchInfo, Moves, batch_of, ends_in, move, moved, moves
 from tq.store.files import Dbs
 from tq.store.keys import BATCH, MALFORMED, TIMER, U64, opened, sealed
@@ -168,6 +168,14 @@ class Members(Lookup):
         self._changed.clear()
         if len(self._batches) > CACHED:
             self._batches.clear()
+
+    def _batch_of(self, task_id: int) -> int:
+        """The batch of a task that cannot be read whole, if that much can be; 0: nobody knows, and `tq verify` tells of the batch."""
+        try:
+            body = unseal(self._txn.get(U64.pack(task_id), db=self._db["tasks"]) or b"", "task", task_id)
+            return header_of(body[HEAD.size : HEAD.size + HEAD.unpack_from(body)[5]]).batch
+        except (StoreDamaged, *MALFORMED):
+            return 0
 
     def _lapse_batch(self, number: int) -> None:
         """A timer of one that was over is due: it is forgotten, unless it has lived again since."""
