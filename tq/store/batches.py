@@ -18,7 +18,7 @@ from tq.model import State
 PLACES = ("waiting", "running", "succeeded", "failed", "cancelled", "expired")
 PLACE = tuple({State.RUNNING: 1}.get(state, state - State.SUCCEEDED + 2 if state.final else 0) for state in State)
 """By state, where it is counted."""
-WAITS, RUNS, WON = 0, 1, 2
+WAITS, RUNS = 0, 1
 
 
 @dataclass(frozen=True, slots=True)

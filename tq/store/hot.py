@@ -18,7 +18,7 @@ from typing import Any
 from tq.errors import StoreDamaged, StoreError
 from tq.model import FORMAT, HEAD, Header, State, Status, environment_key, header_of, input_of, seal, status_row, unseal
 from tq.store import Claimed, Draft, RequestId, SuccessRow, Tally, Want, places_filled, release
-from tq.store.batches import RUNS, WAITS, WON, Moves, join
+from tq.store.batches import RUNS, WAITS, join
 from tq.store.children import Children
 from tq.store.environments import keep
 from tq.store.keys import DUE, ENDED, EXPIRE, FORGET, HISTORY, PAIR, READY, REQUEST, RUNG, SEALED, TIMER, U32, U64, Batch, lane_row, sealed
@@ -301,7 +301,6 @@ class HotPath(Children):
         running, states, history, timers = self._running, self._gathered["states"], self._gathered["history"], self._gathered["timers"]
         sums: dict[int, tuple[Tally, list[int], dict[int, int]]] = {}  # by tally: [tasks, payload bytes, bytes kept], how many ran how long
         header: Header | None = None
-        made: Moves | None = None
         number, done, took = 0, [0, 0, 0], dict[int, int]()
         special, keep_ms, fixed = False, None, 0
         for task_id, claim, started_at, finished_at, output, result in results:
@@ -317,10 +316,7 @@ class HotPath(Children):
                 tally = self._tally_for(header)
                 number = self._tally[header.queue, header.type][0]
                 _, done, took = sums.setdefault(number, (tally, [0, 0, 0], {}))
-                special = is_named(header) or bool(header.needs) or bool(self._lanes.gates.limits)
-                made = self._moves_of(header.batch) if header.batch else None
-                if made is not None:
-                    self._touched.add(header.batch)
+                special = is_named(header) or bool(header.needs or header.batch or self._lanes.gates.limits)
                 keep_ms, fixed = self._lanes.line(header.queue).info.keep_ms, SEALED + len(header.packed)
             key = U64.pack(task_id)
             if past is None:
@@ -338,14 +334,10 @@ class HotPath(Children):
             batch.left -= 1
             if not batch.left:
                 self._ended.append(U64.pack(batch.number))
-            if made is not None:
-                made[RUNS] -= 1
-                made[WON] += 1
             if batch.lease_ms:
                 self._leases.drop(task_id)
             if special:
-                self._names.end(self._txn, task_id, header, self._now)
-                self._lanes.freed(header, local=not batch.lease_ms)
+                self._succeeded_one(task_id, header, local=not batch.lease_ms)
             if keep_ms is not None:
                 timers.append((TIMER.pack(finished_at + keep_ms, FORGET, task_id), b""))
         for tally, (count, size, kept), ran in sums.values():
@@ -353,6 +345,13 @@ class HotPath(Children):
             for ms, runs in ran.items():
                 tally.ran(ms, runs)
         return held
+
+    def _succeeded_one(self, task_id: int, header: Header, *, local: bool) -> None:
+        """What only some tasks have ends, too: names, needs, a place among the members of a batch."""
+        self._names.end(self._txn, task_id, header, self._now)
+        self._lanes.freed(header, local=local)
+        if header.batch:
+            self._member_moved(header.batch, _RUNNING, _SUCCEEDED)
 
     def _count_successes(self, tally: Tally, count: int, size: int, kept: int) -> None:
         tally.states[_RUNNING] -= count
