@@ -212,7 +212,7 @@ set_tenant {name, weight, queued, running, per_day, bytes}  -> {new: bool}     w
            enqueue that would pass one is ``refused`` whole, with details.tenant, quota, most and have; what was accepted is never
            refused again. Of running no more are handed out
 remove_tenant  {name}                             -> {}                what was set for it; its tasks stay
-create_batch  {name, on_failure, on_complete, on_success: [type, payload, options], meta, auto: bool}  -> {id}
+create_batch  {name, on_failure, on_complete, on_success: [type, payload, options], meta, auto: bool, again}  -> {id}
            Tasks join it by their option ``batch``, as long as it is open or one of its members is not over, then it is ``batch_over``.
            The callbacks are tasks, each stored once at most in the transaction of the end that it is for: on_failure when the first
            member has failed for good, on_complete when it is closed and all are over, on_success when they have succeeded, too. They

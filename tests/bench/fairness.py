@@ -51,7 +51,7 @@ def _small_beside_hot(size: Size) -> Bar:
         client.set_queue("default", paused=False)
         while len(begun := _begun(client, list(small))) < len(small):
             time.sleep(0.2)
-        before = len(small) + sum(bisect_right(ids, max(begun), key=lambda one: _began(client, one)) for ids in hot)
+        before = len(small) + sum(bisect_right(ids, float(max(begun)), key=lambda one: _began(client, one)) for ids in hot)
     fluid, longest = (size.small + HOT) * EACH, max(begun) - opened
     what = f"{size.small:,} tenants of {EACH} beside {HOT} of {size.hot:,} tasks: wait over fair wait"
     return at_most(what, before / fluid, "x", 1.5, beside=f"{longest:,} ms, fair {longest * fluid / before:,.0f} ms")

@@ -248,6 +248,20 @@ def test_a_closed_batch_takes_members_as_long_as_one_is_not_over(d: Driver) -> N
     assert f"batch {number}: expected one that is open" in text
 
 
+def test_a_batch_whose_answer_was_lost_is_made_once(d: Driver) -> None:
+    first = d.submit("create_batch", nonce=b"12345678", number=501, name="b")
+    d.turn()
+    for conn in (2, 3):
+        d.submit("create_batch", conn=conn, nonce=b"12345678", number=501, name="b", again=True)
+        d.turn()
+        assert d.answer(501, conn) == d.answer(first)
+        d.reopen()
+        d.told[1].append((501, 0, {"id": 1}))
+    d.submit("create_batch", conn=4, nonce=b"12345678", number=502, name="b", again=True)
+    d.turn()
+    assert d.answer(502, 4) == {"id": 2}
+
+
 def test_there_must_be_such_a_batch(d: Driver) -> None:
     assert d.refusal("enqueue", tasks=[["t", b"", {"batch": 7}]])[0] == "no_such_batch"
     for verb in ("batch", "close_batch", "cancel_batch", "retry_batch", "remove_batch", "wait_batch"):

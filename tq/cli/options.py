@@ -9,6 +9,7 @@ Python client would send for the same value.
 
 from __future__ import annotations
 
+from tq.cli.batch_table import BATCHES
 from tq.cli.limiting import LIMIT_SET
 from tq.cli.table import Command, Option
 from tq.cli.tenant_table import TENANTS
@@ -209,7 +210,9 @@ COMMANDS: dict[str, Command] = {
         Option("--any", "One of them is enough: print the ids of those that are over, and exit with their code.", "flag"), WITHIN, JSON,
     )),
     "cancel": Command("Cancel tasks that wait; ask those that run to end.", "ids", "any", (WHERE, QUEUE, *MANY)),
-    "retry": Command("Run finished tasks again, counting from zero; or with another payload.", "ids", "any", (*RETRY, WHERE, *MANY)),
+    "retry": Command("Run finished tasks again, counting from zero; with another payload if you like.", "ids", "any", (
+        *RETRY, WHERE, *MANY,
+    )),
     "edit": Command("Change tasks that wait: priority, time, payload, queue, ...", "ids", "any", (*CHANGES, WHERE, *MANY)),
     "remove": Command("Forget tasks that are over, and those that wait (they are cancelled first).", "ids", "any", (WHERE, QUEUE, *MANY)),
     "events": Command("What was done and by whom; with an id, a task's own steps.", "id", "optional", (
@@ -219,9 +222,11 @@ COMMANDS: dict[str, Command] = {
         Option("--follow -f", "Go on until the task is over, also while the daemon is replaced.", "flag"),
         Option("--tail", "The last so many lines, and with -f those that come."),
         Option("--since", "What was written since then: 10m, 18:30, 'yesterday 9am', 2030-01-31T08:00+01:00."),
-        Option("--attempt", "What this attempt wrote: 1 is the first."), Option("--stdout", "Only its standard output.", "flag"),
+        Option("--attempt", "What this attempt wrote: 1 is the first."),
+        Option("--stdout", "Only what it wrote to standard output.", "flag"),
         Option("--stderr", "Only what it wrote to standard error; it is printed on standard output.", "flag"),
-        Option("--timestamps", "Begin each line with the time at which tq took it, to a millisecond.", "flag"), RAW, JSON,
+        Option("--timestamps", "Begin each line with the time at which tq took it, to a millisecond.", "flag"),
+        RAW, JSON,
     )),
     "send": Command(
         "Send a line to a running command that was added with --interactive or --tty: tq send 5 yes. - is standard input, as it is.",
@@ -284,7 +289,8 @@ COMMANDS: dict[str, Command] = {
         Option("--slots", "How many of its tasks may run at once; 0 is any number."),
         Option("--aging", "A task that waited longer than this may go before higher priorities (default 60s; 0: never)."),
         Option("--aging-share", "One start in so many goes to such a task (default 10)."),
-        Option("--priority -p", "Of its tasks that do not say: 0 to 9, or low to critical."), Option("--retries", "The same."),
+        Option("--priority -p", "Of its tasks that do not say: 0 to 9 or low, medium, high, critical."),
+        Option("--retries", "Of its tasks that do not say."),
         *(_KEYS[key] for key in ("backoff", "retry_delay", "max_delay", "jitter")),
         Option("--timeout", "Time limit of its tasks that do not say; 0 is none."),
         Option("--max-tasks", "Unfinished tasks that it takes before it refuses more."),
@@ -302,7 +308,9 @@ COMMANDS: dict[str, Command] = {
     "queue purge": Command("Cancel and forget all tasks that wait in it.", "name", "one", (DRY_RUN, WAIT_ALL)),
     "queue chores": Command("Long work that is under way: what was asked of many tasks at once.", options=(JSON,)),
     "resource list": Command("Named resources: how much there is, how much is in use, and by which tasks.", options=(JSON,)),
-    "resource set": Command("How much there is of a resource that running tasks share: tq resource set gpu 2.", "name_and_amount", "some"),
+    "resource set": Command(
+        "How much there is of a resource that running tasks share: tq resource set gpu 2. What runs goes on.", "name_and_amount", "some",
+    ),
     "resource remove": Command("Forget a resource; tasks that use it wait until it is set again.", "name", "one"),
     "breaker list": Command("Circuit breakers of services and types: their states, and why.", options=(JSON,)),
     "breaker show": Command("One of them: smtp, or type:email.", "name", "one", (JSON,)),
@@ -348,18 +356,7 @@ COMMANDS: dict[str, Command] = {
     "schedule resume": Command("Go on from now.", "name", "one"),
     "schedule skip": Command("Leave out its next slot; the one that now comes is printed.", "name", "one"),
     "schedule remove": Command("Forget it; its tasks stay.", "name", "one"),
-    "batch create": Command("Make a batch of tasks, open for `tq add --in-batch ID`, and print its id.", "name", "optional", (
-        Option("--on-complete", "A line for the shell, or type:NAME and a payload as JSON: sent once when it is closed and all are over."),
-        Option("--on-success", "The same, when all have succeeded."), Option("--on-failure", "The same, when the first fails for good."),
-        Option("--auto", "It closes itself when it has members and they are over.", "flag"), _KEYS["meta"],
-    )),
-    "batch list": Command("Batches, newest first.", options=(LIMIT, JSON)),
-    "batch show": Command("How a batch stands, and what it waits for.", "id", "one", (JSON,)),
-    "batch close": Command("That were all of its members, but for what they add: now it can be complete.", "id", "one"),
-    "batch cancel": Command("Close it, cancel its members that wait, and ask those that run to end.", "id", "one", (WAIT_ALL,)),
-    "batch retry": Command("Run its members again that did not succeed.", "id", "one", (WAIT_ALL,)),
-    "batch wait": Command("Wait until it is complete; exit with 1, 124 or 143 if one failed, expired, ...", "id", "one", (WITHIN, JSON)),
-    "batch remove": Command("Forget a batch whose members are over; the tasks stay.", "id", "one"),
+    **BATCHES,
     "workflow run": Command(
         "Store the workflow that a TOML file describes, whole or not at all, and print its id, that of its first task. "
         "`python -m pydoc tq.cli.workflows` has all of it.", "file", "one", (WAIT,),

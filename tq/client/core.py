@@ -428,7 +428,7 @@ class Core:
         self._frames = wire.Frames()
         again = [self._hello()]
         for number, (verb, args) in self.unanswered.items():
-            again.append(wire.frame([number, verb, {**args, "again": True} if verb == "enqueue" else args]))
+            again.append(wire.frame([number, verb, {**args, "again": True} if verb in ("enqueue", "create_batch") else args]))
         return b"".join(again)
 
     def received(self, data: bytes) -> list[tuple[int, int, Any]]:

@@ -26,8 +26,9 @@ class BatchInfo:
     """A batch: ``number`` 0 is one not stored yet; times in ms, 0 for none.
 
     ``callbacks`` are tasks as ``enqueue`` has them, by the event for which they are sent, ``sent`` the ids of those that were.
-    ``auto``: it closes itself once its members are over. ``counts`` are those of PLACES, ``first`` and ``last`` the smallest and the
-    greatest id of its members; ``hit``: one of them failed for good, whatever became of it later.
+    ``request`` names the request that created it, if that may come again. ``auto``: it closes itself once its members are over.
+    ``counts`` are those of PLACES, ``first`` and ``last`` the smallest and the greatest id of its members; ``hit``: one of them failed
+    for good, whatever became of it later.
     """
 
     number: int
@@ -36,6 +37,7 @@ class BatchInfo:
     auto: bool = False
     meta: Mapping[str, str] = field(default_factory=dict)
     callbacks: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    request: bytes = b""
     closed_at: int = 0
     finished_at: int = 0
     counts: tuple[int, ...] = (0,) * len(PLACES)
@@ -55,7 +57,7 @@ class BatchInfo:
 
     def said(self) -> list[Any]:
         """What was said of it once and for all, as a row."""
-        return [self.number, self.name, self.created_at, self.auto, dict(self.meta), dict(self.callbacks)]
+        return [self.number, self.name, self.created_at, self.auto, dict(self.meta), dict(self.callbacks), self.request]
 
     def stands(self) -> list[Any]:
         """What changes, as a row."""
@@ -65,8 +67,8 @@ class BatchInfo:
 def batch_of(said: Sequence[Any], stands: Sequence[Any]) -> BatchInfo:
     """The batch whose rows these are."""
     closed_at, finished_at, counts, *rest = stands
-    number, name, created_at, auto, meta, callbacks = said
-    return BatchInfo(number, name, created_at, auto, meta, callbacks, closed_at, finished_at, tuple(counts), *rest)
+    number, name, created_at, auto, meta, callbacks, request = said
+    return BatchInfo(number, name, created_at, auto, meta, callbacks, request, closed_at, finished_at, tuple(counts), *rest)
 
 
 Moves = list[int]

@@ -20,7 +20,7 @@ from tq.environment import environment_key, input_of
 from tq.errors import StoreDamaged, StoreError
 from tq.model import FORMAT, HEAD, Header, State, Status, header_of, seal, status_row, unseal
 from tq.store import Claimed, Draft, RequestId, SuccessRow, Tally, Want, places_filled, release
-from tq.store.batches import join
+from tq.store.batches import RUNS, WAITS, join
 from tq.store.environments import keep
 from tq.store.keys import (
     DUE,
@@ -28,7 +28,6 @@ from tq.store.keys import (
     EXPIRE,
     FORGET,
     HISTORY,
-    MALFORMED,
     PAIR,
     READY,
     REQUEST,
@@ -330,7 +329,9 @@ class HotPath(Ordering):
             running[task_id] = (claim, batch, seq, len(body) - HEAD.size - length, past, header, expires_at > 0)
             taken.append(Claimed(task_id, claim, attempt, crashes, header, record, failures))
             if header.batch:
-                self._member_moved(header.batch, _PENDING, _RUNNING)
+                made = self._moves_of(header.batch)
+                made[WAITS] -= 1
+                made[RUNS] += 1
             if lease_ms:
                 self._leases.hold(task_id, now + lease_ms)
         batch.left += len(taken)
@@ -364,14 +365,6 @@ class HotPath(Ordering):
         self._room.weigh(tally.queue, -1, 0)
         if lane.key[2] is not None:
             self._accounts.moved(lane.key[2], _PENDING, State.FAILED)
-
-    def _batch_of(self, task_id: int) -> int:
-        """The batch of a task that cannot be read whole, if that much can be; 0: nobody knows, and `tq verify` tells of the batch."""
-        try:
-            body = unseal(self._txn.get(U64.pack(task_id), db=self._db["tasks"]) or b"", "task", task_id)
-            return header_of(body[HEAD.size : HEAD.size + HEAD.unpack_from(body)[5]]).batch
-        except (StoreDamaged, *MALFORMED):
-            return 0
 
     def _keep(self, tally: Tally, state: State, count: int, size: int) -> None:
         """So many tasks and bytes more (or fewer) are in the history in ``state``."""

@@ -9,17 +9,61 @@ read when somebody looks at it, and never at the start; tasks of no batch cost a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
-from tq.model import State
-from tq.store.batches import BatchInfo, Moves, batch_of, ends_in, move, moved, moves
-from tq.store.keys import BATCH, TIMER, U64, opened, sealed
+from tq.errors import StoreDamaged, TqError
+from tq.model import HEAD, State, header_of, unseal
+from tq.store.batches import PLACE, PLACES, BatchInfo, Moves, batch_of, ends_in, move, moved, moves
+from tq.store.files import Dbs
+from tq.store.keys import BATCH, MALFORMED, TIMER, U64, opened, sealed
 from tq.store.lookup import Lookup
 
 CACHED = 256
 """Batches that are kept in memory between two turns."""
 LAST = b"last"
 """The key of the last number given."""
+
+
+class Headcount:
+    """Members counted one by one, and held against what batches say: for `tq verify`."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, list[int]] = {}
+
+    def count(self, number: int, state: State) -> None:
+        self._found.setdefault(number, [0] * len(PLACES))[PLACE[state]] += 1
+
+    def problems(self, txn: Any, dbs: Dbs, *, sure: bool) -> Iterator[str]:
+        """Each batch decodes, and counts its members: those that live exactly, those that are over and kept at the least. Not ``sure``:
+        some tasks could not be read, so nobody knows whose members they are."""
+        last = 0
+        for key, value in txn.cursor(dbs["batches"]) if "batches" in dbs else ():
+            number = U64.unpack(key)[0] if len(key) == U64.size else 0
+            what = f"batch {number}" if number else "the last batch"
+            try:
+                if key == LAST:
+                    last = opened(value, what)[0]
+                elif number:
+                    info = batch_of(opened(value, what), opened(txn.get(key + b"s", db=dbs["batches"]), what))
+                    if info.number != number:
+                        yield f"{what}: expected a record of that number, got that of {info.number!r:.100}."
+                    elif sure:
+                        yield from self._differences(info)
+            except TqError as error:
+                yield error.message
+            except MALFORMED as error:
+                yield f"{what}: expected a record of its kind, got another ({type(error).__name__}: {error!s:.100})."
+        if max(self._found, default=0) > last:
+            yield f"batch {max(self._found)}: expected a number up to the last one given, {last}."
+
+    def _differences(self, info: BatchInfo) -> Iterator[str]:
+        found = self._found.get(info.number, [0] * len(PLACES))
+        said = dict(zip(PLACES, info.counts, strict=True))
+        for place, have, count in zip(PLACES, found, info.counts, strict=True):
+            if (have != count) if place in ("waiting", "running") else have > count:
+                yield f"batch {info.number}: its counts say {said}, a recount finds {have} {place}."
 
 
 class Members(Lookup):
@@ -124,6 +168,14 @@ class Members(Lookup):
         self._changed.clear()
         if len(self._batches) > CACHED:
             self._batches.clear()
+
+    def _batch_of(self, task_id: int) -> int:
+        """The batch of a task that cannot be read whole, if that much can be; 0: nobody knows, and `tq verify` tells of the batch."""
+        try:
+            body = unseal(self._txn.get(U64.pack(task_id), db=self._db["tasks"]) or b"", "task", task_id)
+            return header_of(body[HEAD.size : HEAD.size + HEAD.unpack_from(body)[5]]).batch
+        except (StoreDamaged, *MALFORMED):
+            return 0
 
     def _lapse_batch(self, number: int) -> None:
         """A timer of one that was over is due: it is forgotten, unless it has lived again since."""
