@@ -81,6 +81,29 @@ def test_a_consumer_is_a_worker_and_one_that_waits_is_given_what_opens(d: Driver
     assert d.broker.next_due is None or d.broker.next_due > d.now, "who is gone wakes nobody again and again"
 
 
+def test_a_clock_that_is_put_back_keeps_nobody_waiting_for_longer_than_his_time(d: Driver) -> None:
+    d.ask("set_limit", name="l", scope="type", of="t", each="worker", rate=1)
+    ids = d.add(count=3)
+    assert [task["id"] for task in d.ask("claim", types=["t"])["tasks"]] == ids[:1]
+    number = d.submit("claim", types=["t"], wait_ms=60_000)
+    d.turn()
+    d.step(-7_200_000)
+    d.turn()
+    assert d.broker.next_due is not None
+    assert d.broker.next_due <= d.now + 1000
+    d.now += 1000
+    d.turn()
+    assert [task["id"] for task in d.answer(number)["tasks"]] == ids[1:2]
+
+
+def test_the_only_one_of_a_window_that_is_given_back_leaves_it_empty(d: Driver) -> None:
+    d.ask("set_limit", name="l", scope="type", of="t", each="worker", rate=1, per_ms=60_000, window="sliding")
+    first, *_ = d.add(count=2)
+    (task,) = d.ask("claim", types=["t"], limit=9)["tasks"]
+    d.ask("release", claims=[[task["id"], task["claim"]]])
+    assert [one["id"] for one in d.ask("claim", types=["t"], limit=9)["tasks"]] == [first]
+
+
 def test_a_lease_that_lapses_and_a_hand_out_that_is_given_back_free_their_places(d: Driver) -> None:
     d.ask("set_limit", name="l", scope="type", of="t", each="worker", running=1, rate=2, burst=2)
     first, *_ = d.add(count=4)

@@ -351,6 +351,7 @@ class Broker:
         self._views.stepped(ms)
         self._store.stepped(ms)
         self._breakers.stepped(ms)
+        self._limited.each_worker.stepped(ms)
 
     def _work(self, turn: Turn, settles: Sequence[Sequence[Any]], requests: list[Request], wants: Sequence[Want]) -> None:
         """Steps 2 and 3 of the loop: everything in one transaction, committed."""

@@ -96,7 +96,7 @@ class EachWorker:
             self._buckets = {one: bucket for one, bucket in self._buckets.items() if self._limits[one[0]].is_missed(bucket, now)}
 
     def _bucket(self, share: Share) -> Bucket:
-        return self._staged.get(share) or self._buckets.get(share, FULL)
+        return self._staged[share] if share in self._staged else self._buckets.get(share, FULL)
 
     def _ends(self, rows: Sequence[Sequence[Any]], turn: Turn) -> None:
         """Before these rows are settled."""
@@ -131,6 +131,10 @@ class EachWorker:
     def _claim(self, want: Want, claim: Callable[[Want], list[Claimed]], turn: Turn) -> list[Claimed]:
         """What a claim gives, in steps in which no limit can be passed."""
         self._begin(turn)
+        for limit in self._limits.values():  # no tokens are missing for longer than they can be, when the clock was put back
+            bucket = self._bucket((limit.name, want.worker))
+            if (sound := limit.sound(bucket, self._desk.now)) != bucket:
+                self._staged[limit.name, want.worker] = sound
         got: list[Claimed] = []
         spent = 0.0
         while len(got) < want.limit:
@@ -208,6 +212,10 @@ class EachWorker:
             if 0 < workers <= len(shut):
                 found.append((self._limits[name], min(shut, key=lambda one: (one.opens_at or math.inf, one.of))))
         return found
+
+    def stepped(self, ms: int) -> None:
+        """The clock was put forward or back: who waits is looked at with the next turn."""
+        self._waking = dict.fromkeys(self._waking, self._desk.now + min(ms, 0))
 
     # -- what is told ------------------------------------------------------------------------------------------------
 
