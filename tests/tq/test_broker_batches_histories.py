@@ -221,7 +221,7 @@ class History:
 
 
 @pytest.mark.parametrize("kind", STORES)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(history=steps)
 def test_each_callback_comes_once_and_when_it_is_due_and_the_counts_equal_a_recount(kind: str, history: list[tuple[Any, ...]]) -> None:
     folder = Path(tempfile.mkdtemp(prefix="tq-batches-"))
