@@ -422,6 +422,25 @@ def test_a_callback_for_which_there_is_no_room_is_owed_and_sent_later_also_by_an
     assert d.store.standings("batch") == {}
 
 
+def test_what_is_owed_stays_so_though_a_member_lives_again(d: Driver) -> None:
+    number = _create(d)
+    (member,) = d.add(batch=number)
+    d.ask("set_queue", name="back", max_tasks=1, paused=True)
+    d.add(queue="back")
+    _close(d, number)
+    _win(d, *_runs(d))
+    d.ask("retry", ids=[member])
+    d.reopen()
+    d.turn()
+    assert (_batch(d, number)["state"], _batch(d, number)["owed"], _sent(d)) == ("running", ["on_complete", "on_success"], [])
+    d.ask("set_queue", name="back", max_tasks=10)
+    d.now += AGAIN_MS
+    d.turn()
+    assert (_batch(d, number)["owed"], _sent(d)) == ([], ["complete", "success"])
+    _fail(d, *_runs(d))
+    assert _sent(d) == ["complete", "success", "failure"]
+
+
 @pytest.mark.parametrize(
     ("what", "words"),
     [

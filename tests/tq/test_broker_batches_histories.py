@@ -40,7 +40,7 @@ steps = st.lists(
         st.tuples(st.just("time"), st.sampled_from([100, 2000])),
         st.tuples(st.sampled_from(["restart", "broken turn", "full", "room"])),
     ),
-    min_size=8, max_size=50,
+    min_size=6, max_size=30,
 )  # fmt: skip
 
 
@@ -221,7 +221,7 @@ class History:
 
 
 @pytest.mark.parametrize("kind", STORES)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(history=steps)
 def test_each_callback_comes_once_and_when_it_is_due_and_the_counts_equal_a_recount(kind: str, history: list[tuple[Any, ...]]) -> None:
     folder = Path(tempfile.mkdtemp(prefix="tq-batches-"))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -62,13 +62,13 @@ def state_of(info: BatchInfo) -> str:
     return "complete" if is_over(info) else "running" if info.closed_at else "open"
 
 
-def shown(info: BatchInfo) -> dict[str, Any]:
-    """A batch as it travels to clients."""
+def shown(info: BatchInfo, owed: Iterable[str] = ()) -> dict[str, Any]:
+    """A batch as it travels to clients; ``owed`` are the events whose callbacks are to be sent."""
     callbacks = {f"on_{event}": [info.callbacks[event][0], info.sent.get(event)] for event in EVENTS if event in info.callbacks}
     return {
         "id": info.number, "name": info.name or None, "state": state_of(info), "auto": info.auto, "meta": dict(info.meta),
         "created_at": info.created_at, "closed_at": info.closed_at, "finished_at": info.finished_at, "total": info.total,
-        **dict(zip(PLACES, info.counts, strict=True)), "callbacks": callbacks, "owed": [f"on_{event}" for event in due(info)],
+        **dict(zip(PLACES, info.counts, strict=True)), "callbacks": callbacks, "owed": [f"on_{event}" for event in owed],
     }  # fmt: skip
 
 
@@ -77,7 +77,7 @@ class Batches:
 
     def __init__(self, desk: Desk, most: int) -> None:
         self._desk, self._most = desk, max(most, 1)
-        self._owed = {int(name) for name in desk.store.standings(OWED)}
+        self._owed = {int(name): tuple(map(str, row)) for name, row in desk.store.standings(OWED).items()}
         self._again_at = 0
         desk.intake.admit = self._admit
         self.writes: dict[str, Verb] = {
@@ -119,7 +119,7 @@ class Batches:
             if info is not None:
                 self._follow(info, turn)
             elif number in self._owed:
-                self._owes(number, turn, owed=False)
+                self._owes(number, turn, ())
         if numbers:
             self._desk.store.touched()  # its own words
 
@@ -130,23 +130,34 @@ class Batches:
             turn.complete.append(info.number)
         elif info.finished_at:
             new = replace(info, finished_at=0)
-        refused = False
-        for event in due(new):
+        refused = []
+        for event in self._due(new):
             task_id = self._send(new, event, turn)
-            refused = refused or not task_id
-            new = replace(new, sent={**new.sent, event: task_id}) if task_id else new
+            if task_id:
+                new = replace(new, sent={**new.sent, event: task_id})
+            else:
+                refused.append(event)
         if new != info:
             store.put_batch(new)
-        if refused or info.number in self._owed:
-            self._owes(info.number, turn, owed=refused)
+        self._owes(info.number, turn, tuple(refused))
 
-    def _owes(self, number: int, turn: Turn, *, owed: bool) -> None:
+    def _due(self, info: BatchInfo) -> list[str]:
+        """What is to be sent now: what was refused once is due whatever has become of the batch since."""
+        found = {*due(info), *self._owed.get(info.number, ())}
+        return [event for event in EVENTS if event in found and event not in info.sent]
+
+    def _owes(self, number: int, turn: Turn, events: tuple[str, ...]) -> None:
         """Callbacks of a batch could not be sent, or there is none any more that could not."""
-        if owed != (number in self._owed):
-            self._desk.store.put_standing(OWED, str(number), [] if owed else None)
-            turn.later.append(partial(self._owed.add if owed else self._owed.discard, number))
-        if owed:
+        if events != self._owed.get(number, ()):
+            self._desk.store.put_standing(OWED, str(number), events or None)
+            turn.later.append(partial(self._remember, number, events))
+        if events:
             turn.later.append(partial(setattr, self, "_again_at", self._desk.now + AGAIN_MS))
+
+    def _remember(self, number: int, events: tuple[str, ...]) -> None:
+        self._owed.pop(number, None)
+        if events:
+            self._owed[number] = events
 
     def _send(self, info: BatchInfo, event: str, turn: Turn) -> int:
         """Store a callback's task: its id; 0: it is refused for now."""
@@ -216,7 +227,7 @@ class Batches:
             return
         for count in (1, LOOKED_AT):
             for info in store.batches(None, count, oldest=True):
-                if is_over(info) and not due(info):
+                if is_over(info) and not self._due(info):
                     store.drop_batch(info.number)
                     return
         raise Refused(
@@ -228,7 +239,7 @@ class Batches:
         info = self._asked(request)
         if not info.closed_at:
             info = self._desk.store.put_batch(replace(info, closed_at=self._desk.now))
-        return {"batch": shown(info)}
+        return {"batch": shown(info, self._due(info))}
 
     def _cancel(self, request: Request, turn: Turn) -> dict[str, Any]:
         """Its members that are not over, by a chore; and it is closed."""
@@ -261,19 +272,19 @@ class Batches:
             )
         self._desk.store.drop_batch(info.number)
         turn.complete.append(info.number)  # who waits for it hears that it is gone
-        self._owes(info.number, turn, owed=False)
+        self._owes(info.number, turn, ())
         self._desk.note(request, "removed", f"batch {info.number}", shown(info), None)
         return {}
 
     def _batch(self, request: Request, turn: Turn) -> dict[str, Any]:
-        return {"batch": shown(self._asked(request))}
+        return {"batch": shown(info := self._asked(request), self._due(info))}
 
     def _list(self, request: Request, turn: Turn) -> dict[str, Any]:
         """Newest first."""
         args = arguments(request.verb, request.args, before=int, limit=int)
         limit = between(args.get("limit", 50), 1, SCAN_MOST, "limit")
         before = between(args["before"], 1, (1 << 63) - 1, "before") if "before" in args else None
-        return {"batches": [shown(info) for info in self._desk.store.batches(before, limit)]}
+        return {"batches": [shown(info, self._due(info)) for info in self._desk.store.batches(before, limit)]}
 
     def _wait(self, request: Request, turn: Turn) -> dict[str, Any] | None:
         args, desk = arguments(request.verb, request.args, "id", id=int, timeout_ms=int), self._desk
@@ -289,4 +300,4 @@ class Batches:
     def answer(self, number: int) -> dict[str, Any]:
         """Of ``wait_batch``: how it stands, and whether it is over."""
         info = self._named(number)
-        return {"batch": shown(info), "done": is_over(info)}
+        return {"batch": shown(info, self._due(info)), "done": is_over(info)}
