@@ -128,7 +128,7 @@ class Intake:
             usually = None if usual is None else pack(usual)
         except ValueError:
             raise UsageError(f"enqueue: options: expected a map of at most 500 levels, got {brief(usual)}.") from None
-        drafts, policies = [], dict[int, str]()
+        drafts, policies, batches = [], dict[int, str](), set[int]()
         own: dict[tuple[object, ...], tuple[_Kind, Header]] = {}  # of this request: kinds, and headers of tasks that differ in OWN
         for at, row in enumerate(rows):
             try:
@@ -142,7 +142,9 @@ class Intake:
             elif key in own:
                 kind, header = own[key]
             else:
-                kind, header = self._look(key, usual if options is None else options, own, _row(at, rows))
+                kind, header = own[key] = self._look(key, usual if options is None else options, _row(at, rows))
+                if header.batch:
+                    batches.add(header.batch)
             if type(payload) is not bytes:
                 if payload is not None:
                     raise PayloadError(f"{_row(at, rows)}payload: expected bytes (one packed msgpack value), got {type(payload).__name__}.")
@@ -160,15 +162,13 @@ class Intake:
             drafts.append(Draft(header, payload, due_at, now + kind.ttl_ms if kind.ttl_ms else 0, digest))
             if kind.pace is not None and header.unique is None:
                 drafts[-1] = drafts[-1]._replace(pace=Pace(KeyRef("pace", name, options["unique"]), *kind.pace))
-        if own and (numbers := {header.batch for _, header in own.values()} - {0}):
-            self.admit(numbers)
+        if batches:
+            self.admit(batches)
         if self.waiting:
             check_links([draft.header for draft in drafts])
         return drafts, policies
 
-    def _look(
-        self, key: tuple[object, ...], options: Any, own: dict[tuple[object, ...], tuple[_Kind, Header]], where: str
-    ) -> tuple[_Kind, Header]:
+    def _look(self, key: tuple[object, ...], options: Any, where: str) -> tuple[_Kind, Header]:
         """The kind of a task that was not seen before, and its header: resolved, or made of what is like it but for its own fields."""
         if type(options) is not dict or _OWN.isdisjoint(options):
             kind = self._remember(key, self._resolve(key[0], options, where))
@@ -187,7 +187,6 @@ class Intake:
             del special["unique"]  # the name is held for a time, not by the task
         self.waiting = self.waiting or "parents" in special
         header = kind.alike.own(special) if kind.alike is not None and special else kind.header
-        own[key] = kind, header
         return kind, header
 
     def _remember(self, key: tuple[object, ...], kind: _Kind) -> _Kind:

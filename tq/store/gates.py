@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from heapq import heappop, heappush
+from math import inf
 from typing import Any
 
 from tq.store.limits import FULL, Bucket, Counted, Limit, Rules
@@ -22,10 +23,11 @@ class Gate:
     ``lanes`` (by number) are kept of tenants and flow keys alone; queues and types are closed as a whole.
     """
 
-    __slots__ = ("bucket", "busy", "counted", "lanes", "limit", "open", "opens_at", "running", "wakes_at")
+    __slots__ = ("bucket", "busy", "counted", "lanes", "limit", "of_lanes", "open", "opens_at", "running", "wakes_at")
 
     def __init__(self, limit: Limit, of: str, bucket: Bucket = FULL) -> None:
         self.limit = limit
+        self.of_lanes = limit.scope in ("tenant", "flow")  # it closes lanes, one by one
         self.counted: Counted = (limit.name, of)
         self.running = 0
         self.bucket = bucket
@@ -34,15 +36,11 @@ class Gate:
         self.lanes: dict[int, Any] = {}
         self.opens_at = self.wakes_at = 0  # as they stand in the heaps
 
-    @property
-    def of_lanes(self) -> bool:
-        """It closes lanes, one by one."""
-        return self.limit.scope in ("tenant", "flow")
-
     def room(self, now: int) -> float:
         """How many more may begin."""
-        tokens = self.limit.tokens(self.bucket, now)
-        return min(tokens, self.limit.running - self.running) if self.limit.running else tokens
+        limit = self.limit
+        tokens = limit.tokens(self.bucket, now) if limit.rate else inf
+        return min(tokens, limit.running - self.running) if limit.running else tokens
 
 
 class Gates:
@@ -171,7 +169,7 @@ class Gates:
         changed = []
         for gate in gates:
             is_open = gate.room(self.now) >= 1
-            if not is_open:
+            if not is_open and gate.limit.rate:
                 self._time(gate)
             if is_open != gate.open:
                 gate.open = is_open
@@ -205,7 +203,7 @@ class Gates:
         """A lane of these has work."""
         for gate in gates:
             gate.busy += 1
-            if not gate.open and gate.busy == 1:
+            if not gate.open and gate.busy == 1 and gate.limit.rate:
                 self._time(gate)
 
     def rests(self, gates: Iterable[Gate]) -> None:

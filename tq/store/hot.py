@@ -436,7 +436,8 @@ class HotPath(Ordering):
 
     def _let_go_of(self, task_id: int, header: Header, *, local: bool) -> None:
         """A task has succeeded that held something beside its slot: a name, what it needs, its turn, a place in a batch."""
-        self._names.end(self._txn, task_id, header, self._now)
+        if is_named(header):
+            self._names.end(self._txn, task_id, header, self._now)
         self._lanes.freed(header, local=local)
         if header.order is not None:
             self._leave_line(header, task_id)

@@ -28,7 +28,7 @@ from tq.store import QueueInfo, Want
 from tq.store import needs as supplies
 from tq.store.gates import Gate, Gates
 from tq.store.limits import Limit
-from tq.store.lines import Group, Head, Lane, LaneKey, Line, Pick, Top, Turn, joined
+from tq.store.lines import Group, Head, Lane, LaneKey, Line, Pick, Top, Turn, joined, longest_waiting
 from tq.store.needs import Supply, is_free
 from tq.store.shares import Heap, Ring, Share, Stand, Stands, before, began, joins, ticked
 
@@ -259,7 +259,7 @@ class Lanes:
             tops.sort()
         level, seq, number, heap = tops[0]
         waits = False
-        if tops[-1][0] != level and (aged := self._aged(line, tops, now)) is not None:
+        if tops[-1][0] != level and (aged := longest_waiting(self.by_number, line, tops, now)) is not None:
             left = line.info.aging_share - 1 - share.passed_over
             if left <= 0:
                 return Pick(self.by_number[aged[2]], aged[0], None, 1, aged=True, waits=True, total=line.total)
@@ -343,17 +343,18 @@ class Lanes:
             return bool(self.tops(line.alone.plain, types))
         return next(self._open(line.rings, types), None) is not None
 
-    def _aged(self, line: Line, tops: Sequence[Top], now: int) -> Top | None:
-        """The longest-waiting head below the best level, if it has waited longer than the queue allows."""
-        info = line.info
-        if not info.aging_ms or not info.aging_share:
-            return None
-        oldest = min((top for top in tops if top[0] != tops[0][0]), key=lambda top: top[1])
-        ready_at = self.by_number[oldest[2]].heads[oldest[0]][1]
-        return oldest if now - ready_at > info.aging_ms else None
-
     def _second(self, heap: Heap, level: int, first: tuple[int, int]) -> int | None:
         """The sequence at which another lane of the heap comes first."""
+        seq, number = min(heap[1:3])  # nothing else of a heap can be next
+        lane = self.by_number.get(number)
+        if (
+            lane is not None
+            and not lane.parked
+            and (seq, number) != first
+            and (head := lane.heads.get(level)) is not None
+            and head[0] == seq
+        ):
+            return seq
         heappop(heap)
         while (second := self._top(heap, level)) == first:
             heappop(heap)
@@ -541,7 +542,10 @@ class Lanes:
 
     def _park(self, lane: Lane) -> None:
         """Take a lane out of the heaps if one of its gates is closed, or put it back."""
-        was, lane.parked = lane.parked, any(not gate.open for gate in lane.gates if gate.of_lanes)
+        was, lane.parked = lane.parked, False
+        for gate in lane.gates:
+            if gate.of_lanes and not gate.open:
+                lane.parked = True
         if was and not lane.parked:
             for level, head in lane.heads.items():
                 self._push(lane, level, head)

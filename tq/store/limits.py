@@ -192,11 +192,12 @@ class Rules:
 
     def __init__(self, limits: Mapping[str, Limit]) -> None:
         self._quotas = {limit.of: limit for limit in limits.values() if limit.is_quota}
-        self._others = [limit for limit in limits.values() if not limit.is_quota]
+        plain = [limit for limit in limits.values() if not limit.is_quota and limit.each == "none"]
+        self._others = [(limit, SCOPES.index(limit.scope), limit.of) for limit in plain]
 
     def of(self, lane: Sequence[Any]) -> list[tuple[Limit, str]]:
         """Those that count the tasks of a lane, and with which others."""
-        found = [(limit, of) for limit in self._others if (of := limit.counts(lane)) is not None]
+        found = [(limit, lane[at]) for limit, at, of in self._others if lane[at] is not None and of in (None, lane[at])]
         if lane[2] is not None and (quota := self._quotas.get(lane[2])) is not None:
             found.append((quota, lane[2]))
         return found

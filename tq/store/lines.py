@@ -8,7 +8,7 @@ Promises: they know nothing of each other but who stands where.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import inf
 from typing import NamedTuple
 
@@ -108,3 +108,13 @@ def joined(lines: Sequence[Line]) -> list[float]:
     """The passes with which these lines share, those that came back in their places; nothing changes."""
     least = min([line.passed for line in lines if not line.back] or [line.passed for line in lines], default=0.0)
     return [min(max(line.passed, least), least + 1 / line.info.weight) if line.back else line.passed for line in lines]
+
+
+def longest_waiting(lanes: Mapping[int, Lane], line: Line, tops: Sequence[Top], now: int) -> Top | None:
+    """The longest-waiting head below the best level, if it has waited longer than the queue allows; ``lanes`` by number."""
+    info = line.info
+    if not info.aging_ms or not info.aging_share:
+        return None
+    oldest = min((top for top in tops if top[0] != tops[0][0]), key=lambda top: top[1])
+    ready_at = lanes[oldest[2]].heads[oldest[0]][1]
+    return oldest if now - ready_at > info.aging_ms else None
