@@ -98,7 +98,8 @@ class Oracle:
             is_known = self.owed.get(task_id)
             if "debounce_ms" in options and (is_known is None or is_known is self.named[kind, options["unique"]]):
                 self.owed[task_id] = self.named[kind, options["unique"]]
-                self.queue[task_id], self.labels[task_id] = "", set(FIRST)
+                self.queue[task_id] = ""
+                self.labels.setdefault(task_id, set(FIRST))  # what an operator made of it is not undone by what comes again
                 continue
             self.owed[task_id] = may_be & is_known if is_known is not None else may_be
             if not self.owed[task_id]:
