@@ -542,10 +542,7 @@ class Lanes:
 
     def _park(self, lane: Lane) -> None:
         """Take a lane out of the heaps if one of its gates is closed, or put it back."""
-        was, lane.parked = lane.parked, False
-        for gate in lane.gates:
-            if gate.of_lanes and not gate.open:
-                lane.parked = True
+        was, lane.parked = lane.parked, bool([1 for gate in lane.gates if gate.of_lanes and not gate.open])
         if was and not lane.parked:
             for level, head in lane.heads.items():
                 self._push(lane, level, head)
