@@ -6,7 +6,7 @@ Not for: damage, other stores than LMDB.
 Runs in: pytest; a terminal, once for each release.
 Promises: a fixture holds a data directory with tasks in every state, and beside it in ``tasks.json`` what was shown of each;
 one that is there is not written again: a released version's stays as it was. Before its release a version's is made anew
-whenever the format changes: remove the old one first.
+whenever the format changes: the old one first gets another name, `VERSION.formatN.tar.xz`, and is opened by every later version, too.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def make(root: Path) -> None:
 def main() -> None:
     target = PLACE / f"{__version__}.tar.xz"
     if target.exists():
-        sys.exit(f"{target}: expected no fixture of {__version__} yet, found one. Of a released version it stays; else remove it first.")
+        sys.exit(f"{target}: expected no fixture of {__version__} yet, found one. Of a released version it stays; else rename it first.")
     PLACE.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as where:
         root = Path(where)
