@@ -672,6 +672,8 @@ class StoreMachine(RuleBasedStateMachine):
             model.last_seq += not draft.waits
             seq = 0 if draft.waits else model.last_seq
             status = Status(State.BLOCKED, waits=len(draft.waits)) if draft.waits else Status(State.PENDING, seq=seq, ready_at=self.now)
+            if not draft.waits:
+                model.lines_up(task_id, draft.header, seq)
             model.tasks[task_id] = (Spec(task_id, draft.header, b"", self.now, seq), status)
             model.children = model.children | {(parent, task_id) for parent in draft.waits}
         model.last_id += len(drafts)
@@ -846,7 +848,6 @@ class StoreMachine(RuleBasedStateMachine):
         """What is set for a tenant, ``parts`` its weight; how many may run is a limit of its own."""
         raw, model, limit = self.turn(), self.model, QUOTA + name
         model.limits.pop(limit, None)
-        model.weights[name] = 1 if gone else parts
         if gone:
             raw.drop_tenant(name)
             model.tenants.pop(name, None)
@@ -973,18 +974,18 @@ class StoreMachine(RuleBasedStateMachine):
         claim: dict[str, Any] = {"queue": POOL, "kinds": None, "budget_ms": inf, "costs": {}, "lease": False, "anywhere": False}
         self.configure(paused=False, aging_ms=0, aging_share=0, slots=0)
         for name in "lm":
-            self.limit(name, what, 0, 1, 0, "gone")
+            self.limit(name, what, 0, 1, 0, "none", "gone")
         if rates[0] or running[0]:
-            self.limit("l", what, rates[0], bursts[0], running[0], "instead")
+            self.limit("l", what, rates[0], bursts[0], running[0], "none", "instead")
         self.enqueue(count=3, tenant="x", flow="x", **more)
         self.claim(limit=2, **claim)
         self.commit()
         self.now += ms
-        self.limit("l", what, rates[1], bursts[1], running[1], "instead")
+        self.limit("l", what, rates[1], bursts[1], running[1], "none", "instead")
         if back:
             self.settle(0, "released", None, False)
         self.claim(limit=2, **claim)
-        self.limit("l", what, 0, 1, 0, "gone")
+        self.limit("l", what, 0, 1, 0, "none", "gone")
 
     @verb(3, picks=st.lists(PICK, min_size=1, max_size=4), output=st.booleans(), result=st.sampled_from([None, b"\x01"]))
     def succeed(self, picks: list[int], output: bool, result: bytes | None) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import msgpack
 
-from tq import daemon, lifecycle, model, wire
+from tq import daemon, lifecycle, model, wire, words
 from tq.api import unix
 from tq.broker import Broker
 from tq.broker.breakers import Breakers
@@ -171,8 +171,8 @@ def checksum_unread() -> None:
 
 def text_uncleaned() -> None:
     """Text of tasks goes to terminals and logs as it is."""
-    model._UNSAFE.clear()
-    model._UNSAFE_BUT_LINES.clear()
+    words._UNSAFE.clear()
+    words._UNSAFE_BUT_LINES.clear()
 
 
 def names_unsynced() -> None:

@@ -64,7 +64,7 @@ def test_what_fails_cancels_those_after_it_and_lets_those_run_that_come_after_an
     assert tq("run", "--after-any", fails, "--", "echo", "told").stdout == "told\n"
     done = tq("add", "--after", "999", "--", "true")
     assert (done.returncode, done.stdout) == (66, "")
-    assert done.stderr.startswith("tq: after: expected the id of a task, got 999: there is none")
+    assert done.stderr.startswith("tq: --after: expected the id of a task, got 999: there is none")
 
 
 def test_batches_and_each_take_what_their_tasks_wait_for(tq: Tq, daemon: Any) -> None:

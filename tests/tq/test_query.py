@@ -30,7 +30,7 @@ Oracle = Callable[[dict[str, Any], int], bool]
 def task(task_id: int = 1, state: State = State.PENDING, **about: Any) -> Task:
     """A task created an hour ago; the rest goes to its header, specification or status, wherever there is such a name."""
     spec = {name: about.pop(name) for name in ("payload", "created_at", "due_at", "expires_at") if name in about}
-    head = {name: about.pop(name) for name in list(about) if name in Header.__slots__}
+    head = {name: about.pop(name) for name in list(about) if name in Header.__dataclass_fields__}
     header = Header(**{"type": "email", **head})
     return Task(Spec(task_id, header, **{"payload": b"", "created_at": NOW - HOUR, **spec}), Status(state, **about))
 

@@ -306,12 +306,15 @@ class Driven:
     async def shows(self, seconds: float = 0.0) -> str:
         """The screen as text after so much time."""
         await self.clock.advance(seconds)
-        self.app.flush_now()
-        await self.pilot.pause()
-        await settle()
-        self.app.flush_now()
-        await self.pilot.pause()
-        return text_of(self.app)
+        before, text = "", text_of(self.app)
+        for _ in range(10):  # what comes may change the layout, and that what is asked for
+            self.app.flush_now()
+            await self.pilot.pause()
+            await settle()
+            before, text = text, text_of(self.app)
+            if text == before:
+                break
+        return text
 
     async def press(self, *keys: str) -> str:
         """The screen as text after these keys."""

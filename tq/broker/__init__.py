@@ -359,7 +359,6 @@ class Broker:
         due = store.next_due()
         chores = store.chores()
         schedules = self._schedules
-        opened = self._limited.each_worker.look()
         own = self._wall >= self._again_at  # else its own work could not be committed a moment ago
         stirred, self._stirred = self._stirred, False
         changes = own and (
@@ -371,7 +370,7 @@ class Broker:
             or bool(wants and store.ready())
             or self._breakers.look()
             or self._batches.owes()
-            or opened
+            or self._limited.each_worker.look()
         )
         alerts = self._rules.look() if own and self._rules.rules else []
         changes = changes or bool(settles or self._notes or alerts) or any(r.verb in self._writes and r.verb != ASKED for r in self._inbox)
@@ -406,8 +405,7 @@ class Broker:
             self._follow_ends(turn)  # before the claims: what it lets go, or sends, may be handed out
             if self._consumers.grant(turn, wants):
                 self._stirred = turn.busy = True
-            # One that a claim leaves behind: what was next could not be read, and is over.
-            turn.busy = turn.busy or any(chore.verb == RELEASE for chore in store.chores())
+            turn.busy = turn.busy or any(chore.verb == RELEASE for chore in store.chores())  # what was claimed, but could not be read
             self._unkept += len(settles) + len(turn.ended) + len(requests)
             if self._unkept >= RETAIN_EACH or now >= self._retain_at or store.short():
                 self._retain(turn, max(2 * self._unkept, RETAIN_EACH))

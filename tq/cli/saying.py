@@ -17,7 +17,7 @@ from tq.cli.options import COMMANDS
 WORDS: dict[str, tuple[str, ...]] = {
     "retry_for_ms": ("retry_until",), "unique_policy": ("on_conflict",), "due_at": ("at",), "uses": ("use",), "routes": ("route",),
     "for_ms": ("span",), "per_ms": ("rate",), "scope": ("each_of",),
-    "each": ("each_of",), "low": ("running", "rate"), "high": ("running", "rate"),
+    "batch": ("in_batch",), "order": ("order_key",), "each": ("each_of",), "low": ("running", "rate"), "high": ("running", "rate"),
     "of": ("queue", "type", "tenant"), "delay_ms": ("delay", "in"), "types": ("type",), "start_at": ("start",), "until_at": ("until",),
 }  # fmt: skip
 """Words of the wire whose options have other names; all others are the option's own, with ``_ms`` behind it where it is a time."""

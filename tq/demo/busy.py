@@ -167,7 +167,7 @@ class Load:
 
     def _nightly(self) -> None:
         """A workflow: pages are fetched, their words counted side by side, prices checked, which goes wrong now and then, and a report."""
-        files, mix = self._mix.sample(self._files, 8), self._mix
+        files, mix = self._mix.sample(self._files, min(8, len(self._files))), self._mix
         names = ["fetch", *(f"count[{at}]" for at in range(len(files))), "prices", "report", "tell", "call somebody"]
         prices, report = -2 - len(files), -3 - len(files)
         jobs: list[Job] = [
