@@ -1260,7 +1260,6 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.raw.events(None, 10) == model.events[::-1]
         for kind in ("breaker", "tenant"):
             assert self.raw.standings(kind) == {name: row for (of, name), row in model.standings.items() if of == kind}
-        assert self.raw.limits() == model.limits
         found = {name: (one.number, one.due_at, one.missed) for name, one in self.raw.schedules().items()}
         assert found == {name: (one.number, one.due_at, one.missed) for name, one in model.schedules.items()}
         assert self.raw.events(model.events[-1].number if model.events else 1, 1) == model.events[-2:-1]
