@@ -169,7 +169,7 @@ def run(seed: int, cycles: int, plant: str | None = None) -> Report:
 
 
 SUITE = Suite(
-    NAME, "store filled to a limit and drained", 500, 20_000, run, ("room_unasked", "ends_unprovided", "index_skipped"), tested=200
+    NAME, "store filled to a limit and drained", 500, 20_000, run, ("room_unasked", "ends_unprovided", "index_skipped"), tested=100
 )
 
 

@@ -305,7 +305,7 @@ def run(seed: int, cycles: int, plant: str | None = None) -> Report:
 
 
 SUITE = Suite(
-    NAME, "power cut", 5000, 100_000, run, ("answer_before_commit", "sync_off", "index_skipped", "claim_before_commit"), tested=2000
+    NAME, "power cut", 5000, 100_000, run, ("answer_before_commit", "sync_off", "index_skipped", "claim_before_commit"), tested=1000
 )
 
 

@@ -250,4 +250,4 @@ def run(seed: int, cycles: int, plant: str | None = None) -> Report:
     return report
 
 
-SUITE = Suite("kills", "kills of the daemon", 40, 3_000, run, ("answer_before_commit", "index_skipped"), tested=20)
+SUITE = Suite("kills", "kills of the daemon", 40, 3_000, run, ("answer_before_commit", "index_skipped"), tested=12)

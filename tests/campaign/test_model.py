@@ -27,7 +27,7 @@ def test_a_planted_bug_is_caught(bug: str, cycles: int) -> None:
     ("bug", "seed"),
     [
         ("loan_refused", 200),
-        ("standing_unwritten", 201),
+        ("standing_unwritten", 1),
         ("running_uncounted", 200),
         ("tokens_refilled", 200),
         ("places_from_behind", 200),
@@ -36,4 +36,4 @@ def test_a_planted_bug_is_caught(bug: str, cycles: int) -> None:
 )
 def test_a_planted_bug_of_flow_control_is_caught(bug: str, seed: int) -> None:
     """In few histories: most of the time goes into the start of the process."""
-    assert apart(SUITE, seed, 12, bug).violations
+    assert apart(SUITE, seed, 60, bug).violations

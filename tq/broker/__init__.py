@@ -358,7 +358,7 @@ class Broker:
         store, now = self._store, self._now
         due = store.next_due()
         chores = store.chores()
-        schedules = self._schedules
+        schedules, opened = self._schedules, self._limited.each_worker.look()
         own = self._wall >= self._again_at  # else its own work could not be committed a moment ago
         stirred, self._stirred = self._stirred, False
         changes = own and (
@@ -370,7 +370,7 @@ class Broker:
             or bool(wants and store.ready())
             or self._breakers.look()
             or self._batches.owes()
-            or self._limited.each_worker.look()
+            or opened
         )
         alerts = self._rules.look() if own and self._rules.rules else []
         changes = changes or bool(settles or self._notes or alerts) or any(r.verb in self._writes and r.verb != ASKED for r in self._inbox)

@@ -155,6 +155,9 @@ class QueuesScreen(OfQueues, SortedScreen):
         self._seen: tuple[str, ...] = ()
 
     def body(self) -> ComposeResult:
+        app = self.monitor  # its classes are those of its size from the first layout on; Textual sets them a moment later
+        for points, size in ((app.HORIZONTAL_BREAKPOINTS, app.size.width), (app.VERTICAL_BREAKPOINTS, app.size.height)):
+            self.add_class(max(point for point in points if point[0] <= size)[1])
         glyphs = self.monitor.glyphs
         yield PagedTable(self._columns(), self._source, glyphs=glyphs, flashes=self.monitor.flashes, id=self.LIST)
         yield TextPane(glyphs=glyphs, wrap=True, id="queue-pane", classes="pane")

@@ -135,9 +135,6 @@ class MonitorScreen(Screen[Any]):
     # the lines
 
     def compose(self) -> ComposeResult:
-        app = self.monitor  # its classes are those of its size from the first layout on; Textual sets them a moment later
-        for points, size in ((app.HORIZONTAL_BREAKPOINTS, app.size.width), (app.VERTICAL_BREAKPOINTS, app.size.height)):
-            self.add_class(max(point for point in points if point[0] <= size)[1])
         yield Line(id="top")
         yield Line(id="places")
         yield Line(id="banner", keeps_right=True)
