@@ -814,18 +814,6 @@ class StoreMachine(RuleBasedStateMachine):
             raw.put_limit(limit)
             model.relimit(name, limit, self.now)
 
-    @verb(3, loans=st.lists(st.tuples(st.sampled_from(LENT), PICK, st.sampled_from([5, 25, 25, 60])), min_size=1, max_size=2))
-    def lend(self, loans: list[tuple[KeyRef, int, int]]) -> None:
-        """Names are held for a time, by tasks that may be over or gone."""
-        raw, model, lent = self.turn(), self.model, []
-        for name, pick, ms in loans:
-            task_id, until = 1 + pick % max(model.last_id, 1), self.now + ms
-            while (until, "key", task_id) in model.timers:  # nobody lends one task two names until one instant
-                until += 1
-            lent.append(Loan(name, task_id, b"of %d" % pick, until))
-            model.lend(lent[-1])
-        raw.hold_names(lent)
-
     @verb(2, which=st.sampled_from(STANDINGS), row=st.sampled_from([None, [1], [True, "open", 7]]))
     def stand(self, which: tuple[str, str], row: list[Any] | None) -> None:
         self.turn().put_standing(*which, row)
