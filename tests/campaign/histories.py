@@ -317,8 +317,7 @@ class Model:
             if owner == task_id and ref.kind == "unique":
                 del self.names[ref]
             elif owner == task_id and ref.kind == "key":
-                self.names[ref] = (owner, digest, now + LIMITS.keep_keys_ms)
-                self.timers.add((now + LIMITS.keep_keys_ms, "key", task_id))
+                self.names[ref] = (owner, digest, self.free_at(now + LIMITS.keep_keys_ms, task_id))
 
     def live_on(self, task_id: int, header: Header) -> bool:
         """Take the names of ``header``: False if another has one that the task did not have before."""
@@ -372,9 +371,16 @@ class Model:
 
     def lend(self, loan: Loan) -> None:
         """A name is held until an instant, whoever held it before."""
-        self.names[loan.name] = (loan.id, loan.digest, loan.until)
-        self.timers.add((loan.until, "key", loan.id))
-        self.timers = {timer for timer in self.timers if timer[1] != "key" or self.is_awaited(timer)}
+        owner, _, until = self.names.get(loan.name, (0, b"", 0))
+        self.timers.discard((until, "key", owner))
+        self.names[loan.name] = (loan.id, loan.digest, self.free_at(loan.until, loan.id))
+
+    def free_at(self, until: int, task_id: int) -> int:
+        """When a name that is held until then is free: no two of one task are at once."""
+        while (until, "key", task_id) in self.timers:
+            until += 1
+        self.timers.add((until, "key", task_id))
+        return until
 
     def is_awaited(self, timer: tuple[int, str, int]) -> bool:
         """Whether a timer means something: a name that ends with it, or else a task that is not over."""
@@ -813,6 +819,15 @@ class StoreMachine(RuleBasedStateMachine):
         if way != "gone":
             raw.put_limit(limit)
             model.relimit(name, limit, self.now)
+
+    @verb(3, loans=st.lists(st.tuples(st.sampled_from(LENT), PICK, st.sampled_from([5, 25, 25, 60])), min_size=1, max_size=2))
+    def lend(self, loans: list[tuple[KeyRef, int, int]]) -> None:
+        """Names are held for a time, by tasks that may be over or gone."""
+        raw, model, lent = self.turn(), self.model, []
+        for name, pick, ms in loans:
+            lent.append(Loan(name, 1 + pick % max(model.last_id, 1), b"of %d" % pick, self.now + ms))
+            model.lend(lent[-1])
+        raw.hold_names(lent)
 
     @verb(2, which=st.sampled_from(STANDINGS), row=st.sampled_from([None, [1], [True, "open", 7]]))
     def stand(self, which: tuple[str, str], row: list[Any] | None) -> None:

@@ -26,6 +26,7 @@ def test_a_planted_bug_is_caught(bug: str, cycles: int) -> None:
 @pytest.mark.parametrize(
     ("bug", "seed"),
     [
+        ("loan_refused", 200),
         ("standing_unwritten", 1),
         ("running_uncounted", 200),
         ("tokens_refilled", 200),

@@ -347,7 +347,10 @@ class Store(Orders, Protocol):
         """
 
     def hold_names(self, loans: Sequence[Loan]) -> None:
-        """From now on these names are held so, whoever held them before; of a kind that no header names. No two of one task end at once."""
+        """From now on these names are held so, whoever held them before; of a kind that no header names.
+
+        Where another name of the task ends at that instant it is held a millisecond longer, or as many as there are of them.
+        """
 
     def claim(self, want: Want) -> list[Claimed]:
         """Take the next tasks (promise 6) for ``want``; they are running and their claim number has risen."""

@@ -414,8 +414,7 @@ class MemoryStore(Ordered, Ahead, Shown, Stock, Commands):
                 if ref.kind == "unique":
                     del mem.names[ref]
                 else:
-                    mem.names[ref] = replace(owner, until=until)
-                    _into(mem.timers, (until, "key", task_id))
+                    mem.names[ref] = replace(owner, until=mem.free_name_at(until, task_id))
 
     def _live_on(self, was: Spec, now: Spec, *, again: bool) -> bool:
         """Let the names follow a task that lives on, or lives ``again``; False if another holds one of them."""

@@ -62,6 +62,12 @@ class Names:
     def _give(self, txn: Any, key: bytes, task_id: int, digest: bytes, until: int = 0) -> None:
         txn.put(key, seal(PAIR.pack(task_id, until) + digest), db=self._dbs["names"])
 
+    def _give_until(self, txn: Any, key: bytes, task_id: int, digest: bytes, until: int) -> None:
+        """Until that instant, or the first one after it at which the task has no other name to lose: a timer frees one name."""
+        while not txn.put(TIMER.pack(until, KEY, task_id), key, db=self._dbs["timers"], overwrite=False):
+            until += 1
+        self._give(txn, key, task_id, digest, until)
+
     def holders(self, txn: Any, names: Sequence[KeyRef]) -> list[Holder | None]:
         keys = [name_key(ref) for ref in names]
         found = self._found(txn, [key for key in keys if key is not None])
@@ -106,8 +112,7 @@ class Names:
             before = self._owner(txn, key)
             if before is not None and before[1]:
                 txn.delete(TIMER.pack(before[1], KEY, before[0]), db=self._dbs["timers"])
-            self._give(txn, key, task_id, digest, until)
-            txn.put(TIMER.pack(until, KEY, task_id), key, db=self._dbs["timers"])
+            self._give_until(txn, key, task_id, digest, until)
 
     def fit(self, txn: Any, task_id: int, old: Header, new: Header) -> bool:
         """Whether a task that was ``old`` may live on as ``new``: nobody else has the unique name, nor a name that it would move to."""
@@ -137,8 +142,7 @@ class Names:
             if kind == "unique":
                 txn.delete(key, db=self._dbs["names"])
             else:
-                self._give(txn, key, task_id, owner[2], now + self._keep_ms)
-                txn.put(TIMER.pack(now + self._keep_ms, KEY, task_id), key, db=self._dbs["timers"])
+                self._give_until(txn, key, task_id, owner[2], now + self._keep_ms)
 
     def lapse(self, txn: Any, at: int, task_id: int, key: bytes) -> None:
         """A KEY timer is due: the name is free, unless its task has lived again since."""

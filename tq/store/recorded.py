@@ -138,8 +138,7 @@ class Recorded:
             before = mem.names.get(name)
             if before is not None and before.until:
                 mem.timers.remove((before.until, "key", before.id))
-            mem.names[name] = Owner(task_id, digest, until)
-            insort(mem.timers, (until, "key", task_id))
+            mem.names[name] = Owner(task_id, digest, mem.free_name_at(until, task_id))
 
     def put_schedule(self, schedule: Schedule) -> Schedule:
         mem, _ = self._turn()

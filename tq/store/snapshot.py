@@ -230,6 +230,13 @@ class Contents:
             if schedule.due_at:
                 insort(self.timers, (schedule.due_at, "slot", number))
 
+    def free_name_at(self, until: int, task_id: int) -> int:
+        """Set the timer of a name that is held until then: at the first instant from then on at which the task has no other."""
+        while (until, "key", task_id) in self.timers:
+            until += 1
+        insort(self.timers, (until, "key", task_id))
+        return until
+
     def member(self, number: int, made: Moves) -> None:
         """Members of a batch went their way."""
         if number in self.batches:

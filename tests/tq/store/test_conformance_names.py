@@ -320,6 +320,22 @@ def test_a_lent_name_is_held_until_its_instant_whatever_becomes_of_the_task(stor
     assert store.raw.holders([name]) == [None]
 
 
+def test_names_of_one_task_that_would_be_free_at_one_instant_are_all_free_a_moment_later(store):
+    """A timer has room for one of them: the others have the instants after it."""
+    (task,) = store.add(key="k")
+    lent = [KeyRef("pace", "t", name) for name in "xy"]
+    with store.turn() as raw:
+        raw.hold_names([Loan(name, task, b"", store.now + KEEP_MS) for name in lent])
+    store.succeed(store.take(task))
+    names = [*lent, KeyRef("key", "t", "k")]
+    store.now += KEEP_MS - 1
+    store.due()
+    assert None not in store.raw.holders(names)
+    store.now += 3
+    store.due()
+    assert store.raw.holders(names) == [None, None, None]
+
+
 def test_a_lost_turn_lends_nothing(store):
     (task,) = store.add()
     before = store.everything()
