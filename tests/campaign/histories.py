@@ -1303,7 +1303,7 @@ class StoreMachine(RuleBasedStateMachine):
             account = found.pop(name, Account(name))
             assert account.states[: State.SUCCEEDED] == [sum(state is one for _, state in mine) for one in live]
             assert account.bytes == sum(len(spec.payload) for spec, state in mine if state in live)
-            assert account.today(self.latest) == self.model.accepted[name, self.latest // DAY_MS]
+            assert account.today(self.now) == self.model.accepted[name, self.now // DAY_MS]
         assert not found
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import time
+import traceback
 
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import get_state_machine_test
@@ -22,6 +23,7 @@ from tests.campaign.suite import Report, Suite
 STEPS = 50
 CHUNK = 100
 """Histories that share a seed: Hypothesis varies what it has found."""
+HISTORIES = "histories.py"
 
 
 def chunk(number: int, count: int, kind: str, phases: tuple[Phase, ...] = (Phase.generate, Phase.shrink)) -> str | None:
@@ -36,9 +38,15 @@ def chunk(number: int, count: int, kind: str, phases: tuple[Phase, ...] = (Phase
     try:
         seed(number)(test)()
     except Exception as error:
-        story = [f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]
-        return re.sub(r"\s*\n\s*", "; ", "\n".join(story))[:4000]
+        return _told(error)
     return None
+
+
+def _told(error: Exception) -> str:
+    """What went wrong, where, and the steps that led there; not the invariants that held between them."""
+    where = "; ".join(f"{at.name}, line {at.lineno}: {at.line}" for at in traceback.extract_tb(error.__traceback__) if HISTORIES in at.filename)
+    steps = re.sub(r"^state\.\w+\(\)\n", "", "\n".join(getattr(error, "__notes__", ())), flags=re.MULTILINE)
+    return re.sub(r"\s*\n\s*", "; ", f"{type(error).__name__}: {error}\n{where}\n{steps}")[:8000]
 
 
 def run(first: int, cycles: int, bug: str | None = None) -> Report:
