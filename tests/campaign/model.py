@@ -44,7 +44,8 @@ def chunk(number: int, count: int, kind: str, phases: tuple[Phase, ...] = (Phase
 
 def _told(error: Exception) -> str:
     """What went wrong, where, and the steps that led there; not the invariants that held between them."""
-    where = "; ".join(f"{at.name}, line {at.lineno}: {at.line}" for at in traceback.extract_tb(error.__traceback__) if HISTORIES in at.filename)
+    frames = [at for at in traceback.extract_tb(error.__traceback__) if HISTORIES in at.filename]
+    where = "; ".join(f"{at.name}, line {at.lineno}: {at.line}" for at in frames)
     steps = re.sub(r"^state\.\w+\(\)\n", "", "\n".join(getattr(error, "__notes__", ())), flags=re.MULTILINE)
     return re.sub(r"\s*\n\s*", "; ", f"{type(error).__name__}: {error}\n{where}\n{steps}")[:8000]
 
