@@ -12,7 +12,7 @@ from tests.tq.broker_driver import Driver
 from tq.store import Claimed
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
-STEPS = {"an hour back": -HOUR - 1, "a little back": -10_000, "a day forward": DAY, "asleep for a night": 8 * HOUR}
+STEPS = {"an hour back": -HOUR - 1, "a minute back": -MINUTE - 1, "a little back": -10_000, "a day forward": DAY, "asleep for a night": 8 * HOUR}
 LEASE_MS = 30_000
 
 
@@ -101,7 +101,7 @@ def leased(world: World, step: int) -> None:
     world.step(step)
     world.turn()
     assert world.states(left_id) == ["running"]
-    behind = -2 * step if -HOUR < step < 0 else 0  # so little that time stands still until the clock has caught up
+    behind = -2 * step if -MINUTE <= step < 0 else 0  # so little that time stands still until the clock has caught up
     world.now += LEASE_MS + behind
     assert world.over(left_id, 0) == "succeeded"
     assert world.ask("settle", 7, results=[[*left, "failed", None]])["settled"] == [False]
@@ -165,3 +165,17 @@ def test_who_waits_waits_no_shorter_for_a_clock_that_is_put_forward(world: World
     world.now += MINUTE
     world.turn()
     assert world.answer(number)["done"] is False
+
+
+@pytest.mark.parametrize("step", ["an hour back", "a minute back", "a little back"])
+def test_a_clock_that_is_put_back_holds_up_no_rate_and_no_retry_for_more_than_a_minute(world: World, step: str) -> None:
+    world.ask("set_limit", name="slow", scope="type", of="u", rate=1, per_ms=1000, burst=1)
+    ids = [*world.add(2, "u"), *world.add(retries=1, backoff=["fixed", 1000, 1.0, 1000, False])]
+    first = world.local()
+    world.step(STEPS[step])
+    failed = [world.result(task, "failed", error={"type": "E", "message": "m"}) for task in first if task.id == ids[2]]
+    world.broker.settled([*failed, *[world.result(task) for task in first if task.id != ids[2]]])
+    began = world.now
+    for task_id in ids:
+        assert world.over(task_id, MINUTE) == "succeeded"
+    assert world.now <= began + MINUTE

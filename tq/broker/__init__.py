@@ -59,8 +59,9 @@ TURN_S = 0.004
 AGAIN_MS = 1000
 """Until what could not be committed is tried again: ends without room, or a turn's own work."""
 DUE_MOST = 256
-CLOCK_BACK_MS = 3_600_000
-"""A clock that steps back less than this stands still until it has caught up; further, it is followed."""
+CLOCK_BACK_MS = 60_000
+"""A clock that steps back less than this stands still until it has caught up; further, it is followed: neither the wait of a
+retry nor a limit's tokens are to stand still for longer."""
 CLOCK_AHEAD_MS = 300_000
 """A clock that is so much further on than time has passed was put forward (or slept): leases and waits last as long as ever."""
 AHEAD_MOST = 256
