@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tq.cli import hot
-from tq.cli.render import instant, json_line, plain, seconds, table
+from tq.cli.render import instant, json_line, plain, print_table, seconds
 from tq.client import Client
 
 _IN_MS = ("oldest_wait", "late_schedule")
@@ -23,11 +22,9 @@ def alerts(client: Client, values: dict[str, Any]) -> int:
         for row in rows:
             print(json_line(plain(_object(row))))
         return 0
-    if not rows:
-        hot.say("no alert rules: a table [alerts.NAME] of tq.toml makes one, with watch, above and run")
-        return 0
+    empty = "no alert rules: a table [alerts.NAME] of tq.toml makes one, with watch, above and run"
     cells = [(row["name"], _state(row), _what(row), _words(row["watch"], row["above"]), _words(row["watch"], row["value"])) for row in rows]
-    print(table(("alert", "state", "watches", "above", "value"), cells))
+    print_table(("alert", "state", "watches", "above", "value"), cells, empty)
     return 0
 
 

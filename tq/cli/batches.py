@@ -16,7 +16,7 @@ from tq.cli.command import command_payload, extras_of, words_of
 from tq.cli.control import in_bulk_done
 from tq.cli.options import a_name, duration, is_id, refuse, unicode_text, whole
 from tq.cli.payloads import json_value, packed
-from tq.cli.render import clean, instant, json_line, plain, table
+from tq.cli.render import clean, instant, json_line, plain, print_table
 from tq.cli.several import pairs_of
 from tq.client import Client
 from tq.errors import UsageError
@@ -71,11 +71,8 @@ def batch_list(client: Client, values: dict[str, Any]) -> int:
         for row in rows:
             print(json_line(_object(row)))
         return 0
-    if not rows:
-        hot.say("no batches: `tq batch create NAME` makes one")
-        return 0
     cells = [(row["id"], row["name"], row["state"], f"{_over(row)}/{row['total']}", _ends(row), instant(row["created_at"])) for row in rows]
-    print(table(("id", "batch", "state", "over", "ends", "created"), cells))
+    print_table(("id", "batch", "state", "over", "ends", "created"), cells, "no batches: `tq batch create NAME` makes one")
     return 0
 
 

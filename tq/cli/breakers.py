@@ -13,7 +13,7 @@ from typing import Any
 from tq.breakers import Rule
 from tq.cli import hot
 from tq.cli.options import a_name, duration
-from tq.cli.render import clean, instant, json_line, plain, table
+from tq.cli.render import clean, instant, json_line, plain, print_table
 from tq.client import Client
 from tq.errors import UsageError
 
@@ -29,7 +29,7 @@ def breaker_list(client: Client, values: dict[str, Any]) -> int:
         return 0
     cells = [(_name(row), STATES.get(row["state"], clean(row["state"])), _counts(row), clean(row["rule"]), _why(row)) for row in rows]
     empty = "no breakers yet: `tq breaker set smtp '5 failures in 1m, cool 30s'` makes one, and so does `with tq.breaker(\"smtp\"):`"
-    print(table(("breaker", "state", "failures", "rule", "why"), cells) if cells else empty)
+    print_table(("breaker", "state", "failures", "rule", "why"), cells, empty)
     return 0
 
 

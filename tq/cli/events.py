@@ -25,8 +25,8 @@ from tq.cli.render import (
     option_words,
     options_object,
     plain,
+    print_table,
     seconds,
-    table,
 )
 from tq.client import Client
 from tq.errors import UsageError
@@ -73,10 +73,7 @@ def _print_done(found: Iterable[dict[str, Any]], as_json: bool) -> None:
             print(json_line(plain({**event, "at": instant(event["at"]), **changed})))
         return
     cells = [(instant(one["at"]), one["who"], one["what"], one["target"], _change(one["before"], one["after"])) for one in found]
-    if cells:
-        print(table(("at", "who", "did", "to", "change"), cells))
-    else:
-        hot.say("no events yet")
+    print_table(("at", "who", "did", "to", "change"), cells, "no events yet")
 
 
 def _change(before: dict[str, Any] | None, after: dict[str, Any] | None) -> str:

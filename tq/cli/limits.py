@@ -13,7 +13,7 @@ from typing import Any
 
 from tq.cli import hot
 from tq.cli.options import a_name, duration, refuse, whole
-from tq.cli.render import clean, instant, json_line, plain, table
+from tq.cli.render import clean, instant, json_line, plain, print_table
 from tq.client import Client
 from tq.errors import UsageError
 from tq.rates import between_numbers, between_rates, factor_of, percent_of, rate_of
@@ -127,7 +127,7 @@ def limit_list(client: Client, values: dict[str, Any]) -> int:
         burst = row["burst"] if row["rate"] and row["window"] == "none" else "-"
         cells.append((clean(row["name"]), whom, _bounded(row, "rate"), burst, _bounded(row, "running"), running, names or "-"))
     header = ("limit", "of", "rate", "burst", "at a time", "running", "reached")
-    print(table(header, cells) if cells else "no limits yet: `tq limit set mail --type email --rate 100/m` makes one")
+    print_table(header, cells, "no limits yet: `tq limit set mail --type email --rate 100/m` makes one")
     return 0
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from tq.cli import hot
 from tq.cli.control import in_bulk
 from tq.cli.options import a_name, duration, task_options, unicode_text, whole
-from tq.cli.render import clean, held_object, held_words, json_line, option_name, option_words, options_object, plain, table
+from tq.cli.render import clean, held_object, held_words, json_line, option_name, option_words, options_object, plain, print_table, table
 from tq.client import Client
 from tq.client.acting import not_both, routes_of, size_of, unset_of
 from tq.errors import UsageError
@@ -194,5 +194,5 @@ def queue_list(client: Client, values: dict[str, Any]) -> int:
     for row in rows:
         states = "  ".join(f"{word} {count}" for word, count in (row["states"] or {}).items() if count)
         cells.append((clean(row["name"]), row["weight"], states or "-", row.get("bytes") or 0, _settings(row)))
-    print(table(("queue", "weight", "tasks", "bytes", "settings"), cells) if cells else "no queues yet: the first task makes one")
+    print_table(("queue", "weight", "tasks", "bytes", "settings"), cells, "no queues yet: the first task makes one")
     return 0

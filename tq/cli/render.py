@@ -262,6 +262,16 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]], width: int = 0)
     return "\n".join(found)
 
 
+def print_table(head: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
+    """A table on stdout; where there are no rows ``empty``, for people, on stderr."""
+    if rows:
+        print(table(head, rows))
+    else:
+        from tq.cli.hot import say
+
+        say(empty)
+
+
 HELD_TOLD = 5
 _SCOPES = {"flow": "flow key"}
 

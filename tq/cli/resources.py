@@ -12,7 +12,7 @@ from typing import Any
 
 from tq.cli import hot
 from tq.cli.options import a_name, whole
-from tq.cli.render import clean, json_line, plain, table
+from tq.cli.render import clean, json_line, plain, print_table
 from tq.client import Client
 from tq.errors import UsageError
 
@@ -53,5 +53,5 @@ def resource_list(client: Client, values: dict[str, Any]) -> int:
         users = ", ".join(map(str, row["tasks"])) or "-"
         kept = f"  kept for task {row['kept_for']}" if row.get("kept_for") else ""
         cells.append((clean(row["name"]), row["amount"], row["in_use"], users + kept))
-    print(table(("resource", "there is", "in use", "by tasks"), cells) if cells else "no resources yet: `tq resource set gpu 2` makes one")
+    print_table(("resource", "there is", "in use", "by tasks"), cells, "no resources yet: `tq resource set gpu 2` makes one")
     return 0

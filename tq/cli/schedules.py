@@ -19,7 +19,20 @@ from tq.cli import hot
 from tq.cli.command import command_task, extras_of
 from tq.cli.options import HOW, a_name, enqueue_task, task_options, unicode_text, whole
 from tq.cli.payloads import json_value, packed, source
-from tq.cli.render import clean, instant, json_line, options_object, plain, run_time, seconds, spoken, table, task_object, value_of
+from tq.cli.render import (
+    clean,
+    instant,
+    json_line,
+    options_object,
+    plain,
+    print_table,
+    run_time,
+    seconds,
+    spoken,
+    table,
+    task_object,
+    value_of,
+)
 from tq.client import Client
 from tq.errors import UsageError
 from tq.model import SHELL
@@ -179,9 +192,6 @@ def schedule_list(client: Client, values: dict[str, Any]) -> int:
         for row in rows:
             print(json_line(_object(row)))
         return 0
-    if not rows:
-        hot.say("no schedules yet: tq schedule add NAME --cron '0 3 * * *' -- CMD")
-        return 0
     cells = []
     for row in rows:
         last = row["last"] or {}
@@ -190,7 +200,8 @@ def schedule_list(client: Client, values: dict[str, Any]) -> int:
         took = run_time(last) if last else None
         started = instant(last["started_at"]) if last else None
         cells.append((clean(row["name"]), _when(row), _next(row), started, outcome, None if took is None else seconds(took), row["type"]))
-    print(table(("schedule", "when", "next", "last run", "outcome", "took", "type"), cells))
+    head = ("schedule", "when", "next", "last run", "outcome", "took", "type")
+    print_table(head, cells, "no schedules yet: tq schedule add NAME --cron '0 3 * * *' -- CMD")
     return 0
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from tq.cli import hot
 from tq.cli.options import a_name, refuse, whole
-from tq.cli.render import clean, json_line, plain, seconds, table
+from tq.cli.render import clean, json_line, plain, print_table, seconds
 from tq.client import Client
 from tq.client.acting import size_of
 from tq.errors import UsageError
@@ -61,11 +61,10 @@ def tenant_list(client: Client, values: dict[str, Any]) -> int:
         for row in [*rows, total]:
             print(json_line(_object(row)))
         return 0
-    if not rows:
-        print("no tenants yet: `tq add --tenant acme -- make` sends a task of one, `tq tenant set acme --queued 1000` gives one a quota")
-        return 0
     header = ("tenant", "weight", "waiting", "running", "today", "bytes", "succeeded", "failed", "mean")
-    print(table(header, [*[_cells(row, clean(row["name"])) for row in rows], _cells(total, "(all)")]))
+    empty = "no tenants yet: `tq add --tenant acme -- make` sends a task of one, `tq tenant set acme --queued 1000` gives one a quota"
+    cells = [_cells(row, clean(row["name"])) for row in rows]
+    print_table(header, [*cells, _cells(total, "(all)")] if rows else [], empty)
     return 0
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from tq.cli.hot import say
 from tq.cli.options import a_name, whole
-from tq.cli.render import clean, instant, json_line, plain, table
+from tq.cli.render import clean, instant, json_line, plain, print_table
 from tq.client import Client
 from tq.client.start import READY_WITHIN
 from tq.errors import UsageError
@@ -34,7 +34,7 @@ def worker_list(client: Client, values: dict[str, Any]) -> int:
         )
         for row in rows
     ]  # fmt: skip
-    print(table(head, cells) if cells else "no workers")
+    print_table(head, cells, "no workers")
     return 0
 
 

@@ -43,7 +43,7 @@ from tq.cli import hot
 from tq.cli.command import command_payload, extras_of, line_words
 from tq.cli.options import HOW, TASK, task_ids, task_options, unicode_text, whole
 from tq.cli.payloads import packed
-from tq.cli.render import clean, code_of, instant, json_line, seconds, table, task_object
+from tq.cli.render import clean, code_of, instant, json_line, print_table, seconds, task_object
 from tq.client import Client
 from tq.errors import UsageError
 from tq.model import SHELL
@@ -212,7 +212,7 @@ def workflow_list(client: Client, values: dict[str, Any]) -> int:
         cells.append((run.id, told["name"], told["state"], f"{done}/{len(rows)}", instant(rows[0]["created_at"]), _spoken(rows)))
     if not values["json"]:
         head = ("id", "workflow", "state", "tasks over", "begun", "took")
-        print(table(head, cells) if cells else "no workflows: `tq workflow run FILE` begins one")
+        print_table(head, cells, "no workflows: `tq workflow run FILE` begins one")
     return 0
 
 

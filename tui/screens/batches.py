@@ -8,29 +8,24 @@ Promises: the daemon counts members, so that a batch of a million costs one row;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, tzinfo
 from operator import itemgetter
 from typing import Any, ClassVar
 
-from textual.app import ComposeResult
-
 from tui.actions import Action, Context
 from tui.formats import Glyphs, clock, count, counted, day, duration
-from tui.paging import ListSource
-from tui.refresh import Want
-from tui.screens.lists import IDLE_S, SOON_S, ListScreen, has_row
+from tui.screens.lists import ListPage, has_row
 from tui.screens.screen import entitle
 from tui.screens.sorting import Orders, sort_actions
 from tui.screens.workflow_words import BAR, bar_of, took
 from tui.state import Body
-from tui.widgets.bars import Line, Piece
+from tui.widgets.bars import Piece
 from tui.widgets.confirm import Question
 from tui.widgets.painting import Run, Runs
 from tui.widgets.panes import TextPane
-from tui.widgets.table import Column, PagedTable
+from tui.widgets.table import Column
 
-LIST_MOST = 50
 """Batches of one answer, the newest."""
 DAY_MS = 86_400_000
 OVER = ("succeeded", "failed", "cancelled", "expired")
@@ -104,10 +99,11 @@ ACTIONS = (
 )  # fmt: skip
 
 
-class BatchesPage(ListScreen):
+class BatchesPage(ListPage):
     """The page behind ``:batches``."""
 
     title_id, name_long, name_short = "batches", "Batches", "Batches"
+    BEHIND, TERM, MOST = "Workflows", "batch", 50
     LIST, TOPIC, KEY, AUTO_FOCUS = "batch-list", "batches", "id", "#batch-list"
     ACTIONS = ACTIONS
     ORDERS: ClassVar[Orders] = {
@@ -116,24 +112,7 @@ class BatchesPage(ListScreen):
     }  # fmt: skip
     FIRST, RISING = "id", ("name", "state")
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._source = ListSource(itemgetter("id"))
-
-    @property
-    def place(self) -> str:
-        return "workflows"
-
-    def wants(self) -> Mapping[str, Want]:
-        return {"batches": Want("batches", {"limit": LIST_MOST}, every_s=SOON_S, of=self.stood, rest_s=IDLE_S)}
-
-    def body(self) -> ComposeResult:
-        glyphs = self.monitor.glyphs
-        yield Line(id="crumb")
-        yield PagedTable(self._columns(), self._source, glyphs=glyphs, flashes=self.monitor.flashes, id=self.LIST)
-        yield TextPane(glyphs=glyphs, wrap=True, id="batch-pane", classes="pane")
-
-    def _columns(self) -> list[Column]:
+    def columns(self) -> list[Column]:
         return [
             Column("name", "BATCH", 0, lambda row: [(row["name"], "strong")], least=10),
             Column("state", "STATE", 10, lambda row: [(row["word"], row["style"])]),
@@ -157,39 +136,24 @@ class BatchesPage(ListScreen):
     def apply(self, dirty: set[str]) -> None:
         self.told()
         if dirty & {"all", "standing", "batches"}:
-            rows = self.monitor.known.rows("batches", "batches")
-            self._source.show(self.order.sorted(row_of(row, self.monitor.glyphs) for row in rows))
+            self._source.show(self.order.sorted(row_of(row, self.monitor.glyphs) for row in self.rows))
             self.explained(*NO_BATCHES)
             self.sought()
-        self._tell()
-        self.query_one("#crumb", Line).show([Piece(" Workflows > ", "$muted", "app.do('back')"), Piece("Batches", "bold")])
+        self.tell()
 
-    def _tell(self) -> None:
-        pane, here, monitor = self.query_one("#batch-pane", TextPane), self.here, self.monitor
-        batch = next((row for row in monitor.known.rows("batches", "batches") if here is not None and row["id"] == here["id"]), None)
+    def about(self, pane: TextPane) -> None:
+        batch, monitor = self.row, self.monitor
         pane.show_lines(lines_of(batch, monitor.glyphs, monitor.clock.now_ms(), monitor.zone), stay=True)
         entitle(pane, f"{batch['name'] or 'batch'} {batch['id']}" if batch else "Batch")
-
-    def on_paged_table_cursor_moved(self) -> None:
-        self._tell()
-        self.lines()
 
     def status(self) -> Sequence[Piece]:
         if unknown := self.unknown():
             return unknown
         number = self._source.total
-        newest = "the newest " if number == LIST_MOST else ""
+        newest = "the newest " if number == self.MOST else ""
         return [Piece(f"{newest}{counted(number, 'batch', 'batches')}   "), self.sign()]
 
     # what a person does
-
-    def on_paged_table_opened(self) -> None:
-        self.tasks()
-
-    def tasks(self) -> None:
-        """Its members where tasks are listed."""
-        if self.here is not None:
-            self.monitor.open_place("filter", f"batch:{self.here['id']}")
 
     async def _asked(self, verb: str, title: str, says: str, does: str) -> None:
         row, monitor = self.here, self.monitor

@@ -1,6 +1,7 @@
 """What the screens of workers, schedules and events have in common: a list in an order, panels beside it, and why it is empty.
 
-For: ``ListScreen`` and ``Card`` (lines of text in a pane), and reading the short rows of tasks that ``rows`` gives.
+For: ``ListScreen``, ``ListPage`` (a list behind one), ``Card`` (lines of text in a pane), and reading the short rows of tasks that
+``rows`` gives.
 Not for: what is listed (the screens themselves), lists of tasks (PagedSource).
 Runs in: the monitor, on Textual.
 Promises: nothing is asked for because time passed only: what the daemon pushes asks for the list again, and once in a while somebody
@@ -9,17 +10,25 @@ looks at what it does not push; an order is chosen by key as well as by mouse; a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, ClassVar
 
+from textual.app import ComposeResult
+
+from tq.query.terms import written
 from tui.actions import Context
+from tui.paging import ListSource
+from tui.refresh import Want
 from tui.screens.screen import explain
 from tui.screens.sorting import SortedScreen
 from tui.state import Body
-from tui.widgets.bars import Piece
+from tui.widgets.bars import Line, Piece
 from tui.widgets.charts import Drawn
 from tui.widgets.painting import Run, Runs
+from tui.widgets.panes import TextPane
+from tui.widgets.table import Column, PagedTable
 
 SOON_S, IDLE_S = 1.0, 10.0
 """How often something is asked for after the daemon has told of a change, and while it tells of none."""
@@ -139,6 +148,71 @@ class ListScreen(SortedScreen):
         """The rows have come: see whether one is wanted."""
         if self._sought:
             self.seek(self._sought)
+
+
+class ListPage(ListScreen):
+    """A list behind the screen ``BEHIND``, over a pane about the row under the cursor, whose tasks the filter ``TERM`` finds.
+
+    ``MOST`` rows are asked for, at the most every ``EVERY_S`` seconds.
+    """
+
+    BEHIND: ClassVar[str]
+    TERM: ClassVar[str]
+    MOST: ClassVar[int]
+    EVERY_S: ClassVar[float] = SOON_S
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._source = ListSource(itemgetter(self.KEY))
+
+    @property
+    def place(self) -> str:
+        return self.BEHIND.lower()
+
+    @property
+    def rows(self) -> Sequence[Body]:
+        """What the daemon told last."""
+        return self.monitor.known.rows(self.TOPIC, self.TOPIC)
+
+    @property
+    def row(self) -> Body | None:
+        """The one under the cursor, as the daemon told it."""
+        here = self.here
+        return next((row for row in self.rows if here is not None and row[self.KEY] == here[self.KEY]), None)
+
+    def wants(self) -> Mapping[str, Want]:
+        return {self.TOPIC: Want(self.TOPIC, {"limit": self.MOST}, every_s=self.EVERY_S, of=self.stood, rest_s=IDLE_S)}
+
+    def body(self) -> ComposeResult:
+        glyphs = self.monitor.glyphs
+        yield Line(id="crumb")
+        yield PagedTable(self.columns(), self._source, glyphs=glyphs, flashes=self.monitor.flashes, id=self.LIST)
+        yield TextPane(glyphs=glyphs, wrap=True, id=f"{self.TERM}-pane", classes="pane")
+
+    def columns(self) -> list[Column]:
+        """Of the list."""
+        raise NotImplementedError
+
+    def about(self, pane: TextPane) -> None:
+        """Fill the pane, about the row under the cursor or about none."""
+        raise NotImplementedError
+
+    def tell(self) -> None:
+        """Paint the pane, and the way back."""
+        self.about(self.query_one(f"#{self.TERM}-pane", TextPane))
+        self.query_one("#crumb", Line).show([Piece(f" {self.BEHIND} > ", "$muted", "app.do('back')"), Piece(self.name_long, "bold")])
+
+    def on_paged_table_cursor_moved(self) -> None:
+        self.tell()
+        self.lines()
+
+    def on_paged_table_opened(self) -> None:
+        self.tasks()
+
+    def tasks(self) -> None:
+        """Its tasks where tasks are listed."""
+        if self.here is not None:
+            self.monitor.open_place("filter", f"{self.TERM}:{written(str(self.here[self.KEY]))}")
 
 
 def has_row(context: Context) -> bool:

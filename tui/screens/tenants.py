@@ -14,29 +14,21 @@ from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any, ClassVar
 
-from textual.app import ComposeResult
-
 from tq.client.acting import SIZES, size_of
 from tq.errors import UsageError
 from tq.model import safe_text
-from tq.query.terms import written
 from tui.actions import Action, Context
 from tui.formats import Glyphs, count, counted, duration, size
-from tui.paging import ListSource
-from tui.refresh import Want
-from tui.screens.lists import IDLE_S, ListScreen, has_row
+from tui.screens.lists import ListPage, has_row
 from tui.screens.screen import entitle
 from tui.screens.sorting import Orders, sort_actions
 from tui.state import Body
-from tui.widgets.bars import Line, Piece
+from tui.widgets.bars import Piece
 from tui.widgets.form import Field, Form
 from tui.widgets.painting import Run
 from tui.widgets.panes import TextPane
-from tui.widgets.table import Column, PagedTable
+from tui.widgets.table import Column
 
-LIST_MOST = 500
-"""Tenants of one answer."""
-EVERY_S = 2.0
 FULL = 0.9
 """The share of a quota from which on it is marked."""
 QUOTAS = ("queued", "running", "per_day", "bytes")
@@ -150,10 +142,11 @@ ACTIONS = (
 )  # fmt: skip
 
 
-class TenantsPage(ListScreen):
+class TenantsPage(ListPage):
     """The page behind ``:tenants``."""
 
     title_id, name_long, name_short = "tenants", "Tenants", "Tenants"
+    BEHIND, TERM, MOST, EVERY_S = "Queues", "tenant", 500, 2.0
     LIST, TOPIC, AUTO_FOCUS = "tenant-list", "tenants", "#tenant-list"
     ACTIONS = ACTIONS
     ORDERS: ClassVar[Orders] = {
@@ -163,24 +156,7 @@ class TenantsPage(ListScreen):
     }  # fmt: skip
     FIRST, RISING = "waiting", ("name",)
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._source = ListSource(itemgetter("name"))
-
-    @property
-    def place(self) -> str:
-        return "queues"
-
-    def wants(self) -> Mapping[str, Want]:
-        return {"tenants": Want("tenants", {"limit": LIST_MOST}, every_s=EVERY_S, of=self.stood, rest_s=IDLE_S)}
-
-    def body(self) -> ComposeResult:
-        glyphs = self.monitor.glyphs
-        yield Line(id="crumb")
-        yield PagedTable(self._columns(), self._source, glyphs=glyphs, flashes=self.monitor.flashes, id=self.LIST)
-        yield TextPane(glyphs=glyphs, wrap=True, id="tenant-pane", classes="pane")
-
-    def _columns(self) -> list[Column]:
+    def columns(self) -> list[Column]:
         def part(id_: str, title: str, quota: str, width: int, shown_from: int = 0) -> Column:
             return Column(id_, title, width, lambda row: [share(row, quota)], right=True, shown_from=shown_from)
 
@@ -199,49 +175,33 @@ class TenantsPage(ListScreen):
     def apply(self, dirty: set[str]) -> None:
         self.told()
         if dirty & {"all", "standing", "tenants"}:
-            rows = self.monitor.known.rows("tenants", "tenants")
-            self._source.show(self.order.sorted(row_of(row) for row in rows))
+            self._source.show(self.order.sorted(row_of(row) for row in self.rows))
             self.explained(*NO_TENANTS)
             self.sought()
-            self._tell()
-        self.query_one("#crumb", Line).show([Piece(" Queues > ", "$muted", "app.do('back')"), Piece("Tenants", "bold")])
+            self.tell()
 
-    def _tell(self) -> None:
-        pane, known, here = self.query_one("#tenant-pane", TextPane), self.monitor.known, self.here
-        tenant = next((row for row in known.rows("tenants", "tenants") if here is not None and row["name"] == here["name"]), None)
-        pane.show_lines(lines_of(tenant, (known.get("tenants") or {}).get("total"), self.monitor.glyphs), stay=True)
+    def about(self, pane: TextPane) -> None:
+        tenant, monitor = self.row, self.monitor
+        pane.show_lines(lines_of(tenant, (monitor.known.get("tenants") or {}).get("total"), monitor.glyphs), stay=True)
         entitle(pane, str(tenant["name"]) if tenant else "Tenants")
-
-    def on_paged_table_cursor_moved(self) -> None:
-        self._tell()
-        self.lines()
 
     def status(self) -> Sequence[Piece]:
         if unknown := self.unknown():
             return unknown
         body = self.monitor.known.get("tenants") or {}
-        rows = self.monitor.known.rows("tenants", "tenants")
         more = "the first " if body.get("next") is not None else ""
-        full = [row for row in rows if any(row["quotas"][name] and used_of(row)[name] >= row["quotas"][name] for name in QUOTAS)]
-        found = [Piece(f"{more}{counted(len(rows), 'tenant')}   ")]
+        full = [row for row in self.rows if any(row["quotas"][name] and used_of(row)[name] >= row["quotas"][name] for name in QUOTAS)]
+        found = [Piece(f"{more}{counted(len(self.rows), 'tenant')}   ")]
         if full:
             found.append(Piece(f"{self.monitor.glyphs.warn} {counted(len(full), 'quota is', 'quotas are')} used up   ", "$warn"))
         return [*found, self.sign()]
 
     # what a person does
 
-    def on_paged_table_opened(self) -> None:
-        self.tasks()
-
-    def tasks(self) -> None:
-        """Its tasks where tasks are listed."""
-        if self.here is not None:
-            self.monitor.open_place("filter", f"tenant:{written(self.here['name'])}")
-
     async def _raw(self) -> Body:
         """The tenant under the cursor as it is now, uncleaned. ValueError: it is gone, or two look the same."""
         name = self.here["name"] if self.here is not None else ""
-        rows = (await self.monitor.feed.call("tenants", {"limit": LIST_MOST}))["tenants"]
+        rows = (await self.monitor.feed.call("tenants", {"limit": self.MOST}))["tenants"]
         found = [row for row in rows if safe_text(row["name"]) == name]
         if len(found) != 1:
             why = "tenants look the same here; `tq tenant list` tells them apart" if found else "there is nothing of it any more"

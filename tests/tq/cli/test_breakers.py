@@ -33,7 +33,7 @@ def test_breakers_are_listed_with_their_states_and_why(fake: Any, run: Run) -> N
     told = [json.loads(line) for line in run("breaker", "list", "--json")[1].splitlines()]
     assert (told[1]["until"], told[0]["until"], told[1]["state"]) == ("1970-01-01T00:00:02.000Z", 0, "open")
     fake.verbs["breakers"] = lambda _: {"breakers": []}
-    assert run("breaker", "list")[1].startswith("no breakers yet")
+    assert run("breaker", "list")[2].startswith("no breakers yet")
 
 
 def test_one_is_shown_whole(fake: Any, run: Run) -> None:

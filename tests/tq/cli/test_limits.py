@@ -97,7 +97,7 @@ def test_a_limit_is_removed_and_none_is_said_to_be_none(fake: Any, run: Run) -> 
     fake.verbs["limits"] = lambda _: {"limits": []}
     assert run("limit", "remove", "l") == (0, "", "")
     assert fake.asked("remove_limit") == [{"name": "l"}]
-    assert "no limits yet" in run("limit", "list")[1]
+    assert "no limits yet" in run("limit", "list")[2]
 
 
 def test_a_task_names_its_flow_key(fake: Any, run: Run) -> None:

@@ -57,7 +57,7 @@ def test_resources_are_listed_with_those_who_have_them(fake: Any, run: Run) -> N
     ]
     assert [json.loads(line) for line in run("resource", "list", "--json")[1].splitlines()] == rows
     fake.verbs["resources"] = lambda _: {"resources": []}
-    assert run("resource", "list") == (0, "no resources yet: `tq resource set gpu 2` makes one\n", "")
+    assert run("resource", "list") == (0, "", "no resources yet: `tq resource set gpu 2` makes one\n")
     assert run("resource", "list", "--json") == (0, "", "")
 
 

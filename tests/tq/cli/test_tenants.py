@@ -91,7 +91,7 @@ def test_a_tenant_is_removed_and_none_is_said_to_be_none(fake: Any, run: Run) ->
     fake.verbs["tenants"] = lambda _: body()
     assert run("tenant", "remove", "acme") == (0, "", "")
     assert fake.asked("remove_tenant") == [{"name": "acme"}]
-    assert "no tenants yet" in run("tenant", "list")[1]
+    assert "no tenants yet" in run("tenant", "list")[2]
 
 
 def test_a_peek_asks_for_those_of_a_tenant(fake: Any, run: Run) -> None:
