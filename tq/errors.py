@@ -11,7 +11,7 @@ travels on the wire, ``exit_code`` the code a command ends with (the table of ``
     │   ├── UnknownType         2   no worker has ever named this type
     │   ├── PayloadError        2   too large, or not data that can be stored
     │   ├── ProtocolError       2   a frame or an argument of the wrong shape
-    │   └── BatchOver           2   the batch that a task was to be added to is complete; details have its ``id``
+    │   └── BatchOver           2   the batch that a task was to be added to is complete or cancelled; details have its ``id``
     ├── NoSuchTask             66   the id was never given, or the task was removed
     │   └── NoSuchBatch        66   the same of a batch
     ├── DaemonError            69   nobody answers
@@ -68,7 +68,7 @@ class NoSuchTask(TqError):
 
 
 class BatchOver(UsageError):
-    """A batch that is complete takes no more members. Nothing was stored."""
+    """A batch that is complete, or was cancelled, takes no more members. Nothing was stored."""
 
     code = "batch_over"
 

@@ -218,12 +218,13 @@ create_batch  {name, on_failure, on_complete, on_success: [type, payload, option
            member has failed for good, on_complete when it is closed and all are over, on_success when they have succeeded, too. They
            have no key, unique, batch, and wait for nothing. auto: it closes itself when it has members and they are over.
 close_batch   {id}                                -> {batch}           no more than its members will add comes: now it can be over
-cancel_batch  {id}                                -> {chore: id or nil}    it is closed, and what is not over is cancelled, by a chore
+cancel_batch  {id}                                -> {chore: id or nil}    what is not over is cancelled, by a chore; nobody adds to it now
 retry_batch   {id}                                -> {chore: id or nil}    what did not succeed runs again, behind its parents
 remove_batch  {id}                                -> {}                a batch without members that are not over; its tasks stay
 batch      {id}                                   -> {batch: {id, name, state: "open", "running" or "complete", auto, meta, created_at,
-           closed_at, finished_at, total, waiting, running, succeeded, failed, cancelled, expired, callbacks: {on_...: [type, id of its
-           task or nil]}, owed: [on_..., ...] that were refused for now and are sent later}}   members that are forgotten stay counted
+           closed_at, cancelled_at, finished_at, total, waiting, running, succeeded, failed, cancelled, expired,
+           callbacks: {on_...: [type, id of its task or nil]}, owed: [on_..., ...] that were refused for now and are sent later}}
+           members that are forgotten stay counted
 batches    {before: id, limit: 50}                -> {batches: [...]}  newest first
 wait_batch {id, timeout_ms}                       -> {batch, done: bool}    when it is complete
 events     {limit, before: number}                -> {events: [{number, at, who, what, target, before, after}, ...]}   newest first

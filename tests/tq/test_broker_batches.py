@@ -322,6 +322,26 @@ def test_cancel_takes_all_members_that_are_not_over_and_closes_it(d: Driver) -> 
     assert d.ask("cancel_batch", id=number)["chore"] is None
 
 
+def test_nobody_adds_to_one_that_was_cancelled_not_even_a_member_that_still_runs_until_it_is_retried(d: Driver) -> None:
+    number = _create(d)
+    d.add(2, batch=number)
+    run = d.grant(1)[0]
+    d.ask("cancel_batch", id=number)
+    d.settle_down()
+    with pytest.raises(AssertionError, match=f"batch {number}: expected one that takes members, but it was cancelled"):
+        d.add(batch=number)
+    d.reopen()
+    assert _batch(d, number)["cancelled_at"] == d.now
+    with pytest.raises(AssertionError, match="it was cancelled"):
+        d.add(batch=number)
+    d.broker.settled([d.result(run, "stopped")])
+    d.turn()
+    d.ask("retry_batch", id=number)
+    d.settle_down()
+    d.add(batch=number)
+    assert (_batch(d, number)["cancelled_at"], _batch(d, number)["total"]) == (0, 3)
+
+
 def test_retry_runs_all_again_that_did_not_succeed_those_that_wait_for_others_behind_them(d: Driver) -> None:
     number = _create(d)
     options = {"batch": number}

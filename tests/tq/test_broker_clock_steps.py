@@ -12,7 +12,13 @@ from tests.tq.broker_driver import Driver
 from tq.store import Claimed
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
-STEPS = {"an hour back": -HOUR - 1, "a minute back": -MINUTE - 1, "a little back": -10_000, "a day forward": DAY, "asleep for a night": 8 * HOUR}
+STEPS = {
+    "an hour back": -HOUR - 1,
+    "a minute back": -MINUTE - 1,
+    "a little back": -10_000,
+    "a day forward": DAY,
+    "asleep for a night": 8 * HOUR,
+}
 LEASE_MS = 30_000
 
 

@@ -6,7 +6,7 @@ Not for: how many members stand where (store), handlers that take several tasks 
 Runs in: the daemon, inside the broker's turn.
 Promises: a callback is stored, and noted as sent, in the transaction of the end that it is about, so each comes at most once and
 none is missed; one that is refused for now is owed, which is stored, and sent later. A batch that is not closed is never over, and
-one that is over takes no more members.
+one that is over, or was cancelled, takes no more members.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ def shown(info: BatchInfo, owed: Iterable[str] = ()) -> dict[str, Any]:
     callbacks = {f"on_{event}": [info.callbacks[event][0], info.sent.get(event)] for event in EVENTS if event in info.callbacks}
     return {
         "id": info.number, "name": info.name or None, "state": state_of(info), "auto": info.auto, "meta": dict(info.meta),
-        "created_at": info.created_at, "closed_at": info.closed_at, "finished_at": info.finished_at, "total": info.total,
+        "created_at": info.created_at, "closed_at": info.closed_at, "cancelled_at": info.cancelled_at,
+        "finished_at": info.finished_at, "total": info.total,
         **dict(zip(PLACES, info.counts, strict=True)), "callbacks": callbacks, "owed": [f"on_{event}" for event in owed],
     }  # fmt: skip
 
@@ -92,6 +93,12 @@ class Batches:
         """NoSuchBatch or BatchOver unless tasks may be added to these."""
         for number in numbers:
             info = self._named(number)
+            if info.cancelled_at:
+                raise BatchOver(
+                    f"batch {number}: expected one that takes members, but it was cancelled. Nothing was stored. "
+                    f"Create another, or take that back: `tq batch retry {number}`.",
+                    id=number,
+                )
             if is_over(info):
                 raise BatchOver(
                     f"batch {number}: expected one that is open or has a member that is not over, but it is complete. Nothing was stored. "
@@ -242,10 +249,10 @@ class Batches:
         return {"batch": shown(info, self._due(info))}
 
     def _cancel(self, request: Request, turn: Turn) -> dict[str, Any]:
-        """Its members that are not over, by a chore; and it is closed."""
+        """Its members that are not over, by a chore; and nobody adds to it any more, not even those that still run."""
         info, desk = self._asked(request), self._desk
-        if not info.closed_at:
-            desk.store.put_batch(replace(info, closed_at=desk.now))
+        if not info.cancelled_at and not (info.closed_at and is_over(info)):
+            desk.store.put_batch(replace(info, closed_at=info.closed_at or desk.now, cancelled_at=desk.now))
         chore = self._chore("cancel", info, "state:scheduled,blocked,pending,running,retrying", {}, turn) if info.live else None
         desk.note(request, "cancel", f"batch {info.number}", None, {"chore": chore})
         return {"chore": chore}
@@ -253,6 +260,8 @@ class Batches:
     def _retry(self, request: Request, turn: Turn) -> dict[str, Any]:
         """Its members that are over and did not succeed, by a chore."""
         info = self._asked(request)
+        if info.cancelled_at:
+            info = self._desk.store.put_batch(replace(info, cancelled_at=0))
         lost = info.total - info.live - info.counts[PLACES.index("succeeded")]
         chore = self._chore("retry", info, "state:failed,cancelled,expired", {"in_order": True}, turn) if lost else None
         self._desk.note(request, "retry", f"batch {info.number}", None, {"chore": chore})

@@ -24,6 +24,7 @@ from tq.model import SHELL, is_name
 
 LIMIT = 20
 CALLBACKS = ("on_complete", "on_success", "on_failure")
+TIMES = ("created_at", "closed_at", "cancelled_at", "finished_at")
 ENDS = ("succeeded", "failed", "cancelled", "expired")
 
 
@@ -79,7 +80,7 @@ def batch_list(client: Client, values: dict[str, Any]) -> int:
 def _object(row: dict[str, Any]) -> dict[str, Any]:
     """A batch for ``--json``."""
     callbacks = {word: {"type": kind, "id": task_id} for word, (kind, task_id) in row["callbacks"].items()}
-    times = {key: instant(row[key]) for key in ("created_at", "closed_at", "finished_at")}
+    times = {key: instant(row[key]) for key in TIMES}
     found: dict[str, Any] = plain({**row, **times, "callbacks": callbacks})
     return found
 
@@ -101,7 +102,7 @@ def batch_show(client: Client, values: dict[str, Any]) -> int:
     print(f"batch {row['id']}{name}  {row['state']}  {_over(row)} of {row['total']} over  {_ends(row)}")
     lines = [("waits for", _waits_for(row)), ("waiting", row["waiting"]), ("running", row["running"])]
     lines += [(word.replace("_", " "), _sent(row, word, *row["callbacks"][word])) for word in CALLBACKS if word in row["callbacks"]]
-    lines += [(key.removesuffix("_at"), instant(row[key])) for key in ("created_at", "closed_at", "finished_at")]
+    lines += [(key.removesuffix("_at"), instant(row[key])) for key in TIMES]
     lines += [(f"meta {clean(key)}", clean(value)) for key, value in row["meta"].items()]
     for what, text in lines:
         if text:

@@ -134,7 +134,7 @@ class BatchVerbs:
 
 
 class Batch:
-    """One batch, by its client and id. BatchOver: it is complete and takes no more members; NoSuchBatch: there is none."""
+    """One batch, by its client and id. BatchOver: it is complete or cancelled and takes no more members; NoSuchBatch: there is none."""
 
     __slots__ = ("client", "id")
 

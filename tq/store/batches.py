@@ -28,7 +28,7 @@ class BatchInfo:
     ``callbacks`` are tasks as ``enqueue`` has them, by the event for which they are sent, ``sent`` the ids of those that were.
     ``request`` names the request that created it, if that may come again. ``auto``: it closes itself once its members are over.
     ``counts`` are those of PLACES, ``first`` and ``last`` the smallest and the greatest id of its members; ``hit``: one of them failed
-    for good, whatever became of it later.
+    for good, whatever became of it later. ``cancelled_at``: it was cancelled as a whole, and not retried since.
     """
 
     number: int
@@ -45,6 +45,7 @@ class BatchInfo:
     last: int = 0
     hit: bool = False
     sent: Mapping[str, int] = field(default_factory=dict)
+    cancelled_at: int = 0
 
     @property
     def total(self) -> int:
@@ -61,7 +62,8 @@ class BatchInfo:
 
     def stands(self) -> list[Any]:
         """What changes, as a row."""
-        return [self.closed_at, self.finished_at, list(self.counts), self.first, self.last, self.hit, dict(self.sent)]
+        row = [self.closed_at, self.finished_at, list(self.counts), self.first, self.last, self.hit, dict(self.sent)]
+        return [*row, self.cancelled_at] if self.cancelled_at else row
 
 
 def batch_of(said: Sequence[Any], stands: Sequence[Any]) -> BatchInfo:

@@ -16,7 +16,8 @@ Run = Callable[..., tuple[int, str, str]]
 def batch(number: int, **changes: Any) -> dict[str, Any]:
     row = {
         "id": number, "name": "import", "state": "running", "auto": False, "meta": {}, "created_at": 1_700_000_000_000,
-        "closed_at": 1_700_000_001_000, "finished_at": 0, "total": 4, "waiting": 1, "running": 1, "succeeded": 1, "failed": 1,
+        "closed_at": 1_700_000_001_000, "cancelled_at": 0,
+        "finished_at": 0, "total": 4, "waiting": 1, "running": 1, "succeeded": 1, "failed": 1,
         "cancelled": 0, "expired": 0, "callbacks": {"on_failure": ["page", 9], "on_success": ["shell", None]}, "owed": [],
     }  # fmt: skip
     return {**row, **changes}

@@ -22,7 +22,8 @@ def batch(number: int, state: str = "running", **more: Any) -> dict[str, Any]:
     """A row of ``batches``: 100 members, of which 62 have succeeded."""
     found = {
         "id": number, "name": f"import {number}", "state": state, "auto": False, "meta": None, "created_at": START_MS - 90_000,
-        "closed_at": 0 if state == "open" else START_MS - 80_000, "finished_at": START_MS - 9_000 if state == "complete" else 0,
+        "closed_at": 0 if state == "open" else START_MS - 80_000, "cancelled_at": 0,
+        "finished_at": START_MS - 9_000 if state == "complete" else 0,
         "total": 100, "waiting": 30, "running": 5, "succeeded": 62, "failed": 3, "cancelled": 0, "expired": 0,
         "callbacks": {"on_complete": ["mail", None]}, "owed": [], **more,
     }  # fmt: skip
