@@ -56,6 +56,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for _, item in sorted([*places, *enumerate(quick)], key=lambda one: one[0])]
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """The processes that share the tests begin no measurement by themselves, as daemons do: see ``pytest_sessionstart``."""
+    for name in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"):
+        os.environ.pop(name, None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """In them pytest-cov measures with two, of which it stops one for a test that is not to be measured, and the other goes on:
+    it doubled what all tests took."""
+    cov = session.config.pluginmanager.getplugin("_cov")
+    if hasattr(session.config, "workerinput") and cov is not None and cov.cov_controller is not None:
+        cov.cov_controller.cov.stop()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Any:
     report = yield
