@@ -124,13 +124,14 @@ class Chores:
     def _walk(self, chore: Chore, states: frozenset[State] | None) -> _Walk:
         # By id, upwards: a task that is changed leaves every index but that one, and what runs again does so in its old
         # order. The walk itself is kept, since a slice may find nothing; after a restart it goes on at the cursor.
-        where = self._where(chore)
+        where = self.where(chore)
         first, last = where.ids_range or (1, LAST)
         ids = first, min(last, chore.args["below"] - 1)
         found = Query(states, where.queue, where.type, limit=1 << 62, before=chore.cursor, oldest=True, ids=ids)
         return _Walk(where, self._store.find(found))
 
-    def _where(self, chore: Chore) -> query.Filter:
+    def where(self, chore: Chore) -> query.Filter:
+        """What a chore is about."""
         if chore.id not in self._filters:
             self._filters[chore.id] = query.parse(chore.args["where"])
         return self._filters[chore.id]
@@ -143,7 +144,7 @@ class Chores:
         """Whether two chores may be about the same tasks; types and ids never change, queues only by what the chores do."""
         if (one.verb in APART) != (other.verb in APART):
             return False
-        mine, theirs = self._where(one), self._where(other)
+        mine, theirs = self.where(one), self.where(other)
         moved = any("queue" in (chore.args["changes"] or {}) for chore in (one, other))
         if None not in (mine.type, theirs.type) and mine.type != theirs.type:
             return False

@@ -123,8 +123,8 @@ def test_one_that_is_reached_while_it_shrinks_lets_none_go_before_enough_have_en
     ("args", "says"),
     [
         ({"adaptive": "both", "low": 1, "high": 2}, "adaptive: expected one of none, rate, running"),
-        ({"adaptive": "running", "low": 3, "high": 2}, "low: expected a number from 1 to high"),
-        ({"adaptive": "running", "high": 2}, "low: expected a number from 1 to high, got 0"),
+        ({"adaptive": "running", "low": 3, "high": 2}, "low: expected a range that begins at 1 or more and rises, such as 2..50, got 3..2"),
+        ({"adaptive": "running", "high": 2}, "low: expected a range that begins at 1 or more and rises, such as 2..50, got 0..2"),
         ({"adaptive": "running", "low": 1, "high": 2, "running": 2}, "running: expected low and high"),
         ({"running": 2, "high": 2}, "high: expected it with a limit that is adaptive alone"),
         ({"adaptive": "running", "low": 1, "high": 2, "factor": 100}, "factor"),

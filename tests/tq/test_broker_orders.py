@@ -122,6 +122,21 @@ def test_one_that_failed_is_found_again_by_a_bulk_retry_in_its_old_order(d: Driv
     assert run(d) == ids
 
 
+def test_those_that_failed_are_given_up_by_a_bulk_cancel_that_speaks_of_states_and_by_no_other(d: Driver) -> None:
+    ids = [*d.add(2, order="k", retries=0), *d.add(2, order="l", retries=0), *d.add(retries=0)]
+    for task in (*d.grant(1), *d.grant(1), *d.grant(1)):
+        d.broker.settled([d.result(task, "failed", error={"type": "E", "message": "m"})])
+    d.settle_down()
+    assert d.states(*ids) == ["failed", "blocked", "failed", "blocked", "failed"]
+    d.ask("cancel", where="id:1..1")
+    d.settle_down()
+    assert d.states(*ids[:2]) == ["failed", "blocked"]
+    assert d.ask("cancel", where="state:failed", dry_run=True)["count"] == 2
+    d.ask("cancel", where="state:failed")
+    d.settle_down()
+    assert d.states(*ids) == ["cancelled", "pending", "cancelled", "pending", "failed"]
+
+
 @pytest.mark.parametrize("verb", sorted(ONE_OF_THE_MIDDLE))
 def test_one_of_the_middle_that_goes_leaves_the_order_of_the_others(d: Driver, verb: str) -> None:
     ids = d.add(4, order="k")

@@ -102,7 +102,7 @@ class Control:
             reader = Expected(partial(self._would, verb), expected, partial(desk.again, unguarded))
         desk.lists.check()
         states = frozenset(State) if where.states is None else where.states
-        found = desk.store.find(Query(states & _OPEN_TO[verb], where.queue, where.type, limit=1 << 62, ids=where.ids_range))
+        found = desk.store.find(Query(states & _open_to(verb, where), where.queue, where.type, limit=1 << 62, ids=where.ids_range))
         turn.later.append(lambda: desk.lists.add(request, found, where, reader, group))
 
     def work(self, chores: Sequence[Chore], seconds: float, turn: Turn) -> None:
@@ -111,13 +111,13 @@ class Control:
         chore = desk.chores.next(chores)
         changes = dict(chore.args["changes"] or {})
         group = changes.pop("group", None)
-        act = self._acts[chore.verb]
+        act, open_to = self._acts[chore.verb], _open_to(chore.verb, desk.chores.where(chore))
         if changes.pop("in_order", False):
             act = self._retry_in_order_later
             self._families.release(turn)
 
         def one(task: Task) -> tuple[str, bool] | None:
-            if task.state not in _OPEN_TO[chore.verb] or (group is not None and group_name(group_of(task)) != group):
+            if task.state not in open_to or (group is not None and group_name(group_of(task)) != group):
                 return None
             try:
                 word = act(task, changes, turn)
@@ -204,6 +204,8 @@ class Control:
         """Whether a verb, asked for now, would change a task that is in a state for it."""
         if verb == "resume":
             return bool(self._desk.live(task.id).get("suspended"))
+        if verb == "cancel" and task.state.final:
+            return lifecycle.in_line(task.spec.header, task.state)
         return verb != "suspend" or task.spec.header.type == SHELL
 
     def _chores(self, request: Request, turn: Turn) -> dict[str, Any]:
@@ -220,6 +222,14 @@ _OPEN_TO: dict[str, frozenset[State]] = {
     "suspend": _HELD, "resume": _HELD,
 }  # fmt: skip
 """The states from which each verb changes something."""
+
+
+def _open_to(verb: str, where: Filter) -> frozenset[State]:
+    """The states in which a bulk verb looks at tasks. A failed one that holds up its ordering key is given up only where the filter
+    speaks of states: who cancels a queue does not mean what is over."""
+    if verb == "cancel" and where.states is not None:
+        return _OPEN_TO[verb] | (lifecycle.GIVEN_UP & where.states)
+    return _OPEN_TO[verb]
 
 
 def _shown(changes: Mapping[str, Any]) -> dict[str, Any]:
