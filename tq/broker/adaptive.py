@@ -141,6 +141,7 @@ def adapting(verb: str, args: Mapping[str, Any], old: Limit) -> dict[str, Any]:
     if kind in args:
         raise UsageError(f"{verb}: {kind}: expected low and high for a limit that is adaptive, got {args[kind]} beside them.")
     if not 1 <= fields["low"] <= fields["high"]:
-        raise UsageError(f"{verb}: low: expected a range that begins at 1 or more and rises, such as 2..50, got {fields['low']}..{fields['high']}.")
+        got = f"{fields['low']}..{fields['high']}"
+        raise UsageError(f"{verb}: low: expected a range that begins at 1 or more and rises, such as 2..50, got {got}.")
     level = min(max(level_of(same) if old.adaptive == kind else fields["low"], fields["low"]), fields["high"])
     return {"adaptive": kind, kind: level, **fields}
