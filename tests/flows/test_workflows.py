@@ -70,7 +70,7 @@ def test_a_file_is_run_shown_and_run_again_from_where_it_broke(tq: Tq, daemon: A
     assert tq("workflow", "retry", "1").returncode == 75
     (listed,) = [json.loads(line) for line in tq("workflow", "list", "--name", "deploy", "--json").stdout.splitlines()]
     assert (listed["id"], listed["state"], listed["over"]) == (1, "succeeded", 7)
-    assert tq("workflow", "list", "--name", "none").stdout.startswith("no workflows")
+    assert tq("workflow", "list", "--name", "none").stderr.startswith("no workflows")
     assert tq("workflow", "show", "99").returncode == 66
     lone = tq("add", "--in", "1h", "--", "true").stdout.strip()
     assert tq("workflow", "show", lone).returncode == 66

@@ -50,8 +50,17 @@ class One:
 
     auto: bool
     closed: bool = False
+    cancelled: bool = False
     members: dict[int, str] = field(default_factory=dict)  # where each stands, or how it ended
     due: set[str] = field(default_factory=set)
+
+    @property
+    def over(self) -> bool:
+        return not self.live and bool(self.closed or (self.auto and self.members))
+
+    @property
+    def live(self) -> bool:
+        return any(state in (*WAITING, "running") for state in self.members.values())
 
 
 class History:
@@ -93,8 +102,7 @@ class History:
         if how == "behind":
             options["after"] = [*one.members][-1:]
         rows = [["t", b"", options]] * count
-        over = (one.closed or (one.auto and one.members)) and not any(self._is_live(state) for state in one.members.values())
-        if over:
+        if one.over or one.cancelled:
             assert self.d.refusal("enqueue", tasks=rows)[0] == "batch_over"
             event("refused")
             return
@@ -147,13 +155,16 @@ class History:
     def do_cancel_batch(self, number: int) -> None:
         batch = self.some(number, list(self.batches))
         if batch is not None:
+            one = self.batches[batch]
+            one.cancelled = one.cancelled or not (one.closed and one.over)
             self.d.ask("cancel_batch", id=batch)
-            self.batches[batch].closed = True
+            one.closed = True
 
     def do_retry_batch(self, number: int) -> None:
         batch = self.some(number, list(self.batches))
         if batch is not None:
             self.d.ask("retry_batch", id=batch)
+            self.batches[batch].cancelled = False
 
     def do_time(self, ms: int) -> None:
         self.d.now += ms
@@ -187,10 +198,6 @@ class History:
 
     # what should be so
 
-    @staticmethod
-    def _is_live(state: str) -> bool:
-        return state in WAITING or state == "running"
-
     def check(self) -> None:
         sent = self._sent()
         for number, one in self.batches.items():
@@ -201,12 +208,12 @@ class History:
             recount = {place: ends.count(place) for place in PLACES} | {"waiting": sum(state in WAITING for state in ends)}
             assert {place: row[place] for place in PLACES} == recount
             assert row["total"] == len(ends)
-            live = any(map(self._is_live, ends))
-            one.closed = one.closed or (one.auto and bool(ends) and not live)
+            one.closed = one.closed or one.over
             one.due |= {"failure"} if "failed" in ends else set()
-            if one.closed and not live:
+            if one.over:
                 one.due |= {"complete"} | ({"success"} if set(ends) <= {"succeeded"} else set())
-            assert (row["state"] == "complete") == (one.closed and not live)
+            assert (row["state"] == "complete") == one.over
+            assert bool(row["cancelled_at"]) == one.cancelled
             mine = [what for batch, what in sent if batch == number]
             assert len(mine) == len(set(mine))
             assert set(mine) <= one.due
