@@ -100,7 +100,8 @@ def _check(step: str, keys: Mapping[str, Any], steps: Mapping[str, Any]) -> None
     if unknown := sorted(keys.keys() - _KEYS):
         close = difflib.get_close_matches(unknown[0], _KEYS, 1)
         raise UsageError(
-            f"step {step!r}: expected the name of an option, got {unknown[0]!r}." + (f" Did you mean {close[0]!r}?" if close else "")
+            f"step {step!r}: expected command or type, and options such as after, map and retries, got {unknown[0]!r}."
+            + (f" Did you mean {close[0]!r}?" if close else "")
         )
     if ("command" in keys) == ("type" in keys):
         raise UsageError(

@@ -65,6 +65,13 @@ async def test_the_page_as_it_stands(where: Path, same: Same, size: tuple[int, i
         same(f"batches-{name}", await monitor.press("j", "j"))
 
 
+async def test_one_that_was_cancelled_says_so_when_it_is_over(where: Path) -> None:
+    none = {"waiting": 0, "running": 0, "succeeded": 0, "failed": 0}
+    gone = batch(7, "complete", **none, cancelled=3, total=3) | {"cancelled_at": START_MS - 70_000}
+    async with at_batches(where, gone) as monitor:
+        assert "cancelled" in (await monitor.shows()).split("╭")[0]
+
+
 async def test_callbacks_say_whether_they_were_sent(where: Path) -> None:
     async with at_batches(where, *some()) as monitor:
         text = await monitor.press("j", "j")
