@@ -157,7 +157,7 @@ A = {"command": "true"}
         ({}, "expected name"), ({"name": "w"}, "expected name"), ({"name": "w", "steps": {"a": 1}}, "expected name"),
         ({"name": "w", "steps": {"a": A}, "stages": {}}, "got 'stages'"), ({"name": "\x1b", "steps": {"a": A}}, "printable name"),
         ({"name": "w", "steps": {"a": {**A, "retires": 1}}}, "such as after, map and retries, got 'retires'. Did you mean 'retries'"),
-        ({"name": "w", "steps": {"a": {**A, "key": "k"}}}, "step 'a': expected command or type, and options such as after, map and retries, got 'key'"),
+        ({"name": "w", "steps": {"a": {**A, "key": "k"}}}, "command or type, and options such as after, map and retries, got 'key'"),
         ({"name": "w", "steps": {"a": {}}}, "step 'a': expected either a command or a type"),
         ({"name": "w", "steps": {"a": {**A, "type": "t"}}}, "got both"),
         ({"name": "w", "steps": {"a": {"type": "t", "cwd": "/"}}}, 'cwd: expected a "command"'),

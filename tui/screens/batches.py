@@ -44,7 +44,7 @@ def row_of(batch: Body, glyphs: Glyphs) -> Body:
     if bad and batch["state"] == "complete":
         word, style = f"{glyphs.bad} failed", "failed"
     elif batch.get("cancelled_at"):
-        word, style = f"{glyphs.state('cancelled')} cancelled", "cancelled"
+        word, style = glyphs.word("cancelled"), "cancelled"
     return {
         "id": batch["id"], "name": batch["name"] or "", "state": batch["state"], "word": word, "style": style, "over": over,
         "total": batch["total"], "share": over / batch["total"] if batch["total"] else None, "bad": bad, "running": batch["running"],

@@ -69,7 +69,7 @@ async def test_one_that_was_cancelled_says_so_when_it_is_over(where: Path) -> No
     none = {"waiting": 0, "running": 0, "succeeded": 0, "failed": 0}
     gone = batch(7, "complete", **none, cancelled=3, total=3) | {"cancelled_at": START_MS - 70_000}
     async with at_batches(where, gone) as monitor:
-        assert "cancelled" in (await monitor.shows()).split("╭")[0]
+        assert "⊘ cancel" in (await monitor.shows()).split("╭")[0]
 
 
 async def test_callbacks_say_whether_they_were_sent(where: Path) -> None:
