@@ -225,15 +225,15 @@ def tree(rows: Iterable[Mapping[str, Any]]) -> list[tuple[int, str, list[Mapping
         steps.setdefault(step, []).append(row)
         step_of_task[row["id"]] = step
     depth: dict[str, int] = {}
-    below: dict[str, list[str]] = {}
+    below: dict[str | None, list[str]] = {}
     for step, some in steps.items():
-        above = [step_of_task.get(parent, "") for row in some for parent in row["parents"]]
+        above = [step_of_task.get(parent) for row in some for parent in row["parents"]]
         # A parent has a lower id, so its step stands before; but brackets in names can make one step of two.
-        home = max((one for one in above if one in depth), key=lambda one: depth[one], default="")
-        depth[step] = depth[home] + 1 if home else 0
+        home = max((one for one in above if one in depth), key=lambda one: depth[one], default=None)
+        depth[step] = 0 if home is None else depth[home] + 1
         below.setdefault(home, []).append(step)
     found: list[tuple[int, str, list[Mapping[str, Any]]]] = []
-    waiting = below.get("", [])[::-1]
+    waiting = below.get(None, [])[::-1]
     while waiting:
         step = waiting.pop()
         found.append((depth[step], step, steps[step]))

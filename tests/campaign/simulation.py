@@ -542,5 +542,5 @@ def run(seed: int, cycles: int, bug: str | None = None) -> Report:
 SUITE = Suite(
     "simulation", "seeds", per_change=300, deep=5000, run=run,
     sees=("answer_before_commit", "claim_before_commit", "index_skipped", "token_ignored", "release_put_off", "suits_any", "gates_open",
-          "gates_unwoken", "breakers_unasked"), tested=40,
+          "gates_unwoken", "breakers_unasked"), tested=30,
 )  # fmt: skip

@@ -174,6 +174,13 @@ def test_a_file_that_cannot_be_used_is_refused_with_the_step(file: dict[str, Any
     assert message in error.value.message or message.replace("a > b > a", "b > a > b") in error.value.message
 
 
+@pytest.mark.parametrize("name", ["", "[x", "[0]"])
+def test_a_step_without_a_name_stands_once_in_the_tree_too(name: str) -> None:
+    """Anybody may write such a note; the tree was drawn without an end."""
+    rows = [{"id": at, "meta": {workflows.STEP: name}, "parents": [at - 1] if at > 1 else []} for at in (1, 2)]
+    assert [(depth, step, len(some)) for depth, step, some in workflows.tree(rows)] == [(0, "", 2)]
+
+
 def test_a_step_stands_once_in_the_tree_below_the_deepest_that_it_comes_after() -> None:
     def row(number: int, step: str, *parents: int) -> dict[str, Any]:
         return {"id": number, "meta": {"workflow.step": step}, "parents": list(parents)}

@@ -157,7 +157,7 @@ def accounts_of(store: Driver) -> list[object]:
     return [store.raw.account(None), store.raw.account("x"), store.raw.accounts("", 99)]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps)
 def test_all_stores_give_the_same_tasks_the_same_turns(history):
     with both() as (memory, lmdb):
