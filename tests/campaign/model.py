@@ -67,7 +67,7 @@ def run(first: int, cycles: int, bug: str | None = None) -> Report:
 
 
 SUITE = Suite(
-    "model", "histories of 50 steps", per_change=1500, deep=20_000, run=run, tested=130,
+    "model", "histories of 50 steps", per_change=1500, deep=20_000, run=run, tested=200,
     sees=("index_skipped", "token_ignored", "loan_refused", "standing_unwritten", "running_uncounted", "tokens_refilled",
           "places_from_behind", "waits_kept"),
 )  # fmt: skip
