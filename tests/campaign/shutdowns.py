@@ -206,4 +206,4 @@ def run(seed: int, cycles: int, plant: str | None = None) -> Report:
     return Ends(plant).live("shutdowns", seed, cycles)
 
 
-SUITE = Suite("shutdowns", "ends of a daemon", len(COMBINED), 600, run, ("answer_before_commit",), tested=len(COMBINED) // 3)
+SUITE = Suite("shutdowns", "ends of a daemon", len(COMBINED), 600, run, ("answer_before_commit",), tested=len(COMBINED) // 2)

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(600)]
 def test_an_end_in_any_phase_is_clean_loses_nothing_and_charges_nobody() -> None:
     report = apart(SUITE, random.randrange(1, 1 << 32), SUITE.in_tests)
     assert (report.violations, report.cycles) == ([], SUITE.in_tests)
-    assert report.counts["tasks"] > report.cycles  # some ends come at once
+    assert report.counts["tasks"] > 10 * report.cycles
 
 
 def test_a_planted_bug_is_caught() -> None:
