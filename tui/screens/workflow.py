@@ -176,7 +176,7 @@ class WorkflowPage(WorkflowActs):
             self._show()
         elif "tick" in dirty:
             self._scaled()
-            self._tell()
+            self.tell()
         self.table.tick(self.monitor.clock.ticks())
         self.fade()
 
@@ -196,10 +196,10 @@ class WorkflowPage(WorkflowActs):
         self._scaled()
         self._source.show(lines_of(self._tree, self._opened, self.monitor.glyphs))
         explain(self.table, (self._problem or ("None of its tasks is there any more." if graph.gone else "Reading its steps."), "dim"))
-        self._tell()
+        self.tell()
         self.lines()
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
         pane, monitor, line = self.query_one("#step-pane", TextPane), self.monitor, self.here
         entitle(pane, line["name"] if line else "Step", "enter Open task" if line and line["id"] else "")
         pane.show_lines(about_line(line, self._graph, monitor.glyphs, monitor.clock.now_ms(), monitor.zone), stay=True)
@@ -226,13 +226,6 @@ class WorkflowPage(WorkflowActs):
         return [*told, Piece(f"  {self._problem}" if self._problem else "", "$bad")]
 
     # what a person does
-
-    def on_paged_table_cursor_moved(self) -> None:
-        self._tell()
-        self.lines()
-
-    def on_paged_table_opened(self) -> None:
-        self.open()
 
     def open(self) -> None:
         """Open the task, or fold and unfold the step."""

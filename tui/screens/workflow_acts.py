@@ -56,6 +56,21 @@ class WorkflowActs(MonitorScreen):
         """Ask again, if something may have changed; ``moved``: in any case."""
         raise NotImplementedError
 
+    def tell(self) -> None:
+        """Paint what is told of where the cursor is."""
+        raise NotImplementedError
+
+    def open(self) -> None:
+        """Open what the cursor is on."""
+        raise NotImplementedError
+
+    def on_paged_table_cursor_moved(self) -> None:
+        self.tell()
+        self.lines()
+
+    def on_paged_table_opened(self) -> None:
+        self.open()
+
     def _meant(self) -> Graph:
         if self.graph is None:
             raise ValueError("there is no workflow here")

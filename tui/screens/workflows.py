@@ -190,16 +190,16 @@ class WorkflowsScreen(WorkflowActs, ListScreen):
         if dirty & {"all", "standing", "workflows"}:
             self._show()
         elif "tick" in dirty:
-            self._tell()
+            self.tell()
 
     def _show(self) -> None:
         self._source.show(self.order.sorted(row_of(graph, self.monitor.glyphs) for graph in self.graphs.values()))
         self.explained(*NO_WORKFLOWS)
         self.sought()
-        self._tell()
+        self.tell()
         self.lines()
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
         graph, pane, monitor = self.graph, self.query_one("#workflow-pane", TextPane), self.monitor
         entitle(pane, title_of(graph) if graph else "No workflow", "enter Steps" if graph else "")
         pane.show_lines(about_graph(graph, monitor.glyphs, monitor.clock.now_ms(), monitor.zone), stay=True)
@@ -223,13 +223,6 @@ class WorkflowsScreen(WorkflowActs, ListScreen):
     def graph(self) -> Graph | None:
         key = self.table.cursor_key if self.is_mounted else None
         return self.graphs.get(key) if isinstance(key, int) else None
-
-    def on_paged_table_cursor_moved(self) -> None:
-        self._tell()
-        self.lines()
-
-    def on_paged_table_opened(self) -> None:
-        self.open()
 
     def open(self) -> None:
         """The tree of the one under the cursor."""
